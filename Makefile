@@ -1,0 +1,25 @@
+# Two commands do everything on a fresh Debian 12 or Ubuntu machine: `make demo` and `make test`.
+SHELL := /bin/bash
+BIN := .venv/bin
+
+.PHONY: help demo test lint setup clean
+
+help: ## show the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## run the main job: a shop of pods, real packets, four trials
+	@$(BIN)/tabard demo $(DEMO)
+
+test: setup lint ## all tests; as root on Linux the eBPF and NATS tests must run
+	@$(BIN)/pytest $(PYTEST)
+
+lint: setup ## format, lint and type checks
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy
+
+setup: ## install what is missing (quick when all is there)
+	@.ci/setup
+
+clean: ## remove the virtual environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

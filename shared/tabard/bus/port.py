@@ -1,0 +1,123 @@
+"""The Bus port: what Tabard asks of a bus, in Tabard's words."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+BATCH_MESSAGES_MAX = 1000
+"""Most messages in one atomic append (nats-server's limit, ADR-50)."""
+READ_MESSAGES_MAX = 1000
+"""Most messages that one `read` or one batch of a `tail` returns."""
+
+
+class Stream(StrEnum):
+    """The streams, by their name on the bus; subjects are `tabard.<name in lower case>.…`."""
+
+    OBSERVED = "OBSERVED"
+    LEDGER = "LEDGER"
+    STATUS = "STATUS"
+    FLOWS = "FLOWS"
+
+
+def subject(stream: Stream, *tokens: str) -> str:
+    """`tabard.ledger.endpoint.bound` for (LEDGER, "endpoint.bound")."""
+    return ".".join(("tabard", stream.lower(), *tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to be stored. A second one with the same non-empty `id` is dropped (OBSERVED)."""
+
+    subject: str
+    payload: bytes
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as the bus stores it; `stored_at` in nanoseconds since the Unix epoch."""
+
+    sequence: int
+    subject: str
+    payload: bytes
+    stored_at: int
+
+
+class BusError(Exception):
+    """The bus could not do it; the message says what, where, and what to do next."""
+
+
+class BusUnavailable(BusError):
+    """No answer in time: not connected, no leader, or the answer was lost. Outcome unknown."""
+
+
+class Conflict(BusError):
+    """The append was refused: the stream's last sequence is not the expected one. Nothing stored."""
+
+
+class StreamMismatch(BusError):
+    """A stream exists with other settings than Tabard's; names the stream and each setting."""
+
+
+class SequenceGap(BusError):
+    """A message that must be there is not: the log has a hole. Names stream and sequence."""
+
+
+class Bus(Protocol):
+    """Ordered durable streams. All methods raise BusUnavailable when the bus gives no answer."""
+
+    async def ensure_streams(self, replicas: int = 1) -> None:
+        """Create the four streams where absent; StreamMismatch for one with other settings."""
+        ...
+
+    async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
+        """Store messages in order, pipelined; their sequences (of the first copy if dropped).
+
+        Returns once all are durable. On BusUnavailable some may be stored: publish again with the
+        same ids.
+        """
+        ...
+
+    async def append(self, messages: Sequence[Outgoing], expected_last: int) -> int:
+        """Store 1 to BATCH_MESSAGES_MAX messages on LEDGER, all or none; the last's sequence.
+
+        Raises Conflict if LEDGER's last sequence is not `expected_last`. On BusUnavailable the
+        outcome is unknown: read LEDGER from `expected_last + 1` to learn it.
+        """
+        ...
+
+    async def last_sequence(self, stream: Stream) -> int:
+        """The stream's last sequence, 0 if it never held a message."""
+        ...
+
+    async def first_sequence(self, stream: Stream) -> int:
+        """The oldest sequence still stored; last + 1 if there is none."""
+        ...
+
+    async def read(
+        self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
+    ) -> list[Stored]:
+        """Up to `limit` messages from sequence `start` (≥ 1) on, in order; [] at the end.
+
+        On LEDGER sequences are contiguous from `start`, else SequenceGap. On streams that expire
+        messages the first may be later than `start`.
+        """
+        ...
+
+    async def last_on_subject(self, stream: Stream, subject: str) -> Stored | None:
+        """The last message stored on exactly this subject."""
+        ...
+
+    def tail(self, stream: Stream, start: int) -> AsyncIterator[list[Stored]]:
+        """All messages from `start` on and then new ones as they come, in non-empty batches.
+
+        Each sequence exactly once and in order, across reconnects and server restarts; a lost live
+        message is noticed within two seconds. While the bus is away it waits. SequenceGap on
+        LEDGER as in `read`. End it by closing the iterator (`aclose`).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Drop the connection; pending calls raise BusUnavailable."""
+        ...

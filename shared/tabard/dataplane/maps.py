@@ -1,0 +1,159 @@
+"""The maps that a node enforces, as one value.
+
+These are compile's output, the memory dataplane's tables, and what the kernel's maps are read back
+as; bpf/maps.h holds the same shapes in C.
+
+Addresses are 16 bytes in network order, IPv4 mapped (`::ffff:a.b.c.d`, RFC 4291 2.5.5.2).
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from typing import NewType
+
+Address = NewType("Address", bytes)
+
+
+def address(text: str) -> Address:
+    """16 bytes from canonical text; ValueError if it is no address."""
+    ip = ipaddress.ip_address(text)
+    return Address(b"\0" * 10 + b"\xff\xff" + ip.packed if ip.version == 4 else ip.packed)
+
+
+def address_text(packed: bytes) -> str:
+    ip = ipaddress.IPv6Address(packed)
+    return str(ip.ipv4_mapped or ip)
+
+
+class Direction(IntEnum):
+    INGRESS = 0
+    EGRESS = 1
+
+
+class Protocol(IntEnum):
+    """IP protocol numbers (IANA); ANY stands for all protocols and so for all ports."""
+
+    ANY = 0
+    ICMP = 1
+    TCP = 6
+    UDP = 17
+    ICMPV6 = 58
+    SCTP = 132
+
+
+class Mode(IntEnum):
+    """How a packet carries its identity between nodes."""
+
+    OVERLAY = 0
+    NATIVE = 1
+
+
+class EndpointFlag(IntFlag):
+    INGRESS_ENFORCED = 1
+    EGRESS_ENFORCED = 2
+    CIDR_PODS_INGRESS = 4
+    """Some ingress rule names CIDRs: a known peer's address is looked up beside its identity."""
+    CIDR_PODS_EGRESS = 8
+
+
+class PrefixFlag(IntFlag):
+    NONE = 0
+    POD_RANGE = 1
+    """Addresses here are pods': one that is not in `hosts` is unknown, whatever CIDR holds it."""
+    CIDR = 2
+    """`identity` is that of a CIDR some policy names (else world or unknown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A local pod's address: one entry for each of its addresses."""
+
+    incarnation: int
+    """64 bits of the pod UID's hash: state of an earlier pod at this address does not count."""
+    identity: int
+    policy: int
+    """Policy id (64 bits): which entries of the policy map are this endpoint's."""
+    flags: EndpointFlag
+    ifindex: int
+    """Host-side interface in the node's namespace."""
+    mac: bytes
+    """The pod's own MAC address, 6 bytes."""
+    host_mac: bytes
+    """The host side's MAC address, 6 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyKey:
+    """Which traffic an entry allows. A port prefix of 0 bits is any port; ANY protocol, all of it.
+
+    `port` is the destination port (for ICMP the type), its bits below the prefix zero.
+    """
+
+    policy: int
+    direction: Direction
+    identity: int
+    """The peer's identity; 0 is any known peer."""
+    protocol: Protocol
+    port: int = 0
+    port_bits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixEntry:
+    """Longest-prefix match for addresses that are not in `hosts`.
+
+    `tunnel` is the underlay address of the node that holds the prefix's pods (empty: not remote).
+    """
+
+    identity: int
+    flags: PrefixFlag = PrefixFlag.NONE
+    tunnel: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """All that a node's dataplane enforces.
+
+    Written in the order of the fields and deleted in reverse, so that no packet meets a binding
+    whose identity has no policy yet, or an endpoint whose policy is half there.
+    """
+
+    identities: frozenset[int] = frozenset()
+    """Known identities: a peer's number that is not here is unknown."""
+    policies: frozenset[PolicyKey] = frozenset()
+    """Allowing entries."""
+    nodes: frozenset[Address] = frozenset()
+    """Underlay addresses of known nodes: the only outer sources taken from the wire."""
+    prefixes: Mapping[tuple[Address, int], PrefixEntry] = field(default_factory=dict)
+    """(network address, prefix length in 0-128 of the 16-byte form) → entry."""
+    hosts: Mapping[Address, int] = field(default_factory=dict)
+    """The ipcache: exact address → identity."""
+    endpoints: Mapping[Address, Endpoint] = field(default_factory=dict)
+
+
+MAP_NAMES = ("identities", "policies", "nodes", "prefixes", "hosts", "endpoints")
+
+
+class Reason(IntEnum):
+    """Why a verdict was given; the values are those of enum tabard_reason in bpf/verdict.h."""
+
+    ALLOWED_NO_POLICY = 0
+    ALLOWED_POLICY = 1
+    ALLOWED_ESTABLISHED = 2
+    ALLOWED_HOST = 3
+    ALLOWED_NEIGHBOUR = 4
+    ALLOWED_RELATED = 5
+    DENIED_POLICY = 16
+    DENIED_UNKNOWN_PEER = 17
+    DENIED_SPOOFED_SOURCE = 18
+    DENIED_UNKNOWN_ENDPOINT = 19
+    DENIED_TUNNEL_PORT = 20
+    DENIED_UNKNOWN_NODE = 21
+    DENIED_MALFORMED = 22
+    DENIED_FRAGMENT = 23
+    DENIED_ERROR = 24
+
+    @property
+    def allowed(self) -> bool:
+        return self < 16

@@ -1,0 +1,154 @@
+"""The Dataplane port: what the agent asks of whatever enforces. All calls block; the agent makes
+them on its one worker thread."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol as Interface
+
+from tabard.dataplane.maps import (
+    Address,
+    Direction,
+    Endpoint,
+    Maps,
+    Mode,
+    PolicyKey,
+    PrefixEntry,
+    Reason,
+)
+
+
+class DataplaneError(Exception):
+    """The dataplane could not do it; enforcement stays as it was."""
+
+
+class MapFull(DataplaneError):
+    """A map has no room: `map "hosts" is full (65536 of 65536); raise agent.hosts_max`."""
+
+    def __init__(self, name: str, used: int, size: int, setting: str) -> None:
+        super().__init__(f'map "{name}" is full ({used} of {size}); raise {setting}')
+        self.name = name
+
+
+class LinkGone(DataplaneError):
+    """The interface does not exist (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What the dataplane must know of its own node; fixed for a dataplane's life."""
+
+    name: str
+    mode: Mode
+    underlay: tuple[Address, ...]
+    """The node's own underlay addresses."""
+    overlay_device: str = "tabard0"
+    """Name of the VXLAN device in the node's network namespace (made if absent)."""
+    tunnel_port: int = 8472
+    underlay_device: str = ""
+    """In native mode: the device that other nodes' packets come in on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What turns one Maps value into another, in the order in which it is written.
+
+    Additions and replacements go in field order of Maps, then removals in reverse; `endpoints` are
+    flipped before the policy entries that they leave behind are removed.
+    """
+
+    identities_added: frozenset[int] = frozenset()
+    policies_added: frozenset[PolicyKey] = frozenset()
+    nodes_added: frozenset[Address] = frozenset()
+    prefixes_set: Mapping[tuple[Address, int], PrefixEntry] = field(default_factory=dict)
+    hosts_set: Mapping[Address, int] = field(default_factory=dict)
+    endpoints_set: Mapping[Address, Endpoint] = field(default_factory=dict)
+    endpoints_removed: frozenset[Address] = frozenset()
+    hosts_removed: frozenset[Address] = frozenset()
+    prefixes_removed: frozenset[tuple[Address, int]] = frozenset()
+    nodes_removed: frozenset[Address] = frozenset()
+    policies_removed: frozenset[PolicyKey] = frozenset()
+    identities_removed: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in self.__slots__)
+
+    def counts(self) -> dict[str, int]:
+        """Entries written or deleted, per map."""
+        found: dict[str, int] = {}
+        for name in self.__slots__:
+            entries = len(getattr(self, name))
+            if entries:
+                map_name = name.rpartition("_")[0]
+                found[map_name] = found.get(map_name, 0) + entries
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A verdict event as the dataplane reports it (new flows and refusals)."""
+
+    at: int
+    """Nanoseconds since the Unix epoch."""
+    direction: Direction
+    reason: Reason
+    source: Address
+    destination: Address
+    source_identity: int
+    destination_identity: int
+    protocol: int
+    source_port: int
+    destination_port: int
+
+
+class Dataplane(Interface):
+    """Enforces a Maps value on one node's interfaces."""
+
+    @property
+    def kind(self) -> str:
+        """`ebpf` or `memory`."""
+        ...
+
+    def open(self) -> None:
+        """Take over what an earlier agent of this node left, or make it. Idempotent."""
+        ...
+
+    def read(self) -> Maps:
+        """What is enforced now, read back entry by entry (for drift and for taking over)."""
+        ...
+
+    def write(self, change: Change) -> None:
+        """Apply a change in Change's order. On an error (MapFull, DataplaneError) the removals
+        are not done and nothing is more open than before; call again with a fresh diff."""
+        ...
+
+    def attach(self, uid: str, interface: str) -> tuple[int, bytes]:
+        """Guard the pod's host-side interface before traffic flows; its (ifindex, host MAC).
+
+        Until an endpoint entry names the interface, everything through it is dropped. LinkGone if
+        the interface does not exist. Attaching again is no error.
+        """
+        ...
+
+    def attached(self) -> Mapping[str, int]:
+        """uid → ifindex of each attached interface that still exists."""
+        ...
+
+    def detach(self, uid: str) -> None:
+        """Forget the interface (it may be gone already)."""
+        ...
+
+    def watch(self, deliver: Callable[[list[Verdict]], None]) -> Callable[[], None]:
+        """Call `deliver` on the running event loop with verdicts as they come; returns stop."""
+        ...
+
+    def counters(self) -> Mapping[tuple[Direction, Reason], int]:
+        """Packets by direction and reason since the maps were made."""
+        ...
+
+    def close(self) -> None:
+        """Let go of handles. Enforcement goes on."""
+        ...
+
+    def remove(self) -> None:
+        """Take everything of this node out of the kernel (the node leaves)."""
+        ...

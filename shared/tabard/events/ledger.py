@@ -1,0 +1,231 @@
+"""Events on LEDGER: what the leading allocator decided. One total order, without holes.
+
+Every read of Tabard is a fold of these (tabard.ledger); nothing that they say depends on anything
+else. Addresses and times as in `tabard.events.observed`.
+"""
+
+from dataclasses import dataclass
+
+from tabard.events.observed import Document, Pairs, Ports
+
+
+@dataclass(frozen=True, slots=True)
+class EpochClaimed:
+    """An allocator took the lead. Whoever appends from an older place is refused by the bus."""
+
+    epoch: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsAdopted:
+    """What is set at install and must be the same on every node and on every replay."""
+
+    cluster: str
+    cluster_id: int
+    cluster_bits: int
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    fixed: tuple[tuple[int, tuple[str, ...]], ...]
+    """Identities fixed by the operator: (number in 128-255, label set)."""
+    retire_grace_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAdded:
+    name: str
+    addresses: tuple[str, ...]
+    pod_cidrs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRemoved:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceLabelled:
+    name: str
+    labels: Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceForgotten:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityAllocated:
+    """`identity` stands for `labels` from here on (numbers at and above 1 << 24 for a CIDR)."""
+
+    identity: int
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRetired:
+    """Nobody uses the identity any more; the number stays in quarantine until released."""
+
+    identity: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityReleased:
+    """Every live node's watermark has passed the retirement: the number may be used again."""
+
+    identity: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointBound:
+    """A pod has an identity, and its `addresses` are bound to it (they leave an older holder)."""
+
+    uid: str
+    namespace: str
+    name: str
+    node: str
+    identity: int
+    addresses: tuple[str, ...]
+    labels: Pairs
+    started_at: int
+    service_account: str
+    ports: Ports
+    owner: str
+    host_network: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRelabelled:
+    """A running pod's labels changed; `identity` is the one that it has from here on."""
+
+    uid: str
+    identity: int
+    labels: Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsRebound:
+    """A namespace's labels changed: all of these (uid, identity) change at once."""
+
+    namespace: str
+    changes: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointUnbound:
+    """The pod stopped. Its UID is remembered for a while, so that a late start revives nothing."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointTombstoned:
+    """A stop came before its start: the start, when it comes, changes nothing."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodRefused:
+    """A pod could not be given an identity. With `retry` it waits for a number to come free."""
+
+    uid: str
+    namespace: str
+    name: str
+    reason: str
+    retry: bool
+    node: str
+    addresses: tuple[str, ...]
+    labels: Pairs
+    started_at: int
+    service_account: str
+    ports: Ports
+    owner: str
+    host_network: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAccepted:
+    kind: str
+    namespace: str
+    name: str
+    document: Document
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRefused:
+    """The policy is not in force, and a version accepted before stays in force."""
+
+    kind: str
+    namespace: str
+    name: str
+    reason: str
+    """What, at which field path, and how to mend it."""
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyForgotten:
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadAccepted:
+    kind: str
+    namespace: str
+    name: str
+    document: Document
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadForgotten:
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuarantined:
+    """Readers go on past this event: an operator said so, for this reason."""
+
+    stream: str
+    sequence: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CursorAdvanced:
+    """All of `stream` through `sequence` has had its effect above; ends every batch."""
+
+    stream: str
+    sequence: int
+
+
+LedgerEvent = (
+    EpochClaimed
+    | SettingsAdopted
+    | NodeAdded
+    | NodeRemoved
+    | NamespaceLabelled
+    | NamespaceForgotten
+    | IdentityAllocated
+    | IdentityRetired
+    | IdentityReleased
+    | EndpointBound
+    | EndpointRelabelled
+    | EndpointsRebound
+    | EndpointUnbound
+    | EndpointTombstoned
+    | PodRefused
+    | PolicyAccepted
+    | PolicyRefused
+    | PolicyForgotten
+    | WorkloadAccepted
+    | WorkloadForgotten
+    | EventQuarantined
+    | CursorAdvanced
+)

@@ -1,0 +1,42 @@
+"""Events on STATUS and FLOWS: what nodes say back. Nothing is decided from FLOWS."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """Node `node` enforces the ledger through `sequence`; the way back to the allocator."""
+
+    node: str
+    sequence: int
+    """The watermark: the kernel maps equal compile(fold(ledger, sequence))."""
+    dataplane: str
+    """`ebpf` or `memory`."""
+    endpoints: int
+    map_writes: tuple[tuple[str, int], ...]
+    """Entries written or deleted since the agent's maps were made, per map."""
+    error: str = ""
+    """Why the agent does not go on (the sequence it stopped before, a full map), or empty."""
+    drift: int = 0
+    """Entries found different from the desired ones at the last check, before repair."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSeen:
+    """One verdict that the dataplane gave to a new flow."""
+
+    node: str
+    at: int
+    direction: str
+    verdict: str
+    reason: str
+    source: str
+    destination: str
+    source_identity: int
+    destination_identity: int
+    protocol: int
+    source_port: int
+    destination_port: int
+
+
+StatusEvent = NodeStatus | FlowSeen

@@ -1,0 +1,236 @@
+"""evolve: what each ledger event does to the state. Total, deterministic, and without judgement:
+whatever the ledger says happened, happened."""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from tabard.policy.kubernetes import read_policy
+
+from tabard.events import ledger as events
+from tabard.events.envelope import Recorded
+from tabard.identity.labels import LabelSet, cidr_label
+from tabard.ledger.state import (
+    REFUSALS_MAX,
+    TOMBSTONES_MAX,
+    EndpointState,
+    Identity,
+    Node,
+    ObjectKey,
+    State,
+)
+
+LedgerRecord = Recorded[events.LedgerEvent]
+
+
+class FoldError(Exception):
+    """The ledger contradicts itself, so its writer or its past is broken. Nothing was changed."""
+
+
+def evolve(state: State, record: LedgerRecord) -> None:
+    """Take one step, in place. FoldError if `record` is not the next one or contradicts the state."""
+    if record.sequence != state.sequence + 1 and not _only_quarantined_between(state, record):
+        raise FoldError(f"{record.place} does not follow LEDGER/{state.sequence}")
+    apply(state, record.event, record.sequence, record.envelope.occurred_at)
+    state.sequence = record.sequence
+
+
+def _only_quarantined_between(state: State, record: LedgerRecord) -> bool:
+    return record.sequence > state.sequence and all(
+        ("LEDGER", skipped) in state.quarantined
+        for skipped in range(state.sequence + 1, record.sequence)
+    )
+
+
+def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> None:
+    """The effect of one event written at `sequence`, which occurred at `at` (ns)."""
+    match event:
+        case events.EpochClaimed():
+            state.epoch, state.holder = event.epoch, event.holder
+        case events.SettingsAdopted():
+            state.settings = event
+            for number, labels in event.fixed:
+                if number not in state.identities:
+                    _allocate(state, number, LabelSet(labels), sequence)
+        case events.NodeAdded():
+            state.nodes[event.name] = Node(event.name, event.addresses, event.pod_cidrs)
+        case events.NodeRemoved():
+            state.nodes.pop(event.name, None)
+        case events.NamespaceLabelled():
+            state.namespaces[event.name] = dict(event.labels)
+        case events.NamespaceForgotten():
+            state.namespaces.pop(event.name, None)
+        case events.IdentityAllocated():
+            _allocate(state, event.identity, LabelSet(event.labels), sequence)
+            # It may never get a user (the pod stopped in the same batch): idle until then.
+            _mark_idle(state, event.identity, at)
+        case events.IdentityRetired():
+            retired = state.identities.pop(event.identity, None)
+            if retired is None:
+                raise FoldError(f"LEDGER/{sequence} retires {event.identity}, which is not live")
+            del state.numbers[retired.labels]
+            state.idle.pop(event.identity, None)
+            state.retired[event.identity] = sequence
+        case events.IdentityReleased():
+            state.retired.pop(event.identity, None)
+        case events.EndpointBound():
+            _bind(state, event, sequence, at)
+        case events.EndpointRelabelled():
+            endpoint = _endpoint(state, event.uid, sequence)
+            endpoint.labels = event.labels
+            _move(state, endpoint, event.identity, sequence, at)
+        case events.EndpointsRebound():
+            moves = [(_endpoint(state, uid, sequence), number) for uid, number in event.changes]
+            for endpoint, number in moves:
+                _move(state, endpoint, number, sequence, at)
+        case events.EndpointUnbound():
+            _unbind(state, event.uid, sequence, at)
+            _entomb(state, event.uid, sequence)
+        case events.EndpointTombstoned():
+            state.waiting.pop(event.uid, None)
+            _entomb(state, event.uid, sequence)
+        case events.PodRefused():
+            if event.retry:
+                state.waiting[event.uid] = event
+            state.refused_pods[event.uid] = event
+            state.refused_pods.move_to_end(event.uid)
+            if len(state.refused_pods) > REFUSALS_MAX:
+                state.refused_pods.popitem(last=False)
+        case events.PolicyAccepted():
+            key = (event.kind, event.namespace, event.name)
+            _use_cidrs(state, key, -1, at)
+            state.policies[key] = event
+            _use_cidrs(state, key, +1, at)
+            state.refused_policies.pop(key, None)
+        case events.PolicyRefused():
+            key = (event.kind, event.namespace, event.name)
+            state.refused_policies[key] = event
+            state.refused_policies.move_to_end(key)
+            if len(state.refused_policies) > REFUSALS_MAX:
+                state.refused_policies.popitem(last=False)
+        case events.PolicyForgotten():
+            key = (event.kind, event.namespace, event.name)
+            _use_cidrs(state, key, -1, at)
+            state.policies.pop(key, None)
+            state.refused_policies.pop(key, None)
+        case events.WorkloadAccepted():
+            state.workloads[(event.kind, event.namespace, event.name)] = event
+        case events.WorkloadForgotten():
+            state.workloads.pop((event.kind, event.namespace, event.name), None)
+        case events.EventQuarantined():
+            state.quarantined[(event.stream, event.sequence)] = event.reason
+        case events.CursorAdvanced():
+            state.cursors[event.stream] = event.sequence
+        case _:
+            assert_never(event)
+
+
+def fold(records: Iterable[LedgerRecord], state: State | None = None) -> State:
+    """The state after `records` (an iterable of ledger records), from `state` or from nothing."""
+    state = State() if state is None else state
+    for record in records:
+        evolve(state, record)
+    return state
+
+
+def _allocate(state: State, number: int, labels: LabelSet, sequence: int) -> None:
+    if number in state.identities or labels in state.numbers:
+        raise FoldError(
+            f"LEDGER/{sequence} allocates {number} for {', '.join(labels)}, but "
+            f"{number if number in state.identities else state.numbers[labels]} is live"
+        )
+    state.identities[number] = Identity(labels, sequence)
+    state.numbers[labels] = number
+
+
+def _bind(state: State, event: events.EndpointBound, sequence: int, at: int) -> None:
+    if event.uid in state.endpoints:
+        raise FoldError(f"LEDGER/{sequence} binds {event.uid}, which is bound already")
+    for address in event.addresses:
+        holder = state.endpoints.get(state.bindings.get(address, ""))
+        if holder is not None:
+            holder.addresses = tuple(held for held in holder.addresses if held != address)
+        state.bindings[address] = event.uid
+    state.endpoints[event.uid] = EndpointState(
+        uid=event.uid,
+        namespace=event.namespace,
+        name=event.name,
+        node=event.node,
+        identity=event.identity,
+        addresses=event.addresses,
+        labels=event.labels,
+        started_at=event.started_at,
+        service_account=event.service_account,
+        ports=event.ports,
+        owner=event.owner,
+        host_network=event.host_network,
+        bound_at=sequence,
+    )
+    state.by_node.setdefault(event.node, {})[event.uid] = None
+    state.by_namespace.setdefault(event.namespace, {})[event.uid] = None
+    state.waiting.pop(event.uid, None)
+    state.refused_pods.pop(event.uid, None)
+    _use(state, event.identity, +1, at)
+
+
+def _move(state: State, endpoint: EndpointState, identity: int, sequence: int, at: int) -> None:
+    if endpoint.identity != identity:
+        _use(state, endpoint.identity, -1, at)
+        endpoint.identity = identity
+        _use(state, identity, +1, at)
+    endpoint.bound_at = sequence
+
+
+def _unbind(state: State, uid: str, sequence: int, at: int) -> None:
+    endpoint = _endpoint(state, uid, sequence)
+    del state.endpoints[uid]
+    for address in endpoint.addresses:
+        # A newer incarnation may hold the address by now; then it is not this one's to free.
+        if state.bindings.get(address) == uid:
+            del state.bindings[address]
+    for index, key in ((state.by_node, endpoint.node), (state.by_namespace, endpoint.namespace)):
+        index[key].pop(uid, None)
+        if not index[key]:
+            del index[key]
+    _use(state, endpoint.identity, -1, at)
+
+
+def _endpoint(state: State, uid: str, sequence: int) -> EndpointState:
+    try:
+        return state.endpoints[uid]
+    except KeyError:
+        raise FoldError(f"LEDGER/{sequence} speaks of endpoint {uid}, which is not bound") from None
+
+
+def _entomb(state: State, uid: str, sequence: int) -> None:
+    state.tombstones[uid] = sequence
+    state.tombstones.move_to_end(uid)
+    if len(state.tombstones) > TOMBSTONES_MAX:
+        state.tombstones.popitem(last=False)
+
+
+def _use(state: State, number: int, users: int, at: int) -> None:
+    identity = state.identities.get(number)
+    if identity is None:  # reserved numbers are never allocated and never retire
+        return
+    identity.users += users
+    if identity.users == 0:
+        _mark_idle(state, number, at)
+    else:
+        identity.idle_since = None
+        state.idle.pop(number, None)
+
+
+def _mark_idle(state: State, number: int, at: int) -> None:
+    state.identities[number].idle_since = at
+    state.idle.pop(number, None)
+    state.idle[number] = None
+
+
+def _use_cidrs(state: State, key: ObjectKey, users: int, at: int) -> None:
+    accepted = state.policies.get(key)
+    if accepted is None:
+        return
+    for prefix in sorted(read_policy(accepted.document, accepted.origin).cidrs()):
+        number = state.numbers.get(LabelSet((cidr_label(prefix),)))
+        if number is not None:
+            _use(state, number, users, at)

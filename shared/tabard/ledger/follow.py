@@ -1,0 +1,70 @@
+"""Following the ledger on a bus: catching up, and staying with it."""
+
+from collections.abc import AsyncIterator
+
+from tabard.bus.port import Bus, Stored, Stream
+from tabard.events.errors import EventError
+from tabard.events.ledger import EventQuarantined
+from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.messages import quarantine_subject, recorded
+from tabard.ledger.reader import Stopped, take
+from tabard.ledger.state import State
+
+
+async def catch_up(bus: Bus, state: State, through: int | None = None) -> State:
+    """Fold the ledger into `state` through sequence `through` (the present end if None).
+
+    Raises Stopped before an event that cannot be taken and is not quarantined.
+    """
+    end = await bus.last_sequence(Stream.LEDGER) if through is None else through
+    while state.sequence < end:
+        messages = await bus.read(Stream.LEDGER, state.sequence + 1)
+        if not messages:
+            break
+        await take_or_ask(bus, state, [message for message in messages if message.sequence <= end])
+    return state
+
+
+async def follow(bus: Bus, state: State) -> AsyncIterator[list[LedgerRecord]]:
+    """Fold the ledger into `state` for ever; yields each batch of records after it was folded.
+
+    Between two yields `state` is through the last record given. Raises Stopped as `catch_up`.
+    """
+    tail = bus.tail(Stream.LEDGER, state.sequence + 1)
+    try:
+        async for messages in tail:
+            yield await take_or_ask(bus, state, messages)
+    finally:
+        await tail.aclose()  # type: ignore[attr-defined]
+
+
+async def take_or_ask(bus: Bus, state: State, messages: list[Stored]) -> list[LedgerRecord]:
+    """Fold messages; before one that cannot be taken, ask the bus whether it was quarantined."""
+    records = []
+    for message in messages:
+        try:
+            record = take(state, message)
+        except Stopped:
+            if not await _quarantined(bus, state, message.sequence):
+                raise
+            record = take(state, message)
+        if record is not None:
+            records.append(record)
+    return records
+
+
+async def _quarantined(bus: Bus, state: State, sequence: int) -> bool:
+    """Whether the ledger itself says, further on, that `sequence` is to be skipped; notes it."""
+    found = await bus.last_on_subject(
+        Stream.LEDGER, quarantine_subject(Stream.LEDGER, Stream.LEDGER, sequence)
+    )
+    if found is None or found.sequence <= sequence:
+        return False
+    try:
+        event = recorded(Stream.LEDGER, found).event
+    except EventError:
+        return False
+    if not isinstance(event, EventQuarantined) or event.sequence != sequence:
+        return False
+    state.quarantined[(Stream.LEDGER, sequence)] = event.reason
+    return True

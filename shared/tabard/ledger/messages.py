@@ -1,0 +1,64 @@
+"""Events as bus messages: which subject, which id, and the chain hash on LEDGER."""
+
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from tabard.bus.port import Outgoing, Stored, Stream, subject
+from tabard.events import chain
+from tabard.events.codec import decode, encode, type_name
+from tabard.events.envelope import Envelope, Recorded
+from tabard.events.ledger import EventQuarantined, LedgerEvent
+from tabard.events.observed import ObservedEvent, QuarantineRequested
+from tabard.events.status import NodeStatus
+
+
+def first_cause(key: str, at: int, event_id: bytes | None = None) -> Envelope:
+    """The envelope of an event that starts a story: its own id is the correlation."""
+    event_id = event_id or uuid.uuid4().bytes
+    return Envelope(event_id, key, at, "", event_id)
+
+
+def observed(event: ObservedEvent, envelope: Envelope) -> Outgoing:
+    """`event` as a message for OBSERVED; published twice with one envelope, it is stored once."""
+    tokens = [type_name(event)]
+    if isinstance(event, QuarantineRequested):
+        tokens += [event.stream, str(event.sequence)]
+    return Outgoing(subject(Stream.OBSERVED, *tokens), encode(event, envelope), envelope.id.hex())
+
+
+def status(event: NodeStatus, envelope: Envelope) -> Outgoing:
+    """`event` as a message for STATUS, where the last one of each node is kept."""
+    return Outgoing(subject(Stream.STATUS, event.node.replace(".", "_")), encode(event, envelope))
+
+
+def sealed(
+    previous: bytes, batch: Iterable[tuple[LedgerEvent, Envelope]]
+) -> tuple[list[Outgoing], bytes]:
+    """A batch for LEDGER, chained to the event whose chain hash is `previous`; and its last hash."""
+    messages = []
+    for event, envelope in batch:
+        payload, previous = chain.link(previous, encode(event, envelope))
+        messages.append(Outgoing(_ledger_subject(event), payload))
+    return messages, previous
+
+
+def _ledger_subject(event: LedgerEvent) -> str:
+    if isinstance(event, EventQuarantined):
+        return quarantine_subject(Stream.LEDGER, event.stream, event.sequence)
+    return subject(Stream.LEDGER, type_name(event))
+
+
+def quarantine_subject(on: Stream, stream: str, sequence: int) -> str:
+    """Where a reader that is stopped before `stream`/`sequence` looks for leave to go on.
+
+    On OBSERVED stands the operator's request, on LEDGER the allocator's record of it.
+    """
+    kind = QuarantineRequested if on is Stream.OBSERVED else EventQuarantined
+    names = {QuarantineRequested: "quarantine.requested", EventQuarantined: "quarantine.recorded"}
+    return subject(on, names[kind], stream, str(sequence))
+
+
+def recorded(stream: Stream, message: Stored) -> Recorded[Any]:
+    """The event that a stored message holds; EventError if it holds none that can be read."""
+    return decode(message.payload, stream, message.sequence)

@@ -1,0 +1,108 @@
+"""The state that LEDGER says, through one sequence.
+
+Allocator, agents, sources, command line and audits all hold this one class, so that they cannot
+disagree. It is mutable for speed (a step is a few dictionary look-ups); only `tabard.ledger.fold`
+changes it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tabard.events.chain import GENESIS
+from tabard.events.ledger import (
+    PodRefused,
+    PolicyAccepted,
+    PolicyRefused,
+    SettingsAdopted,
+    WorkloadAccepted,
+)
+from tabard.events.observed import Pairs, Ports
+from tabard.identity.labels import LabelSet
+
+TOMBSTONES_MAX = 65_536
+"""UIDs of stopped pods that are remembered, so that a late start revives none of them."""
+REFUSALS_MAX = 4_096
+"""Refused policies and pods that are kept for `get`; the oldest make room."""
+
+ObjectKey = tuple[str, str, str]
+"""(kind, namespace, name)"""
+
+
+@dataclass(slots=True)
+class Identity:
+    labels: LabelSet
+    allocated_at: int
+    """Ledger sequence."""
+    users: int = 0
+    """Endpoints that have it, or policies that name its CIDR."""
+    idle_since: int | None = None
+    """Nanoseconds since the Unix epoch when the last user went, by the ledger's clock."""
+
+
+@dataclass(slots=True)
+class EndpointState:
+    """A bound pod. `addresses` are those it still holds."""
+
+    uid: str
+    namespace: str
+    name: str
+    node: str
+    identity: int
+    addresses: tuple[str, ...]
+    labels: Pairs
+    started_at: int
+    service_account: str
+    ports: Ports
+    owner: str
+    host_network: bool
+    bound_at: int
+    """Ledger sequence of its latest binding or identity change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    name: str
+    addresses: tuple[str, ...]
+    pod_cidrs: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class State:
+    """Everything through `sequence`, whose chain hash is `chain`."""
+
+    sequence: int = 0
+    chain: bytes = GENESIS
+    epoch: int = 0
+    holder: str = ""
+    settings: SettingsAdopted | None = None
+    cursors: dict[str, int] = field(default_factory=dict)
+    """Input stream → sequence through which it has had its effect."""
+    nodes: dict[str, Node] = field(default_factory=dict)
+    namespaces: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    identities: dict[int, Identity] = field(default_factory=dict)
+    """Live identities, those fixed by the operator included."""
+    numbers: dict[LabelSet, int] = field(default_factory=dict)
+    """The inverse: one-number-one-set."""
+    retired: dict[int, int] = field(default_factory=dict)
+    """Numbers in quarantine → the ledger sequence of their retirement."""
+    idle: dict[int, None] = field(default_factory=dict)
+    """Live identities without users, in the order in which they fell idle."""
+    endpoints: dict[str, EndpointState] = field(default_factory=dict)
+    """By pod UID."""
+    bindings: dict[str, str] = field(default_factory=dict)
+    """Address → UID of the endpoint that holds it."""
+    by_node: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Node → UIDs of its endpoints."""
+    by_namespace: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Namespace → UIDs of its endpoints."""
+    tombstones: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    """UIDs of stopped pods → ledger sequence, oldest first."""
+    waiting: dict[str, PodRefused] = field(default_factory=dict)
+    """Pods refused for want of a number, oldest first."""
+    refused_pods: OrderedDict[str, PodRefused] = field(default_factory=OrderedDict)
+    policies: dict[ObjectKey, PolicyAccepted] = field(default_factory=dict)
+    refused_policies: OrderedDict[ObjectKey, PolicyRefused] = field(default_factory=OrderedDict)
+    workloads: dict[ObjectKey, WorkloadAccepted] = field(default_factory=dict)
+    quarantined: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(stream, sequence) → the operator's reason."""
