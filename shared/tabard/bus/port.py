@@ -1,6 +1,6 @@
 """The Bus port: what Tabard asks of a bus, in Tabard's words."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -9,6 +9,8 @@ BATCH_MESSAGES_MAX = 1000
 """Most messages in one atomic append (nats-server's limit, ADR-50)."""
 READ_MESSAGES_MAX = 1000
 """Most messages that one `read` or one batch of a `tail` returns."""
+PAYLOAD_BYTES_MAX = (1 << 20) - 4096
+"""Largest payload in bytes: nats-server's default max_payload, less room for the bus's headers."""
 
 
 class Stream(StrEnum):
@@ -53,7 +55,7 @@ class BusUnavailable(BusError):
 
 
 class Conflict(BusError):
-    """The append was refused: the stream's last sequence is not the expected one. Nothing stored."""
+    """The stream's last sequence is not the expected one: the append was refused as a whole."""
 
 
 class StreamMismatch(BusError):
@@ -109,7 +111,7 @@ class Bus(Protocol):
         """The last message stored on exactly this subject."""
         ...
 
-    def tail(self, stream: Stream, start: int) -> AsyncIterator[list[Stored]]:
+    def tail(self, stream: Stream, start: int) -> AsyncGenerator[list[Stored], None]:
         """All messages from `start` on and then new ones as they come, in non-empty batches.
 
         Each sequence exactly once and in order, across reconnects and server restarts; a lost live

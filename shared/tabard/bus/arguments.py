@@ -1,0 +1,58 @@
+"""Checks of arguments, made alike by every adapter; a bad argument is a ValueError."""
+
+import re
+from collections.abc import Sequence
+
+from tabard.bus.port import (
+    BATCH_MESSAGES_MAX,
+    PAYLOAD_BYTES_MAX,
+    READ_MESSAGES_MAX,
+    Outgoing,
+    Stream,
+    subject,
+)
+
+NAME_BYTES_MAX = 512
+"""Longest subject and longest message id, in bytes; both travel in protocol lines and headers."""
+
+# A NATS subject without wildcards: tokens of printable ASCII parted by single dots. ASCII only, so
+# that its length in characters is its length in bytes.
+_SUBJECT = re.compile(r"[!-)+\-/-=?-~]+(\.[!-)+\-/-=?-~]+)+")
+# What may stand in a header without ending its line.
+_ID = re.compile(r"[ -~]*")
+
+
+def check_outgoing(stream: Stream, messages: Sequence[Outgoing]) -> None:
+    """ValueError for a message that the bus could not store on `stream` as it is."""
+    prefix = subject(stream) + "."
+    for message in messages:
+        if not message.subject.startswith(prefix) or not _SUBJECT.fullmatch(message.subject):
+            raise ValueError(f"{message.subject!r} is not a subject of stream {stream}: {prefix}…")
+        if not _ID.fullmatch(message.id):
+            raise ValueError(f"message id {message.id!r} holds more than printable ASCII")
+        if max(len(message.subject), len(message.id)) > NAME_BYTES_MAX:
+            raise ValueError(
+                f"subject or id of {message.subject[:80]!r}… is over {NAME_BYTES_MAX} bytes"
+            )
+        if len(message.payload) > PAYLOAD_BYTES_MAX:
+            raise ValueError(
+                f"payload on {message.subject!r} has {len(message.payload)} bytes, "
+                f"over the bus's {PAYLOAD_BYTES_MAX}"
+            )
+
+
+def check_batch(messages: Sequence[Outgoing], expected_last: int) -> None:
+    """ValueError unless `append` may be tried with these."""
+    if not 1 <= len(messages) <= BATCH_MESSAGES_MAX:
+        raise ValueError(f"an append holds 1 to {BATCH_MESSAGES_MAX} messages, not {len(messages)}")
+    if expected_last < 0:
+        raise ValueError(f"expected_last is {expected_last}; sequences start at 1, none is 0")
+    check_outgoing(Stream.LEDGER, messages)
+
+
+def check_read(start: int, limit: int = READ_MESSAGES_MAX) -> None:
+    """ValueError unless `read` or `tail` may start at `start` with batches of `limit`."""
+    if start < 1:
+        raise ValueError(f"start is {start}; sequences start at 1")
+    if not 1 <= limit <= READ_MESSAGES_MAX:
+        raise ValueError(f"limit is {limit}; a read returns 1 to {READ_MESSAGES_MAX} messages")

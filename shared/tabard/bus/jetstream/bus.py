@@ -1,0 +1,71 @@
+"""The port on JetStream."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+from tabard.bus.arguments import check_batch, check_outgoing, check_read
+from tabard.bus.jetstream import read, streams
+from tabard.bus.jetstream.append import append
+from tabard.bus.jetstream.connection import Connection
+from tabard.bus.jetstream.options import Options
+from tabard.bus.jetstream.publish import Publication
+from tabard.bus.jetstream.tail import tail
+from tabard.bus.port import READ_MESSAGES_MAX, Outgoing, Stored, Stream
+
+
+class JetStreamBus:
+    """A `Bus` on a nats-server; made by `connect`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def connect(
+        cls, urls: str | Sequence[str], *, name: str, options: Options | None = None
+    ) -> "JetStreamBus":
+        """Connect to one of `urls`; `name` shows in the server's /connz.
+
+        BusUnavailable if none can be reached within `connect_timeout_s`. From then on the bus
+        reconnects for ever, until `close`.
+        """
+        options = options if options is not None else Options()
+        connection = Connection([urls] if isinstance(urls, str) else urls, name, options)
+        try:
+            async with connection.deadline("connect", options.connect_timeout_s):
+                await connection.session()
+        except BaseException:
+            await connection.close()
+            raise
+        return cls(connection)
+
+    async def ensure_streams(self, replicas: int = 1) -> None:
+        await streams.ensure(self._connection, replicas)
+
+    async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
+        check_outgoing(stream, messages)
+        return await Publication(self._connection, stream, messages).run()
+
+    async def append(self, messages: Sequence[Outgoing], expected_last: int) -> int:
+        check_batch(messages, expected_last)
+        return await append(self._connection, messages, expected_last)
+
+    async def last_sequence(self, stream: Stream) -> int:
+        return (await read.bounds(self._connection, stream))[1]
+
+    async def first_sequence(self, stream: Stream) -> int:
+        return (await read.bounds(self._connection, stream))[0]
+
+    async def read(
+        self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
+    ) -> list[Stored]:
+        check_read(start, limit)
+        return await read.read(self._connection, stream, start, limit)
+
+    async def last_on_subject(self, stream: Stream, subject: str) -> Stored | None:
+        return await read.last_on_subject(self._connection, stream, subject)
+
+    def tail(self, stream: Stream, start: int) -> AsyncGenerator[list[Stored], None]:
+        check_read(start)
+        return tail(self._connection, stream, start)
+
+    async def close(self) -> None:
+        await self._connection.close()

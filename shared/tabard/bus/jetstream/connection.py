@@ -1,0 +1,332 @@
+"""A connection that comes back, with requests on it.
+
+nats-py's own reconnection is off: after it a client may send what it kept from before, may hang in
+closing a dead socket, and may die unnoticed. Here a client is used once. One task opens it, probes
+it with a request to ourselves, and replaces it when it has closed or turned out a zombie: still
+"connected", but its server stopped or its read loop dead. That task is the connection's own and
+ends in `close`.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from secrets import token_hex
+from urllib.parse import urlsplit
+
+import structlog
+
+from tabard.bus.jetstream.client import Client, OnMessage, heed_cancellation
+from tabard.bus.jetstream.options import Options
+from tabard.bus.jetstream.wire import Reply, encode_publish
+from tabard.bus.port import BusError, BusUnavailable
+
+log = structlog.get_logger(__name__)
+
+OnReply = Callable[[Reply | None], None]
+"""Called with each answer, or once with None when the connection is lost before `forget`."""
+PROBE_INTERVAL_S = 2.0
+PROBE_TIMEOUT_S = 2.0
+PROBE_FAILURES_MAX = 2
+"""Unanswered probes in a row that make a zombie; so one is found within 8 seconds."""
+ATTEMPT_TIMEOUT_S = 2.0
+RETRY_DELAY_S_MIN = 0.05
+RETRY_DELAY_S_MAX = 2.0
+
+
+class Session:
+    """One client while it lives, and the answers that are awaited on it."""
+
+    def __init__(self, inbox_prefix: str) -> None:
+        self.client = Client(on_over=self.lose)
+        self._inbox = f"{inbox_prefix}.{token_hex(12)}."
+        self._awaited: dict[int, OnReply] = {}
+        self._token = 0
+
+    def start(self) -> None:
+        """Subscribe to the answers, once the client is connected."""
+        self.client.listen(f"{self._inbox}*", self._on_reply)
+
+    def send(
+        self, subject: str, headers: bytes, payload: bytes, on_reply: OnReply | None = None
+    ) -> int:
+        """Send without suspending; the token of the answer, to be given to `forget`."""
+        reply = ""
+        if on_reply is not None:
+            self._token += 1
+            reply = f"{self._inbox}{self._token}"
+        if len(headers) + len(payload) > self.client.max_payload:
+            raise BusError(
+                f"a message on {subject!r} has {len(payload)} bytes, and with its headers exceeds "
+                f"the server's max_payload of {self.client.max_payload}; raise it to 1 MiB"
+            )
+        try:
+            self.client.send(encode_publish(subject, reply, headers, payload))
+        except ConnectionError as error:
+            raise BusUnavailable(f"the connection to nats-server is lost: {error}") from error
+        if on_reply is not None:
+            self._awaited[self._token] = on_reply
+        return self._token
+
+    def forget(self, token: int) -> None:
+        """Expect no more answers to `token`."""
+        self._awaited.pop(token, None)
+
+    def lose(self) -> None:
+        """Tell everyone who awaits an answer that none will come."""
+        awaited, self._awaited = self._awaited, {}
+        for on_reply in awaited.values():
+            on_reply(None)
+
+    async def probe(self) -> bool:
+        """Whether a message to ourselves comes back in time."""
+        answered = asyncio.Event()
+        token = 0
+        try:
+            self._token += 1
+            token = self._token
+            self._awaited[token] = lambda reply: answered.set()
+            self.client.send(encode_publish(f"{self._inbox}{token}", "", b"", b""))
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await answered.wait()
+        except (TimeoutError, ConnectionError):
+            return False
+        finally:
+            self.forget(token)
+        return True
+
+    def _on_reply(self, subject: bytes, headers: bytes, payload: bytes) -> None:
+        on_reply = self._awaited.get(int(subject[len(self._inbox) :]))
+        if on_reply is not None:
+            on_reply(Reply(headers, payload))
+
+
+class Listener:
+    """A subscription that is renewed on every new client."""
+
+    def __init__(self, subject: str, on_message: OnMessage, on_connect: Callable[[], None]) -> None:
+        self.subject = subject
+        self.on_message = on_message
+        self.on_connect = on_connect
+        self.number = 0
+
+    def start(self, client: Client) -> None:
+        self.number = client.listen(self.subject, self.on_message)
+        self.on_connect()
+
+
+class Connection:
+    """Keeps one session open to one of `urls`, for ever, until `close`."""
+
+    def __init__(self, urls: Sequence[str], name: str, options: Options) -> None:
+        self.options = options
+        self.name = name
+        # Thousands of clients must not all try the same server first.
+        self._urls = random.sample(list(urls), len(urls))
+        self._session: Session | None = None
+        self._changed = asyncio.Event()
+        self._end = ""
+        self._failure = ""
+        self._listeners: set[Listener] = set()
+        self._task = asyncio.create_task(self._keep_open(), name=f"bus.connection.{name}")
+        self._task.add_done_callback(self._on_task_done)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._end)
+
+    def __str__(self) -> str:
+        # Without user:password@, which does not belong in logs and messages.
+        return ", ".join((urlsplit(url).netloc or url).rpartition("@")[2] for url in self._urls)
+
+    async def session(self) -> Session:
+        """The open session, as soon as there is one; wait within `deadline`."""
+        while True:
+            self._check_open()
+            # It may be over before `_watch` has noticed.
+            if self._session is not None and self._session.client.is_open:
+                return self._session
+            await self._changed.wait()
+
+    @asynccontextmanager
+    async def deadline(self, what: str, seconds: float | None = None) -> AsyncIterator[None]:
+        """BusUnavailable if the body takes longer than the request timeout."""
+        seconds = self.options.request_timeout_s if seconds is None else seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            state = "connected" if self._session is not None else "not connected"
+            raise BusUnavailable(
+                f"no answer from nats-server at {self} to {what} within {seconds:g} s ({state}"
+                f"{': ' + self._failure if self._failure else ''}); is it up, and does JetStream "
+                "have a leader?"
+            ) from error
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        what: str,
+        take: Callable[[Reply], bool] = lambda reply: True,
+        restart: Callable[[], object] = lambda: None,
+    ) -> Reply:
+        """One request and its answers, up to the one of which `take` says that it is the last.
+
+        For questions only: if the connection is lost, it is asked again on the next one, after
+        `restart`. `what` names it in errors.
+        """
+        async with self.deadline(what):
+            reply = None
+            while reply is None:
+                session = await self.session()
+                last: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+                token = session.send(subject, b"", payload, partial(_settle, last, take))
+                try:
+                    reply = await last
+                finally:
+                    session.forget(token)
+                if reply is None:
+                    restart()
+        return self.present(reply, what)
+
+    def present(self, reply: Reply | None, what: str) -> Reply:
+        """`reply`, unless it says that nobody is there to answer."""
+        if reply is None:
+            self._check_open()
+            raise BusUnavailable(f"the connection to {self} was lost during {what}")
+        if reply.status == 503:
+            raise BusUnavailable(
+                f"nobody answers {what} at {self}: JetStream is off or has no leader, or the "
+                "stream does not exist; create the streams first (ensure_streams)"
+            )
+        return reply
+
+    def listen(
+        self, subject: str, on_message: OnMessage, on_connect: Callable[[], None]
+    ) -> Listener:
+        """Subscribe now and after every reconnection; `on_connect` is called each time."""
+        listener = Listener(subject, on_message, on_connect)
+        self._listeners.add(listener)
+        if self._session is not None:
+            listener.start(self._session.client)
+        return listener
+
+    def silence(self, listener: Listener) -> None:
+        """End what `listen` began."""
+        self._listeners.discard(listener)
+        if self._session is not None:
+            self._session.client.silence(listener.number)
+
+    async def close(self) -> None:
+        self._end = "was closed"
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _check_open(self) -> None:
+        if self._end:
+            raise BusUnavailable(f"the bus connection {self.name!r} {self._end}")
+
+    async def _keep_open(self) -> None:
+        delay = RETRY_DELAY_S_MIN
+        attempt = 0
+        while True:
+            url = self._urls[attempt % len(self._urls)]
+            attempt += 1
+            session = await self._open(url)
+            if session is None:
+                delay = min(2 * delay, RETRY_DELAY_S_MAX)
+            else:
+                delay = RETRY_DELAY_S_MIN
+                try:
+                    self._enter(session)
+                    self._failure = await self._watch(session)
+                    log.warning("bus.disconnected", name=self.name, reason=self._failure)
+                finally:
+                    self._session = None
+                    session.lose()
+                    await session.client.abandon()
+            # Spread, for all clients of a lost server come at once.
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+
+    async def _open(self, url: str) -> Session | None:
+        session = Session(self.options.inbox_prefix)
+        client, options = session.client, self.options
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
+                await client.connect(
+                    [url],
+                    name=self.name,
+                    error_cb=client.note_error,
+                    allow_reconnect=False,
+                    # Two tries in this attempt; the attempts themselves never end.
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    user=options.user,
+                    password=options.password,
+                    user_credentials=options.user_credentials,
+                    nkeys_seed=options.nkeys_seed,
+                    inbox_prefix=options.inbox_prefix,
+                    tls=options.tls,
+                )
+            heed_cancellation()
+            session.start()
+            return session
+        except Exception as error:
+            # Whatever it is (refused, TLS, authentication, a half-started server): try again.
+            self._failure = client.failure or str(error) or type(error).__name__
+            log.warning("bus.connect_failed", name=self.name, reason=self._failure)
+            await client.abandon()
+            return None
+        except asyncio.CancelledError:
+            await client.abandon()
+            raise
+
+    def _enter(self, session: Session) -> None:
+        self._session = session
+        for listener in self._listeners:
+            listener.start(session.client)
+        self._announce()
+
+    async def _watch(self, session: Session) -> str:
+        """Return why `session` is over, once it is."""
+        failures = 0
+        while failures < PROBE_FAILURES_MAX:
+            if not failures:
+                try:
+                    async with asyncio.timeout(PROBE_INTERVAL_S):
+                        await session.client.over.wait()
+                except TimeoutError:
+                    pass
+            if session.client.over.is_set():
+                return session.client.failure or "closed by the server"
+            failures = 0 if await session.probe() else failures + 1
+        return f"zombie: {failures} probes of {PROBE_TIMEOUT_S:g} s went unanswered"
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _on_task_done(self, task: "asyncio.Task[None]") -> None:
+        # Cancelled by `close` or with the loop; anything else is a defect. Nobody may go on waiting
+        # for a session that will not come.
+        self._end = "was closed"
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._end = f"failed: {error!r}"
+            log.error("bus.connection_failed", name=self.name, exc_info=error)
+        self._announce()
+        for listener in self._listeners:
+            listener.on_connect()
+
+
+def _settle(
+    last: "asyncio.Future[Reply | None]", take: Callable[[Reply], bool], reply: Reply | None
+) -> None:
+    if last.done():
+        return
+    try:
+        if reply is None or take(reply):
+            last.set_result(reply)
+    except (BusError, ValueError) as error:
+        last.set_exception(BusError(f"unreadable answer of nats-server: {error}"))

@@ -1,0 +1,145 @@
+"""Pipelined publish: many messages under way at once, each acknowledged when it is durable.
+
+A message keeps its id over all tries, so that a lost acknowledgement does not store it twice.
+Order is kept: one connection delivers in order, and a new try starts with the first message that
+is not acknowledged. Only a change of the stream's leader with messages under way can store one
+after a later one; that is logged.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from uuid import uuid4
+
+import structlog
+
+from tabard.bus.jetstream.connection import Connection, Session
+from tabard.bus.jetstream.wire import UNAVAILABLE_CODES, Reply, answer, encode_headers
+from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stream
+
+log = structlog.get_logger(__name__)
+
+WINDOW_MESSAGES_MAX = 256
+"""Most messages sent and not yet acknowledged."""
+WINDOW_BYTES_MAX = 4 << 20
+"""Most payload bytes sent and not yet acknowledged, save for a single larger message."""
+TRIES_MAX = 5
+RETRY_DELAY_S = 0.1
+
+
+class Publication:
+    """The messages of one `publish`: which are acknowledged, and which are under way."""
+
+    def __init__(
+        self, connection: Connection, stream: Stream, messages: Sequence[Outgoing]
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._messages = messages
+        self._sequences = [0] * len(messages)
+        self._tokens: dict[int, int] = {}
+        """Message index → answer token, of the messages under way."""
+        self._bytes = 0
+        self._progress = asyncio.Event()
+        self._trouble = ""
+        self._refusal: BusError | None = None
+        # A message without an id gets one for the tries of this call.
+        self._call = uuid4().hex
+
+    async def run(self) -> list[int]:
+        """Their sequences, once all are durable."""
+        for tries in range(TRIES_MAX):
+            acknowledged = self._count()
+            await asyncio.sleep(RETRY_DELAY_S * (2**tries - 1))
+            await self._try()
+            if self._refusal is not None:
+                raise self._refusal
+            if self._count() == len(self._messages):
+                if tries and self._sequences != sorted(self._sequences):
+                    log.warning("bus.published_out_of_order", stream=self._stream.value)
+                return self._sequences
+            if self._count() == acknowledged and "lost" not in self._trouble:
+                break
+        raise BusUnavailable(
+            f"{self._count()} of {len(self._messages)} messages on {self._stream} are "
+            f"acknowledged by {self._connection}: {self._trouble}; publish again with the same ids"
+        )
+
+    def _count(self) -> int:
+        return sum(map(bool, self._sequences))
+
+    async def _try(self) -> None:
+        async with self._connection.deadline(f"publishing on {self._stream}"):
+            session = await self._connection.session()
+        self._trouble = ""
+        try:
+            for index, message in enumerate(self._messages):
+                if self._sequences[index]:
+                    continue
+                while self._is_full(len(message.payload)) and not self._trouble:
+                    if not await self._wait():
+                        return
+                if self._trouble:
+                    break
+                self._send(session, index)
+                if session.client.is_full:
+                    async with self._connection.deadline(f"publishing on {self._stream}"):
+                        await session.client.drain()
+            while self._tokens and await self._wait():
+                pass
+        except BusUnavailable as error:
+            self._trouble = f"lost: {error}"
+        finally:
+            for token in self._tokens.values():
+                session.forget(token)
+            self._tokens.clear()
+            self._bytes = 0
+
+    def _is_full(self, payload_bytes: int) -> bool:
+        over = self._bytes + payload_bytes > WINDOW_BYTES_MAX
+        return len(self._tokens) >= WINDOW_MESSAGES_MAX or (over and bool(self._tokens))
+
+    def _send(self, session: Session, index: int) -> None:
+        message = self._messages[index]
+        headers = encode_headers({"Nats-Msg-Id": message.id or f"{self._call}.{index}"})
+        on_reply = partial(self._on_reply, session, index)
+        self._tokens[index] = session.send(message.subject, headers, message.payload, on_reply)
+        self._bytes += len(message.payload)
+
+    async def _wait(self) -> bool:
+        """Wait for one more answer; False, and trouble, if none comes in time."""
+        timeout_s = self._connection.options.request_timeout_s
+        self._progress.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._progress.wait()
+        except TimeoutError:
+            self._trouble = f"no acknowledgement within {timeout_s:g} s"
+            return False
+        return True
+
+    def _on_reply(self, session: Session, index: int, reply: Reply | None) -> None:
+        session.forget(self._tokens.pop(index))
+        self._bytes -= len(self._messages[index].payload)
+        self._progress.set()
+        try:
+            reply = self._connection.present(reply, f"publishing on {self._stream}")
+            acknowledgement, code, description = answer(reply)
+        except BusUnavailable as error:
+            self._trouble = f"lost: {error}"
+            return
+        except BusError as error:
+            self._refuse(error)
+            return
+        if code in UNAVAILABLE_CODES:
+            self._trouble = f"lost: {description} (code {code})"
+        elif code or acknowledgement["stream"] != self._stream:
+            subject = self._messages[index].subject
+            why = description or f"its subject belongs to stream {acknowledgement['stream']}"
+            self._refuse(BusError(f"nats-server refused {subject!r}: {why} (code {code})"))
+        else:
+            self._sequences[index] = acknowledgement["seq"]
+
+    def _refuse(self, error: BusError) -> None:
+        self._trouble = "refused"
+        self._refusal = self._refusal or error

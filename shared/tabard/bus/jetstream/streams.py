@@ -1,0 +1,117 @@
+"""What the four streams must be. A stream that is there already is checked, never changed.
+
+Every setting that Tabard leans on is listed, also where it is the server's default: a stream made
+by other hands may differ there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tabard.bus.jetstream.connection import Connection
+from tabard.bus.jetstream.read import api
+from tabard.bus.jetstream.wire import STREAM_NOT_FOUND_CODE
+from tabard.bus.port import BusError, Stream, StreamMismatch, subject
+
+NANOSECONDS = 1_000_000_000
+OBSERVED_AGE_S_MAX = 7 * 24 * 3600
+FLOWS_AGE_S_MAX = 3600
+FLOWS_BYTES_MAX = 64 << 20
+DUPLICATE_WINDOW_S = 600
+"""How long OBSERVED remembers a message id: longer than a source needs to publish again."""
+
+Settings = Mapping[str, object]
+
+_UNLIMITED: Settings = {
+    "retention": "limits",
+    "discard": "old",
+    "discard_new_per_subject": False,
+    "max_msgs": -1,
+    "max_bytes": -1,
+    "max_age": 0,
+    "max_msgs_per_subject": -1,
+    "max_msg_size": -1,
+    "duplicate_window": 120 * NANOSECONDS,
+    "storage": "file",
+    "compression": "none",
+    "no_ack": False,
+    "sealed": False,
+    "deny_delete": False,
+    "deny_purge": False,
+    "allow_direct": True,
+    "allow_atomic": False,
+    "allow_rollup_hdrs": False,
+    "allow_msg_ttl": False,
+    "allow_msg_counter": False,
+    "allow_msg_schedules": False,
+    "persist_mode": None,
+    "mirror": None,
+    "sources": None,
+    "subject_transform": None,
+}
+
+
+def live_subject(stream: Stream) -> str:
+    """Where a copy of each stored message goes: `tabard.live.ledger.>` for `tabard.ledger.>`."""
+    return f"tabard.live.{stream.lower()}.>"
+
+
+def settings(replicas: int, ledger_bytes_max: int) -> dict[Stream, Settings]:
+    """The streams' settings, in the words of JetStream's API."""
+    own: dict[Stream, Settings] = {
+        Stream.OBSERVED: {
+            "max_age": OBSERVED_AGE_S_MAX * NANOSECONDS,
+            "duplicate_window": DUPLICATE_WINDOW_S * NANOSECONDS,
+            "compression": "s2",
+        },
+        Stream.LEDGER: {
+            "discard": "new",
+            "max_bytes": ledger_bytes_max,
+            "deny_delete": True,
+            "deny_purge": True,
+            "allow_atomic": True,
+        },
+        Stream.STATUS: {"max_msgs_per_subject": 1},
+        Stream.FLOWS: {
+            "storage": "memory",
+            "num_replicas": 1,
+            "max_age": FLOWS_AGE_S_MAX * NANOSECONDS,
+            "max_bytes": FLOWS_BYTES_MAX,
+        },
+    }
+    return {
+        stream: {
+            **_UNLIMITED,
+            "name": stream.value,
+            "subjects": [subject(stream) + ".>"],
+            "num_replicas": replicas,
+            "republish": {"src": subject(stream) + ".>", "dest": live_subject(stream)},
+            **own[stream],
+        }
+        for stream in Stream
+    }
+
+
+def differences(want: Settings, have: Mapping[str, Any]) -> list[str]:
+    """`name: want X, have Y` for each setting that differs; absent, null, false and 0 are equal."""
+    return [
+        f"{name}: want {value!r}, have {have.get(name)!r}"
+        for name, value in want.items()
+        if (have.get(name) or None) != (value or None)
+    ]
+
+
+async def ensure(connection: Connection, replicas: int) -> None:
+    """Create the streams that are absent, and refuse those that differ."""
+    for stream, want in settings(replicas, connection.options.ledger_bytes_max).items():
+        have = await api(connection, "STREAM.INFO", stream)
+        if have.get("error", {}).get("err_code") == STREAM_NOT_FOUND_CODE:
+            # What is null stays out of the request: the server takes some nulls for a value.
+            request = {name: value for name, value in want.items() if value is not None}
+            have = await api(connection, "STREAM.CREATE", stream, request)
+        if error := have.get("error"):
+            raise BusError(f"stream {stream} could not be made at {connection}: {error}")
+        if wrong := differences(want, have["config"]):
+            raise StreamMismatch(
+                f"stream {stream} at {connection} is not as Tabard needs it, and is left as it "
+                f"is: {'; '.join(wrong)}. Change it there, or use another server"
+            )

@@ -1,0 +1,134 @@
+"""A gap-checked tail without a consumer on the server.
+
+Streams republish what they store on `tabard.live.…`. A tail subscribes there and takes a message
+only if its sequence is the next; everything else (what was before it came, what was lost, what it
+had no room for) it reads by Direct Get. It asks at its start, after each reconnection, and when
+`ASK_INTERVAL_S` have passed without news: a lost last message has no successor that shows it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+
+import structlog
+
+from tabard.bus.jetstream.connection import Connection
+from tabard.bus.jetstream.read import BEHIND_RETRY_S, direct
+from tabard.bus.jetstream.streams import live_subject
+from tabard.bus.jetstream.wire import stored_message, stored_sequence
+from tabard.bus.port import READ_MESSAGES_MAX, BusUnavailable, Stored, Stream
+
+log = structlog.get_logger(__name__)
+
+ASK_INTERVAL_S = 1.8
+"""So that, with the time that asking takes, a lost message is noticed within two seconds."""
+LIVE_MESSAGES_MAX = 8192
+LIVE_BYTES_MAX = 16 << 20
+"""Most live messages, and bytes of them, that wait for a slow reader; more are read again later."""
+
+
+class Cursor:
+    """Where a tail stands: the next sequence to give out, and the live messages that wait."""
+
+    def __init__(self, start: int) -> None:
+        self.next = start
+        self.ask = True
+        """Whether there may be messages from `next` on that only a read will bring."""
+        self.news = asyncio.Event()
+        self._live: deque[Stored] = deque()
+        """Contiguous: each the successor of the one before it."""
+        self._bytes = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many live messages wait."""
+        return len(self._live)
+
+    def on_connect(self) -> None:
+        self.ask = True
+        self.news.set()
+
+    def on_message(self, subject: bytes, headers: bytes, payload: bytes) -> None:
+        sequence = stored_sequence(headers)
+        if sequence < self.next or (self._live and sequence <= self._live[-1].sequence):
+            return
+        if len(self._live) >= LIVE_MESSAGES_MAX or self._bytes + len(payload) > LIVE_BYTES_MAX:
+            self.ask = True
+            return
+        if self._live and sequence != self._live[-1].sequence + 1:
+            # A message between them was lost: from here on, a read brings both back.
+            self._clear()
+        self._live.append(stored_message(sequence, headers, payload))
+        self._bytes += len(payload)
+        self.news.set()
+
+    def take(self) -> list[Stored]:
+        """The next live messages, [] if there are none or a read must come first."""
+        while self._live and self._live[0].sequence < self.next:
+            self._bytes -= len(self._live.popleft().payload)
+        if not self._live:
+            return []
+        if self._live[0].sequence > self.next:
+            self.ask = True
+            return []
+        count = min(len(self._live), READ_MESSAGES_MAX)
+        batch = [self._live.popleft() for _ in range(count)]
+        self._bytes -= sum(len(stored.payload) for stored in batch)
+        self.next = batch[-1].sequence + 1
+        return batch
+
+    def _clear(self) -> None:
+        self._live.clear()
+        self._bytes = 0
+        self.ask = True
+
+
+async def tail(
+    connection: Connection, stream: Stream, start: int
+) -> AsyncGenerator[list[Stored], None]:
+    """All messages of `stream` from `start` on, in order, each once, for ever."""
+    cursor = Cursor(start)
+    listener = connection.listen(live_subject(stream), cursor.on_message, cursor.on_connect)
+    try:
+        while True:
+            # Before looking, so that news that comes while a read is under way is not missed.
+            cursor.news.clear()
+            batch = cursor.take()
+            if not batch and cursor.ask:
+                batch = await _read(connection, stream, cursor)
+            if batch:
+                yield batch
+            elif not cursor.ask:
+                await _wait(cursor)
+    finally:
+        connection.silence(listener)
+
+
+async def _read(connection: Connection, stream: Stream, cursor: Cursor) -> list[Stored]:
+    cursor.ask = False
+    try:
+        found = await direct(connection, stream, cursor.next, READ_MESSAGES_MAX)
+    except BusUnavailable as error:
+        if connection.closed:
+            raise
+        log.info("bus.tail_waits", stream=stream.value, sequence=cursor.next, reason=str(error))
+        await _wait(cursor)
+        cursor.ask = True
+        return []
+    if found:
+        cursor.next = found[-1].sequence + 1
+        # There may be more than a batch holds.
+        cursor.ask = True
+    elif cursor.waiting:
+        # The replica that answered is behind the one that sent the live messages.
+        await asyncio.sleep(BEHIND_RETRY_S)
+    return found
+
+
+async def _wait(cursor: Cursor) -> None:
+    """Wait for news; if none comes, ask."""
+    try:
+        async with asyncio.timeout(ASK_INTERVAL_S):
+            await cursor.news.wait()
+    except TimeoutError:
+        cursor.ask = True

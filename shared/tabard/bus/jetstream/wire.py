@@ -1,0 +1,109 @@
+"""Bytes of the NATS protocol and of JetStream's answers; pure.
+
+Headers are read from the end: a stored message's own headers come first and those of the server
+last, so that a publisher cannot pass off a sequence or a status of its own.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from tabard.bus.port import BusError, Stored
+
+WRONG_LAST_SEQUENCE_CODES = frozenset({10071, 10164})
+"""`wrong last sequence`, and the same for an expectation that another append in flight breaks."""
+UNAVAILABLE_CODES = frozenset({10008, 10158, 10176})
+"""JetStream temporarily unavailable · this id is being stored · batch incomplete (new leader)."""
+FULL_CODE = 10077
+STREAM_NOT_FOUND_CODE = 10059
+
+_SEQUENCE = b"\r\nNats-Sequence: "
+_SUBJECT = b"\r\nNats-Subject: "
+_TIME = b"\r\nNats-Time-Stamp: "
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer as it came: raw headers (b"" if it had none) and payload."""
+
+    headers: bytes
+    payload: bytes
+
+    @property
+    def status(self) -> int:
+        """204, 404, 408, 503 … of an answer that is only a status; 0 for one that is more."""
+        line = self.headers[9:12]
+        is_status = line.isdigit() and not self.payload and _SEQUENCE not in self.headers
+        return int(line) if is_status else 0
+
+
+def encode_headers(headers: Mapping[str, str]) -> bytes:
+    """The header block of a message; b"" for no headers. Values must hold no line ends."""
+    if not headers:
+        return b""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+def encode_publish(subject: str, reply: str, headers: bytes, payload: bytes) -> bytes:
+    """A PUB or HPUB protocol message; an empty `reply` asks for no answer."""
+    to = f"{subject} {reply} " if reply else f"{subject} "
+    if not headers:
+        return b"PUB %b%d\r\n%b\r\n" % (to.encode(), len(payload), payload)
+    size = len(headers)
+    return b"HPUB %b%d %d\r\n%b%b\r\n" % (
+        to.encode(),
+        size,
+        size + len(payload),
+        headers,
+        payload,
+    )
+
+
+def stored_sequence(headers: bytes) -> int:
+    """The sequence that the server gave to a stored message; 0 if this is no stored message."""
+    at = headers.rfind(_SEQUENCE)
+    if at < 0:
+        return 0
+    at += len(_SEQUENCE)
+    return int(headers[at : headers.index(b"\r", at)])
+
+
+def stored_message(sequence: int, headers: bytes, payload: bytes) -> Stored:
+    """A stored message from a Direct Get answer or a republished copy: both have the headers."""
+    subject = _last(headers, _SUBJECT).decode()
+    return Stored(sequence, subject, payload, stored_at(_last(headers, _TIME)))
+
+
+def stored_at(text: bytes) -> int:
+    """Nanoseconds since the Unix epoch from RFC 3339 in UTC, such as 2026-01-02T03:04:05.6789Z."""
+    return _whole_seconds(text[:19]) * 1_000_000_000 + int(text[20:-1].ljust(9, b"0") or b"0")
+
+
+@lru_cache(maxsize=64)
+def _whole_seconds(text: bytes) -> int:
+    return int(datetime.fromisoformat(text.decode()).replace(tzinfo=UTC).timestamp())
+
+
+def _last(headers: bytes, name: bytes) -> bytes:
+    at = headers.rfind(name)
+    if at < 0:
+        raise BusError(f"nats-server sent a stored message without {name.strip().decode()} …")
+    at += len(name)
+    return headers[at : headers.index(b"\r", at)]
+
+
+def answer(reply: Reply) -> tuple[dict[str, Any], int, str]:
+    """A JSON answer of JetStream: (answer, error code or 0, error description)."""
+    try:
+        decoded = json.loads(reply.payload)
+    except ValueError as error:
+        shown = (reply.headers + reply.payload)[:80]
+        raise BusError(f"nats-server sent an answer that is no JSON: {shown!r}") from error
+    failure = decoded.get("error")
+    if failure is None:
+        return decoded, 0, ""
+    return decoded, failure.get("err_code", failure["code"]), failure.get("description", "")

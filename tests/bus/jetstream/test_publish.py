@@ -1,0 +1,144 @@
+import asyncio
+import os
+import signal
+
+import pytest
+
+from bus.proxy import Proxy
+from tabard.bus.jetstream import JetStreamBus, Options
+from tabard.bus.jetstream.publish import WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX, Publication
+from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stored, Stream
+from tabard.bus.server import EmbeddedServer
+
+pytestmark = pytest.mark.nats
+
+
+def observed(count: int, first: int = 0, size: int = 0) -> list[Outgoing]:
+    return [
+        Outgoing("tabard.observed.x", str(n).encode().ljust(size), f"id-{n}")
+        for n in range(first, first + count)
+    ]
+
+
+async def everything(bus: JetStreamBus) -> list[Stored]:
+    got: list[Stored] = []
+    while found := await bus.read(Stream.OBSERVED, got[-1].sequence + 1 if got else 1):
+        got += found
+    return got
+
+
+@pytest.mark.parametrize("count", [WINDOW_MESSAGES_MAX, WINDOW_MESSAGES_MAX + 1])
+async def test_a_full_window_and_one_past_it_are_stored(nats_bus: JetStreamBus, count: int) -> None:
+    assert await nats_bus.publish(Stream.OBSERVED, observed(count)) == list(range(1, count + 1))
+
+
+async def test_no_more_than_the_window_is_under_way(
+    nats_bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = observed(WINDOW_MESSAGES_MAX + 50) + observed(60, 1000, 100_000)
+    publication = Publication(nats_bus._connection, Stream.OBSERVED, messages)
+    session = await nats_bus._connection.session()
+    send = session.send
+    most_messages = most_bytes = 0
+
+    def count(*args: object) -> int:
+        nonlocal most_messages, most_bytes
+        token = send(*args)  # type: ignore[arg-type]
+        most_messages = max(most_messages, len(publication._tokens) + 1)
+        most_bytes = max(most_bytes, publication._bytes + len(args[2]))  # type: ignore[arg-type]
+        return token
+
+    monkeypatch.setattr(session, "send", count)
+    await publication.run()
+    assert most_messages == WINDOW_MESSAGES_MAX
+    assert 3_900_000 < most_bytes <= WINDOW_BYTES_MAX
+
+
+@pytest.mark.parametrize("ids", [True, False])
+async def test_lost_acknowledgements_store_nothing_twice(nats_url: str, ids: bool) -> None:
+    async with Proxy(nats_url) as proxy:
+        bus = await JetStreamBus.connect(proxy.url, name="test")
+        await bus.ensure_streams()
+        messages = observed(400)
+        if not ids:
+            messages = [Outgoing(message.subject, message.payload) for message in messages]
+        proxy.deaf = True
+        publishing = asyncio.create_task(bus.publish(Stream.OBSERVED, messages))
+        direct = await JetStreamBus.connect(nats_url, name="observer")
+        async for batch in direct.tail(Stream.OBSERVED, 1):
+            if batch[-1].sequence == WINDOW_MESSAGES_MAX:
+                break
+        proxy.deaf = False
+        proxy.cut()
+        assert await publishing == list(range(1, 401))
+        stored = await everything(bus)
+        assert [int(m.payload) for m in stored] == list(range(400))
+        await bus.close()
+        await direct.close()
+
+
+async def test_acknowledgements_that_never_come_are_reported_with_their_count(
+    nats_url: str,
+) -> None:
+    async with Proxy(nats_url) as proxy:
+        options = Options(request_timeout_s=0.3)
+        bus = await JetStreamBus.connect(proxy.url, name="test", options=options)
+        await bus.ensure_streams()
+        proxy.deaf = True
+        with pytest.raises(BusUnavailable, match=r"0 of 3 .*publish again with the same ids"):
+            await bus.publish(Stream.OBSERVED, observed(3))
+        await bus.close()
+
+
+async def test_a_refused_message_is_an_error_with_the_servers_reason(
+    nats_bus: JetStreamBus, nats_url: str
+) -> None:
+    await nats_bus._connection.request(
+        "$JS.API.STREAM.UPDATE.STATUS",
+        b'{"name":"STATUS","subjects":["tabard.status.>"],'
+        b'"max_msgs_per_subject":1,"max_msg_size":10}',
+        "test",
+    )
+    with pytest.raises(BusError, match=r"refused 'tabard.status.x'.*maximum"):
+        await nats_bus.publish(Stream.STATUS, [Outgoing("tabard.status.x", b"x" * 500)])
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_server_killed_under_load_loses_and_doubles_nothing(
+    own_nats_server: EmbeddedServer, blow: signal.Signals
+) -> None:
+    bus = await JetStreamBus.connect(own_nats_server.url, name="test")
+    await bus.ensure_streams()
+    acknowledged: dict[int, int] = {}
+    done = asyncio.Event()
+    progress = asyncio.Semaphore(0)
+
+    async def publish() -> None:
+        first = 0
+        while not done.is_set():
+            messages = observed(200, first)
+            try:
+                sequences = await bus.publish(Stream.OBSERVED, messages)
+            except BusUnavailable:
+                continue
+            acknowledged.update(zip(range(first, first + 200), sequences, strict=True))
+            first += 200
+            progress.release()
+
+    async def kill() -> None:
+        for _ in range(3):
+            for _ in range(2):
+                await progress.acquire()
+            await asyncio.sleep(0.03)
+            os.kill(own_nats_server.pid, blow)
+            await own_nats_server.wait()
+            await own_nats_server.start()
+        done.set()
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(publish())
+        group.create_task(kill())
+    stored = await everything(bus)
+    assert [int(m.payload) for m in stored] == list(range(len(stored)))
+    assert {int(m.payload): m.sequence for m in stored}.items() >= acknowledged.items()
+    await bus.close()
