@@ -72,6 +72,7 @@ TYPES: Mapping[type, tuple[str, int]] = {
     ledger.CursorAdvanced: ("cursor.advanced", 1),
     status.NodeStatus: ("node.status", 1),
     status.FlowSeen: ("flow.seen", 1),
+    status.FlowsSeen: ("flows.seen", 1),
 }
 """Every event type with its name on the wire and its current version."""
 
@@ -188,13 +189,20 @@ def decode(
         upcast = known.get((name, old))
         if upcast is None:
             raise UndecodableError(f"{place}: no upcaster from {name} version {old}")
-        data = upcast(data)
+        try:
+            data = upcast(data)
+        except Exception as error:  # whatever an upcaster meets in data that it was not written for
+            raise UndecodableError(
+                f"{place}: {name} version {old} is not as that version was ({error!r})"
+            ) from error
     try:
         event = kind.cls(**kind.validate(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UndecodableError(f"{place}: {name}.{where}: {first['msg']}") from error
+    except RecursionError as error:
+        raise UndecodableError(f"{place}: {name}: its document is nested too deeply") from error
     envelope = Envelope(event_id, key, occurred_at, cause, correlation)
     return Recorded(stream, sequence, envelope, event)
 

@@ -29,7 +29,7 @@ Document = Annotated[dict[str, Any], BeforeValidator(_thaw)]
 
 @dataclass(frozen=True, slots=True)
 class PodStarted:
-    """A pod was placed on a node. `uid` is its incarnation: a reused name or address has another."""
+    """A pod was placed on a node. `uid` is its incarnation: who reuses its name has another."""
 
     uid: str
     namespace: str

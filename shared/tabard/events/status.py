@@ -1,5 +1,6 @@
 """Events on STATUS and FLOWS: what nodes say back. Nothing is decided from FLOWS."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -39,4 +40,21 @@ class FlowSeen:
     destination_port: int
 
 
-StatusEvent = NodeStatus | FlowSeen
+FlowRow = tuple[int, str, str, str, str, str, int, int, int, int, int]
+"""The fields of FlowSeen after `node`, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowsSeen:
+    """A batch of verdicts, as they are published: one event each would cost more than it says."""
+
+    node: str
+    lost: int
+    """Records that the node could not keep or publish, since its agent started."""
+    flows: tuple[FlowRow, ...]
+
+    def each(self) -> Iterator[FlowSeen]:
+        return (FlowSeen(self.node, *row) for row in self.flows)
+
+
+StatusEvent = NodeStatus | FlowSeen | FlowsSeen

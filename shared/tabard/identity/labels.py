@@ -61,7 +61,6 @@ class LabelFilter:
     DEFAULT_INCLUDE = (
         "reserved:.*",
         r"cidr:.*",
-        r"port:.*",
         r"io\.kubernetes\.pod\.namespace",
         r"io\.cilium\.k8s\.namespace\.labels",
         r"io\.cilium\.k8s\.policy\.cluster",
@@ -164,10 +163,11 @@ def pod_labels(
     derived.append(f"k8s:{SERVICE_ACCOUNT_KEY}={service_account or 'default'}")
     named = {METADATA_NAME: namespace, **namespace_labels}
     derived += [f"k8s:{NAMESPACE_LABELS_PREFIX}{key}={value}" for key, value in named.items()]
-    derived += [
+    # The filter is about labels; a port that it kept out could not be named by a policy.
+    named_ports = [
         f"{NAMED_PORT_SOURCE}:{name}={number}/{protocol}" for name, number, protocol in ports
     ]
-    return label_filter.apply([*own, *derived])
+    return label_set([*label_filter.apply([*own, *derived]), *named_ports])
 
 
 def named_ports(labels: LabelSet) -> frozenset[tuple[str, int, str]]:

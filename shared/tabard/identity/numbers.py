@@ -47,6 +47,11 @@ def is_cidr(number: int) -> bool:
     return number >= CIDR_SCOPE
 
 
+def is_pod(number: int) -> bool:
+    """True for numbers that stand for pods' label sets: all that the wire carries between pods."""
+    return FIXED_MIN <= number < CIDR_SCOPE
+
+
 @dataclass(frozen=True, slots=True)
 class NumberSpace:
     """The numbers one cluster may allocate.

@@ -4,20 +4,20 @@ whatever the ledger says happened, happened."""
 from collections.abc import Iterable
 from typing import assert_never
 
-from tabard.policy.kubernetes import read_policy
-
 from tabard.events import ledger as events
 from tabard.events.envelope import Recorded
 from tabard.identity.labels import LabelSet, cidr_label
+from tabard.identity.numbers import FIXED_MAX, FIXED_MIN
 from tabard.ledger.state import (
     REFUSALS_MAX,
     TOMBSTONES_MAX,
     EndpointState,
     Identity,
     Node,
-    ObjectKey,
     State,
 )
+from tabard.policy.kubernetes import read_policy
+from tabard.policy.model import PolicyError
 
 LedgerRecord = Recorded[events.LedgerEvent]
 
@@ -27,7 +27,7 @@ class FoldError(Exception):
 
 
 def evolve(state: State, record: LedgerRecord) -> None:
-    """Take one step, in place. FoldError if `record` is not the next one or contradicts the state."""
+    """Take one step, in place; FoldError if `record` is not the next or contradicts the state."""
     if record.sequence != state.sequence + 1 and not _only_quarantined_between(state, record):
         raise FoldError(f"{record.place} does not follow LEDGER/{state.sequence}")
     apply(state, record.event, record.sequence, record.envelope.occurred_at)
@@ -47,10 +47,16 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
         case events.EpochClaimed():
             state.epoch, state.holder = event.epoch, event.holder
         case events.SettingsAdopted():
+            fixed = [
+                (number, LabelSet(labels))
+                for number, labels in event.fixed
+                if number not in state.identities
+            ]
+            for number, labels in fixed:
+                _check_free(state, number, labels, sequence)
+            for number, labels in fixed:
+                _allocate(state, number, labels, sequence)
             state.settings = event
-            for number, labels in event.fixed:
-                if number not in state.identities:
-                    _allocate(state, number, LabelSet(labels), sequence)
         case events.NodeAdded():
             state.nodes[event.name] = Node(event.name, event.addresses, event.pod_cidrs)
         case events.NodeRemoved():
@@ -87,19 +93,23 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
             _entomb(state, event.uid, sequence)
         case events.EndpointTombstoned():
             state.waiting.pop(event.uid, None)
+            state.refused_pods.pop(event.uid, None)
             _entomb(state, event.uid, sequence)
         case events.PodRefused():
             if event.retry:
                 state.waiting[event.uid] = event
+            else:
+                state.waiting.pop(event.uid, None)
             state.refused_pods[event.uid] = event
             state.refused_pods.move_to_end(event.uid)
             if len(state.refused_pods) > REFUSALS_MAX:
                 state.refused_pods.popitem(last=False)
         case events.PolicyAccepted():
             key = (event.kind, event.namespace, event.name)
-            _use_cidrs(state, key, -1, at)
+            before, after = _cidrs(state.policies.get(key), sequence), _cidrs(event, sequence)
             state.policies[key] = event
-            _use_cidrs(state, key, +1, at)
+            _use_cidrs(state, before, -1, at)
+            _use_cidrs(state, after, +1, at)
             state.refused_policies.pop(key, None)
         case events.PolicyRefused():
             key = (event.kind, event.namespace, event.name)
@@ -109,7 +119,7 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
                 state.refused_policies.popitem(last=False)
         case events.PolicyForgotten():
             key = (event.kind, event.namespace, event.name)
-            _use_cidrs(state, key, -1, at)
+            _use_cidrs(state, _cidrs(state.policies.get(key), sequence), -1, at)
             state.policies.pop(key, None)
             state.refused_policies.pop(key, None)
         case events.WorkloadAccepted():
@@ -132,12 +142,16 @@ def fold(records: Iterable[LedgerRecord], state: State | None = None) -> State:
     return state
 
 
-def _allocate(state: State, number: int, labels: LabelSet, sequence: int) -> None:
+def _check_free(state: State, number: int, labels: LabelSet, sequence: int) -> None:
     if number in state.identities or labels in state.numbers:
         raise FoldError(
             f"LEDGER/{sequence} allocates {number} for {', '.join(labels)}, but "
             f"{number if number in state.identities else state.numbers[labels]} is live"
         )
+
+
+def _allocate(state: State, number: int, labels: LabelSet, sequence: int) -> None:
+    _check_free(state, number, labels, sequence)
     state.identities[number] = Identity(labels, sequence)
     state.numbers[labels] = number
 
@@ -221,16 +235,28 @@ def _use(state: State, number: int, users: int, at: int) -> None:
 
 
 def _mark_idle(state: State, number: int, at: int) -> None:
+    if FIXED_MIN <= number <= FIXED_MAX:  # the operator's: they stay
+        return
     state.identities[number].idle_since = at
     state.idle.pop(number, None)
     state.idle[number] = None
 
 
-def _use_cidrs(state: State, key: ObjectKey, users: int, at: int) -> None:
-    accepted = state.policies.get(key)
+def _cidrs(accepted: events.PolicyAccepted | None, sequence: int) -> list[str]:
+    """The CIDRs that an accepted policy names."""
     if accepted is None:
-        return
-    for prefix in sorted(read_policy(accepted.document, accepted.origin).cidrs()):
+        return []
+    try:
+        return sorted(read_policy(accepted.document, accepted.origin).cidrs())
+    except PolicyError as error:
+        raise FoldError(
+            f"LEDGER/{sequence} accepts {accepted.kind} {accepted.namespace}/{accepted.name}, "
+            f"which this release cannot read ({error})"
+        ) from error
+
+
+def _use_cidrs(state: State, cidrs: Iterable[str], users: int, at: int) -> None:
+    for prefix in cidrs:
         number = state.numbers.get(LabelSet((cidr_label(prefix),)))
         if number is not None:
             _use(state, number, users, at)

@@ -1,6 +1,6 @@
 """Following the ledger on a bus: catching up, and staying with it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from tabard.bus.port import Bus, Stored, Stream
 from tabard.events.errors import EventError
@@ -25,7 +25,7 @@ async def catch_up(bus: Bus, state: State, through: int | None = None) -> State:
     return state
 
 
-async def follow(bus: Bus, state: State) -> AsyncIterator[list[LedgerRecord]]:
+async def follow(bus: Bus, state: State) -> AsyncGenerator[list[LedgerRecord], None]:
     """Fold the ledger into `state` for ever; yields each batch of records after it was folded.
 
     Between two yields `state` is through the last record given. Raises Stopped as `catch_up`.
@@ -33,24 +33,34 @@ async def follow(bus: Bus, state: State) -> AsyncIterator[list[LedgerRecord]]:
     tail = bus.tail(Stream.LEDGER, state.sequence + 1)
     try:
         async for messages in tail:
-            yield await take_or_ask(bus, state, messages)
+            records: list[LedgerRecord] = []
+            for message in messages:
+                try:
+                    record = await _take_or_ask(bus, state, message)
+                except Stopped:
+                    if records:
+                        yield records  # they are folded: who follows must hear of them
+                    raise
+                if record is not None:
+                    records.append(record)
+            yield records
     finally:
-        await tail.aclose()  # type: ignore[attr-defined]
+        await tail.aclose()
 
 
 async def take_or_ask(bus: Bus, state: State, messages: list[Stored]) -> list[LedgerRecord]:
     """Fold messages; before one that cannot be taken, ask the bus whether it was quarantined."""
-    records = []
-    for message in messages:
-        try:
-            record = take(state, message)
-        except Stopped:
-            if not await _quarantined(bus, state, message.sequence):
-                raise
-            record = take(state, message)
-        if record is not None:
-            records.append(record)
-    return records
+    taken = [await _take_or_ask(bus, state, message) for message in messages]
+    return [record for record in taken if record is not None]
+
+
+async def _take_or_ask(bus: Bus, state: State, message: Stored) -> LedgerRecord | None:
+    try:
+        return take(state, message)
+    except Stopped:
+        if not await _quarantined(bus, state, message.sequence):
+            raise
+        return take(state, message)
 
 
 async def _quarantined(bus: Bus, state: State, sequence: int) -> bool:

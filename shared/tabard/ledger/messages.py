@@ -29,13 +29,18 @@ def observed(event: ObservedEvent, envelope: Envelope) -> Outgoing:
 
 def status(event: NodeStatus, envelope: Envelope) -> Outgoing:
     """`event` as a message for STATUS, where the last one of each node is kept."""
-    return Outgoing(subject(Stream.STATUS, event.node.replace(".", "_")), encode(event, envelope))
+    return Outgoing(status_subject(event.node), encode(event, envelope))
+
+
+def status_subject(node: str) -> str:
+    """Where the last word of `node` is kept."""
+    return subject(Stream.STATUS, node.replace(".", "_"))
 
 
 def sealed(
     previous: bytes, batch: Iterable[tuple[LedgerEvent, Envelope]]
 ) -> tuple[list[Outgoing], bytes]:
-    """A batch for LEDGER, chained to the event whose chain hash is `previous`; and its last hash."""
+    """A batch for LEDGER, chained to the event of chain hash `previous`; and its own last hash."""
     messages = []
     for event, envelope in batch:
         payload, previous = chain.link(previous, encode(event, envelope))

@@ -56,7 +56,7 @@ def take(state: State, message: Stored) -> LedgerRecord | None:
 def _follow(state: State, message: Stored, place: str) -> bytes:
     before = (Stream.LEDGER, message.sequence - 1)
     if before in state.quarantined:
-        # A quarantined message may have been changed, and then this one's hash covers its old bytes.
+        # A quarantined message may have been changed; then this one's hash covers its old bytes.
         claimed = chain.chain_of(message.payload)
         return claimed if claimed is not None else chain.follow(state.chain, message.payload, place)
     return chain.follow(state.chain, message.payload, place)

@@ -1,0 +1,164 @@
+"""A state kept in one SQLite file, so that a restart replays only the tail of the ledger.
+
+The ledger is the truth: a checkpoint that is missing, damaged or of another ledger costs time and
+nothing else.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import structlog
+
+from tabard.bus.port import Bus, Stream
+from tabard.events import chain
+from tabard.ledger.snapshot import SnapshotError, freeze, thaw
+from tabard.ledger.state import State
+
+_log = structlog.get_logger()
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS chunk (position INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS extra (id INTEGER PRIMARY KEY CHECK (id = 0), data BLOB NOT NULL) STRICT;
+"""
+
+
+class CheckpointError(Exception):
+    """The checkpoint file cannot be opened or written; says which and why. Going on is safe."""
+
+
+class Checkpoint:
+    """One process's checkpoint file; make it with `open`.
+
+    `extra` are bytes of the owner's own that were saved in the same transaction; b"" before `load`
+    and where there is no checkpoint.
+    """
+
+    def __init__(self, path: Path, database: aiosqlite.Connection) -> None:
+        self.path = path
+        self.extra = b""
+        self._database = database
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, path: Path | str) -> AsyncIterator["Checkpoint"]:
+        """The checkpoint in the file `path`, made if absent; a file that is no SQLite database is
+        thrown away, loudly. CheckpointError if the file cannot be opened at all."""
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            database = await _connected(path)
+        except (OSError, sqlite3.Error) as error:
+            raise CheckpointError(
+                f"{path}: cannot be opened ({error}); check its directory"
+            ) from error
+        checkpoint = cls(path, database)
+        try:
+            yield checkpoint
+        finally:
+            await checkpoint._database.close()
+
+    async def load(self) -> State | None:
+        """The state saved last, or None if there is none or (loudly) if it cannot be taken.
+
+        Not yet compared with any ledger: see `check`.
+        """
+        try:
+            chunks = await self._database.execute_fetchall(
+                "SELECT data FROM chunk ORDER BY position"
+            )
+            extra = list(await self._database.execute_fetchall("SELECT data FROM extra"))
+            if not chunks:
+                return None
+            state = thaw([data for (data,) in chunks])
+        except SnapshotError as error:
+            _log.warning("checkpoint.discarded", path=str(self.path), reason=str(error))
+            return None
+        except sqlite3.DatabaseError as error:
+            await self._database.close()
+            self._database = await _made_anew(self.path, error)
+            return None
+        self.extra = extra[0][0] if extra else b""
+        return state
+
+    def save(self, state: State, extra: bytes = b"") -> Awaitable[None]:
+        """Replace what is saved by `state` and `extra`, in one transaction.
+
+        `state` is read before this returns; await the result to have it written, one save at a
+        time. Raises CheckpointError, and then what was saved before stands.
+        """
+        return _Save(self, freeze(state), extra)
+
+    async def _write(self, chunks: list[bytes], extra: bytes) -> None:
+        database = self._database
+        try:
+            if database.in_transaction:  # an earlier save was cancelled half-way
+                await database.rollback()
+            await database.execute("BEGIN IMMEDIATE")
+            await database.execute("DELETE FROM chunk")
+            await database.executemany("INSERT INTO chunk VALUES (?, ?)", enumerate(chunks))
+            await database.execute("INSERT OR REPLACE INTO extra VALUES (0, ?)", (extra,))
+            await database.commit()
+        except sqlite3.Error as error:
+            raise CheckpointError(f"{self.path}: cannot be written ({error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Save:
+    """Begins when it is awaited, so that one that never is leaves nothing unfinished behind."""
+
+    checkpoint: Checkpoint
+    chunks: list[bytes]
+    extra: bytes
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self.checkpoint._write(self.chunks, self.extra).__await__()
+
+
+async def check(bus: Bus, state: State) -> str:
+    """Why `state` is no state of this bus's ledger, or "" if it is.
+
+    The ledger's event at the state's sequence must carry the state's chain hash, which covers all
+    of the past.
+    """
+    if state.sequence == 0:
+        return ""
+    found = await bus.read(Stream.LEDGER, state.sequence, 1)
+    if not found or found[0].sequence != state.sequence:
+        return f"the ledger ends before LEDGER/{state.sequence}"
+    claimed = chain.chain_of(found[0].payload)
+    if claimed is None and (Stream.LEDGER, state.sequence) in state.quarantined:
+        return ""
+    return "" if claimed == state.chain else f"LEDGER/{state.sequence} has another chain hash"
+
+
+async def _connected(path: Path) -> aiosqlite.Connection:
+    try:
+        return await _opened(path)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # locked, no space, no right: not the file
+            raise
+        return await _made_anew(path, error)
+
+
+async def _made_anew(path: Path, reason: Exception) -> aiosqlite.Connection:
+    _log.warning("checkpoint.discarded", path=str(path), reason=str(reason))
+    for part in ("", "-wal", "-shm"):
+        path.with_name(path.name + part).unlink(missing_ok=True)
+    return await _opened(path)
+
+
+async def _opened(path: Path) -> aiosqlite.Connection:
+    database = await aiosqlite.connect(path, isolation_level=None)
+    try:
+        await database.execute("PRAGMA journal_mode = WAL")
+        await database.execute("PRAGMA synchronous = NORMAL")
+        await database.executescript(_TABLES)
+    except BaseException:
+        await database.close()
+        raise
+    return database

@@ -1,0 +1,157 @@
+"""The state as bytes and back, for checkpoints.
+
+A snapshot is a list of chunks: the first is the header, each other one a piece of one section of
+the state. What can be derived (the indexes) is derived again. A snapshot only saves replay time: a
+reader that cannot take one throws it away and folds the ledger.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+import msgpack
+
+from tabard.events.ledger import (
+    PodRefused,
+    PolicyAccepted,
+    PolicyRefused,
+    SettingsAdopted,
+    WorkloadAccepted,
+)
+from tabard.identity.labels import LabelSet
+from tabard.ledger.state import EndpointState, Identity, Node, State
+
+SCHEMA = 1
+"""Version of this form; a change of State or of a type that it holds takes the next number."""
+CHUNK_ROWS = 4_096
+"""Most rows in one chunk."""
+
+T = TypeVar("T")
+
+
+class SnapshotError(Exception):
+    """The bytes are no snapshot that this release can take: delete it and fold the ledger."""
+
+
+def freeze(state: State) -> list[bytes]:
+    """`state` as chunks that share nothing with it. About 5 µs an endpoint."""
+    sections: dict[str, Iterable[Any]] = {
+        "cursors": state.cursors.items(),
+        "nodes": map(_row, state.nodes.values()),
+        "namespaces": ((name, tuple(pairs.items())) for name, pairs in state.namespaces.items()),
+        "identities": ((number, *_row(held)) for number, held in state.identities.items()),
+        "retired": state.retired.items(),
+        "idle": state.idle,
+        "endpoints": map(_row, state.endpoints.values()),
+        "tombstones": state.tombstones.items(),
+        "waiting": map(_row, state.waiting.values()),
+        "refused_pods": map(_row, state.refused_pods.values()),
+        "policies": map(_document_row, state.policies.values()),
+        "refused_policies": map(_row, state.refused_policies.values()),
+        "workloads": map(_document_row, state.workloads.values()),
+        "quarantined": ((*place, reason) for place, reason in state.quarantined.items()),
+    }
+    chunks = [
+        msgpack.packb((name, rows)) for name, every in sections.items() for rows in _chunked(every)
+    ]
+    digest = blake2b(digest_size=16)
+    for chunk in chunks:
+        digest.update(chunk)
+    settings = None if state.settings is None else _row(state.settings)
+    head = (state.sequence, state.chain, state.epoch, state.holder, settings, digest.digest())
+    packed = msgpack.packb(head)
+    return [msgpack.packb((SCHEMA, packed, blake2b(packed, digest_size=16).digest())), *chunks]
+
+
+def thaw(chunks: Sequence[bytes]) -> State:
+    """The state that `freeze` was given. SnapshotError on anything else than what it returned."""
+    try:
+        return _thaw(chunks)
+    except SnapshotError:
+        raise
+    except Exception as error:  # bytes of unknown origin fail in ways of any type
+        raise SnapshotError(f"the snapshot cannot be read ({error!r})") from error
+
+
+def _thaw(chunks: Sequence[bytes]) -> State:
+    if not chunks:
+        raise SnapshotError("the snapshot is empty")
+    schema, packed, check = _unpack(chunks[0])
+    if schema != SCHEMA:
+        raise SnapshotError(f"the snapshot has schema {schema!r}, this release reads {SCHEMA}")
+    digest = blake2b(digest_size=16)
+    for chunk in chunks[1:]:
+        digest.update(chunk)
+    sequence, chain, epoch, holder, settings, claimed = _unpack(packed)
+    if blake2b(packed, digest_size=16).digest() != check or digest.digest() != claimed:
+        raise SnapshotError("the snapshot was changed or is not whole: its digest differs")
+    rows: dict[str, list[Any]] = {}
+    for chunk in chunks[1:]:
+        name, part = _unpack(chunk)
+        rows.setdefault(name, []).extend(part)
+
+    def section(name: str, take: Callable[..., T]) -> Iterator[T]:
+        return (take(*row) for row in rows.get(name, ()))
+
+    state = State(sequence=sequence, chain=chain, epoch=epoch, holder=holder)
+    state.settings = None if settings is None else SettingsAdopted(*settings)
+    state.cursors = dict(rows.get("cursors", ()))
+    state.nodes = {node.name: node for node in section("nodes", Node)}
+    state.namespaces = {name: dict(pairs) for name, pairs in rows.get("namespaces", ())}
+    for number, labels, *rest in rows.get("identities", ()):
+        state.identities[number] = Identity(LabelSet(labels), *rest)
+        state.numbers[LabelSet(labels)] = number
+    state.retired = dict(rows.get("retired", ()))
+    state.idle = dict.fromkeys(rows.get("idle", ()))
+    for endpoint in section("endpoints", EndpointState):
+        state.endpoints[endpoint.uid] = endpoint
+        state.bindings.update(dict.fromkeys(endpoint.addresses, endpoint.uid))
+        state.by_node.setdefault(endpoint.node, {})[endpoint.uid] = None
+        state.by_namespace.setdefault(endpoint.namespace, {})[endpoint.uid] = None
+    state.tombstones.update(rows.get("tombstones", ()))
+    state.waiting = {pod.uid: pod for pod in section("waiting", PodRefused)}
+    state.refused_pods.update((pod.uid, pod) for pod in section("refused_pods", PodRefused))
+    for accepted in section("policies", _with_document(PolicyAccepted)):
+        state.policies[(accepted.kind, accepted.namespace, accepted.name)] = accepted
+    for refused in section("refused_policies", PolicyRefused):
+        state.refused_policies[(refused.kind, refused.namespace, refused.name)] = refused
+    for workload in section("workloads", _with_document(WorkloadAccepted)):
+        state.workloads[(workload.kind, workload.namespace, workload.name)] = workload
+    state.quarantined = {
+        (stream, number): reason for stream, number, reason in rows.get("quarantined", ())
+    }
+    return state
+
+
+def _row(value: Any) -> tuple[Any, ...]:
+    return tuple([getattr(value, name) for name in value.__slots__])
+
+
+def _document_row(value: PolicyAccepted | WorkloadAccepted) -> tuple[Any, ...]:
+    # Packed on its own: a document's lists must come back as lists, all other arrays as tuples.
+    packed = msgpack.packb(value.document)
+    return (value.kind, value.namespace, value.name, packed, value.origin)
+
+
+def _with_document(cls: Callable[..., T]) -> Callable[..., T]:
+    def take(kind: str, namespace: str, name: str, packed: bytes, origin: str) -> T:
+        document = msgpack.unpackb(packed, strict_map_key=False)
+        return cls(kind=kind, namespace=namespace, name=name, document=document, origin=origin)
+
+    return take
+
+
+def _unpack(chunk: bytes) -> Any:
+    return msgpack.unpackb(chunk, use_list=False, strict_map_key=False)
+
+
+def _chunked(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    every = list(rows)
+    for start in range(0, len(every), CHUNK_ROWS):
+        yield every[start : start + CHUNK_ROWS]
+
+
+# Rows are read back by position, so every one of these must be a slotted dataclass.
+for _cls in (Identity, EndpointState, Node, PodRefused, PolicyRefused, SettingsAdopted):
+    assert tuple(field.name for field in dataclasses.fields(_cls)) == tuple(_cls.__slots__)

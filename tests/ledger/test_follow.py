@@ -1,0 +1,111 @@
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from tabard.bus.memory import MemoryBus
+from tabard.bus.port import Outgoing
+from tabard.events.envelope import Envelope
+from tabard.events.ledger import EventQuarantined, LedgerEvent, NodeAdded
+from tabard.ledger.follow import catch_up, follow
+from tabard.ledger.messages import sealed
+from tabard.ledger.reader import Stopped
+from tabard.ledger.state import State
+
+
+class Writer:
+    """Appends to a ledger in memory; a broken event in it is what `junk` writes."""
+
+    def __init__(self) -> None:
+        self.bus = MemoryBus()
+        self.state = State()
+        self.chain = self.state.chain
+        self.last = 0
+
+    async def write(self, *every: LedgerEvent) -> None:
+        batch = [(event, Envelope(bytes(16), "k", 0)) for event in every]
+        messages, self.chain = sealed(self.chain, batch)
+        self.last = await self.bus.append(messages, self.last)
+
+    async def nodes(self, first: int, last: int) -> None:
+        await self.write(*(NodeAdded(f"n{n}", (), ()) for n in range(first, last + 1)))
+
+    async def junk(self) -> None:
+        self.last = await self.bus.append([Outgoing("tabard.ledger.node.added", b"?")], self.last)
+
+
+@pytest.fixture
+async def writer() -> Writer:
+    writer = Writer()
+    await writer.bus.ensure_streams()
+    return writer
+
+
+async def test_catching_up_takes_all_or_so_far(writer: Writer) -> None:
+    await writer.nodes(1, 5)
+    assert (await catch_up(writer.bus, State())).sequence == 5
+    state = await catch_up(writer.bus, State(), through=3)
+    assert list(state.nodes) == ["n1", "n2", "n3"]
+    assert (await catch_up(writer.bus, state)).sequence == 5
+    assert (await catch_up(writer.bus, state, through=99)).sequence == 5
+
+
+async def test_more_than_one_read_is_caught_up(writer: Writer) -> None:
+    for first in range(1, 2_501, 500):
+        await writer.nodes(first, first + 499)
+    assert (await catch_up(writer.bus, State())).sequence == 2_500
+    assert (await catch_up(writer.bus, State(), through=1_001)).sequence == 1_001
+
+
+async def test_it_stops_before_a_bad_event_until_the_ledger_says_to_go_on(writer: Writer) -> None:
+    await writer.nodes(1, 2)
+    await writer.junk()
+    await writer.nodes(3, 3)
+    state = State()
+    with pytest.raises(Stopped, match="stopped before LEDGER/3"):
+        await catch_up(writer.bus, state)
+    assert state.sequence == 2
+    await writer.write(EventQuarantined("LEDGER", 3, "reason"))
+    await catch_up(writer.bus, state)
+    assert (state.sequence, list(state.nodes)) == (5, ["n1", "n2", "n3"])
+    assert state.quarantined == {("LEDGER", 3): "reason"}
+    # A reader that starts anew, and one that stops in between, come to the same.
+    assert await catch_up(writer.bus, State()) == state
+    between = await catch_up(writer.bus, State(), through=4)
+    assert await catch_up(writer.bus, between) == state
+
+
+async def test_a_quarantine_of_another_event_does_not_help(writer: Writer) -> None:
+    await writer.junk()
+    await writer.write(
+        EventQuarantined("LEDGER", 2, "another"), EventQuarantined("OBSERVED", 1, "other stream")
+    )
+    with pytest.raises(Stopped, match="LEDGER/1"):
+        await catch_up(writer.bus, State())
+
+
+async def test_following_yields_what_was_folded_and_goes_on(writer: Writer) -> None:
+    await writer.nodes(1, 2)
+    state = State()
+    seen: list[int] = []
+    async with asyncio.timeout(10), aclosing(follow(writer.bus, state)) as batches:
+        async for records in batches:
+            seen += [record.sequence for record in records]
+            assert state.sequence == seen[-1]
+            if seen[-1] == 2:
+                await writer.nodes(3, 4)
+            if seen[-1] == 4:
+                break
+    assert seen == [1, 2, 3, 4]
+
+
+async def test_following_gives_all_before_a_bad_event_and_stops_there(writer: Writer) -> None:
+    await writer.nodes(1, 2)
+    await writer.junk()
+    state = State()
+    async with asyncio.timeout(10), aclosing(follow(writer.bus, state)) as batches:
+        records = await anext(batches)
+        assert [record.sequence for record in records] == [1, 2]
+        with pytest.raises(Stopped, match="LEDGER/3"):
+            await anext(batches)
+    assert state.sequence == 2
