@@ -1,6 +1,8 @@
 """What policies mean: reading them, matching identities, compiling the maps of a node.
 
-Pure and shared by allocator (acceptance), agent (enforcement), command line and audits, so that all
-of them give one verdict. `model` is the language-neutral form; `kubernetes` reads NetworkPolicy into
-it; `compile` turns a folded ledger into the maps of one node; `diff` turns two maps into a change.
+Pure and shared by allocator (acceptance), agent (enforcement), command line and audits, so that
+all of them give one verdict. `model` is the language-neutral form; `kubernetes` reads NetworkPolicy
+into it; `matching` says which identities a selector matches; `rules` makes the policy map's entries
+and `prefixes` the CIDRs'; `compile` turns a folded ledger into the maps of one node; `diff` turns
+two maps into a change.
 """

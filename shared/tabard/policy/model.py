@@ -66,8 +66,8 @@ ALL_PORTS = (Port(Protocol.ANY),)
 class Rule:
     """Allows traffic between the subject and any of `peers` on any of `ports`.
 
-    `peers` None is any known peer; an empty tuple is nobody. `path` is the field path of the rule in
-    its document (`spec.ingress[0]`), which explanations show.
+    `peers` None is any known peer; an empty tuple is nobody. `path` is the field path of the rule
+    in its document (`spec.ingress[0]`), which explanations show.
     """
 
     direction: Direction

@@ -1,0 +1,260 @@
+"""Flows that were allowed, so that answers pass; the same as bpf/conntrack.h and bpf/enforce.h.
+
+An entry never outlives the reasons it was made for. It carries the policy id (a content hash of the
+rules that select the endpoint), whether the direction was enforced, the pod's incarnation and the
+peer's identity, and is worth nothing where these differ from now: packets of the flow are judged
+afresh; for answers the flow's own direction is, and the entry is renewed or deleted. Otherwise a
+revoked rule would live on in the traffic that answers it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tabard.dataplane.maps import Address, Direction, Endpoint, Protocol, Reason
+from tabard.dataplane.packet import Head, Kind, Packet, TcpFlag, head
+from tabard.dataplane.verdict import ENFORCED, Judge
+
+SECOND = 1_000_000_000
+# Lifetimes without a packet, as Cilium's (bpf/node_config.h, CT_*).
+TIMEOUT_TCP_NS = 8_000 * SECOND
+TIMEOUT_TCP_UNANSWERED_NS = 60 * SECOND
+TIMEOUT_TCP_CLOSED_NS = 10 * SECOND
+TIMEOUT_OTHER_NS = 60 * SECOND
+
+
+class Key(NamedTuple):
+    source: Address
+    destination: Address
+    source_port: int
+    destination_port: int
+    protocol: int
+    direction: Direction
+    """In which the flow was opened, seen from the endpoint."""
+
+
+@dataclass(slots=True)
+class Flow:
+    policy: int
+    incarnation: int
+    peer: int
+    is_enforced: bool
+    seen: int
+    """Monotonic nanoseconds."""
+    is_answered: bool = False
+    is_reset: bool = False
+    is_closed: bool = False
+    is_answer_closed: bool = False
+
+    def is_expired(self, protocol: int, now: int) -> bool:
+        timeout = TIMEOUT_OTHER_NS
+        if protocol == Protocol.TCP:
+            timeout = TIMEOUT_TCP_NS if self.is_answered else TIMEOUT_TCP_UNANSWERED_NS
+            if self.is_reset or (self.is_closed and self.is_answer_closed):
+                timeout = TIMEOUT_TCP_CLOSED_NS
+        return now - self.seen > timeout
+
+    def is_current(self, endpoint: Endpoint, direction: Direction, peer: int) -> bool:
+        """Whether its reasons still hold. Who the peer is matters only to enforcement."""
+        return (
+            self.policy == endpoint.policy
+            and self.is_enforced == _is_enforced(endpoint, direction)
+            and (self.peer == peer or not self.is_enforced)
+        )
+
+    def is_good(self, endpoint: Endpoint, key: Key, peer: int, now: int) -> bool:
+        """Whether a packet of the flow itself needs no judging."""
+        return (
+            self.incarnation == endpoint.incarnation
+            and not self.is_expired(key.protocol, now)
+            and self.is_current(endpoint, key.direction, peer)
+        )
+
+    def touch(self, flags: TcpFlag, now: int, *, answer: bool) -> None:
+        self.is_answered |= answer
+        self.is_reset |= TcpFlag.RST in flags
+        if TcpFlag.FIN in flags:
+            self.is_answer_closed |= answer
+            self.is_closed |= not answer
+        if not answer and TcpFlag.SYN in flags and TcpFlag.ACK not in flags:
+            # A new connection on the ports of a closed one.
+            self.is_answered = self.is_reset = self.is_closed = self.is_answer_closed = False
+        if now - self.seen > SECOND:
+            self.seen = now
+
+
+def _is_enforced(endpoint: Endpoint, direction: Direction) -> bool:
+    return bool(endpoint.flags & ENFORCED[direction])
+
+
+class Conntrack:
+    """The flows of one node: `size` at most, the longest unused make room."""
+
+    def __init__(self, size: int, fragments: int, clock: Callable[[], int]) -> None:
+        self._size = size
+        self._fragments_max = fragments
+        self._clock = clock
+        self._flows: OrderedDict[Key, Flow] = OrderedDict()
+        self._fragments: OrderedDict[tuple[Address, Address, int, int], Head] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def enforce(
+        self,
+        judge: Judge,
+        packet: Packet,
+        what: Head,
+        endpoint: Endpoint,
+        direction: Direction,
+        peer: int,
+        sender: int = 0,
+    ) -> Reason:
+        """The verdict on one packet of an endpoint (`what`: its head, as `resolve` gives it).
+
+        `sender` is the peer as the packet's mark says, or 0.
+        """
+        now = self._clock()
+        if what.kind is Kind.FRAGMENT:
+            enforced = _is_enforced(endpoint, direction)
+            return Reason.DENIED_FRAGMENT if enforced else Reason.ALLOWED_NO_POLICY
+        if what.kind is Kind.ERROR and self._relates(judge, packet, endpoint, direction, now):
+            return Reason.ALLOWED_RELATED
+        key = _key(packet, what, direction)
+        is_stale = False
+        if what.kind in (Kind.FLOW, Kind.ANSWER):
+            # A guess at which look-up hits, as the kernel makes it: servers have the lower port.
+            is_answer = what.kind is Kind.ANSWER or what.source_port < what.destination_port
+            turned = _turned(key)
+            answered = self._find(turned) if is_answer else None
+            if answered is None and what.kind is Kind.FLOW:
+                own = self._find(key)
+                if own is not None and own.is_good(endpoint, key, peer, now):
+                    own.touch(packet.tcp_flags, now, answer=False)
+                    return Reason.ALLOWED_ESTABLISHED
+                is_stale = own is not None
+                if not is_answer:
+                    answered = self._find(turned)
+            if answered is not None and self._still_allowed(
+                judge, answered, turned, endpoint, sender, now
+            ):
+                answered.touch(packet.tcp_flags, now, answer=True)
+                return Reason.ALLOWED_ESTABLISHED
+        address = packet.destination if direction is Direction.EGRESS else packet.source
+        reason = judge.verdict(direction, endpoint, peer, address, what.protocol, what.policy_port)
+        if what.kind is Kind.FLOW:
+            # In unenforced directions too: the answers may have to pass the enforced one.
+            if reason.allowed:
+                self._open(key, packet, endpoint, peer, now)
+            elif is_stale:
+                del self._flows[key]
+        return reason
+
+    def resolve(self, packet: Packet) -> Head:
+        """The packet's head; for a later fragment its first one's, if that was seen."""
+        own = head(packet)
+        if packet.fragment is None:
+            return own
+        # The protocol is part of an IPv4 packet's name (RFC 791 3.2), not of an IPv6 one's.
+        protocol = 0 if packet.is_ipv6 else packet.protocol
+        key = (packet.source, packet.destination, packet.fragment.id, protocol)
+        if packet.fragment.is_first:
+            # What an error quotes is read from its first fragment only.
+            kind = Kind.SINGLE if own.kind is Kind.ERROR else own.kind
+            ports = (own.source_port, own.destination_port, own.policy_port)
+            self._fragments[key] = Head(kind, own.protocol, *ports)
+            self._fragments.move_to_end(key)
+            if len(self._fragments) > self._fragments_max:
+                self._fragments.popitem(last=False)
+            return own
+        return self._fragments.get(key, own)
+
+    def _find(self, key: Key) -> Flow | None:
+        flow = self._flows.get(key)
+        if flow is not None:
+            self._flows.move_to_end(key)
+        return flow
+
+    def _open(self, key: Key, packet: Packet, endpoint: Endpoint, peer: int, now: int) -> None:
+        self._flows[key] = Flow(
+            policy=endpoint.policy,
+            incarnation=endpoint.incarnation,
+            peer=peer,
+            is_enforced=_is_enforced(endpoint, key.direction),
+            seen=now,
+            is_reset=TcpFlag.RST in packet.tcp_flags,
+        )
+        self._flows.move_to_end(key)
+        if len(self._flows) > self._size:
+            self._flows.popitem(last=False)
+
+    def _still_allowed(
+        self, judge: Judge, flow: Flow, key: Key, endpoint: Endpoint, peer: int, now: int
+    ) -> bool:
+        """Whether the endpoint may still have the flow; judged again if its generation is another,
+        for the peer that it was opened with (or that is now known to be `peer`)."""
+        peer = peer or flow.peer
+        if flow.incarnation != endpoint.incarnation or flow.is_expired(key.protocol, now):
+            return False
+        if flow.is_current(endpoint, key.direction, peer):
+            return True
+        address = key.destination if key.direction is Direction.EGRESS else key.source
+        reason = judge.verdict(
+            key.direction, endpoint, peer, address, key.protocol, key.destination_port
+        )
+        if not reason.allowed:
+            del self._flows[key]
+            return False
+        flow.policy, flow.peer = endpoint.policy, peer
+        flow.is_enforced = _is_enforced(endpoint, key.direction)
+        return True
+
+    def _relates(
+        self, judge: Judge, error: Packet, endpoint: Endpoint, direction: Direction, now: int
+    ) -> bool:
+        """Whether an ICMP error is about a packet of a known flow.
+
+        Errors go to whoever sent the quoted packet, from anywhere on its way: the quoted packet,
+        not the error's source, must be the endpoint's.
+        """
+        quoted = error.quoted
+        if quoted is None or error.destination != quoted.source:
+            return False
+        # An error that the endpoint sends must be about a packet that it got.
+        if direction is Direction.EGRESS and error.source != quoted.destination:
+            return False
+        what = head(quoted)
+        if what.kind not in (Kind.FLOW, Kind.ANSWER):
+            return False
+        # The quoted packet went the other way: it is one of a flow opened that way, or an answer.
+        opposite = Direction(1 - direction)
+        key = _key(quoted, what, opposite)
+        flow = self._find(key)
+        if flow is None or what.kind is Kind.ANSWER:
+            key = _turned(key)
+            flow = self._find(key)
+        return flow is not None and self._still_allowed(judge, flow, key, endpoint, 0, now)
+
+
+def _key(packet: Packet, what: Head, direction: Direction) -> Key:
+    return Key(
+        packet.source,
+        packet.destination,
+        what.source_port,
+        what.destination_port,
+        what.protocol,
+        direction,
+    )
+
+
+def _turned(key: Key) -> Key:
+    """The key of the flow that a packet of `key` answers: it was opened the other way."""
+    return Key(
+        key.destination,
+        key.source,
+        key.destination_port,
+        key.source_port,
+        key.protocol,
+        Direction(1 - key.direction),
+    )

@@ -1,0 +1,345 @@
+"""Enforcement without a kernel, packet by packet as bpf/programs.c does it.
+
+For tests, and for machines without root or eBPF: what is judged here are packets that someone says
+were sent. It ends with its process.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from hashlib import blake2b
+from threading import RLock
+from typing import Any
+
+from tabard.dataplane.conntrack import Conntrack
+from tabard.dataplane.maps import (
+    MAP_NAMES,
+    Address,
+    Direction,
+    Endpoint,
+    Maps,
+    Mode,
+    Protocol,
+    Reason,
+)
+from tabard.dataplane.packet import Head, Kind, Packet, head, is_link_local, is_link_multicast
+from tabard.dataplane.port import Change, LinkGone, MapFull, NodeConfig, Verdict
+from tabard.dataplane.verdict import Judge
+from tabard.identity.numbers import CIDR_SCOPE, Reserved, is_pod
+
+VERDICTS_PENDING_MAX = 65_536
+"""Verdicts that wait for their watcher's event loop; more are lost, as from a full ring buffer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Most entries of each map, as the kernel's."""
+
+    identities: int = 65_536
+    policies: int = 65_536
+    nodes: int = 8_192
+    prefixes: int = 65_536
+    hosts: int = 262_144
+    endpoints: int = 4_096
+    conntrack: int = 131_072
+    fragments: int = 4_096
+
+
+class Action(Enum):
+    """What becomes of a packet."""
+
+    DROP = "drop"
+    PASS = "pass"
+    """On to where it was going: from to_pod into the pod, elsewhere into the host's stack."""
+    DELIVER = "deliver"
+    """To a local pod's interface, where to_pod judges it by its mark."""
+    TUNNEL = "tunnel"
+    """To another node, with the sender's identity in the overlay header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`reason` is None where nothing was judged yet."""
+
+    action: Action
+    reason: Reason | None = None
+    ifindex: int = 0
+    """DELIVER: whose interface."""
+    identity: int = 0
+    """DELIVER, TUNNEL: the sender's, as the packet carries it."""
+    node: bytes = b""
+    """TUNNEL: underlay address of the node it goes to."""
+
+
+@dataclass(slots=True)
+class _Watcher:
+    loop: asyncio.AbstractEventLoop
+    deliver: Callable[[list[Verdict]], None]
+    pending: list[Verdict] = field(default_factory=list)
+
+
+class MemoryDataplane:
+    """One node's maps and its hooks, from_pod, to_pod, from_overlay and from_wire.
+
+    `links` are the interfaces that exist (any, if None); they are numbered as they are attached.
+    `clock` is monotonic, in nanoseconds.
+    """
+
+    kind = "memory"
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        sizes: Sizes | None = None,
+        links: Container[str] | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._config = config
+        self._sizes = sizes or Sizes()
+        self._links = links
+        self._clock = clock
+        self._lock = RLock()  # packets may come from another thread than the agent's calls
+        self._ifindexes: dict[str, int] = {}
+        self._watchers: list[_Watcher] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._judge = Judge(Maps(), self._config.mode)
+        self._flows = Conntrack(self._sizes.conntrack, self._sizes.fragments, self._clock)
+        self._counters: Counter[tuple[Direction, Reason]] = Counter()
+        self._attached: dict[str, str] = {}
+
+    def open(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def remove(self) -> None:
+        with self._lock:
+            self._reset()
+
+    def read(self) -> Maps:
+        return self._judge.maps
+
+    def write(self, change: Change) -> None:
+        with self._lock:
+            maps: dict[str, Any] = {name: getattr(self._judge.maps, name) for name in MAP_NAMES}
+            for name in MAP_NAMES:
+                verb = "added" if isinstance(maps[name], frozenset) else "set"
+                if not (added := getattr(change, f"{name}_{verb}")):
+                    continue
+                maps[name] = maps[name] | added
+                size = getattr(self._sizes, name)
+                if len(maps[name]) > size:
+                    raise MapFull(name, size, size, f"agent.{name}_max")
+                self._judge = Judge(Maps(**maps), self._config.mode)
+            for name in MAP_NAMES:
+                if removed := getattr(change, f"{name}_removed"):
+                    maps[name] = _without(maps[name], removed)
+            self._judge = Judge(Maps(**maps), self._config.mode)
+
+    def attach(self, uid: str, interface: str) -> tuple[int, bytes]:
+        with self._lock:
+            if not self._exists(interface):
+                raise LinkGone(
+                    f"interface {interface!r} of pod {uid} does not exist; start the pod again"
+                )
+            self._attached[uid] = interface
+            number = self._ifindexes.setdefault(interface, len(self._ifindexes) + 1)
+            return number, b"\2" + blake2b(interface.encode(), digest_size=5).digest()
+
+    def attached(self) -> Mapping[str, int]:
+        with self._lock:
+            return {
+                uid: self._ifindexes[interface]
+                for uid, interface in self._attached.items()
+                if self._exists(interface)
+            }
+
+    def detach(self, uid: str) -> None:
+        with self._lock:
+            self._attached.pop(uid, None)
+
+    def _exists(self, interface: str) -> bool:
+        return self._links is None or interface in self._links
+
+    def counters(self) -> Mapping[tuple[Direction, Reason], int]:
+        with self._lock:
+            return dict(self._counters)
+
+    def watch(self, deliver: Callable[[list[Verdict]], None]) -> Callable[[], None]:
+        watcher = _Watcher(asyncio.get_running_loop(), deliver)
+        with self._lock:
+            self._watchers.append(watcher)
+
+        def stop() -> None:
+            with self._lock:
+                if watcher in self._watchers:
+                    self._watchers.remove(watcher)
+                    watcher.pending.clear()
+
+        return stop
+
+    def from_pod(self, ifindex: int, packet: Packet) -> Outcome:
+        """A pod sent `packet` through its interface."""
+        with self._lock:
+            judge, maps, what = self._judge, self._judge.maps, head(packet)
+            if what.kind is Kind.NEIGHBOUR and self._is_own_discovery(ifindex, packet):
+                return self._pass(Direction.EGRESS, Reason.ALLOWED_NEIGHBOUR)
+            own = maps.endpoints.get(packet.source)
+            if own is None:
+                return self._refuse(Direction.EGRESS, Reason.DENIED_UNKNOWN_ENDPOINT, packet)
+            if own.ifindex != ifindex:
+                return self._refuse(Direction.EGRESS, Reason.DENIED_SPOOFED_SOURCE, packet)
+            what = self._flows.resolve(packet)
+            to = maps.endpoints.get(packet.destination)
+            peer = judge.destination(packet.destination)
+            # Nothing but the node's own VXLAN device may speak to a tunnel port, or a pod could
+            # name its identity itself. Between pods the port is one like any other.
+            if (
+                what.protocol == Protocol.UDP
+                and what.destination_port == self._config.tunnel_port
+                and to is None
+                and not is_pod(peer)
+            ):
+                reason = Reason.DENIED_TUNNEL_PORT
+                return self._refuse(Direction.EGRESS, reason, packet, own.identity, peer)
+            reason = self._enforce(packet, what, own, Direction.EGRESS, peer)
+            if not reason.allowed:
+                return Outcome(Action.DROP, reason)
+            if to is not None:
+                return Outcome(Action.DELIVER, reason, to.ifindex, own.identity)
+            if self._config.mode is Mode.OVERLAY and peer not in (
+                Reserved.HOST,
+                Reserved.REMOTE_NODE,
+            ):
+                prefix = judge.prefixes.match(packet.destination)
+                if prefix is not None and prefix.tunnel:
+                    return Outcome(Action.TUNNEL, reason, identity=own.identity, node=prefix.tunnel)
+            return Outcome(Action.PASS, reason)
+
+    def to_pod(self, ifindex: int, packet: Packet, mark: int | None = None) -> Outcome:
+        """`packet` is about to enter the pod behind the interface, with a sender's mark or not."""
+        with self._lock:
+            if head(packet).kind is Kind.NEIGHBOUR and mark is None:
+                return self._pass(Direction.INGRESS, Reason.ALLOWED_NEIGHBOUR)
+            own = self._judge.maps.endpoints.get(packet.destination)
+            if own is None or own.ifindex != ifindex:
+                reason = Reason.DENIED_UNKNOWN_ENDPOINT
+                return self._refuse(Direction.INGRESS, reason, packet, 0, mark or 0)
+            peer = self._judge.source(packet.source, mark)
+            what = self._flows.resolve(packet)
+            reason = self._enforce(packet, what, own, Direction.INGRESS, peer, mark or 0)
+            return Outcome(Action.PASS if reason.allowed else Action.DROP, reason)
+
+    def from_overlay(self, outer_source: Address, tunnel_id: int, packet: Packet) -> Outcome:
+        """`packet` came out of the tunnel, from the node at `outer_source`."""
+        with self._lock:
+            maps = self._judge.maps
+            # No other node speaks for this one, and the header has 24 bits.
+            sender = tunnel_id % CIDR_SCOPE
+            if sender == Reserved.HOST:
+                sender = Reserved.UNKNOWN
+            if outer_source not in maps.nodes:
+                reason = Reason.DENIED_UNKNOWN_NODE
+                return self._refuse(Direction.INGRESS, reason, packet, 0, sender)
+            if packet.source in maps.endpoints:
+                reason = Reason.DENIED_SPOOFED_SOURCE
+                return self._refuse(Direction.INGRESS, reason, packet, 0, sender)
+            to = maps.endpoints.get(packet.destination)
+            if to is None:
+                reason = Reason.DENIED_UNKNOWN_ENDPOINT
+                return self._refuse(Direction.INGRESS, reason, packet, 0, sender)
+            return Outcome(Action.DELIVER, None, to.ifindex, sender)
+
+    def from_wire(self, packet: Packet) -> Outcome:
+        """`packet` came in on the underlay, not through the tunnel."""
+        with self._lock:
+            maps, what = self._judge.maps, head(packet)
+            is_host = maps.hosts.get(packet.source) == Reserved.HOST
+            if is_host or packet.source in maps.endpoints:
+                return self._refuse(Direction.INGRESS, Reason.DENIED_SPOOFED_SOURCE, packet)
+            if (
+                what.protocol == Protocol.UDP
+                and what.destination_port == self._config.tunnel_port
+                and packet.source not in maps.nodes
+            ):
+                return self._refuse(Direction.INGRESS, Reason.DENIED_UNKNOWN_NODE, packet)
+            return Outcome(Action.PASS)
+
+    def _is_own_discovery(self, ifindex: int, packet: Packet) -> bool:
+        """Whether a pod's discovery packet speaks of itself, and to its own link only."""
+        if not is_link_local(packet.destination) and not is_link_multicast(packet.destination):
+            return False
+        if not any(packet.source) or is_link_local(packet.source):
+            return True
+        own = self._judge.maps.endpoints.get(packet.source)
+        return own is not None and own.ifindex == ifindex
+
+    def _enforce(
+        self,
+        packet: Packet,
+        what: Head,
+        own: Endpoint,
+        direction: Direction,
+        peer: int,
+        sender: int = 0,
+    ) -> Reason:
+        reason = self._flows.enforce(self._judge, packet, what, own, direction, peer, sender)
+        self._counters[direction, reason] += 1
+        if reason not in (Reason.ALLOWED_ESTABLISHED, Reason.ALLOWED_RELATED):
+            self._tell(direction, reason, packet, what, own.identity, peer)
+        return reason
+
+    def _pass(self, direction: Direction, reason: Reason) -> Outcome:
+        self._counters[direction, reason] += 1
+        return Outcome(Action.PASS, reason)
+
+    def _refuse(
+        self, direction: Direction, reason: Reason, packet: Packet, own: int = 0, peer: int = 0
+    ) -> Outcome:
+        self._counters[direction, reason] += 1
+        self._tell(direction, reason, packet, head(packet), own, peer)
+        return Outcome(Action.DROP, reason)
+
+    def _tell(
+        self, direction: Direction, reason: Reason, packet: Packet, what: Head, own: int, peer: int
+    ) -> None:
+        """Every refusal and every new flow."""
+        if not self._watchers:
+            return
+        is_egress = direction is Direction.EGRESS
+        verdict = Verdict(
+            at=time.time_ns(),
+            direction=direction,
+            reason=reason,
+            source=packet.source,
+            destination=packet.destination,
+            source_identity=own if is_egress else peer,
+            destination_identity=peer if is_egress else own,
+            protocol=what.protocol,
+            source_port=what.source_port,
+            destination_port=what.destination_port,
+        )
+        for watcher in self._watchers:
+            if not watcher.pending:
+                watcher.loop.call_soon_threadsafe(self._flush, watcher)
+            if len(watcher.pending) < VERDICTS_PENDING_MAX:
+                watcher.pending.append(verdict)
+
+    def _flush(self, watcher: _Watcher) -> None:
+        with self._lock:
+            verdicts, watcher.pending = watcher.pending, []
+        if verdicts:
+            watcher.deliver(verdicts)
+
+
+def _without(entries: Any, removed: frozenset[Any]) -> Any:
+    if isinstance(entries, frozenset):
+        return entries - removed
+    return {key: value for key, value in entries.items() if key not in removed}

@@ -1,0 +1,182 @@
+"""The one meaning of the maps: who a peer is, and what may pass. bpf/verdict.h is the same in C.
+
+No memory of earlier packets (conntrack) is considered here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Generic, TypeVar
+
+from tabard.dataplane.maps import (
+    Address,
+    Direction,
+    Endpoint,
+    EndpointFlag,
+    Maps,
+    Mode,
+    PolicyKey,
+    PrefixFlag,
+    Protocol,
+    Reason,
+)
+from tabard.identity.numbers import Reserved, is_cidr, is_pod
+
+ENFORCED = (EndpointFlag.INGRESS_ENFORCED, EndpointFlag.EGRESS_ENFORCED)
+CIDR_PODS = (EndpointFlag.CIDR_PODS_INGRESS, EndpointFlag.CIDR_PODS_EGRESS)
+"""By direction."""
+
+_MASKS = tuple(((1 << bits) - 1) << (128 - bits) for bits in range(129))
+
+
+V = TypeVar("V")
+
+
+class Prefixes(Generic[V]):
+    """Longest-prefix match over a map keyed as `prefixes`."""
+
+    def __init__(self, entries: Mapping[tuple[Address, int], V]) -> None:
+        by_length: dict[int, dict[int, V]] = {}
+        for (network, bits), entry in entries.items():
+            by_length.setdefault(bits, {})[int.from_bytes(network)] = entry
+        self._by_length = sorted(by_length.items(), key=itemgetter(0), reverse=True)
+
+    def match(self, address: Address, bits_max: int = 128) -> V | None:
+        """The entry of the longest prefix (of `bits_max` bits at most) that holds `address`."""
+        number = int.from_bytes(address)
+        for bits, entries in self._by_length:
+            if bits <= bits_max:
+                entry = entries.get(number & _MASKS[bits])
+                if entry is not None:
+                    return entry
+        return None
+
+
+class Judge:
+    """Verdicts on one node's maps. Holds them as they were given: make a new one after a change."""
+
+    def __init__(self, maps: Maps, mode: Mode) -> None:
+        self.maps = maps
+        self.mode = mode
+        self.prefixes = Prefixes(maps.prefixes)
+
+    def destination(self, address: Address) -> int:
+        """The identity of whom a local pod speaks to; 0 is unknown."""
+        endpoint = self.maps.endpoints.get(address)
+        return endpoint.identity if endpoint is not None else self._remote(address)
+
+    def source(self, address: Address, mark: int | None = None) -> int:
+        """The identity of who speaks to a local pod; `mark` is what the sender's node vouches for.
+
+        In overlay mode a pod's packet comes marked, from this node or through the tunnel; one that
+        has a pod's address and no mark is nobody's.
+        """
+        if mark is not None:
+            return mark
+        identity = self._remote(address)
+        if self.mode is Mode.OVERLAY and is_pod(identity):
+            return Reserved.UNKNOWN
+        return identity
+
+    def _remote(self, address: Address) -> int:
+        identity = self.maps.hosts.get(address)
+        if identity is not None:
+            return identity
+        entry = self.prefixes.match(address)
+        if entry is None or PrefixFlag.POD_RANGE in entry.flags:
+            return Reserved.UNKNOWN
+        return entry.identity
+
+    def verdict(
+        self,
+        direction: Direction,
+        endpoint: Endpoint,
+        peer: int,
+        peer_address: Address,
+        protocol: int,
+        port: int,
+    ) -> Reason:
+        """Whether `endpoint` may have this traffic with `peer`; `port` is the destination port, for
+        ICMP the type."""
+        if not endpoint.flags & ENFORCED[direction]:
+            return Reason.ALLOWED_NO_POLICY
+        # The node must reach its pods (kubelet's probes), as in Kubernetes.
+        if direction is Direction.INGRESS and peer == Reserved.HOST:
+            return Reason.ALLOWED_HOST
+        # Unknown is not world: nothing may match it, not even a rule for any peer.
+        if peer == Reserved.UNKNOWN or peer not in self.maps.identities:
+            return Reason.DENIED_UNKNOWN_PEER
+        for identity in (peer, 0):
+            if self._allows(endpoint.policy, direction, identity, protocol, port):
+                return Reason.ALLOWED_POLICY
+        # A rule for CIDRs (ipBlock) holds for pods and nodes in them too.
+        if endpoint.flags & CIDR_PODS[direction] and not is_cidr(peer):
+            entry = self.prefixes.match(peer_address)
+            if (
+                entry is not None
+                and PrefixFlag.CIDR in entry.flags
+                and self._allows(endpoint.policy, direction, entry.identity, protocol, port)
+            ):
+                return Reason.ALLOWED_POLICY
+        return Reason.DENIED_POLICY
+
+    def _allows(
+        self, policy: int, direction: Direction, identity: int, protocol: int, port: int
+    ) -> bool:
+        """Whether an entry covers the traffic. All entries allow, so any one decides."""
+        entries = self.maps.policies
+        if PolicyKey(policy, direction, identity, Protocol.ANY) in entries:
+            return True
+        try:
+            named = Protocol(protocol)
+        except ValueError:  # a protocol that no entry can name
+            return False
+        return any(
+            PolicyKey(policy, direction, identity, named, port & (0xFFFF << (16 - bits)), bits)
+            in entries
+            for bits in range(17)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FlowVerdict:
+    """What both ends say of a flow's first packet; None where no pod of the cluster stands."""
+
+    egress: Reason | None
+    ingress: Reason | None
+
+    @property
+    def allowed(self) -> bool:
+        return all(reason.allowed for reason in (self.egress, self.ingress) if reason is not None)
+
+
+def flow_verdict(
+    judges: Mapping[str, Judge], source: Address, destination: Address, protocol: int, port: int
+) -> FlowVerdict:
+    """The verdicts at the source's node (egress) and at the destination's (ingress).
+
+    `judges` are the nodes' by name. A source without an endpoint speaks without a mark.
+    """
+    egress = ingress = mark = None
+    sender = _holder(judges, source)
+    if sender is not None:
+        judge, endpoint = sender
+        mark = endpoint.identity
+        peer = judge.destination(destination)
+        egress = judge.verdict(Direction.EGRESS, endpoint, peer, destination, protocol, port)
+    receiver = _holder(judges, destination)
+    if receiver is not None:
+        judge, endpoint = receiver
+        if judge.mode is Mode.NATIVE and source not in judge.maps.endpoints:
+            mark = None  # between nodes only the overlay carries it
+        peer = judge.source(source, mark)
+        ingress = judge.verdict(Direction.INGRESS, endpoint, peer, source, protocol, port)
+    return FlowVerdict(egress, ingress)
+
+
+def _holder(judges: Mapping[str, Judge], address: Address) -> tuple[Judge, Endpoint] | None:
+    for judge in judges.values():
+        endpoint = judge.maps.endpoints.get(address)
+        if endpoint is not None:
+            return judge, endpoint
+    return None

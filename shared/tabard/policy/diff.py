@@ -1,0 +1,36 @@
+"""What turns the maps that are into the maps that should be."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from tabard.dataplane.maps import Maps
+from tabard.dataplane.port import Change
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def diff(actual: Maps, desired: Maps) -> Change:
+    """The smallest change from `actual` to `desired`; false if they are equal."""
+    return Change(
+        identities_added=desired.identities - actual.identities,
+        policies_added=desired.policies - actual.policies,
+        nodes_added=desired.nodes - actual.nodes,
+        prefixes_set=_set(actual.prefixes, desired.prefixes),
+        hosts_set=_set(actual.hosts, desired.hosts),
+        endpoints_set=_set(actual.endpoints, desired.endpoints),
+        endpoints_removed=_removed(actual.endpoints, desired.endpoints),
+        hosts_removed=_removed(actual.hosts, desired.hosts),
+        prefixes_removed=_removed(actual.prefixes, desired.prefixes),
+        nodes_removed=actual.nodes - desired.nodes,
+        policies_removed=actual.policies - desired.policies,
+        identities_removed=actual.identities - desired.identities,
+    )
+
+
+def _set(actual: Mapping[K, V], desired: Mapping[K, V]) -> dict[K, V]:
+    return {key: value for key, value in desired.items() if actual.get(key) != value}
+
+
+def _removed(actual: Mapping[K, V], desired: Mapping[K, V]) -> frozenset[K]:
+    return frozenset(actual.keys() - desired.keys())

@@ -1,0 +1,182 @@
+"""From accepted policies to the entries of the policy map.
+
+The policies that select an identity are its rule set. Its id is a hash of what they say, so that
+equal rule sets share their entries, and a changed one has new entries under a new id, to which an
+endpoint is turned at once.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from tabard.dataplane.maps import Direction, EndpointFlag, PolicyKey
+from tabard.dataplane.verdict import CIDR_PODS, ENFORCED
+from tabard.events.ledger import PolicyAccepted
+from tabard.identity.labels import NAMED_PORT_SOURCE, LabelSet, cidr_label
+from tabard.policy.kubernetes import read_policy
+from tabard.policy.matching import IdentityIndex, Matched
+from tabard.policy.model import Cidr, Port, Requirement, Rule, Selector
+from tabard.policy.prefixes import Universe
+
+NamedPorts = frozenset[tuple[str, int, str]]
+"""(name, number, protocol)"""
+
+
+def hash64(*parts: bytes) -> int:
+    """64 bits that stand for `parts`; never 0, which stands for nothing."""
+    digest = blake2b(digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return int.from_bytes(digest.digest()) or 1
+
+
+class Peers:
+    """Whom one rule names: anyone, or what selectors match and CIDRs hold."""
+
+    __slots__ = ("anyone", "cidrs", "having_port", "matched", "port_names")
+
+    def __init__(self, rule: Rule, index: IdentityIndex) -> None:
+        peers = rule.peers or ()
+        self.anyone = rule.peers is None
+        self.matched = [index.track(peer) for peer in peers if isinstance(peer, Selector)]
+        self.cidrs = [peer for peer in peers if isinstance(peer, Cidr)]
+        is_egress = rule.direction is Direction.EGRESS
+        self.port_names = {port.name for port in rule.ports if port.name and is_egress}
+        """Names that mean each peer's own port."""
+        self.having_port: Mapping[str, Matched] = {}
+        """If anyone is named: each of `port_names` → the identities that have it."""
+        if self.anyone:
+            self.having_port = {name: index.track(_having(name)) for name in self.port_names}
+
+
+def _having(port_name: str) -> Selector:
+    return Selector((Requirement(port_name, "Exists", source=NAMED_PORT_SOURCE),))
+
+
+class Prepared:
+    """An accepted policy, read, with its selectors under watch."""
+
+    def __init__(self, accepted: PolicyAccepted, index: IdentityIndex) -> None:
+        self.accepted = accepted
+        self.policy = read_policy(accepted.document, accepted.origin)
+        # Not all of the document: a new annotation changes no rule and must not drop flows.
+        said = [*self.policy.key, accepted.document.get("spec")]
+        self.meaning = json.dumps(said, sort_keys=True).encode()
+        self.cidrs = {cidr: LabelSet((cidr_label(cidr),)) for cidr in self.policy.cidrs()}
+        self.subject = index.track(self.policy.subject)
+        self.rules = [(rule, Peers(rule, index)) for rule in self.policy.rules]
+        self.flags = EndpointFlag(0)
+        for direction in self.policy.isolates:
+            self.flags |= ENFORCED[direction]
+        for rule, peers in self.rules:
+            if peers.cidrs:
+                self.flags |= CIDR_PODS[rule.direction]
+        self.ingress_names = {
+            port.name
+            for rule in self.policy.rules
+            if rule.direction is Direction.INGRESS
+            for port in rule.ports
+            if port.name
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """The policies that select an identity, and what their ingress port names mean for it."""
+
+    id: int
+    policies: tuple[Prepared, ...]
+    flags: EndpointFlag
+    ports: NamedPorts
+    """The subject's named ports, as far as an ingress rule names them."""
+
+    def keys(
+        self, rule: Rule, peers: Peers, index: IdentityIndex, universe: Universe
+    ) -> Iterator[PolicyKey]:
+        """The entries of one of its rules."""
+        identities: set[int] = {0} if peers.anyone else set()
+        identities.update(*(matched.numbers for matched in peers.matched))
+        identities.update(*(universe.inside(cidr) for cidr in peers.cidrs))
+        for port in rule.ports:
+            to = identities
+            if not port.name:
+                blocks = list(port_blocks(port.first, port.last))
+            elif rule.direction is Direction.INGRESS:
+                blocks = _named_blocks(port, self.ports)
+            elif peers.anyone:
+                to = set(peers.having_port[port.name].numbers)
+            for identity in to:
+                if port.name and rule.direction is Direction.EGRESS:
+                    blocks = _named_blocks(port, index.ports(identity))
+                for first, bits in blocks:
+                    yield PolicyKey(self.id, rule.direction, identity, port.protocol, first, bits)
+
+
+def rule_set(policies: Sequence[Prepared], subject_ports: NamedPorts) -> RuleSet:
+    """The rule set that `policies` (in the order of their keys) are for a subject."""
+    if not policies:
+        return RuleSet(0, (), EndpointFlag(0), frozenset())
+    flags = EndpointFlag(0)
+    for prepared in policies:
+        flags |= prepared.flags
+    names = set().union(*(prepared.ingress_names for prepared in policies))
+    ports = frozenset(port for port in subject_ports if port[0] in names)
+    resolved = json.dumps(sorted(ports)).encode()
+    id = hash64(*(prepared.meaning for prepared in policies), resolved)
+    return RuleSet(id, tuple(policies), flags, ports)
+
+
+class Entries:
+    """A rule set's entries in the policy map, for the identities of now."""
+
+    def __init__(self, rules: RuleSet, index: IdentityIndex, universe: Universe) -> None:
+        self._made_from = _origin(rules, index, universe)
+        self.keys = frozenset(
+            key
+            for prepared in rules.policies
+            for rule, peers in prepared.rules
+            for key in rules.keys(rule, peers, index, universe)
+        )
+        self.egress_peers = frozenset(
+            key.identity for key in self.keys if key.direction is Direction.EGRESS
+        )
+        """Identities that an egress entry names; 0 is any."""
+
+    def is_current(self, rules: RuleSet, index: IdentityIndex, universe: Universe) -> bool:
+        """Whether they would come out the same now, for rules of the same id."""
+        return self._made_from == _origin(rules, index, universe)
+
+
+def _origin(rules: RuleSet, index: IdentityIndex, universe: Universe) -> object:
+    """All that the entries of a rule set depend on, beside its id."""
+    peers = [peers for prepared in rules.policies for _, peers in prepared.rules]
+    return (
+        universe if any(one.cidrs for one in peers) else None,
+        index.ports_version if any(one.port_names for one in peers) else None,
+        [m.numbers for one in peers for m in (*one.matched, *one.having_port.values())],
+    )
+
+
+def _named_blocks(port: Port, ports: Iterable[tuple[str, int, str]]) -> list[tuple[int, int]]:
+    """What a port's name stands for among `ports`; nothing drops this port, not the rule."""
+    return [
+        (number, 16)
+        for name, number, protocol in ports
+        if name == port.name and protocol == port.protocol.name
+    ]
+
+
+def port_blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The fewest (port, bits) prefixes that are exactly the ports `first` to `last`.
+
+    >>> list(port_blocks(5, 8))
+    [(5, 16), (6, 15), (8, 16)]
+    """
+    while first <= last:
+        size = first & -first or 1 << 16
+        while size > last - first + 1:
+            size >>= 1
+        yield first, 17 - size.bit_length()
+        first += size

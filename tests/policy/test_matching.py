@@ -1,0 +1,95 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strategies import KEYS, VALUES
+from tabard.identity.labels import LabelSet, label_set
+from tabard.policy.matching import IdentityIndex, labels_of, matches
+from tabard.policy.model import Requirement, Selector
+
+requirements = st.builds(
+    Requirement,
+    st.sampled_from(KEYS),
+    st.sampled_from(["In", "NotIn", "Exists", "DoesNotExist"]),
+    st.frozensets(st.sampled_from(VALUES), min_size=1),
+)
+selectors = st.builds(Selector, st.lists(requirements, max_size=3).map(tuple))
+sets = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES)).map(
+    lambda labels: label_set(f"k8s:{key}={value}" for key, value in labels.items())
+)
+populations = st.dictionaries(st.integers(256, 275), sets)
+
+
+def naive(selector: Selector, live: dict[int, LabelSet]) -> set[int]:
+    return {number for number, labels in live.items() if matches(selector, labels_of(labels))}
+
+
+@given(st.lists(populations, min_size=1, max_size=4), st.lists(selectors, max_size=4), st.data())
+def test_the_index_matches_as_the_naive_matcher_through_every_change(
+    steps: list[dict[int, LabelSet]], wanted: list[Selector], data: st.DataObject
+) -> None:
+    index, held = IdentityIndex(), []
+    for live in steps:
+        late = data.draw(st.booleans())
+        if not late:
+            held += [index.track(selector) for selector in wanted]
+        index.update(live)
+        held += [index.track(selector) for selector in wanted]
+        for matched in held:
+            assert matched.numbers == naive(matched.selector, live)
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "having", "without"),
+    [
+        ("In", {"a", "b"}, True, False),
+        ("In", {"b"}, False, False),
+        ("NotIn", {"a"}, False, True),
+        ("NotIn", {"b"}, True, True),
+        ("Exists", (), True, False),
+        ("DoesNotExist", (), False, True),
+    ],
+)
+def test_operators_mean_what_upstream_means(
+    operator: str, values: set[str], having: bool, without: bool
+) -> None:
+    selector = Selector((Requirement("app", operator, frozenset(values)),))
+    assert matches(selector, {("k8s", "app"): "a"}) is having
+    assert matches(selector, {("docker", "app"): "a"}) is without
+
+
+def test_a_value_may_be_empty() -> None:
+    selector = Selector((Requirement("app", "In", frozenset({""})),))
+    assert matches(selector, labels_of(label_set(["k8s:app="])))
+    assert not matches(selector, {})
+
+
+def test_an_answer_that_stays_true_stays_the_same_object() -> None:
+    index = IdentityIndex()
+    index.update({256: label_set(["k8s:app=a"])})
+    matched = index.track(Selector((Requirement("app", "In", frozenset({"a"})),)))
+    before = matched.numbers
+    index.update({256: label_set(["k8s:app=a"]), 257: label_set(["k8s:app=b"])})
+    assert matched.numbers is before
+    index.update({256: label_set(["k8s:app=a"]), 258: label_set(["k8s:app=a"])})
+    assert matched.numbers == {256, 258}
+
+
+def test_equal_selectors_share_one_answer_until_nobody_holds_it() -> None:
+    index = IdentityIndex()
+    selector = Selector((Requirement("app", "Exists"),))
+    matched = index.track(selector)
+    assert index.track(Selector((Requirement("app", "Exists"),))) is matched
+    del matched
+    assert not index._matched
+    assert selector not in index._matched
+
+
+def test_named_ports_follow_a_number_that_is_used_again() -> None:
+    index = IdentityIndex()
+    index.update({256: label_set(["port:http=80/TCP"])})
+    before = index.ports_version
+    index.update({256: label_set(["port:http=8080/TCP"])})
+    assert index.ports(256) == {("http", 8080, "TCP")}
+    assert index.ports_version != before
+    assert index.ports(257) == frozenset()
