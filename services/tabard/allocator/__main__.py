@@ -1,0 +1,101 @@
+"""`python -m tabard.allocator`: one allocator, configured by environment variables.
+
+Exit codes: 0 stopped by SIGTERM or SIGINT, 1 failed, 2 wrong settings, 4 another allocator leads.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from tabard.allocator.leadership import SettingsMismatch
+from tabard.allocator.patience import Patience, StopRequested
+from tabard.allocator.service import Allocator, Pace
+from tabard.allocator.settings import Settings
+from tabard.allocator.writer import FencedError, LostError
+from tabard.bus.jetstream import JetStreamBus, Options
+from tabard.bus.port import BusError
+from tabard.ledger.checkpoint import Checkpoint, CheckpointError
+from tabard.ledger.reader import Stopped
+
+_log = structlog.get_logger()
+
+FAILED, USAGE, FENCED = 1, 2, 4
+CONNECT_TIMEOUT_S = 2.0
+CHECKPOINT_FILE = "allocator.db"
+
+
+def main() -> int:
+    try:
+        settings = Settings()  # type: ignore[call-arg]  # the environment gives them
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            name = "_".join(("tabard", *(str(part) for part in fault["loc"]))).upper()
+            print(f"{name}: {fault['msg']}", file=sys.stderr)
+        return USAGE
+    _configure_log(settings.log_level)
+    try:
+        uvloop.run(_run(settings))
+    except FencedError as error:
+        _log.error("allocator.fenced", reason=str(error))
+        return FENCED
+    except SettingsMismatch as error:
+        _log.error("allocator.settings_differ", reason=str(error))
+        return USAGE
+    except (BusError, LostError, Stopped, CheckpointError) as error:
+        _log.error("allocator.failed", reason=str(error))
+        return FAILED
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    patience = Patience()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, patience.end)
+    name = f"tabard-allocator-{settings.cluster}"
+    # Tried for ever, so each try is short: a request to stop waits for no more than one.
+    options = Options(connect_timeout_s=CONNECT_TIMEOUT_S)
+    try:
+        bus = await patience.through(
+            lambda: JetStreamBus.connect(settings.nats, name=name, options=options)
+        )
+    except StopRequested:
+        return
+    holder = f"{settings.holder}/{os.getpid()}-{secrets.token_hex(4)}"
+    pace = Pace(tick_s=settings.tick_ms / 1000, checkpoint_s=settings.checkpoint_ms / 1000)
+    try:
+        async with Checkpoint.open(settings.data / CHECKPOINT_FILE) as checkpoint:
+            allocator = Allocator(
+                bus, checkpoint, settings.adopted(), holder, pace=pace, patience=patience
+            )
+            await allocator.run()
+    finally:
+        await bus.close()
+
+
+def _configure_log(level: str) -> None:
+    plain = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if plain else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Taking the lead: what the ledger is told, and when this allocator must not."""
+
+import dataclasses
+
+from tabard.events.ledger import EpochClaimed, LedgerEvent, SettingsAdopted
+from tabard.ledger.state import State
+
+
+class SettingsMismatch(Exception):
+    """The ledger was begun with other settings than those configured; names each."""
+
+
+def take_lead(state: State, holder: str, configured: SettingsAdopted) -> list[LedgerEvent]:
+    """The first events of a new leader: the next epoch, and the settings if the ledger has none.
+
+    SettingsMismatch if it has others: they are set at install, since every number and every label
+    set in the ledger was made by them.
+    """
+    claimed = EpochClaimed(state.epoch + 1, holder)
+    if state.settings is None:
+        return [claimed, configured]
+    differing = [
+        f"{field.name} is {getattr(configured, field.name)!r}, but the ledger was begun with "
+        f"{getattr(state.settings, field.name)!r}"
+        for field in dataclasses.fields(SettingsAdopted)
+        if getattr(configured, field.name) != getattr(state.settings, field.name)
+    ]
+    if differing:
+        raise SettingsMismatch(
+            f"{'; '.join(differing)}. These are set at install: configure them as the ledger has "
+            "them, or begin a new ledger"
+        )
+    return [claimed]

@@ -1,0 +1,101 @@
+"""Policies, workloads and nodes: what is kept as its author wrote it."""
+
+from tabard.allocator import validity
+from tabard.allocator.numbering import Allotment
+from tabard.allocator.plan import REASON_MAX, Indexes, Refusal, check_size
+from tabard.events.ledger import (
+    LedgerEvent,
+    NodeAdded,
+    NodeRemoved,
+    PolicyAccepted,
+    PolicyForgotten,
+    PolicyRefused,
+    WorkloadAccepted,
+    WorkloadForgotten,
+)
+from tabard.events.observed import (
+    NodeJoined,
+    NodeLeft,
+    PolicyRemoved,
+    PolicySet,
+    WorkloadRemoved,
+    WorkloadSet,
+)
+from tabard.identity.labels import LabelSet, cidr_label
+from tabard.ledger.state import Node, State
+from tabard.policy.kubernetes import check_keys, read_policy
+from tabard.policy.model import PolicyError
+
+POLICY_KINDS = ("NetworkPolicy",)
+
+
+def set_policy(state: State, indexes: Indexes, event: PolicySet) -> list[LedgerEvent]:
+    """A policy is in force from here on, or refused; then a version accepted before stays.
+
+    Each CIDR that it names gets an identity first.
+    """
+    key = validity.key_of(event.document)
+    try:
+        return _accepted(state, indexes, event)
+    except (PolicyError, Refusal) as error:
+        kind, namespace, name = (part[:253] for part in key)
+        reason, origin = str(error)[:REASON_MAX], event.origin[:REASON_MAX]
+        refused = PolicyRefused(kind, namespace, name, reason, origin)
+        return [] if state.refused_policies.get((kind, namespace, name)) == refused else [refused]
+
+
+def _accepted(state: State, indexes: Indexes, event: PolicySet) -> list[LedgerEvent]:
+    if fault := validity.document(event.document):
+        raise Refusal(fault)
+    kind, *_ = validity.key_of(event.document)
+    if kind not in POLICY_KINDS:
+        raise Refusal(f"kind {kind!r} is not enforced; {' and '.join(POLICY_KINDS)} is")
+    policy = read_policy(event.document, event.origin)
+    check_keys(policy, indexes.label_filter)
+    before = state.policies.get(policy.key)
+    unchanged = before is not None and before.document == event.document
+    if unchanged and policy.key not in state.refused_policies:
+        return []
+    accepted = PolicyAccepted(*policy.key, event.document, event.origin)
+    check_size(accepted)
+    allotment = Allotment(state, indexes.numbering.cidr)
+    for prefix in sorted(policy.cidrs()):
+        labels = LabelSet((cidr_label(prefix),))
+        if allotment.known(labels) is None and allotment.draw(labels) is None:
+            raise Refusal("no number for a CIDR is free; remove policies that name CIDRs")
+    return [*allotment.events, accepted]
+
+
+def remove_policy(state: State, event: PolicyRemoved) -> list[LedgerEvent]:
+    key = (event.kind, event.namespace, event.name)
+    if key in state.policies or key in state.refused_policies:
+        return [PolicyForgotten(*key)]
+    return []
+
+
+def set_workload(state: State, event: WorkloadSet) -> list[LedgerEvent]:
+    """Passed on to whoever runs pods; Refusal if it is too large to be carried."""
+    key = validity.key_of(event.document)
+    before = state.workloads.get(key)
+    if before is not None and before.document == event.document:
+        return []
+    accepted = WorkloadAccepted(*key, event.document, event.origin)
+    check_size(accepted)
+    return [accepted]
+
+
+def remove_workload(state: State, event: WorkloadRemoved) -> list[LedgerEvent]:
+    key = (event.kind, event.namespace, event.name)
+    return [WorkloadForgotten(*key)] if key in state.workloads else []
+
+
+def join(state: State, event: NodeJoined) -> list[LedgerEvent]:
+    """A node, or another underlay address or pod CIDR of a known one."""
+    node = Node(event.name, event.addresses, event.pod_cidrs)
+    if state.nodes.get(event.name) == node:
+        return []
+    return [NodeAdded(event.name, event.addresses, event.pod_cidrs)]
+
+
+def leave(state: State, event: NodeLeft) -> list[LedgerEvent]:
+    return [NodeRemoved(event.name)] if event.name in state.nodes else []

@@ -1,0 +1,77 @@
+"""What an allocator is told when it starts: environment variables with the prefix TABARD_."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tabard.events.ledger import SettingsAdopted
+from tabard.identity.labels import LabelFilter, label_set
+from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
+
+
+def _split(value: object) -> object:
+    """`a,b` as two items."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """Times in milliseconds. All but the first four groups are set at install, for ever."""
+
+    model_config = SettingsConfigDict(env_prefix="TABARD_", frozen=True)
+
+    nats: Listed = Field(min_length=1)
+    data: Path
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    holder: str = Field(default="allocator", min_length=1, max_length=200)
+    """Name of this allocator; each of its processes adds what makes it unique."""
+
+    tick_ms: int = Field(default=1_000, ge=10)
+    checkpoint_ms: int = Field(default=10_000, ge=10)
+
+    cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
+    numbers_cluster_id: int = 0
+    numbers_cluster_bits: int = 8
+    labels_include: tuple[str, ...] = ()
+    """Regular expressions of label keys, as JSON; see tabard.identity.labels.LabelFilter."""
+    labels_exclude: tuple[str, ...] = ()
+    fixed: dict[int, tuple[str, ...]] = {}
+    """Identities fixed by the operator, as JSON: `{"128": ["k8s:app=dns", …]}`."""
+    retire_grace_ms: int = Field(default=300_000, ge=0)
+    """How long an identity without users is kept."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        NumberSpace(self.numbers_cluster_id, self.numbers_cluster_bits)
+        LabelFilter(self.labels_include, self.labels_exclude)
+        sets = set()
+        for number, labels in self.fixed.items():
+            if not FIXED_MIN <= number <= FIXED_MAX:
+                raise ValueError(f"fixed: {number} does not lie in {FIXED_MIN}-{FIXED_MAX}")
+            if not labels or not all(re.fullmatch(r"[a-z0-9-]+:\S+", label) for label in labels):
+                raise ValueError(f"fixed: {number} needs labels of the form source:key=value")
+            sets.add(label_set(labels))
+        if len(sets) < len(self.fixed):
+            raise ValueError("fixed: one label set has two numbers")
+        return self
+
+    def adopted(self) -> SettingsAdopted:
+        """What the ledger says of them."""
+        return SettingsAdopted(
+            cluster=self.cluster,
+            cluster_id=self.numbers_cluster_id,
+            cluster_bits=self.numbers_cluster_bits,
+            include=self.labels_include,
+            exclude=self.labels_exclude,
+            fixed=tuple(
+                (number, label_set(labels)) for number, labels in sorted(self.fixed.items())
+            ),
+            retire_grace_ms=self.retire_grace_ms,
+        )

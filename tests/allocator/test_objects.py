@@ -1,0 +1,176 @@
+from typing import Any
+
+import pytest
+
+from deciding import GRACE_MS, Desk, kinds
+from tabard.events.ledger import (
+    EventQuarantined,
+    IdentityAllocated,
+    NodeAdded,
+    NodeRemoved,
+    PolicyAccepted,
+    PolicyForgotten,
+    PolicyRefused,
+    WorkloadAccepted,
+    WorkloadForgotten,
+)
+from tabard.events.observed import (
+    NodeJoined,
+    NodeLeft,
+    PolicyRemoved,
+    PolicySet,
+    WorkloadRemoved,
+    WorkloadSet,
+)
+from tabard.identity.numbers import CIDR_SCOPE
+from world import network_policy
+
+
+def cidrs(*prefixes: str) -> dict[str, Any]:
+    return network_policy(
+        "p", ingress=[{"from": [{"ipBlock": {"cidr": prefix}} for prefix in prefixes]}]
+    )
+
+
+def test_each_new_cidr_of_a_policy_has_a_number_before_the_policy_is_accepted() -> None:
+    desk = Desk()
+    document = cidrs("10.0.0.0/8", "192.0.2.0/24")
+    assert desk.observe(PolicySet(document, "a.yaml:1")) == [
+        IdentityAllocated(CIDR_SCOPE, ("cidr:10.0.0.0/8",)),
+        IdentityAllocated(CIDR_SCOPE + 1, ("cidr:192.0.2.0/24",)),
+        PolicyAccepted("NetworkPolicy", "default", "p", document, "a.yaml:1"),
+    ]
+    assert desk.observe(PolicySet(document, "a.yaml:9")) == []
+
+
+def test_a_cidr_that_no_policy_names_any_more_is_retired_and_its_number_used_again() -> None:
+    desk = Desk()
+    desk.observe(PolicySet(cidrs("10.0.0.0/8", "192.0.2.0/24")))
+    desk.observe(PolicySet(cidrs("192.0.2.0/24")))
+    assert kinds(desk.tick(after_ms=GRACE_MS)) == ["IdentityRetired", "IdentityReleased"]
+    allocated, _ = desk.observe(PolicySet(cidrs("192.0.2.0/24", "203.0.113.0/24")))
+    assert allocated == IdentityAllocated(CIDR_SCOPE, ("cidr:203.0.113.0/24",))
+
+
+def test_a_wrong_policy_is_refused_once_and_the_accepted_version_stays() -> None:
+    desk = Desk()
+    good = cidrs("10.0.0.0/8")
+    desk.observe(PolicySet(good))
+    bad = network_policy("p", ingres=[])
+    (refused,) = desk.observe(PolicySet(bad, "a.yaml:3"))
+    assert isinstance(refused, PolicyRefused)
+    assert "spec.ingres" in refused.reason
+    assert refused.origin == "a.yaml:3"
+    assert desk.observe(PolicySet(bad, "a.yaml:3")) == []
+    assert desk.state.policies[("NetworkPolicy", "default", "p")].document == good
+    # The good version again ends the refusal.
+    assert kinds(desk.observe(PolicySet(good))) == ["PolicyAccepted"]
+    assert not desk.state.refused_policies
+
+
+def test_a_policy_on_labels_that_identities_lack_is_refused() -> None:
+    selector = {"matchLabels": {"pod-template-hash": "abc"}}
+    (refused,) = Desk().observe(PolicySet(network_policy("p", podSelector=selector)))
+    assert isinstance(refused, PolicyRefused)
+    assert "pod-template-hash" in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy"}, "CiliumNetworkPolicy"),
+        ({}, "kind ''"),
+        ({"kind": 7, "metadata": [1]}, "kind ''"),
+        ({"kind": "NetworkPolicy", "spec": b"bytes"}, "bytes"),
+        ({"kind": "NetworkPolicy", "metadata": {"name": "x" * 300}}, ""),
+    ],
+)
+def test_what_is_no_policy_of_a_known_kind_is_refused(document: dict[str, Any], said: str) -> None:
+    desk = Desk()
+    (refused,) = desk.observe(PolicySet(document))
+    assert isinstance(refused, PolicyRefused)
+    assert said in refused.reason
+    assert desk.observe(PolicySet(document)) == []
+
+
+def test_a_document_nested_too_deeply_is_refused() -> None:
+    deep: Any = []
+    for _ in range(100):
+        deep = [deep]
+    (refused,) = Desk().observe(PolicySet(network_policy("p", ingress=deep)))
+    assert isinstance(refused, PolicyRefused)
+    assert "deeper than" in refused.reason
+
+
+def test_a_policy_larger_than_an_event_is_refused() -> None:
+    document = network_policy("p")
+    document["metadata"]["annotations"] = {"big": "x" * (1 << 20)}
+    (refused,) = Desk().observe(PolicySet(document))
+    assert isinstance(refused, PolicyRefused)
+    assert "bytes" in refused.reason
+
+
+def test_a_removed_policy_is_forgotten_whether_accepted_or_refused() -> None:
+    desk = Desk()
+    removed = PolicyRemoved("NetworkPolicy", "default", "p")
+    assert desk.observe(removed) == []
+    desk.observe(PolicySet(network_policy("p")))
+    assert desk.observe(removed) == [PolicyForgotten("NetworkPolicy", "default", "p")]
+    desk.observe(PolicySet(network_policy("p", oops=1)))
+    assert desk.observe(removed) == [PolicyForgotten("NetworkPolicy", "default", "p")]
+    assert desk.observe(removed) == []
+
+
+def deployment(name: str = "web", **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "shop"}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+def test_workloads_are_passed_on_when_they_change() -> None:
+    desk = Desk()
+    one = deployment(replicas=1)
+    assert desk.observe(WorkloadSet(one, "w.yaml:1")) == [
+        WorkloadAccepted("Deployment", "shop", "web", one, "w.yaml:1")
+    ]
+    assert desk.observe(WorkloadSet(one)) == []
+    assert kinds(desk.observe(WorkloadSet(deployment(replicas=2)))) == ["WorkloadAccepted"]
+    removed = WorkloadRemoved("Deployment", "shop", "web")
+    assert desk.observe(removed) == [WorkloadForgotten("Deployment", "shop", "web")]
+    assert desk.observe(removed) == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{}, deployment(""), deployment("No_Name"), deployment(image="x" * (1 << 20))],
+)
+def test_a_workload_that_cannot_be_passed_on_is_rejected(document: dict[str, Any]) -> None:
+    desk = Desk()
+    (rejected,) = desk.observe(WorkloadSet(document))
+    assert isinstance(rejected, EventQuarantined)
+    assert (rejected.stream, rejected.sequence) == ("OBSERVED", 1)
+    assert not desk.state.workloads
+
+
+def test_nodes_join_change_and_leave() -> None:
+    desk = Desk()
+    node = NodeJoined("n1", ("192.0.2.1", "2001:db8::1"), ("10.244.1.0/24",))
+    assert desk.observe(node) == [NodeAdded(node.name, node.addresses, node.pod_cidrs)]
+    assert desk.observe(node) == []
+    assert kinds(desk.observe(NodeJoined("n1", ("192.0.2.9",), ()))) == ["NodeAdded"]
+    assert desk.observe(NodeLeft("n1")) == [NodeRemoved("n1")]
+    assert desk.observe(NodeLeft("n1")) == []
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        NodeJoined("N1", (), ()),
+        NodeJoined("n1", ("192.0.2.01",), ()),
+        NodeJoined("n1", (), ("10.244.1.1/24",)),
+        NodeJoined("n1", (), tuple(f"10.244.{n}.0/24" for n in range(65))),
+    ],
+)
+def test_a_malformed_node_is_rejected(node: NodeJoined) -> None:
+    desk = Desk()
+    assert kinds(desk.observe(node)) == ["EventQuarantined"]
+    assert not desk.state.nodes

@@ -1,0 +1,146 @@
+"""A ledger in memory with the allocator's decisions, for tests: given, when, then."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tabard.allocator.batch import Batch
+from tabard.allocator.commands import Tick
+from tabard.allocator.decide import answer, decide
+from tabard.allocator.numbering import FreeNumbers
+from tabard.allocator.plan import Indexes
+from tabard.bus.port import Outgoing, Stored
+from tabard.events.envelope import Envelope, Recorded
+from tabard.events.ledger import LedgerEvent, SettingsAdopted
+from tabard.events.observed import (
+    NamespaceLabelsSet,
+    NodeJoined,
+    Pairs,
+    PodLabelsChanged,
+    PodStarted,
+    PodStopped,
+)
+from tabard.identity.numbers import NumberSpace
+from tabard.ledger.fold import apply
+from tabard.ledger.reader import take_all
+from tabard.ledger.snapshot import freeze
+from tabard.ledger.state import State
+
+MS = 1_000_000
+GRACE_MS = 1_000
+
+SETTINGS = SettingsAdopted(
+    cluster="default",
+    cluster_id=0,
+    cluster_bits=8,
+    include=(),
+    exclude=(),
+    fixed=(),
+    retire_grace_ms=GRACE_MS,
+)
+
+
+class Desk:
+    """Answers observed events one by one; `now` is its clock in nanoseconds.
+
+    `checked` holds each decision to leaving its state alone, which costs time in large states.
+    """
+
+    def __init__(self, settings: SettingsAdopted = SETTINGS, *, checked: bool = True) -> None:
+        self._checked = checked
+        self.state = State()
+        apply(self.state, settings, 1, 0)
+        self.indexes = Indexes(self.state)
+        self.observed = 0
+        self.now = 0
+        self.messages: list[Outgoing] = []
+        self._settings = settings
+
+    def observe(self, event: Any, *, stored: int | None = None) -> list[LedgerEvent]:
+        """What the allocator answers, after it (or as much of it as is `stored`) was applied."""
+        self.observed += 1
+        envelope = Envelope(self.observed.to_bytes(16), "", self.now, "", b"story-of-16bytes")
+        record = Recorded("OBSERVED", self.observed, envelope, event)
+        before = freeze(self.state) if self._checked else None
+        events = answer(self.state, self.indexes, record)
+        if self._checked:
+            assert freeze(self.state) == before, "a decision changed the state that it was given"
+        self._append(events[:stored], record)
+        return events
+
+    def tick(
+        self, watermarks: Mapping[str, int] | None = None, after_ms: int = 0
+    ) -> list[LedgerEvent]:
+        """All that one tick calls for; every node is up to date if nothing else is said."""
+        self.now += after_ms * MS
+        words = dict.fromkeys(self.state.nodes, self.state.sequence)
+        tick = Tick(self.now, words if watermarks is None else watermarks)
+        said: list[LedgerEvent] = []
+        while events := decide(self.state, self.indexes, tick):
+            self._append(events, None)
+            said += events
+        return said
+
+    def _append(self, events: list[LedgerEvent], cause: Any) -> None:
+        while events:
+            batch = Batch(self.state, self.indexes, self.now)
+            room = batch.room
+            batch.add(events[:room], cause)
+            events = events[room:]
+            batch.close(self.observed)
+            self.messages += batch.messages
+
+    def refolded(self) -> State:
+        """The state that the written ledger gives, chain and all."""
+        state = State()
+        apply(state, self._settings, 1, 0)
+        stored = [
+            Stored(sequence, message.subject, message.payload, 0)
+            for sequence, message in enumerate(self.messages, 1)
+        ]
+        take_all(state, stored)
+        return state
+
+
+def pairs(labels: Mapping[str, str] | None = None) -> Pairs:
+    return tuple(sorted((labels or {}).items()))
+
+
+def started(
+    uid: str,
+    labels: Mapping[str, str] | None = None,
+    *addresses: str,
+    namespace: str = "default",
+    node: str = "n1",
+    at: int = 0,
+    **more: Any,
+) -> PodStarted:
+    return PodStarted(uid, namespace, uid, node, addresses, pairs(labels), at, **more)
+
+
+def relabelled(uid: str, **labels: str) -> PodLabelsChanged:
+    return PodLabelsChanged(uid, pairs(labels))
+
+
+def stopped(uid: str) -> PodStopped:
+    return PodStopped(uid)
+
+
+def namespace(name: str, **labels: str) -> NamespaceLabelsSet:
+    return NamespaceLabelsSet(name, pairs(labels))
+
+
+def joined(name: str) -> NodeJoined:
+    return NodeJoined(name, (), ())
+
+
+def kinds(events: list[LedgerEvent]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+def tiny_space(numbers: int) -> Desk:
+    """A desk whose number space has only its last `numbers` numbers left."""
+    desk = Desk(SETTINGS)
+    space = NumberSpace()
+    taken = range(space.first, space.last + 1 - numbers)
+    desk.indexes.numbering.cluster = FreeNumbers(space.first, space.last, taken)
+    return desk
