@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Flows that were allowed, so that answers pass and established traffic skips the policy map.
+ *
+ * An entry never outlives the reasons it was made for. It carries the policy id (a content hash of
+ * the rules that select the endpoint: its generation), whether the direction was enforced, the pod's
+ * incarnation and the peer's identity, and is worth nothing where these differ from now:
+ *  - packets of the flow are judged afresh;
+ *  - answers have the flow's own direction judged afresh, and the entry is renewed or deleted.
+ *    Otherwise a revoked rule would live on in the traffic that answers it.
+ * Under one policy id an allowing entry is removed only when its identity has no users left, so no
+ * packet of the flow has that peer any more, and the comparison of peers covers it.
+ */
+#ifndef TABARD_CONNTRACK_H
+#define TABARD_CONNTRACK_H
+
+#include "maps.h"
+#include "packet.h"
+#include "verdict.h"
+
+#define SECOND 1000000000ULL
+
+/* Lifetimes without a packet, as Cilium's (bpf/node_config.h, CT_*). */
+#define TIMEOUT_TCP (8000 * SECOND)
+#define TIMEOUT_TCP_UNANSWERED (60 * SECOND)
+#define TIMEOUT_TCP_CLOSED (10 * SECOND)
+#define TIMEOUT_OTHER (60 * SECOND)
+
+struct flow_key {
+	union address source;
+	union address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 direction; /* in which it was opened, seen from the endpoint */
+	__u8 padding[2];
+};
+
+enum flow_flag {
+	FLOW_ENFORCED = 1,
+	FLOW_ANSWERED = 2,
+	FLOW_RESET = 4,
+	FLOW_FIN = 8,
+	FLOW_ANSWER_FIN = 16,
+};
+
+struct flow {
+	__u64 policy;
+	__u64 incarnation;
+	__u64 seen; /* monotonic nanoseconds */
+	__u32 peer;
+	__u8 flags;
+	__u8 padding[3];
+};
+SHAPE(conntrack, struct flow_key, struct flow);
+
+static __always_inline void flow_key(struct flow_key *key, const struct packet *p, int direction)
+{
+	*key = (struct flow_key){
+		.source = p->source,
+		.destination = p->destination,
+		.source_port = p->source_port,
+		.destination_port = p->destination_port,
+		.protocol = p->protocol,
+		.direction = direction,
+	};
+}
+
+/* The key of the flow that `p` answers; an answer leaves by the way that the flow did not come. */
+static __always_inline void answered_key(struct flow_key *key, const struct packet *p,
+					 int direction)
+{
+	*key = (struct flow_key){
+		.source = p->destination,
+		.destination = p->source,
+		.source_port = p->destination_port,
+		.destination_port = p->source_port,
+		.protocol = p->protocol,
+		.direction = direction == INGRESS ? EGRESS : INGRESS,
+	};
+}
+
+static __always_inline int is_expired(const struct flow *f, __u8 protocol, __u64 now)
+{
+	__u64 timeout = TIMEOUT_OTHER;
+
+	if (protocol == PROTO_TCP) {
+		timeout = TIMEOUT_TCP;
+		if (!(f->flags & FLOW_ANSWERED))
+			timeout = TIMEOUT_TCP_UNANSWERED;
+		if (f->flags & FLOW_RESET ||
+		    (f->flags & (FLOW_FIN | FLOW_ANSWER_FIN)) == (FLOW_FIN | FLOW_ANSWER_FIN))
+			timeout = TIMEOUT_TCP_CLOSED;
+	}
+	/* Signed: another CPU may have written a later time than ours. */
+	return (__s64)(now - f->seen) > (__s64)timeout;
+}
+
+static __always_inline __u8 enforced_flag(const struct endpoint *e, int direction)
+{
+	return is_enforced(e, direction) ? FLOW_ENFORCED : 0;
+}
+
+/* Whether the reasons for the flow still hold. Who the peer is matters only to enforcement. */
+static __always_inline int is_current(const struct flow *f, const struct endpoint *e, int direction,
+				      __u32 peer)
+{
+	return f->policy == e->policy && (f->flags & FLOW_ENFORCED) == enforced_flag(e, direction) &&
+	       (f->peer == peer || !(f->flags & FLOW_ENFORCED));
+}
+
+/* Note a packet. Writes only what changed, to leave the cache line alone for other CPUs. */
+static __always_inline void touch(struct flow *f, const struct packet *p, int answer, __u64 now)
+{
+	__u8 flags = f->flags;
+
+	if (answer)
+		flags |= FLOW_ANSWERED;
+	if (p->tcp_flags & TCP_RST)
+		flags |= FLOW_RESET;
+	if (p->tcp_flags & TCP_FIN)
+		flags |= answer ? FLOW_ANSWER_FIN : FLOW_FIN;
+	/* A new connection on the ports of a closed one. */
+	if (!answer && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		flags &= FLOW_ENFORCED;
+	if (flags != f->flags)
+		f->flags = flags;
+	if ((__s64)(now - f->seen) > (__s64)SECOND)
+		f->seen = now;
+}
+
+/*
+ * Whether the flow is one that the endpoint may still have. If its generation is another, its own
+ * direction is judged again, for the peer it was opened with (or is now known to be `peer`).
+ */
+static __always_inline int still_allowed(struct flow *f, const struct flow_key *key,
+					 const struct endpoint *e, __u32 peer, __u64 now)
+{
+	struct traffic t = {
+		.peer_address = key->direction == EGRESS ? &key->destination : &key->source,
+		.peer = peer ? peer : f->peer,
+		.port = key->destination_port,
+		.protocol = key->protocol,
+		.direction = key->direction,
+	};
+
+	if (f->incarnation != e->incarnation || is_expired(f, key->protocol, now))
+		return 0;
+	if (is_current(f, e, key->direction, t.peer))
+		return 1;
+	if (evaluate(e, &t) >= REASON_DENIED) {
+		map_drop(conntrack, key);
+		return 0;
+	}
+	f->policy = e->policy;
+	f->peer = t.peer;
+	f->flags = (f->flags & ~FLOW_ENFORCED) | enforced_flag(e, key->direction);
+	return 1;
+}
+
+/*
+ * Whether `p` answers a flow or continues one. `peer`: the other side's identity; `sender`: the same
+ * where it is known without a lookup (a mark), else 0. `key` is the flow that `p` itself would open;
+ * *is_stale is set if there is such an entry, but for other reasons than those of now.
+ */
+static __always_inline int is_established(const struct packet *p, const struct flow_key *key,
+					  const struct endpoint *e, __u32 peer, __u32 sender,
+					  __u64 now, int *is_stale)
+{
+	/* A guess at which lookup hits, for speed alone: servers have the lower port. */
+	int answer_likely = p->kind == KIND_ANSWER ||
+			    bpf_ntohs(p->source_port) < bpf_ntohs(p->destination_port);
+	struct flow *answered = 0;
+	struct flow_key answered_by;
+
+	answered_key(&answered_by, p, key->direction);
+	if (answer_likely)
+		answered = map_find(conntrack, &answered_by);
+	if (!answered && p->kind == KIND_FLOW) {
+		struct flow *own = map_find(conntrack, key);
+
+		if (own && own->incarnation == e->incarnation && !is_expired(own, p->protocol, now) &&
+		    is_current(own, e, key->direction, peer)) {
+			touch(own, p, 0, now);
+			return 1;
+		}
+		*is_stale = own != 0;
+		if (!answer_likely)
+			answered = map_find(conntrack, &answered_by);
+	}
+	if (!answered || !still_allowed(answered, &answered_by, e, sender, now))
+		return 0;
+	touch(answered, p, 1, now);
+	return 1;
+}
+
+static __always_inline void open_flow(const struct packet *p, const struct flow_key *key,
+				      const struct endpoint *e, __u32 peer, __u64 now)
+{
+	struct flow f = {
+		.policy = e->policy,
+		.incarnation = e->incarnation,
+		.seen = now,
+		.peer = peer,
+		.flags = enforced_flag(e, key->direction),
+	};
+
+	if (p->tcp_flags & TCP_RST)
+		f.flags |= FLOW_RESET;
+	/* A full map evicts the longest unused; without an entry, packets are judged one by one. */
+	map_put(conntrack, key, &f);
+}
+
+/*
+ * Whether an ICMP error is about a packet of a known flow. Errors go to whoever sent the quoted
+ * packet, from anywhere on its way: the quoted packet, not the error's source, must be the endpoint's.
+ */
+static __always_inline int relates_to_flow(struct __sk_buff *skb, const struct packet *error,
+					   const struct endpoint *e, int direction, __u64 now)
+{
+	struct packet *quoted = scratch(SCRATCH_QUOTED);
+	struct flow_key key;
+	struct flow *f;
+	int opposite = direction == INGRESS ? EGRESS : INGRESS;
+
+	if (!quoted)
+		return 0;
+	parse_quoted(skb, error, quoted);
+	if (quoted->malformed)
+		return 0;
+	if (quoted->kind != KIND_FLOW && quoted->kind != KIND_ANSWER)
+		return 0;
+	if (!same_address(&error->destination, &quoted->source))
+		return 0;
+	/* An error that the endpoint sends must be about a packet that it got. */
+	if (direction == EGRESS && !same_address(&error->source, &quoted->destination))
+		return 0;
+	/* The quoted packet went the other way: it is one of a flow opened that way, or an answer. */
+	flow_key(&key, quoted, opposite);
+	f = map_find(conntrack, &key);
+	if (!f || quoted->kind == KIND_ANSWER) {
+		answered_key(&key, quoted, opposite);
+		f = map_find(conntrack, &key);
+	}
+	return f && still_allowed(f, &key, e, 0, now);
+}
+
+#endif

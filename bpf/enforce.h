@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* The verdict on one packet of an endpoint: conntrack first, the policy for what it does not know. */
+#ifndef TABARD_ENFORCE_H
+#define TABARD_ENFORCE_H
+
+#include "conntrack.h"
+#include "events.h"
+#include "packet.h"
+#include "verdict.h"
+
+/*
+ * `peer`: the other side's identity. `sender`: who sent an incoming packet, if its mark says so (it
+ * costs no lookup), else 0. Counts, tells, and returns the reason.
+ */
+static __always_inline int enforce(struct __sk_buff *skb, const struct packet *p,
+				   const struct endpoint *e, int direction, __u32 peer,
+				   __u32 sender)
+{
+	struct traffic t = {
+		.peer_address = direction == EGRESS ? &p->destination : &p->source,
+		.peer = peer,
+		.port = p->policy_port,
+		.protocol = p->protocol,
+		.direction = direction,
+	};
+	__u64 now = bpf_ktime_get_coarse_ns(); /* a tick's resolution is enough, and cheaper */
+	struct flow_key key;
+	int is_stale = 0;
+	int reason;
+
+	if (p->kind == KIND_FRAGMENT) {
+		reason = is_enforced(e, direction) ? DENIED_FRAGMENT : ALLOWED_NO_POLICY;
+		goto judged;
+	}
+	if (p->kind == KIND_ERROR && relates_to_flow(skb, p, e, direction, now)) {
+		count(direction, ALLOWED_RELATED);
+		return ALLOWED_RELATED;
+	}
+	flow_key(&key, p, direction);
+	if ((p->kind == KIND_FLOW || p->kind == KIND_ANSWER) &&
+	    is_established(p, &key, e, peer, sender, now, &is_stale)) {
+		count(direction, ALLOWED_ESTABLISHED);
+		return ALLOWED_ESTABLISHED;
+	}
+	reason = evaluate(e, &t);
+	if (p->kind == KIND_FLOW) {
+		/* Unenforced directions too: the answers may have to pass the enforced one. */
+		if (reason < REASON_DENIED)
+			open_flow(p, &key, e, peer, now);
+		else if (is_stale)
+			map_drop(conntrack, &key);
+	}
+judged:
+	count(direction, reason);
+	tell(p, direction, reason, e->identity, peer);
+	return reason;
+}
+
+#endif

@@ -1,0 +1,1 @@
+/* bcc wants log2 for tables that Tabard does not use. */

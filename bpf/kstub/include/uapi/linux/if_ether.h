@@ -1,0 +1,2 @@
+/* The system's own; this folder is searched first. */
+#include_next <linux/if_ether.h>

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * One program for each place where packets meet a node (tcx hooks):
+ *
+ *   pod ──► host-side veth ingress: from_pod ──┬─► local pod's veth egress: to_pod ──► pod
+ *                                              ├─► VXLAN device ──► other node: from_overlay ──► to_pod
+ *                                              └─► the host's stack ──► (to_pod if for a pod)
+ *   other machines ──► underlay ingress: from_wire ──► the host's stack
+ *
+ * from_pod judges egress and to_pod ingress. What no case names is dropped.
+ */
+#include <linux/pkt_cls.h>
+#include "arp.h"
+#include "enforce.h"
+#include "events.h"
+#include "fragments.h"
+#include "maps.h"
+#include "overlay.h"
+#include "packet.h"
+#include "verdict.h"
+
+static __always_inline int pass(int direction, int reason)
+{
+	count(direction, reason);
+	return TC_ACT_OK;
+}
+
+/* Whether a pod's discovery packet speaks of itself, and to its own link only. */
+static __always_inline int is_own_discovery(struct __sk_buff *skb, const struct packet *p)
+{
+	struct endpoint *e;
+
+	if (!is_link_local(&p->destination) && !is_link_multicast(&p->destination))
+		return 0;
+	if (is_unset(&p->source) || is_link_local(&p->source))
+		return 1;
+	e = map_find(endpoints, &p->source);
+	return e && e->ifindex == skb->ifindex;
+}
+
+int from_pod(struct __sk_buff *skb)
+{
+	struct settings *settings = find_settings();
+	struct packet *p = scratch(SCRATCH_PACKET);
+	struct endpoint *self, *to;
+	struct prefix *prefix = 0;
+	__u32 peer = IDENTITY_UNKNOWN;
+	__u32 *host;
+	int reason;
+
+	if (!settings || !p)
+		return fail(EGRESS);
+	parse(skb, p);
+	if (p->malformed || skb->vlan_present)
+		return refuse(p, EGRESS, DENIED_MALFORMED, 0, 0);
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return arp_is_own(skb, 1) ? pass(EGRESS, ALLOWED_NEIGHBOUR)
+					  : refuse(p, EGRESS, DENIED_SPOOFED_SOURCE, 0, 0);
+	if (!p->ethertype_known)
+		return refuse(p, EGRESS, DENIED_MALFORMED, 0, 0);
+	if (p->kind == KIND_NEIGHBOUR && is_own_discovery(skb, p)) {
+		skb->mark = 0;
+		return pass(EGRESS, ALLOWED_NEIGHBOUR);
+	}
+
+	self = map_find(endpoints, &p->source);
+	if (!self)
+		return refuse(p, EGRESS, DENIED_UNKNOWN_ENDPOINT, 0, 0);
+	if (self->ifindex != skb->ifindex)
+		return refuse(p, EGRESS, DENIED_SPOOFED_SOURCE, 0, 0);
+	resolve_fragment(p);
+
+	to = map_find(endpoints, &p->destination);
+	if (to) {
+		peer = to->identity;
+	} else {
+		host = map_find(hosts, &p->destination);
+		if (host)
+			peer = *host;
+		/* Nodes are in no pod's prefix; for others the overlay needs the way too. */
+		if (!host || (settings->mode == OVERLAY && peer != IDENTITY_HOST &&
+			      peer != IDENTITY_REMOTE_NODE))
+			prefix = longest_prefix(&p->destination);
+		if (!host && prefix && !(prefix->flags & POD_RANGE))
+			peer = prefix->identity;
+	}
+
+	/*
+	 * Nothing but this node's own VXLAN device may speak to a tunnel port, or a pod could name its
+	 * identity itself. Between pods the port is one like any other.
+	 */
+	if (p->protocol == PROTO_UDP && p->destination_port == settings->tunnel_port && !to &&
+	    !is_pod(peer))
+		return refuse(p, EGRESS, DENIED_TUNNEL_PORT, self->identity, peer);
+
+	reason = enforce(skb, p, self, EGRESS, peer, IDENTITY_UNKNOWN);
+	if (reason >= REASON_DENIED)
+		return TC_ACT_SHOT;
+	if (to)
+		return deliver(skb, to, self->identity, EGRESS);
+	if (settings->mode == OVERLAY && prefix && prefix->remote)
+		return encapsulate(skb, prefix, settings->overlay_ifindex, self->identity);
+	skb->mark = 0;
+	return TC_ACT_OK;
+}
+
+/* Who sent a packet that reached a pod without a mark: through the host's stack. */
+static __always_inline __u32 unmarked_sender(const struct settings *settings,
+					     const union address *source)
+{
+	__u32 *host = map_find(hosts, source);
+	__u32 peer = IDENTITY_UNKNOWN;
+
+	if (host) {
+		peer = *host;
+	} else {
+		struct prefix *prefix = longest_prefix(source);
+
+		if (prefix && !(prefix->flags & POD_RANGE))
+			peer = prefix->identity;
+	}
+	/* In overlay mode only the tunnel carries pods' packets: this one's address is a claim. */
+	if (settings->mode == OVERLAY && is_pod(peer))
+		peer = IDENTITY_UNKNOWN;
+	return peer;
+}
+
+int to_pod(struct __sk_buff *skb)
+{
+	struct settings *settings = find_settings();
+	__u32 marked = is_marked(skb->mark);
+	__u32 sender = marked ? skb->mark & MARK_IDENTITY_MASK : IDENTITY_UNKNOWN;
+	struct packet *p = scratch(SCRATCH_PACKET);
+	struct endpoint *self;
+	__u32 peer;
+
+	if (!settings || !p)
+		return fail(INGRESS);
+	parse(skb, p);
+	if (p->malformed)
+		return refuse(p, INGRESS, DENIED_MALFORMED, 0, sender);
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return !marked && arp_is_own(skb, 0)
+			       ? pass(INGRESS, ALLOWED_NEIGHBOUR)
+			       : refuse(p, INGRESS, DENIED_UNKNOWN_ENDPOINT, 0, 0);
+	if (!p->ethertype_known)
+		return refuse(p, INGRESS, DENIED_MALFORMED, 0, sender);
+	/* With a mark it came from another pod and not from this link. */
+	if (p->kind == KIND_NEIGHBOUR && !marked)
+		return pass(INGRESS, ALLOWED_NEIGHBOUR);
+
+	self = map_find(endpoints, &p->destination);
+	if (!self || self->ifindex != skb->ifindex)
+		return refuse(p, INGRESS, DENIED_UNKNOWN_ENDPOINT, 0, sender);
+	resolve_fragment(p);
+	peer = marked ? sender : unmarked_sender(settings, &p->source);
+	if (enforce(skb, p, self, INGRESS, peer, sender) >= REASON_DENIED)
+		return TC_ACT_SHOT;
+	return TC_ACT_OK;
+}
+
+int from_overlay(struct __sk_buff *skb)
+{
+	union address node = {};
+	struct packet *p = scratch(SCRATCH_PACKET);
+	struct endpoint *to;
+	__u32 sender;
+
+	if (!p || decapsulated(skb, &node, &sender))
+		return fail(INGRESS);
+	if (!map_find(nodes, &node)) {
+		p->source = node;
+		return refuse(p, INGRESS, DENIED_UNKNOWN_NODE, 0, sender);
+	}
+	parse(skb, p);
+	if (p->malformed || !p->ethertype_known)
+		return refuse(p, INGRESS, DENIED_MALFORMED, 0, sender);
+	/* This node's pods are here; another node's packet in their name is a lie. */
+	if (map_find(endpoints, &p->source))
+		return refuse(p, INGRESS, DENIED_SPOOFED_SOURCE, 0, sender);
+	to = map_find(endpoints, &p->destination);
+	if (!to)
+		return refuse(p, INGRESS, DENIED_UNKNOWN_ENDPOINT, 0, sender);
+	return deliver(skb, to, sender, INGRESS);
+}
+
+int from_wire(struct __sk_buff *skb)
+{
+	struct settings *settings = find_settings();
+	struct packet *p = scratch(SCRATCH_PACKET);
+	__u32 *host;
+
+	if (!settings || !p)
+		return fail(INGRESS);
+	/* Malformed packets are the host's to judge; the addresses come before what may be wrong. */
+	parse(skb, p);
+	if (!p->ethertype_known)
+		return TC_ACT_OK;
+	/* From outside come neither this node's pods nor the node itself, which all pods must accept. */
+	host = map_find(hosts, &p->source);
+	if ((host && *host == IDENTITY_HOST) || map_find(endpoints, &p->source))
+		return refuse(p, INGRESS, DENIED_SPOOFED_SOURCE, 0, 0);
+	if (!p->malformed && p->kind == KIND_FLOW && p->protocol == PROTO_UDP &&
+	    p->destination_port == settings->tunnel_port && !map_find(nodes, &p->source))
+		return refuse(p, INGRESS, DENIED_UNKNOWN_NODE, 0, 0);
+	return TC_ACT_OK;
+}

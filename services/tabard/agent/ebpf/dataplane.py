@@ -1,0 +1,319 @@
+"""The Dataplane port over the kernel's pinned maps and links."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from tabard.agent.ebpf import device, layout, links, migration, programs, source
+from tabard.agent.ebpf.events import EventReader
+from tabard.agent.ebpf.layout import PRESENT, SETTINGS_KEY, MapSizes, Settings
+from tabard.agent.ebpf.maps import KernelMap
+from tabard.agent.ebpf.pins import BPF_ROOT, Pins, mount_bpffs
+from tabard.dataplane.maps import Address, Direction, Maps, Mode, Reason
+from tabard.dataplane.port import Change, DataplaneError, LinkGone, NodeConfig, Verdict
+from tabard.netns import enter
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+LOAD_S_MAX = 60
+"""Longest that compiling and loading may take."""
+
+
+class EbpfDataplane:
+    """One node's maps, programs and links in the kernel; see the port for what the calls promise.
+
+    Interfaces are found in the network namespace of the calling thread, or in that called `netns`
+    if one is given. After a change of the maps' schema, `read` gives the new maps, and the
+    links move to them in `open`, or (if the old entries could not be copied) at the end of the
+    first `write`, which must bring a full set.
+
+    `sources` replaces the installed bpf/. `compiled` is a directory, writable to root only, that
+    keeps compiled programs, so that a machine's second node need not compile them again.
+    """
+
+    kind = "ebpf"
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        cluster: str,
+        sizes: MapSizes | None = None,
+        pin_root: Path = BPF_ROOT,
+        netns: str = "",
+        sources: Path | None = None,
+        compiled: Path | None = None,
+    ) -> None:
+        self._config = config
+        self._sizes = sizes or MapSizes()
+        self._sources = sources
+        self._compiled = compiled
+        self._netns = netns
+        self._pins = Pins(pin_root, cluster, config.name)
+        self._schema = layout.schema(self._sizes)
+        self._maps: dict[str, KernelMap] = {}
+        self._programs: dict[str, int] = {}
+        self._staged = False
+        """Links are still with the programs of another schema."""
+
+    @property
+    def programs(self) -> Mapping[str, int]:
+        """Descriptors of the programs, by name, while open."""
+        return self._programs
+
+    # ---- opening and closing
+
+    def open(self) -> None:
+        if self._maps:
+            return
+        mount_bpffs(self._pins.root)
+        try:
+            self._open_maps()
+            self._open_programs()
+            self._inside(self._open_devices)
+            if not self._staged:
+                self._move_links()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_maps(self) -> None:
+        directory = self._pins.make(self._pins.maps(self._schema))
+        others = [self._pins.maps(name) for name in self._pins.schemas() if name != self._schema]
+        self._maps = migration.open_maps(layout.shapes(self._sizes), directory, others)
+        if self._settings().filled:
+            return
+        if not others or any(migration.copy_entries(self._maps, other) for other in others):
+            self._set(filled=True)
+        else:
+            self._staged = True
+            log.warning("dataplane.staged", schema=self._schema, waits_for="a full write")
+
+    def _open_programs(self) -> None:
+        sources = self._sources or source.folder()
+        directory = self._pins.programs(self._schema, source.fingerprint(sources))
+        self._programs = programs.pinned(directory)
+        if self._programs:
+            return
+        self._pins.make(directory)
+        maps = self._pins.maps(self._schema)
+        paths = [maps, directory, sources]
+        if self._compiled is not None:
+            paths.append(self._compiled)
+        loader = [sys.executable, "-m", "tabard.agent.ebpf.load"]
+        try:
+            done = subprocess.run(
+                [*loader, *map(str, paths)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LOAD_S_MAX,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DataplaneError(f"the eBPF loader took more than {LOAD_S_MAX} s") from error
+        self._programs = programs.pinned(directory)
+        if done.returncode != 0 or not self._programs:
+            raise DataplaneError(
+                f"the eBPF loader failed ({done.returncode}): "
+                f"{done.stderr.decode(errors='replace').strip()[-4000:]}"
+            )
+
+    def _open_devices(self) -> None:
+        config = self._config
+        overlay = 0
+        if config.mode is Mode.OVERLAY:
+            overlay = device.ensure(config.overlay_device, config.tunnel_port)
+        self._set(overlay_ifindex=overlay)
+        if config.mode is Mode.OVERLAY:
+            self._attach(self._pins.overlay, "from_overlay", overlay)
+            device.raise_up(overlay)
+        if config.underlay_device:
+            wire = links.interface_index(config.underlay_device)
+            self._attach(self._pins.wire, "from_wire", wire)
+
+    def _attach(self, directory: Path, name: str, ifindex: int) -> None:
+        """Attach, or leave a link of the old schema where it is while the new one is not filled."""
+        self._pins.make(directory)
+        if self._staged and links.link_ifindex(directory / name) == ifindex:
+            return
+        links.attach(directory, name, self._programs[name], ifindex)
+
+    def _move_links(self) -> None:
+        """All links to the programs of now; then other programs and schemas go."""
+        for directory in (self._pins.overlay, self._pins.wire):
+            for path in links.links_in(directory):
+                if links.link_ifindex(path):
+                    links.move(path, self._programs[path.name])
+        for _, directory in self._pins.pods():
+            paths = links.links_in(directory)
+            if not any(map(links.link_ifindex, paths)):
+                self._pins.drop(directory)  # the interface was deleted
+                continue
+            for path in paths:
+                links.move(path, self._programs[path.name])
+        for schema in self._pins.schemas():
+            if schema != self._schema:
+                self._pins.drop(self._pins.maps(schema))
+        current = source.fingerprint(self._sources or source.folder())
+        for fingerprint in self._pins.fingerprints(self._schema):
+            if fingerprint != current:
+                self._pins.drop(self._pins.programs(self._schema, fingerprint))
+        self._staged = False
+
+    def close(self) -> None:
+        for opened in self._maps.values():
+            opened.close()
+        for program in self._programs.values():
+            os.close(program)
+        self._maps, self._programs = {}, {}
+
+    def remove(self) -> None:
+        self.close()
+        self._pins.drop_node()
+        if self._config.mode is Mode.OVERLAY:
+            with contextlib.suppress(LinkGone):  # the namespace went before, and the device with it
+                self._inside(lambda: device.remove(self._config.overlay_device))
+
+    # ---- what is enforced
+
+    def read(self) -> Maps:
+        items = {name: self._map(name).items() for name in layout.POLICY_MAPS}
+        return Maps(
+            identities=frozenset(layout.IDENTITY.unpack(k)[0] for k, _ in items["identities"]),
+            policies=frozenset(layout.unpack_policy(k) for k, _ in items["policies"]),
+            nodes=frozenset(Address(k) for k, _ in items["nodes"]),
+            prefixes={
+                layout.unpack_prefix_key(k): layout.unpack_prefix(v) for k, v in items["prefixes"]
+            },
+            hosts={Address(k): layout.IDENTITY.unpack(v)[0] for k, v in items["hosts"]},
+            endpoints={Address(k): layout.unpack_endpoint(v) for k, v in items["endpoints"]},
+        )
+
+    def write(self, change: Change) -> None:
+        identity, policy = layout.IDENTITY.pack, layout.pack_policy
+        prefix_key, prefix = layout.pack_prefix_key, layout.pack_prefix
+        self._update("identities", ((identity(i), PRESENT) for i in change.identities_added))
+        self._update("policies", ((policy(key), PRESENT) for key in change.policies_added))
+        self._update("nodes", ((node, PRESENT) for node in change.nodes_added))
+        self._update(
+            "prefixes", ((prefix_key(k), prefix(v)) for k, v in change.prefixes_set.items())
+        )
+        self._update("hosts", ((k, identity(v)) for k, v in change.hosts_set.items()))
+        self._update(
+            "endpoints", ((k, layout.pack_endpoint(v)) for k, v in change.endpoints_set.items())
+        )
+        self._map("endpoints").delete(change.endpoints_removed)
+        self._map("hosts").delete(change.hosts_removed)
+        self._map("prefixes").delete(map(prefix_key, change.prefixes_removed))
+        self._map("nodes").delete(change.nodes_removed)
+        self._map("policies").delete(map(policy, change.policies_removed))
+        self._map("identities").delete(map(identity, change.identities_removed))
+        if self._staged:
+            self._set(filled=True)
+            self._move_links()
+            log.info("dataplane.migrated", schema=self._schema)
+
+    def _update(self, name: str, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        self._map(name).update(entries)
+
+    # ---- interfaces
+
+    def attach(self, uid: str, interface: str) -> tuple[int, bytes]:
+        self._map("endpoints")  # open
+
+        def guard() -> tuple[int, bytes]:
+            ifindex, mac = links.interface_index(interface), links.interface_mac(interface)
+            directory = self._pins.pod(uid)
+            for name in ("from_pod", "to_pod"):
+                self._attach(directory, name, ifindex)
+            return ifindex, mac
+
+        return self._inside(guard)
+
+    def attached(self) -> Mapping[str, int]:
+        found = {}
+        for uid, directory in self._pins.pods():
+            both = {links.link_ifindex(directory / name) for name in ("from_pod", "to_pod")}
+            if len(both) == 1 and (ifindex := both.pop()):
+                found[uid] = ifindex
+        return found
+
+    def detach(self, uid: str) -> None:
+        self._pins.drop(self._pins.pod(uid))
+
+    # ---- what was seen
+
+    def watch(self, deliver: Callable[[list[Verdict]], None]) -> Callable[[], None]:
+        events = self._map("events")
+        loop = asyncio.get_running_loop()
+        reader = EventReader(events.descriptor, events.shape.entries)
+        # A descriptor of its own: `close`, on another thread, does not pull it from under the loop.
+        descriptor = os.dup(events.descriptor)
+        stopped = False
+
+        def readable() -> None:
+            if verdicts := reader.read():
+                deliver(verdicts)
+
+        def stop() -> None:
+            nonlocal stopped
+            if stopped:
+                return
+            stopped = True
+            loop.remove_reader(descriptor)
+            reader.close()
+            os.close(descriptor)
+
+        loop.add_reader(descriptor, readable)
+        return stop
+
+    def counters(self) -> Mapping[tuple[Direction, Reason], int]:
+        counters = self._map("counters")
+        found = {}
+        for direction in Direction:
+            for reason in Reason:
+                index = direction * layout.REASONS_MAX + reason
+                values = layout.COUNTER.iter_unpack(counters.get(layout.IDENTITY.pack(index)))
+                if packets := sum(value for (value,) in values):
+                    found[direction, reason] = packets
+        return found
+
+    # ---- small parts
+
+    def _map(self, name: str) -> KernelMap:
+        if not self._maps:
+            raise DataplaneError("the dataplane is not open")
+        return self._maps[name]
+
+    def _settings(self) -> Settings:
+        return layout.unpack_settings(self._map("settings").get(SETTINGS_KEY))
+
+    def _set(self, *, filled: bool | None = None, overlay_ifindex: int | None = None) -> None:
+        now = self._settings()
+        settings = Settings(
+            mode=self._config.mode,
+            overlay_ifindex=now.overlay_ifindex if overlay_ifindex is None else overlay_ifindex,
+            tunnel_port=self._config.tunnel_port,
+            filled=now.filled if filled is None else filled,
+        )
+        if settings != now:
+            self._map("settings").update([(SETTINGS_KEY, layout.pack_settings(settings))])
+
+    def _inside(self, function: Callable[[], T]) -> T:
+        """In the node's network namespace."""
+        if not self._netns:
+            return function()
+        try:
+            return enter.call(self._netns, function)
+        except enter.NamespaceAbsent as error:
+            raise LinkGone(str(error)) from error
+        except enter.NamespaceError as error:
+            raise DataplaneError(str(error)) from error

@@ -1,0 +1,233 @@
+"""The kernel's maps: their shapes, and entries to and from bytes. bpf/maps.h is the same in C.
+
+The compiler is handed these numbers and sizes (`definitions`), and the C asserts its structs
+against them, so that the two cannot drift apart.
+"""
+
+import hashlib
+import struct
+from dataclasses import dataclass, fields
+from typing import Final
+
+from tabard.dataplane.maps import (
+    Address,
+    Direction,
+    Endpoint,
+    EndpointFlag,
+    Mode,
+    PolicyKey,
+    PrefixEntry,
+    PrefixFlag,
+    Protocol,
+    Reason,
+)
+from tabard.dataplane.port import Verdict
+
+# enum bpf_map_type and map flags (uapi/linux/bpf.h).
+HASH, ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE, RINGBUF = 1, 2, 6, 9, 11, 27
+NO_PREALLOC = 1
+
+FORMAT = 1
+"""What the entries mean. Raise it when a struct's fields change: maps of the same format and entry
+sizes are copied into new ones, of another format they are left for the agent to fill anew."""
+
+REASONS_MAX = 32
+"""Counters a direction has; reasons are smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapSizes:
+    """Most entries of each map. Changing one makes new maps at the agent's next start.
+
+    An entry costs about 104 bytes (144 in `policies` and `prefixes`), and only when it is used;
+    `conntrack` and `fragments` take their memory at once, about 140 bytes an entry, and evict the
+    longest unused when they are full. `events` is bytes, a power of two.
+    """
+
+    identities: int = 65_536
+    policies: int = 65_536
+    nodes: int = 8_192
+    prefixes: int = 65_536
+    hosts: int = 262_144
+    endpoints: int = 4_096
+    conntrack: int = 131_072
+    fragments: int = 4_096
+    events: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What BPF_MAP_CREATE takes and BPF_OBJ_GET_INFO_BY_FD must give back."""
+
+    name: str
+    kind: int
+    key: int
+    value: int
+    entries: int
+    flags: int = 0
+
+
+POLICY_MAPS: Final = ("identities", "policies", "nodes", "prefixes", "hosts", "endpoints")
+"""The maps that a Maps value fills; `settings` says what else is the node's own."""
+STATE_MAPS: Final = ("conntrack", "fragments", "counters", "events")
+"""What packets leave behind; carried over to a new schema while its own shape is the same."""
+
+
+def shapes(sizes: MapSizes) -> tuple[Shape, ...]:
+    """All maps. A map's number in the programs is its place here."""
+    return (
+        Shape("settings", ARRAY, 4, SETTINGS.size, 1),
+        Shape("identities", HASH, 4, 1, sizes.identities, NO_PREALLOC),
+        Shape("policies", LPM_TRIE, POLICY.size, 1, sizes.policies, NO_PREALLOC),
+        Shape("nodes", HASH, 16, 1, sizes.nodes, NO_PREALLOC),
+        Shape("prefixes", LPM_TRIE, PREFIX_KEY.size, PREFIX.size, sizes.prefixes, NO_PREALLOC),
+        Shape("hosts", HASH, 16, 4, sizes.hosts, NO_PREALLOC),
+        Shape("endpoints", HASH, 16, ENDPOINT.size, sizes.endpoints, NO_PREALLOC),
+        Shape("conntrack", LRU_HASH, 40, 32, sizes.conntrack),
+        Shape("fragments", LRU_HASH, 40, 8, sizes.fragments),
+        Shape("counters", PERCPU_ARRAY, 4, 8, len(Direction) * REASONS_MAX),
+        Shape("events", RINGBUF, 0, 0, sizes.events),
+        Shape("scratch", PERCPU_ARRAY, 4, 56, 2),
+    )
+
+
+def schema(sizes: MapSizes) -> str:
+    """Names format and shapes, `<format>-<hash>`; maps of another schema are other maps."""
+    text = repr([tuple(getattr(s, f.name) for f in fields(Shape)) for s in shapes(sizes)])
+    return f"{FORMAT}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def is_same_format(schema: str) -> bool:
+    return schema.startswith(f"{FORMAT}-")
+
+
+def definitions() -> dict[str, int]:
+    """Numbers that bpf/*.h take from here. The same for all sizes, so that programs are too."""
+    found = {"EVENT_SIZE": EVENT.size}
+    for number, shape in enumerate(shapes(MapSizes())):
+        found[f"MAP_{shape.name}"] = number
+        if shape.kind != RINGBUF:
+            found[f"MAP_{shape.name}_KEY"] = shape.key
+            found[f"MAP_{shape.name}_VALUE"] = shape.value
+    return found
+
+
+SETTINGS_KEY: Final = bytes(4)
+"""The only key of `settings`."""
+PRESENT: Final = b"\1"
+"""The value of a map that is a set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    mode: Mode
+    overlay_ifindex: int
+    """0 in native mode."""
+    tunnel_port: int
+    filled: bool
+    """These maps hold a full set: links may be moved to the programs that read them."""
+
+
+SETTINGS = struct.Struct("=II2s2xI")
+IDENTITY = struct.Struct("=I")
+POLICY = struct.Struct("=IQIBB2s")
+PREFIX_KEY = struct.Struct("=I16s")
+PREFIX = struct.Struct("=IB?2x16s")
+ENDPOINT = struct.Struct("=QQII6s6sB3x")
+EVENT = struct.Struct("=Q16s16sII2s2sBBBx")
+COUNTER = struct.Struct("=Q")
+
+_ANY_BITS = 104
+"""Policy id, identity and direction: the part of a key that an entry for ANY protocol fixes."""
+
+
+def pack_settings(settings: Settings) -> bytes:
+    return SETTINGS.pack(
+        settings.mode,
+        settings.overlay_ifindex,
+        settings.tunnel_port.to_bytes(2, "big"),
+        settings.filled,
+    )
+
+
+def unpack_settings(value: bytes) -> Settings:
+    mode, ifindex, port, filled = SETTINGS.unpack(value)
+    return Settings(Mode(mode), ifindex, int.from_bytes(port, "big"), bool(filled))
+
+
+def pack_policy(key: PolicyKey) -> bytes:
+    bits = _ANY_BITS if key.protocol == Protocol.ANY else _ANY_BITS + 8 + key.port_bits
+    return POLICY.pack(
+        bits,
+        key.policy,
+        key.identity,
+        key.direction,
+        key.protocol,
+        key.port.to_bytes(2, "big"),
+    )
+
+
+def unpack_policy(key: bytes) -> PolicyKey:
+    bits, policy, identity, direction, protocol, port = POLICY.unpack(key)
+    return PolicyKey(
+        policy,
+        Direction(direction),
+        identity,
+        Protocol(protocol),
+        int.from_bytes(port, "big"),
+        max(0, bits - _ANY_BITS - 8),
+    )
+
+
+def pack_prefix_key(key: tuple[Address, int]) -> bytes:
+    return PREFIX_KEY.pack(key[1], key[0])
+
+
+def unpack_prefix_key(key: bytes) -> tuple[Address, int]:
+    bits, address = PREFIX_KEY.unpack(key)
+    return Address(address), bits
+
+
+def pack_prefix(entry: PrefixEntry) -> bytes:
+    return PREFIX.pack(entry.identity, entry.flags, bool(entry.tunnel), entry.tunnel)
+
+
+def unpack_prefix(value: bytes) -> PrefixEntry:
+    identity, flags, remote, tunnel = PREFIX.unpack(value)
+    return PrefixEntry(identity, PrefixFlag(flags), tunnel if remote else b"")
+
+
+def pack_endpoint(endpoint: Endpoint) -> bytes:
+    return ENDPOINT.pack(
+        endpoint.incarnation,
+        endpoint.policy,
+        endpoint.identity,
+        endpoint.ifindex,
+        endpoint.mac,
+        endpoint.host_mac,
+        endpoint.flags,
+    )
+
+
+def unpack_endpoint(value: bytes) -> Endpoint:
+    incarnation, policy, identity, ifindex, mac, host_mac, flags = ENDPOINT.unpack(value)
+    return Endpoint(incarnation, identity, policy, EndpointFlag(flags), ifindex, mac, host_mac)
+
+
+def unpack_event(record: bytes, epoch_offset_ns: int) -> Verdict:
+    """`epoch_offset_ns`: the Unix epoch's clock less the monotonic one."""
+    at, source, to, source_identity, to_identity, source_port, to_port, protocol, way, reason = (
+        EVENT.unpack(record)
+    )
+    return Verdict(
+        at=at + epoch_offset_ns,
+        direction=Direction(way),
+        reason=Reason(reason),
+        source=source,
+        destination=to,
+        source_identity=source_identity,
+        destination_identity=to_identity,
+        protocol=protocol,
+        source_port=int.from_bytes(source_port, "big"),
+        destination_port=int.from_bytes(to_port, "big"),
+    )

@@ -1,0 +1,348 @@
+"""Flows: what an earlier packet lets pass, and for how long."""
+
+from dataclasses import replace
+
+import pytest
+
+from kernel import MARK, Kernel, endpoint
+from packets import (
+    ACK,
+    FIN,
+    ICMP,
+    ICMPV6,
+    RST,
+    SCTP,
+    SYN,
+    TCP,
+    UDP,
+    icmp_error,
+    packet,
+)
+from tabard.dataplane.maps import (
+    Direction,
+    Endpoint,
+    EndpointFlag,
+    Maps,
+    PolicyKey,
+    PrefixEntry,
+    Protocol,
+    Reason,
+    address,
+)
+
+pytestmark = pytest.mark.ebpf
+
+POD = {4: "10.1.0.1", 6: "fd00:1::1"}
+PEER = {4: "10.2.0.9", 6: "fd00:2::9"}
+EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
+NEW, ESTABLISHED = Reason.ALLOWED_POLICY, Reason.ALLOWED_ESTABLISHED
+
+families = pytest.mark.parametrize("v", [4, 6])
+transports = pytest.mark.parametrize("proto", [TCP, UDP, SCTP])
+
+RULES = {
+    1: (PolicyKey(1, EGRESS, 301, Protocol.ANY),),
+    2: (PolicyKey(2, INGRESS, 301, Protocol.ANY),),
+    3: (PolicyKey(3, EGRESS, 301, Protocol.ANY),),
+    4: (),
+}
+"""By policy id: 1 and 3 let the pod speak to the peer, 2 the peer to the pod, 4 nothing."""
+
+
+def maps(v: int, own: Endpoint | None = None, peer: int = 301) -> Maps:
+    return Maps(
+        identities=frozenset({1, 2, 300, 301, 302}),
+        policies=frozenset(key for keys in RULES.values() for key in keys),
+        hosts={address(PEER[v]): peer},
+        endpoints={address(POD[v]): own or endpoint(300)},
+    )
+
+
+def out(v: int, proto: int = TCP, flags: int = ACK, ports: tuple[int, int] = (40000, 80)) -> bytes:
+    return packet(POD[v], PEER[v], proto, *ports, flags=flags)
+
+
+def back(v: int, proto: int = TCP, flags: int = ACK, ports: tuple[int, int] = (80, 40000)) -> bytes:
+    return packet(PEER[v], POD[v], proto, *ports, flags=flags)
+
+
+@families
+@transports
+@pytest.mark.parametrize("ports", [(40000, 80), (80, 40000), (5060, 5060)])
+def test_answers_pass_the_other_direction(
+    native: Kernel, v: int, proto: int, ports: tuple[int, int]
+) -> None:
+    native.put(maps(v))
+    turned = ports[::-1]
+    assert native.ingress(back(v, proto, ports=turned)) is Reason.DENIED_POLICY
+
+    assert native.egress(out(v, proto, ports=ports)) is NEW
+    assert native.egress(out(v, proto, ports=ports)) is ESTABLISHED
+    assert native.ingress(back(v, proto, ports=turned)) is ESTABLISHED
+    assert native.ingress(back(v, proto, ports=(turned[0], turned[1] + 1))) is Reason.DENIED_POLICY
+
+    assert native.flows() == 1
+
+
+@families
+def test_a_flow_that_came_in_is_answered_too(native: Kernel, v: int) -> None:
+    native.put(maps(v, endpoint(policy=2)))
+    assert native.egress(out(v, ports=(80, 40000))) is Reason.DENIED_POLICY
+
+    assert native.ingress(back(v, ports=(40000, 80))) is NEW
+    assert native.egress(out(v, ports=(80, 40000))) is ESTABLISHED
+
+
+@families
+def test_flows_of_an_unenforced_direction_are_answered_through_the_enforced_one(
+    native: Kernel, v: int
+) -> None:
+    native.put(maps(v, endpoint(policy=4, flags=EndpointFlag.INGRESS_ENFORCED)))
+
+    assert native.egress(out(v, flags=SYN)) is Reason.ALLOWED_NO_POLICY
+    assert native.ingress(back(v, flags=SYN | ACK)) is ESTABLISHED
+
+
+@families
+def test_echo_answers_are_told_by_their_id(native: Kernel, v: int) -> None:
+    proto, echo, reply = {4: (ICMP, 8, 0), 6: (ICMPV6, 128, 129)}[v]
+    native.put(maps(v))
+    assert native.egress(packet(POD[v], PEER[v], proto, 77, echo)) is NEW
+
+    assert native.ingress(packet(PEER[v], POD[v], proto, 77, reply)) is ESTABLISHED
+    assert native.ingress(packet(PEER[v], POD[v], proto, 78, reply)) is Reason.DENIED_POLICY
+    assert native.ingress(packet(PEER[v], POD[v], proto, 77, echo)) is Reason.DENIED_POLICY
+    assert native.flows() == 1
+
+
+@families
+def test_an_echo_answer_opens_no_flow(native: Kernel, v: int) -> None:
+    proto, echo, reply = {4: (ICMP, 8, 0), 6: (ICMPV6, 128, 129)}[v]
+    native.put(maps(v))
+    assert native.egress(packet(POD[v], PEER[v], proto, echo, reply)) is NEW
+    assert native.flows() == 0
+    assert native.ingress(packet(PEER[v], POD[v], proto, echo, echo)) is Reason.DENIED_POLICY
+
+
+# ---- what ends an entry
+
+
+@families
+@transports
+def test_a_new_generation_has_both_directions_judged_again(
+    native: Kernel, v: int, proto: int
+) -> None:
+    native.put(maps(v, endpoint(policy=1)))
+    native.egress(out(v, proto))
+
+    native.put(maps(v, endpoint(policy=3)))
+    assert native.ingress(back(v, proto)) is ESTABLISHED, "allowed by the new rules as well"
+    assert native.egress(out(v, proto)) is ESTABLISHED, "the answer renewed the entry"
+
+    native.put(maps(v, endpoint(policy=4)))
+    assert native.ingress(back(v, proto)) is Reason.DENIED_POLICY
+    assert native.flows() == 0, "a revoked flow's entry is gone"
+    assert native.egress(out(v, proto)) is Reason.DENIED_POLICY
+
+    native.put(maps(v, endpoint(policy=1)))
+    assert native.ingress(back(v, proto)) is Reason.DENIED_POLICY, "and does not come back"
+
+
+@families
+def test_a_refused_packet_of_a_revoked_flow_ends_its_answers(native: Kernel, v: int) -> None:
+    native.put(maps(v, endpoint(policy=1)))
+    native.egress(out(v))
+    native.put(maps(v, endpoint(policy=4)))
+
+    assert native.egress(out(v)) is Reason.DENIED_POLICY
+    assert native.flows() == 0
+
+
+@families
+def test_enforcement_that_begins_has_flows_judged_again(native: Kernel, v: int) -> None:
+    native.put(maps(v, endpoint(policy=4, flags=EndpointFlag.INGRESS_ENFORCED)))
+    native.egress(out(v))
+    native.put(maps(v, endpoint(policy=4)))
+
+    assert native.ingress(back(v)) is Reason.DENIED_POLICY
+    assert native.egress(out(v)) is Reason.DENIED_POLICY
+
+
+@families
+def test_another_pod_at_the_address_inherits_no_flow(native: Kernel, v: int) -> None:
+    native.put(maps(v, endpoint(policy=1, incarnation=1)))
+    native.egress(out(v))
+    native.put(maps(v, endpoint(policy=1, incarnation=2)))
+
+    assert native.ingress(back(v)) is Reason.DENIED_POLICY
+    assert native.egress(out(v)) is NEW
+    assert native.ingress(back(v)) is ESTABLISHED
+
+
+@families
+def test_another_peer_at_the_address_is_judged_afresh(native: Kernel, v: int) -> None:
+    native.put(maps(v))
+    native.egress(out(v))
+
+    native.put(maps(v, peer=302))
+    assert native.egress(out(v)) is Reason.DENIED_POLICY
+    assert native.ingress(back(v)) is Reason.DENIED_POLICY
+
+
+@families
+def test_an_answer_marked_with_another_identity_is_judged_by_it(overlay: Kernel, v: int) -> None:
+    overlay.put(maps(v))
+    overlay.egress(out(v))
+    assert overlay.ingress(back(v), mark=MARK | 301) is ESTABLISHED
+    assert overlay.ingress(back(v), mark=MARK | 302) is Reason.DENIED_POLICY
+    assert overlay.flows() == 0
+
+
+@families
+def test_an_unenforced_flow_to_an_unknown_peer_stays_one_flow(overlay: Kernel, v: int) -> None:
+    free = endpoint(policy=4, flags=EndpointFlag.INGRESS_ENFORCED)
+    overlay.put(replace(maps(v, free), hosts={}))
+    assert overlay.egress(out(v)) is Reason.ALLOWED_NO_POLICY
+    assert overlay.ingress(back(v), mark=MARK | 301) is ESTABLISHED
+    assert overlay.egress(out(v)) is ESTABLISHED
+    assert len(overlay.events()) == 1
+
+
+@pytest.mark.parametrize(
+    ("proto", "answered", "seconds"),
+    [(TCP, False, 60), (TCP, True, 8000), (UDP, False, 60), (UDP, True, 60), (SCTP, True, 60)],
+)
+def test_a_flow_ends_after_its_time(
+    native: Kernel, proto: int, answered: bool, seconds: int
+) -> None:
+    native.put(maps(4))
+    for late, expected in ((-5, ESTABLISHED), (5, NEW)):
+        native.forget_flows()
+        native.egress(out(4, proto))
+        if answered:
+            native.ingress(back(4, proto))
+        native.age_flows(seconds + late)
+        assert native.egress(out(4, proto)) is expected
+    native.age_flows(seconds + 5)
+    assert native.ingress(back(4, proto)) is Reason.DENIED_POLICY
+
+
+@pytest.mark.parametrize("ending", ["reset", "reset by the peer", "both finished"])
+def test_a_closed_connection_is_forgotten_soon(native: Kernel, ending: str) -> None:
+    native.put(maps(4))
+    native.egress(out(4, flags=SYN))
+    native.ingress(back(4, flags=SYN | ACK))
+    match ending:
+        case "reset":
+            native.egress(out(4, flags=RST))
+        case "reset by the peer":
+            native.ingress(back(4, flags=RST | ACK))
+        case _:
+            native.egress(out(4, flags=FIN | ACK))
+            native.age_flows(100)
+            assert native.ingress(back(4)) is ESTABLISHED, "half closed is open"
+            native.ingress(back(4, flags=FIN | ACK))
+    native.age_flows(8)
+    assert native.ingress(back(4)) is ESTABLISHED
+    native.age_flows(12)
+    assert native.ingress(back(4)) is Reason.DENIED_POLICY
+
+
+def test_a_new_connection_on_closed_ports_lives_as_long_as_any(native: Kernel) -> None:
+    native.put(maps(4))
+    native.egress(out(4, flags=SYN))
+    native.ingress(back(4, flags=SYN | ACK))
+    native.egress(out(4, flags=RST))
+
+    native.egress(out(4, flags=SYN))
+    native.ingress(back(4, flags=SYN | ACK))
+    native.age_flows(1000)
+
+    assert native.ingress(back(4)) is ESTABLISHED
+
+
+def test_a_packet_keeps_its_flow_alive(native: Kernel) -> None:
+    native.put(maps(4))
+    native.egress(out(4, UDP))
+    for _ in range(4):
+        native.age_flows(40)
+        assert native.ingress(back(4, UDP)) is ESTABLISHED
+
+
+# ---- ICMP errors
+
+
+@families
+@pytest.mark.parametrize("proto", [TCP, UDP, SCTP])
+def test_an_error_about_a_flow_passes_from_anywhere(native: Kernel, v: int, proto: int) -> None:
+    native.put(maps(v))
+    router = {4: "203.0.113.1", 6: "2001:db8:ffff::1"}[v]
+    kinds = {4: (3, 11, 12), 6: (1, 2, 3, 4)}[v]
+    sent = out(v, proto)
+    assert native.ingress(icmp_error(router, POD[v], sent)) is Reason.DENIED_UNKNOWN_PEER
+    native.egress(sent)
+
+    for kind in kinds:
+        error = icmp_error(router, POD[v], sent, kind=kind)
+        assert native.ingress(error) is Reason.ALLOWED_RELATED, kind
+    other = icmp_error(router, POD[v], out(v, proto, ports=(40001, 80)))
+    assert native.ingress(other) is Reason.DENIED_UNKNOWN_PEER
+    assert native.ingress(icmp_error(router, POD[v], sent, kind=5)) is Reason.DENIED_UNKNOWN_PEER
+
+
+@families
+def test_an_error_about_an_answer_or_an_echo_passes(native: Kernel, v: int) -> None:
+    proto, echo = {4: (ICMP, 8), 6: (ICMPV6, 128)}[v]
+    native.put(maps(v, endpoint(policy=2)))
+    native.ingress(back(v, ports=(40000, 80)))
+    answer = out(v, ports=(80, 40000))
+    assert native.ingress(icmp_error(PEER[v], POD[v], answer)) is Reason.ALLOWED_RELATED
+
+    native.put(maps(v, endpoint(policy=1)))
+    ping = packet(POD[v], PEER[v], proto, 77, echo)
+    native.egress(ping)
+    assert native.ingress(icmp_error("203.0.113.1" if v == 4 else "2001:db8::1", POD[v], ping)) is (
+        Reason.ALLOWED_RELATED
+    )
+
+
+@families
+def test_a_pod_may_send_errors_only_about_what_it_was_sent(native: Kernel, v: int) -> None:
+    native.put(maps(v, endpoint(policy=2)))
+    asked = back(v, UDP, ports=(40000, 53))
+    native.ingress(asked)
+
+    assert native.egress(icmp_error(POD[v], PEER[v], asked)) is Reason.ALLOWED_RELATED
+    unasked = back(v, UDP, ports=(40000, 54))
+    assert native.egress(icmp_error(POD[v], PEER[v], unasked)) is Reason.DENIED_POLICY
+    elsewhere = icmp_error(POD[v], "10.2.0.8" if v == 4 else "fd00:2::8", asked)
+    assert native.egress(elsewhere) is Reason.DENIED_UNKNOWN_PEER
+
+
+@families
+def test_an_error_about_a_revoked_flow_is_refused(native: Kernel, v: int) -> None:
+    native.put(maps(v, endpoint(policy=1)))
+    native.egress(out(v))
+    native.put(maps(v, endpoint(policy=4)))
+    assert native.ingress(icmp_error(PEER[v], POD[v], out(v))) is Reason.DENIED_POLICY
+
+
+def test_an_error_whose_quotation_is_cut_short_is_no_relation(native: Kernel) -> None:
+    native.put(maps(4))
+    native.egress(out(4))
+    for length in (0, 8, 20, 24, 27):
+        error = icmp_error(PEER[4], POD[4], out(4)[: 14 + length])
+        assert native.ingress(error) is Reason.DENIED_POLICY, length
+    error = icmp_error(PEER[4], POD[4], out(4)[: 14 + 28])
+    assert native.ingress(error) is Reason.ALLOWED_RELATED
+
+
+def test_prefixes_of_the_world_are_judged_again_when_they_change(native: Kernel) -> None:
+    def world(identity: int) -> Maps:
+        root = {(address("0.0.0.0"), 96): PrefixEntry(identity)}
+        return replace(maps(4), hosts={}, prefixes=root)
+
+    native.put(world(301))
+    assert native.egress(out(4)) is NEW
+    native.put(world(2))
+    assert native.egress(out(4)) is Reason.DENIED_POLICY

@@ -1,0 +1,196 @@
+"""The Dataplane port on the kernel's maps (no packets; see test_verdict and test_packets)."""
+
+import asyncio
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from kernel import COMPILED, SMALL, Kernel, cluster_name, endpoint
+from packets import TCP, packet
+from random_maps import worlds
+from tabard.agent.ebpf import syscalls
+from tabard.agent.ebpf.dataplane import EbpfDataplane
+from tabard.agent.ebpf.layout import MapSizes
+from tabard.agent.ebpf.pins import BPF_ROOT
+from tabard.dataplane.maps import Address, Direction, Maps, Mode, PrefixEntry, Reason, address
+from tabard.dataplane.port import Change, DataplaneError, LinkGone, MapFull, NodeConfig, Verdict
+from tabard.policy.diff import diff
+
+pytestmark = pytest.mark.ebpf
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(first=worlds, second=worlds)
+def test_what_is_read_is_what_was_written(native: Kernel, first: Maps, second: Maps) -> None:
+    for maps in (first, second, Maps()):
+        native.put(maps)
+        assert native.dataplane.read() == maps
+
+
+def test_removing_what_is_not_there_removes_the_rest(native: Kernel) -> None:
+    native.put(Maps(identities=frozenset({1, 2, 3})))
+    native.dataplane.write(Change(identities_removed=frozenset({9, 1, 8, 3, 7})))
+    assert native.dataplane.read().identities == {2}
+    native.maps = Maps(identities=frozenset({2}))
+
+
+FILLED = {
+    "identities": Maps(identities=frozenset(range(1, SMALL.identities + 1))),
+    "nodes": Maps(nodes=frozenset(Address(n.to_bytes(16)) for n in range(SMALL.nodes))),
+    "prefixes": Maps(
+        prefixes={(Address(n.to_bytes(16)), 128): PrefixEntry(n) for n in range(SMALL.prefixes)}
+    ),
+    "hosts": Maps(hosts={Address(n.to_bytes(16)): n for n in range(SMALL.hosts)}),
+    "endpoints": Maps(
+        endpoints={Address(n.to_bytes(16)): endpoint(n) for n in range(SMALL.endpoints)}
+    ),
+}
+ONE_MORE = {
+    "identities": Change(identities_added=frozenset({1 << 20})),
+    "nodes": Change(nodes_added=frozenset({Address(b"\xff" * 16)})),
+    "prefixes": Change(prefixes_set={(Address(b"\xff" * 16), 128): PrefixEntry(1)}),
+    "hosts": Change(hosts_set={Address(b"\xff" * 16): 1}),
+    "endpoints": Change(endpoints_set={Address(b"\xff" * 16): endpoint()}),
+}
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_a_map_is_full_one_past_its_bound(native: Kernel, name: str) -> None:
+    native.put(FILLED[name])
+    removals = Change(
+        identities_removed=frozenset({1}), hosts_removed=frozenset({Address(bytes(16))})
+    )
+
+    with pytest.raises(MapFull) as full:
+        native.dataplane.write(
+            replace(
+                ONE_MORE[name],
+                identities_removed=removals.identities_removed,
+                hosts_removed=removals.hosts_removed,
+            )
+        )
+
+    size = getattr(SMALL, name)
+    assert str(full.value) == f'map "{name}" is full ({size} of {size}); raise agent.{name}_max'
+    assert native.dataplane.read() == FILLED[name], "removals are not done after an error"
+    native.dataplane.write(diff(Maps(), FILLED[name]))  # what is there can still be replaced
+
+
+def test_counters_are_by_direction_and_reason(native: Kernel) -> None:
+    before = native.dataplane.counters().get((Direction.EGRESS, Reason.DENIED_UNKNOWN_ENDPOINT), 0)
+    frame = packet("10.1.0.1", "10.1.0.2", TCP, 1, 2)
+    syscalls.program_test_run(native.dataplane.programs["from_pod"], frame, repeat=1000)
+    after = native.dataplane.counters()[Direction.EGRESS, Reason.DENIED_UNKNOWN_ENDPOINT]
+    assert after - before == 1000
+
+
+# ---- the ring buffer
+
+
+async def test_verdicts_are_delivered_on_the_loop_and_stop_when_told(native: Kernel) -> None:
+    delivered: list[Verdict] = []
+    arrived = asyncio.Event()
+
+    def deliver(verdicts: list[Verdict]) -> None:
+        delivered.extend(verdicts)
+        arrived.set()
+
+    stop = native.dataplane.watch(deliver)
+    frame = packet("10.1.0.1", "10.1.0.2", TCP, 1, 2)
+    native.egress(frame)
+    await asyncio.wait_for(arrived.wait(), 5)
+    assert [v.reason for v in delivered] == [Reason.DENIED_UNKNOWN_ENDPOINT]
+    assert abs(delivered[0].at - time.time_ns()) < 5e9
+
+    stop()
+    stop()
+    native.egress(frame)
+    await asyncio.sleep(0)
+    assert len(delivered) == 1
+    assert len(native.events()) == 1, "the next reader gets what none has read"
+
+
+def test_a_full_ring_loses_events_and_changes_no_verdict(native: Kernel) -> None:
+    room = SMALL.events // (56 + 8)
+    frame = packet("10.1.0.1", "10.1.0.2", TCP, 1, 2)
+    syscalls.program_test_run(native.dataplane.programs["from_pod"], frame, repeat=room)
+    for _ in range(3):
+        assert native.egress(frame) is Reason.DENIED_UNKNOWN_ENDPOINT
+
+    assert len(native.events()) in (room, room - 1)
+    assert native.egress(frame) is Reason.DENIED_UNKNOWN_ENDPOINT
+    assert len(native.events()) == 1, "and goes on when there is room"
+
+
+# ---- errors at the edge
+
+
+def test_a_dataplane_that_is_not_open_says_so() -> None:
+    closed = EbpfDataplane(NodeConfig("n1", Mode.NATIVE, ()), cluster="none")
+    with pytest.raises(DataplaneError, match="not open"):
+        closed.read()
+    assert closed.attached() == {}
+    closed.close()
+
+
+def test_an_interface_that_does_not_exist_is_gone(native: Kernel) -> None:
+    with pytest.raises(LinkGone, match="'nosuch0' does not exist"):
+        native.dataplane.attach("pod-1", "nosuch0")
+    assert native.dataplane.attached() == {}
+
+
+def test_sources_that_do_not_compile_are_reported_and_leave_no_pins(tmp_path: Path) -> None:
+    (tmp_path / "programs.c").write_text("int from_pod(struct __sk_buff *skb) { return nonsense; }")
+    os.symlink(Path(__file__).parents[3] / "bpf" / "kstub", tmp_path / "kstub")
+    cluster = cluster_name()
+    dataplane = EbpfDataplane(
+        NodeConfig("n1", Mode.NATIVE, ()), cluster=cluster, sizes=SMALL, sources=tmp_path
+    )
+    try:
+        with pytest.raises(DataplaneError, match="nonsense"):
+            dataplane.open()
+        with pytest.raises(DataplaneError, match="not open"):
+            dataplane.read()
+    finally:
+        dataplane.remove()
+    assert not (BPF_ROOT / "tabard" / cluster).exists()
+
+
+def test_opening_again_compiles_nothing_and_keeps_everything(
+    native: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native.put(Maps(identities=frozenset({1, 2}), hosts={address("10.1.0.1"): 300}))
+    dataplane = native.dataplane
+
+    def no_process(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("subprocess.run", no_process)
+    dataplane.close()
+    dataplane.open()
+    dataplane.open()
+    native._events = dataplane._maps["events"]
+
+    assert dataplane.read() == native.maps
+
+
+def test_default_sizes_are_what_the_kernel_takes() -> None:
+    dataplane = EbpfDataplane(
+        NodeConfig("n1", Mode.NATIVE, ()),
+        cluster=cluster_name(),
+        sizes=MapSizes(),
+        compiled=COMPILED,
+    )
+    try:
+        dataplane.open()
+        assert dataplane.read() == Maps()
+    finally:
+        dataplane.remove()

@@ -1,0 +1,588 @@
+"""Real packets between real namespaces: what passes, and what goes on when the agent does not."""
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from kernel import COMPILED, MARK, SMALL, cluster_name
+from packets import TCP, UDP, packet, vxlan
+from tabard.agent.ebpf import layout
+from tabard.agent.ebpf.dataplane import EbpfDataplane
+from tabard.agent.ebpf.pins import BPF_ROOT, Pins
+from tabard.agent.ebpf.source import folder
+from tabard.dataplane.maps import (
+    Direction,
+    EndpointFlag,
+    Maps,
+    Mode,
+    PolicyKey,
+    PrefixEntry,
+    PrefixFlag,
+    Protocol,
+    Reason,
+    address,
+)
+from tabard.dataplane.port import Change, LinkGone, NodeConfig
+from tabard.policy.diff import diff
+from topology import (
+    Echo,
+    Node,
+    Pod,
+    Topology,
+    inside,
+    ip,
+    make_socket,
+    stream,
+    tcp_reaches,
+    topology,
+    udp_reaches,
+)
+
+pytestmark = pytest.mark.ebpf
+
+CLIENT, SERVER, OTHER = 300, 301, 302
+SERVER_POLICY, FREE_POLICY = 11, 12
+ALLOWED_PORT, DENIED_PORT = 8080, 8081
+BOTH = EndpointFlag.INGRESS_ENFORCED | EndpointFlag.EGRESS_ENFORCED
+
+
+@dataclass
+class Cluster:
+    """Dataplanes on a topology's nodes: client and other may speak to whom they like, the server
+    accepts the client on one port, TCP and UDP."""
+
+    mode: Mode
+    v: int
+    topology: Topology
+    name: str = field(default_factory=cluster_name)
+    dataplanes: dict[Node, EbpfDataplane] = field(default_factory=dict)
+    pods: dict[Pod, tuple[int, int]] = field(default_factory=dict)
+    """Pod → identity, interface index."""
+
+    def start(self, node: Node, **options: object) -> EbpfDataplane:
+        config = NodeConfig(
+            node.namespace,
+            self.mode,
+            (address(node.v4), address(node.v6)),
+            underlay_device="eth0",
+        )
+        dataplane = EbpfDataplane(
+            config,
+            cluster=self.name,
+            sizes=options.pop("sizes", SMALL),  # type: ignore[arg-type]
+            netns=node.namespace,
+            compiled=COMPILED,
+            **options,  # type: ignore[arg-type]
+        )
+        self.dataplanes[node] = dataplane
+        dataplane.open()
+        return dataplane
+
+    def add(self, pod: Pod, identity: int) -> Pod:
+        ifindex, mac = self.dataplanes[pod.node].attach(pod.uid, pod.interface)
+        assert mac == pod.host_mac
+        self.pods[pod] = (identity, ifindex)
+        return pod
+
+    def maps(self, node: Node) -> Maps:
+        """What a node's agent would compile."""
+        endpoints, hosts = {}, {}
+        for pod, (identity, ifindex) in self.pods.items():
+            if pod.node == node:
+                server = identity == SERVER
+                endpoints |= pod.endpoints(
+                    ifindex,
+                    identity,
+                    SERVER_POLICY if server else FREE_POLICY,
+                    BOTH if server else EndpointFlag(0),
+                )
+            elif self.mode is Mode.NATIVE:
+                hosts |= {address(pod.v4): identity, address(pod.v6): identity}
+        prefixes = {
+            (address("0.0.0.0"), 96): PrefixEntry(2),
+            (address("::"), 0): PrefixEntry(2),
+        }
+        for other in self.topology.nodes:
+            overlay = self.mode is Mode.OVERLAY and other != node
+            tunnel = other.underlay(self.v) if overlay else b""
+            entry = PrefixEntry(0, PrefixFlag.POD_RANGE, tunnel)
+            prefixes[address(f"10.{other.number}.0.0"), 112] = entry
+            prefixes[address(f"fd00:{other.number}::"), 64] = entry
+            for place in (other.v4, other.v6):
+                hosts[address(place)] = 1 if other == node else 6
+        return Maps(
+            identities=frozenset({1, 2, 6, CLIENT, SERVER, OTHER}),
+            policies=frozenset(
+                PolicyKey(SERVER_POLICY, Direction.INGRESS, CLIENT, protocol, ALLOWED_PORT, 16)
+                for protocol in (Protocol.TCP, Protocol.UDP)
+            ),
+            nodes=frozenset(
+                address(place)
+                for other in self.topology.nodes
+                if other != node
+                for place in (other.v4, other.v6)
+            ),
+            prefixes=prefixes,
+            hosts=hosts,
+            endpoints=endpoints,
+        )
+
+    def write(self) -> None:
+        for node, dataplane in self.dataplanes.items():
+            dataplane.write(diff(dataplane.read(), self.maps(node)))
+
+    def remove(self) -> None:
+        for dataplane in self.dataplanes.values():
+            dataplane.remove()
+
+
+@contextlib.contextmanager
+def cluster(mode: Mode, nodes: int, v: int = 4) -> Iterator[Cluster]:
+    with topology() as made:
+        for _ in range(nodes):
+            made.node()
+        if mode is Mode.NATIVE:
+            made.route_pods_natively()
+        one = Cluster(mode, v, made)
+        try:
+            yield one
+        finally:
+            one.remove()
+    assert not (BPF_ROOT / "tabard" / one.name).exists()
+
+
+@dataclass
+class Scene:
+    cluster: Cluster
+    client: Pod
+    server: Pod
+    other: Pod
+
+
+@contextlib.contextmanager
+def scene(mode: Mode, nodes: int, v: int = 4) -> Iterator[Scene]:
+    """The server on the last node, client and other on the first; echoes on both ports."""
+    with cluster(mode, nodes, v) as one, contextlib.ExitStack() as stack:
+        for node in one.topology.nodes:
+            one.start(node)
+        first, last = one.topology.nodes[0], one.topology.nodes[-1]
+        made = Scene(
+            one,
+            one.add(one.topology.pod(first), CLIENT),
+            one.add(one.topology.pod(last), SERVER),
+            one.add(one.topology.pod(first), OTHER),
+        )
+        one.write()
+        for port in (ALLOWED_PORT, DENIED_PORT):
+            stack.callback(Echo(made.server.namespace, port).stop)
+        yield made
+
+
+PLACES = [
+    pytest.param(Mode.NATIVE, 1, 4, id="same-node"),
+    pytest.param(Mode.NATIVE, 2, 4, id="native"),
+    pytest.param(Mode.OVERLAY, 2, 4, id="overlay-over-ipv4"),
+    pytest.param(Mode.OVERLAY, 2, 6, id="overlay-over-ipv6"),
+]
+
+
+@pytest.mark.parametrize(("mode", "nodes", "v"), PLACES)
+def test_identities_decide_over_real_packets(mode: Mode, nodes: int, v: int) -> None:
+    bulk = os.urandom(2_000_000)
+    with scene(mode, nodes, v) as s:
+        for place in (s.server.v4, s.server.v6):
+            client, other = s.client.namespace, s.other.namespace
+            assert tcp_reaches(client, place, ALLOWED_PORT, bulk)
+            assert udp_reaches(client, place, ALLOWED_PORT)
+            assert udp_reaches(client, place, ALLOWED_PORT, bytes(1300))
+            assert udp_reaches(client, place, ALLOWED_PORT, bytes(4000)), "in fragments"
+            assert not tcp_reaches(client, place, DENIED_PORT)
+            assert not udp_reaches(client, place, DENIED_PORT)
+            assert not tcp_reaches(other, place, ALLOWED_PORT)
+            assert not udp_reaches(other, place, ALLOWED_PORT)
+        counters = s.cluster.dataplanes[s.server.node].counters()
+        assert counters[Direction.INGRESS, Reason.DENIED_POLICY] >= 8
+        denied = {r for d, r in counters if d is Direction.INGRESS and not r.allowed}
+        assert denied <= {Reason.DENIED_POLICY, Reason.DENIED_UNKNOWN_ENDPOINT}
+
+
+@pytest.mark.parametrize(("mode", "nodes", "v"), PLACES[1:3])
+def test_an_unreachable_port_is_reported_to_an_allowed_client(
+    mode: Mode, nodes: int, v: int
+) -> None:
+    with scene(mode, nodes, v) as s:
+        all_ports = PolicyKey(SERVER_POLICY, Direction.INGRESS, CLIENT, Protocol.ANY)
+        change = Change(policies_added=frozenset({all_ports}))
+        s.cluster.dataplanes[s.server.node].write(change)
+        for family, place in ((socket.AF_INET, s.server.v4), (socket.AF_INET6, s.server.v6)):
+            with make_socket(s.client.namespace, family, socket.SOCK_DGRAM) as asker:
+                asker.settimeout(2)
+                asker.connect((place, 9))
+                asker.send(b"anyone?")
+                with pytest.raises(ConnectionRefusedError):
+                    asker.recv(10)
+        counters = s.cluster.dataplanes[s.server.node].counters()
+        assert counters[Direction.EGRESS, Reason.ALLOWED_RELATED] == 2
+
+
+def test_the_host_and_the_world_are_told_from_pods() -> None:
+    with scene(Mode.OVERLAY, 2) as s:
+        node = s.server.node
+        for place in (s.server.v4, s.server.v6):
+            assert tcp_reaches(node.namespace, place, DENIED_PORT), "the node reaches its pods"
+        assert not tcp_reaches(s.client.node.namespace, s.server.v4, ALLOWED_PORT), "another not"
+
+
+# ---- the wire guard
+
+
+def test_a_pod_cannot_speak_to_a_tunnel_port() -> None:
+    with scene(Mode.OVERLAY, 2) as s:
+        forged = packet(s.client.v4, s.server.v4, UDP, 7, DENIED_PORT, payload=b"forged")
+        for v in (4, 6):
+            place = s.server.node.v4 if v == 4 else s.server.node.v6
+            family = socket.AF_INET if v == 4 else socket.AF_INET6
+            with make_socket(s.other.namespace, family, socket.SOCK_DGRAM) as sender:
+                sender.sendto(vxlan(CLIENT, forged), (place, 8472))
+        counters = s.cluster.dataplanes[s.other.node].counters()
+        assert counters[Direction.EGRESS, Reason.DENIED_TUNNEL_PORT] == 2
+
+
+@pytest.mark.parametrize("v", [4, 6])
+@pytest.mark.parametrize("wire_guarded", [True, False])
+def test_a_strangers_tunnel_packet_is_refused(v: int, wire_guarded: bool) -> None:
+    with scene(Mode.OVERLAY, 2, v) as s:
+        ip(
+            s.cluster.topology.hub,
+            "address add 192.0.2.99/24 dev br0",
+            "address add fd00:ffff::99/64 dev br0 nodad",
+        )
+        guard = s.cluster.dataplanes[s.server.node]
+        if not wire_guarded:
+            Pins(BPF_ROOT, s.cluster.name, s.server.node.namespace).wire.joinpath(
+                "from_wire"
+            ).unlink()
+        forged = packet(s.client.v4, s.server.v4, UDP, 7, ALLOWED_PORT, payload=b"forged")
+        received = make_socket(s.server.namespace, socket.AF_INET, socket.SOCK_DGRAM)
+        place = s.server.node.v4 if v == 4 else s.server.node.v6
+        family = socket.AF_INET if v == 4 else socket.AF_INET6
+        with received, make_socket(s.cluster.topology.hub, family, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(vxlan(CLIENT, forged), (place, 8472))
+            wait_for(guard, Direction.INGRESS, Reason.DENIED_UNKNOWN_NODE)
+        accepted = guard.counters().get((Direction.INGRESS, Reason.ALLOWED_POLICY), 0)
+        assert accepted == 0
+
+
+@pytest.mark.parametrize(
+    ("identity", "reason"),
+    [
+        (CLIENT, Reason.ALLOWED_POLICY),
+        (OTHER, Reason.DENIED_POLICY),
+        (0, Reason.DENIED_UNKNOWN_PEER),
+        (1, Reason.DENIED_UNKNOWN_PEER),
+        (999, Reason.DENIED_UNKNOWN_PEER),
+    ],
+)
+def test_a_known_nodes_word_for_an_identity_counts_and_none_for_this_host(
+    identity: int, reason: Reason
+) -> None:
+    with scene(Mode.OVERLAY, 2) as s:
+        inner = packet(s.client.v4, s.server.v4, UDP, 7, ALLOWED_PORT, payload=b"x")
+        with make_socket(s.client.node.namespace, socket.AF_INET, socket.SOCK_DGRAM) as node:
+            node.sendto(vxlan(identity, inner), (s.server.node.v4, 8472))
+        wait_for(s.cluster.dataplanes[s.server.node], Direction.INGRESS, reason)
+
+
+def test_the_tunnel_brings_no_packet_in_a_local_pods_name() -> None:
+    with scene(Mode.OVERLAY, 2) as s:
+        guard = s.cluster.dataplanes[s.server.node]
+        for source, destination, reason in (
+            (s.server.v4, s.server.v4, Reason.DENIED_SPOOFED_SOURCE),
+            (s.client.v4, "10.2.0.77", Reason.DENIED_UNKNOWN_ENDPOINT),
+        ):
+            inner = packet(source, destination, UDP, 7, ALLOWED_PORT, payload=b"x")
+            with make_socket(s.client.node.namespace, socket.AF_INET, socket.SOCK_DGRAM) as node:
+                node.sendto(vxlan(CLIENT, inner), (s.server.node.v4, 8472))
+            wait_for(guard, Direction.INGRESS, reason)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_pod_cannot_use_anothers_address(mode: Mode) -> None:
+    with scene(mode, 2) as s:
+        raw = make_socket(s.other.namespace, socket.AF_PACKET, socket.SOCK_RAW)
+        with raw:
+            raw.bind(("eth0", 0))
+            macs = s.other.host_mac + s.other.mac
+            for source in (s.client.v4, s.client.v6, "10.1.0.99", "fd00:1::99"):
+                destination = s.server.v6 if ":" in source else s.server.v4
+                raw.send(packet(source, destination, TCP, 7, ALLOWED_PORT, ethernet=macs))
+        guard = s.cluster.dataplanes[s.other.node]
+        wait_for(guard, Direction.EGRESS, Reason.DENIED_SPOOFED_SOURCE, 2)
+        wait_for(guard, Direction.EGRESS, Reason.DENIED_UNKNOWN_ENDPOINT, 2)
+
+
+def test_a_pods_mark_does_not_reach_the_node() -> None:
+    with scene(Mode.NATIVE, 1) as s:
+        for identity in (CLIENT, 1):
+            with make_socket(s.other.namespace, socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                mark = (MARK | identity).to_bytes(4, sys.byteorder)
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+                sender.sendto(b"forged", (s.server.v4, ALLOWED_PORT))
+        counters = s.cluster.dataplanes[s.server.node].counters()
+        assert counters[Direction.INGRESS, Reason.DENIED_POLICY] == 2
+
+
+def wait_for(guard: EbpfDataplane, direction: Direction, reason: Reason, count: int = 1) -> None:
+    """Packets arrive a little after they were sent."""
+
+    until = time.monotonic() + 2
+    while guard.counters().get((direction, reason), 0) < count:
+        assert time.monotonic() < until, guard.counters()
+        time.sleep(0.01)
+
+
+# ---- interfaces that come and go
+
+
+def test_attached_interfaces_are_found_again_by_another_process(tmp_path: Path) -> None:
+    with cluster(Mode.NATIVE, 1) as one:
+        node = one.topology.nodes[0]
+        first = one.start(node)
+        pods = [one.add(one.topology.pod(node), CLIENT) for _ in range(2)]
+        expected = {pod.uid: one.pods[pod][1] for pod in pods}
+        assert first.attached() == expected
+        assert first.attach(pods[0].uid, pods[0].interface) == (
+            expected[pods[0].uid],
+            pods[0].host_mac,
+        )
+        first.close()
+
+        second = one.start(node)
+        assert second.attached() == expected
+
+        second.detach(pods[0].uid)
+        second.detach(pods[0].uid)
+        assert second.attached() == {pods[1].uid: expected[pods[1].uid]}
+        with pytest.raises(LinkGone):
+            second.attach("x", "pod77")
+
+
+def test_a_deleted_interface_is_not_attached_and_its_name_can_be_attached_again() -> None:
+    with cluster(Mode.NATIVE, 1) as one:
+        node = one.topology.nodes[0]
+        dataplane = one.start(node)
+        pod = one.add(one.topology.pod(node), CLIENT)
+        ip(node.namespace, f"link delete {pod.interface}")
+        assert dataplane.attached() == {}
+
+        ip(
+            node.namespace,
+            f"link add {pod.interface} address {pod.host_mac.hex(':')} type veth peer name x0",
+        )
+        ifindex, _ = dataplane.attach(pod.uid, pod.interface)
+        assert dataplane.attached() == {pod.uid: ifindex}
+
+        ip(node.namespace, f"link delete {pod.interface}")
+        dataplane.close()
+        one.start(node)
+        pins = Pins(BPF_ROOT, one.name, node.namespace)
+        assert list(pins.pods()) == [], "opening clears pins of interfaces that are gone"
+
+
+def test_nothing_passes_an_attached_interface_before_its_endpoint_is_written() -> None:
+    with scene(Mode.NATIVE, 1) as s:
+        new = s.cluster.add(s.cluster.topology.pod(s.client.node), CLIENT)
+        with contextlib.closing(_Stopping(Echo(new.namespace, ALLOWED_PORT))):
+            assert not tcp_reaches(new.namespace, s.server.v4, ALLOWED_PORT)
+            assert not tcp_reaches(s.client.namespace, new.v4, ALLOWED_PORT)
+            assert not tcp_reaches(new.node.namespace, new.v4, ALLOWED_PORT)
+            s.cluster.write()
+            assert tcp_reaches(new.namespace, s.server.v4, ALLOWED_PORT)
+            assert tcp_reaches(s.client.namespace, new.v4, ALLOWED_PORT)
+
+
+class _Stopping:
+    def __init__(self, server: Echo) -> None:
+        self.close = server.stop
+
+
+# ---- agents that die, and agents that change
+
+
+def test_enforcement_goes_on_when_its_agent_is_killed() -> None:
+    agent = textwrap.dedent(
+        """
+        import pickle, sys, time
+        from tabard.agent.ebpf.dataplane import EbpfDataplane
+        from tabard.policy.diff import diff
+        config, options, pods = pickle.loads(bytes.fromhex(sys.stdin.readline()))
+        dataplane = EbpfDataplane(config, **options)
+        dataplane.open()
+        print([dataplane.attach(uid, name)[0] for uid, name in pods], flush=True)
+        dataplane.write(diff(dataplane.read(), pickle.loads(bytes.fromhex(sys.stdin.readline()))))
+        print("written", flush=True)
+        time.sleep(60)
+        """
+    )
+    with cluster(Mode.NATIVE, 1) as one, contextlib.ExitStack() as stack:
+        node = one.topology.nodes[0]
+        client, server, other = (one.topology.pod(node) for _ in range(3))
+        config = NodeConfig(
+            node.namespace, Mode.NATIVE, (address(node.v4),), underlay_device="eth0"
+        )
+        stack.callback(Echo(server.namespace, ALLOWED_PORT).stop)
+        process = subprocess.Popen(
+            [sys.executable, "-c", agent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        names = [(pod.uid, pod.interface) for pod in (client, server, other)]
+        options = {
+            "cluster": one.name,
+            "sizes": SMALL,
+            "netns": node.namespace,
+            "compiled": COMPILED,
+        }
+        first = pickle.dumps((config, options, names)).hex()
+        process.stdin.write(first + "\n")
+        process.stdin.flush()
+        for pod, identity, ifindex in zip(
+            (client, server, other),
+            (CLIENT, SERVER, OTHER),
+            json.loads(process.stdout.readline()),
+            strict=True,
+        ):
+            one.pods[pod] = (identity, ifindex)
+        process.stdin.write(pickle.dumps(one.maps(node)).hex() + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "written\n"
+
+        with stream(client.namespace, server.v4, ALLOWED_PORT) as allowed:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert tcp_reaches(client.namespace, server.v4, ALLOWED_PORT)
+            assert not tcp_reaches(other.namespace, server.v4, ALLOWED_PORT)
+            taken_over = one.start(node)
+            assert taken_over.read() == one.maps(node)
+            assert set(taken_over.attached()) == {pod.uid for pod in one.pods}
+        assert allowed.sent > 300
+        assert allowed.lost == 0
+
+
+def changed_sources(directory: Path, number: int) -> Path:
+    """The programs with a difference that does nothing, and so with another fingerprint."""
+    sources = folder()
+    made = directory / f"bpf{number}"
+    made.mkdir()
+    for path in (*sources.glob("*.h"), sources / "kstub"):
+        (made / path.name).symlink_to(path)
+    text = (sources / "programs.c").read_text()
+    (made / "programs.c").write_text(f"{text}/* {number} */\n")
+    return made
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_new_programs_take_over_with_no_packet_lost_or_leaked(mode: Mode, tmp_path: Path) -> None:
+    with scene(mode, 2) as s:
+        with (
+            stream(s.client.namespace, s.server.v4, ALLOWED_PORT) as allowed,
+            stream(s.other.namespace, s.server.v6, ALLOWED_PORT) as denied,
+        ):
+            for number in range(3):
+                for node in s.cluster.topology.nodes:
+                    s.cluster.dataplanes[node].close()
+                    s.cluster.start(
+                        node, sources=changed_sources(tmp_path, number * 2 + node.number)
+                    )
+        assert allowed.sent > 1000
+        assert allowed.lost == 0
+        assert not denied.back
+        pins = Pins(BPF_ROOT, s.cluster.name, s.server.node.namespace)
+        (schema,) = pins.schemas()
+        assert len(pins.fingerprints(schema)) == 1, "the old programs are gone"
+
+
+def test_larger_maps_take_over_with_no_packet_lost_or_leaked() -> None:
+    with scene(Mode.OVERLAY, 2) as s:
+        with (
+            stream(s.client.namespace, s.server.v4, ALLOWED_PORT) as allowed,
+            stream(s.other.namespace, s.server.v6, ALLOWED_PORT) as denied,
+        ):
+            for hosts in (2048, 4096):
+                for node in s.cluster.topology.nodes:
+                    s.cluster.dataplanes[node].close()
+                    again = s.cluster.start(node, sizes=replace(SMALL, hosts=hosts))
+                    assert again.read() == s.cluster.maps(node), "copied"
+        assert allowed.sent > 1000
+        assert allowed.lost == 0
+        assert not denied.back
+        pins = Pins(BPF_ROOT, s.cluster.name, s.server.node.namespace)
+        assert len(pins.schemas()) == 1, "the old maps are gone"
+        # The very same conntrack: a flow of before is answered after.
+        counters = s.cluster.dataplanes[s.server.node].counters()
+        told = counters[Direction.INGRESS, Reason.ALLOWED_POLICY]
+        assert told == 1, "no flow was opened a second time"
+
+
+def test_maps_of_another_format_go_live_only_when_they_are_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with scene(Mode.OVERLAY, 2) as s:
+        node = s.server.node
+        pins = Pins(BPF_ROOT, s.cluster.name, node.namespace)
+        monkeypatch.setattr(layout, "FORMAT", layout.FORMAT + 1)
+        with (
+            stream(s.client.namespace, s.server.v4, ALLOWED_PORT) as allowed,
+            stream(s.other.namespace, s.server.v6, ALLOWED_PORT) as denied,
+        ):
+            s.cluster.dataplanes[node].close()
+            staged = s.cluster.start(node)
+            assert staged.read() == Maps(), "their entries could not be copied"
+            assert len(pins.schemas()) == 2
+            assert set(staged.attached()) == {s.server.uid}
+            assert tcp_reaches(s.client.namespace, s.server.v4, ALLOWED_PORT)
+            assert not tcp_reaches(s.client.namespace, s.server.v4, DENIED_PORT)
+
+            staged.close()  # and it dies before it has written anything
+            staged = s.cluster.start(node)
+            assert tcp_reaches(s.client.namespace, s.server.v4, ALLOWED_PORT)
+
+            staged.write(diff(staged.read(), s.cluster.maps(node)))
+            assert len(pins.schemas()) == 1
+            assert tcp_reaches(s.client.namespace, s.server.v4, ALLOWED_PORT)
+            assert not tcp_reaches(s.client.namespace, s.server.v4, DENIED_PORT)
+        assert allowed.sent > 500
+        assert allowed.lost == 0
+        assert not denied.back
+
+
+def test_the_overlay_device_is_kept_made_again_and_taken_away() -> None:
+    with cluster(Mode.OVERLAY, 1) as one:
+        node = one.topology.nodes[0]
+        first = one.start(node)
+        index = inside(node.namespace, lambda: socket.if_nametoindex("tabard0"))
+        first.close()
+        second = one.start(node)
+        assert inside(node.namespace, lambda: socket.if_nametoindex("tabard0")) == index
+
+        ip(node.namespace, "link delete tabard0")
+        second.close()
+        third = one.start(node)
+        assert inside(node.namespace, lambda: socket.if_nametoindex("tabard0")) != index
+        third.remove()
+        names = inside(node.namespace, socket.if_nameindex)
+        assert "tabard0" not in [name for _, name in names]
