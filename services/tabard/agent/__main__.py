@@ -1,0 +1,109 @@
+"""`python -m tabard.agent`: one node's agent, told by TABARD_… variables (`settings`).
+
+SIGTERM or SIGINT ends it with status 0; the kernel goes on enforcing.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from tabard.agent.errors import AgentError
+from tabard.agent.server import Judge
+from tabard.agent.service import Agent
+from tabard.agent.settings import Settings
+from tabard.bus.jetstream import JetStreamBus
+from tabard.bus.port import Bus
+from tabard.dataplane.maps import Mode, address
+from tabard.dataplane.port import Dataplane, DataplaneError, NodeConfig
+from tabard.ledger.checkpoint import CheckpointError
+from tabard.netns.enter import NamespaceError
+
+log = structlog.get_logger("tabard.agent")
+
+
+def main() -> int:
+    try:
+        settings = Settings()  # type: ignore[call-arg]  # from the environment
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            variable = "TABARD_" + "_".join(str(part) for part in fault["loc"]).upper()
+            print(f"{variable}: {fault['msg']}", file=sys.stderr)
+        return 2
+    _log_to_stderr(settings.log_level)
+    os.umask(0o077)  # checkpoint and socket are nobody else's
+    try:
+        return uvloop.run(_run(settings))
+    except* (AgentError, DataplaneError, CheckpointError, NamespaceError, OSError) as failures:
+        for failure in failures.exceptions:
+            log.error("agent.failed", error=str(failure))
+    return 1
+
+
+async def _run(settings: Settings) -> int:
+    async def connect() -> Bus:
+        return await JetStreamBus.connect(settings.nats, name=f"agent-{settings.node}")
+
+    dataplane, judge = _dataplane(settings)
+    agent = Agent(settings, dataplane, connect, judge)
+    work = asyncio.ensure_future(agent.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, work.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        log.info("agent.stopped_by_signal", sequence=agent.report.sequence)
+    return 0
+
+
+def _dataplane(settings: Settings) -> tuple[Dataplane, Judge | None]:
+    config = NodeConfig(
+        name=settings.node,
+        mode=Mode[settings.mode.upper()],
+        underlay=tuple(address(text) for text in settings.underlay),
+        underlay_device=settings.underlay_device,
+    )
+    if settings.dataplane == "memory":
+        from tabard.agent.packets import judge
+        from tabard.dataplane.memory import MemoryDataplane
+
+        log.warning(
+            "agent.memory_dataplane",
+            warning="NOTHING IS ENFORCED: this agent judges only packets that it is told of",
+        )
+        memory = MemoryDataplane(config)
+
+        async def judged(fields: dict[str, Any]) -> dict[str, Any]:
+            return judge(memory, fields)
+
+        return memory, judged
+    from tabard.agent.ebpf.dataplane import EbpfDataplane
+
+    return EbpfDataplane(config, cluster=settings.cluster), None
+
+
+def _log_to_stderr(level: str) -> None:
+    """Lines for people on a terminal, JSON for everything else."""
+    people = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

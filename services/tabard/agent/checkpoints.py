@@ -1,0 +1,85 @@
+"""The agent's checkpoint: state and attachments in one transaction, away from the hot path."""
+
+import asyncio
+
+import structlog
+
+from tabard.agent.attachments import Held, packed, unpacked
+from tabard.agent.reconciler import Reconciler
+from tabard.agent.report import Report
+from tabard.ledger.checkpoint import Checkpoint, CheckpointError
+from tabard.ledger.state import State
+
+log = structlog.get_logger(__name__)
+
+
+class Checkpoints:
+    """Saves what changed, at most every `spacing_s`, and whenever `save` is called."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, reconciler: Reconciler, report: Report, spacing_s: float
+    ) -> None:
+        self.saved = 0
+        """Sequence of the state that a restart would begin with."""
+        self._extra = b""
+        self._checkpoint = checkpoint
+        self._reconciler = reconciler
+        self._report = report
+        self._spacing_s = spacing_s
+        self._lock = asyncio.Lock()
+
+    async def load(self) -> dict[str, Held]:
+        """Give the reconciler the saved state; the attachments saved with it."""
+        state = await self._checkpoint.load()
+        if state is None:
+            return {}
+        self._reconciler.state = state
+        self.saved, self._extra = state.sequence, self._checkpoint.extra
+        log.info("agent.checkpoint_loaded", sequence=state.sequence)
+        try:
+            return unpacked(self._extra)
+        except ValueError as error:
+            log.warning("agent.checkpoint_attachments_discarded", error=str(error))
+            return {}
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self._spacing_s)
+            await self.save()
+
+    async def save(self) -> None:
+        """Save now, if anything changed; a failure is reported, and the old checkpoint stands."""
+        async with self._lock:
+            state = self._reconciler.state
+            sequence, extra = state.sequence, packed(self._reconciler.attachments.all())
+            if (sequence, extra) == (self.saved, self._extra):
+                return
+            try:
+                await self._checkpoint.save(state, extra)
+            except CheckpointError as error:
+                if self._report.fail("checkpoint", str(error)):
+                    log.error("agent.checkpoint_failed", error=str(error))
+                return
+            self._report.clear("checkpoint")
+            self.saved, self._extra = sequence, extra
+
+    async def acknowledged(self, sequence: int) -> int:
+        """The sequence up to which the agent may say that it enforces `sequence`.
+
+        A retired number is free for others once every node says that it is past the retirement. So
+        the agent must not forget by a crash that it said so, or it would give that number to a pod
+        whose labels it stood for before: checkpoint, then acknowledge.
+        """
+        if _forgettable(self._reconciler.state, self.saved, sequence) <= sequence:
+            await self.save()
+        return min(sequence, _forgettable(self._reconciler.state, self.saved, sequence) - 1)
+
+
+def _forgettable(state: State, saved: int, sequence: int) -> int:
+    """The first retirement after `saved`; beyond `sequence` if there is none up to it."""
+    first = sequence + 1
+    for at in reversed(state.retired.values()):  # in the order of their retirement
+        if at <= saved:
+            break
+        first = min(first, at)
+    return first

@@ -1,0 +1,102 @@
+"""Following the ledger: fold what comes, say when the agent is in sync, stop where it must."""
+
+import asyncio
+from contextlib import aclosing
+
+import structlog
+
+from tabard.agent.reconciler import Reconciler, Standing
+from tabard.agent.report import Report
+from tabard.bus.port import Bus, BusError, Stream
+from tabard.ledger.checkpoint import check
+from tabard.ledger.follow import follow
+from tabard.ledger.reader import Stopped
+from tabard.ledger.state import State
+
+log = structlog.get_logger(__name__)
+
+RECHECK_S = 1.0
+"""Wait before the ledger is tried again where following it had to stop."""
+
+
+class Follower:
+    """Folds the ledger into `reconciler.state`; does nothing else with it."""
+
+    def __init__(
+        self, reconciler: Reconciler, report: Report, recheck_s: float = RECHECK_S
+    ) -> None:
+        self.events = 0
+        """Events folded by this process."""
+        self._reconciler = reconciler
+        self._report = report
+        self._recheck_s = recheck_s
+        self._moved = asyncio.Event()
+        self._resumed = False
+        """The state is known to be one of this ledger's."""
+
+    async def folded(self) -> None:
+        """Wait until the state goes on."""
+        await self._moved.wait()
+
+    async def run(self, bus: Bus) -> None:
+        """Follow for ever."""
+        while True:
+            try:
+                await self._follow(bus)
+            except Stopped as error:
+                self._stopped("agent.stopped", str(error))
+                # The kernel may hold what a newer release made of the rest: add to it, no more.
+                self._reconciler.stand(Standing.OFFLINE)
+            except BusError as error:
+                self._stopped("agent.ledger_unavailable", str(error))
+            # What preceded the stop is folded, and is enforced.
+            self._reconciler.wake()
+            self._notify()
+            await asyncio.sleep(self._recheck_s)
+
+    async def _follow(self, bus: Bus) -> None:
+        reconciler = self._reconciler
+        if foreign := await check(bus, reconciler.state):
+            if self._resumed:
+                self._stopped(
+                    "agent.ledger_replaced",
+                    f"the bus holds another ledger than this node enforces: {foreign}; restore the "
+                    "bus, or restart the agent to enforce what the bus holds now",
+                )
+                return
+            log.error("agent.checkpoint_discarded", reason=foreign)
+            reconciler.state = State()
+        self._resumed = True
+        end = await bus.last_sequence(Stream.LEDGER)
+        self._reached(end)
+        async with aclosing(follow(bus, reconciler.state)) as batches:
+            async for records in batches:
+                self.events += len(records)
+                if self._report.clear("ledger"):
+                    log.info("agent.ledger_resumed", sequence=reconciler.state.sequence)
+                reconciler.folded(records)
+                self._reached(end)
+                self._notify()
+
+    def _reached(self, end: int) -> None:
+        if self._reconciler.state.sequence >= end:
+            self._reconciler.stand(Standing.IN_SYNC)
+
+    def _stopped(self, event: str, message: str) -> None:
+        if self._report.fail("ledger", message):
+            log.error(event, error=message, sequence=self._reconciler.state.sequence)
+
+    def _notify(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
+async def stand_offline(reconciler: Reconciler, wait_s: float) -> None:
+    """After `wait_s` without being in sync, let an agent with a checkpoint start known pods."""
+    try:
+        async with asyncio.timeout(wait_s):
+            await reconciler.in_sync.wait()
+    except TimeoutError:
+        if reconciler.state.sequence:
+            log.warning("agent.offline", sequence=reconciler.state.sequence)
+            reconciler.stand(Standing.OFFLINE)

@@ -1,0 +1,221 @@
+"""The tick: compile what is to be enforced, compare with what is, write the difference."""
+
+import asyncio
+from collections.abc import Iterable
+from enum import Enum
+
+import structlog
+
+from tabard.agent.attachments import Attachments
+from tabard.agent.changes import local, relief
+from tabard.agent.report import Report
+from tabard.agent.worker import Worker
+from tabard.dataplane.maps import Maps, Mode
+from tabard.dataplane.port import Change, Dataplane, DataplaneError, MapFull
+from tabard.events import ledger
+from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.state import State
+from tabard.policy.compile import Compiler
+from tabard.policy.diff import diff
+
+log = structlog.get_logger(__name__)
+
+RETRY_S_MIN = 0.05
+RETRY_S_MAX = 1.0
+"""Wait after a write that failed; doubles with each one in a row."""
+
+INERT = (
+    ledger.CursorAdvanced,
+    ledger.EpochClaimed,
+    ledger.EventQuarantined,
+    ledger.IdentityReleased,
+    ledger.NamespaceForgotten,
+    ledger.NamespaceLabelled,
+    ledger.PolicyRefused,
+    ledger.WorkloadAccepted,
+    ledger.WorkloadForgotten,
+)
+"""Events on which no map depends (what follows from them comes as events of their own)."""
+
+
+class Standing(Enum):
+    """What the agent may write."""
+
+    WAITING = "waiting"
+    """Nothing: it does not know yet what the ledger says."""
+    OFFLINE = "offline"
+    """It has a checkpoint, but the ledger's end is out of reach: its own pods only."""
+    IN_SYNC = "in_sync"
+    """Everything: it has read all that was in the ledger when it began to follow."""
+
+
+class Reconciler:
+    """Owns the folded state, the attachments and the known content of the dataplane's maps.
+
+    Whoever changes `state` or `attachments` calls `wake`. Both may change while a write is under
+    way: it is the next tick's business.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        mode: Mode,
+        dataplane: Dataplane,
+        worker: Worker,
+        report: Report,
+        spacing_s: float,
+    ) -> None:
+        self.node = node
+        self.mode = mode
+        self.dataplane = dataplane
+        self.worker = worker
+        self.report = report
+        self.state = State()
+        self.attachments = Attachments()
+        self.actual = Maps()
+        """What the dataplane holds, as far as its only writer knows."""
+        self.expected = Maps()
+        """What it should hold at `expected_at`; drift is measured against it."""
+        self.expected_at = 0
+        self.standing = Standing.WAITING
+        self.ready = asyncio.Event()
+        """Not WAITING."""
+        self.in_sync = asyncio.Event()
+        self.lock = asyncio.Lock()
+        """Held from compiling to written, and while the maps are read."""
+        self.ticks = 0
+        self._compiler = Compiler()
+        self._spacing_s = spacing_s
+        self._wake = asyncio.Event()
+        self._flushing: list[asyncio.Future[int]] = []
+
+    def stand(self, standing: Standing) -> None:
+        """From WAITING on to OFFLINE or IN_SYNC, and from OFFLINE to IN_SYNC; never back."""
+        if standing is self.standing or self.standing is Standing.IN_SYNC:
+            return
+        log.info("agent.standing", standing=standing.value, sequence=self.state.sequence)
+        self.standing = standing
+        self.ready.set()
+        if standing is Standing.IN_SYNC:
+            self.in_sync.set()
+        self.wake()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def folded(self, records: Iterable[LedgerRecord]) -> None:
+        """`state` has gone on by `records`. Costs no tick if no map depends on them."""
+        settled = not (self._wake.is_set() or self.lock.locked() or self.report.troubles)
+        if (
+            settled
+            and self.standing is Standing.IN_SYNC
+            and all(isinstance(record.event, INERT) for record in records)
+        ):
+            self.expected_at = self.state.sequence
+            self.report.enforced(self.state.sequence, self.report.endpoints)
+        else:
+            self.wake()
+
+    async def flush(self) -> int:
+        """Wait until a tick that began after this call has written; the sequence it wrote for.
+
+        Raises the tick's DataplaneError.
+        """
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._flushing.append(done)
+        self.wake()
+        return await done
+
+    async def run(self) -> None:
+        """Tick for ever, whenever woken."""
+        loop = asyncio.get_running_loop()
+        retry_s = RETRY_S_MIN
+        while True:
+            await self._wake.wait()
+            await self.ready.wait()
+            self._wake.clear()
+            begun = loop.time()
+            if await self.tick():
+                retry_s = RETRY_S_MIN
+                # As much pause as work: a node that falls behind folds more into each tick.
+                pause_s = max(self._spacing_s, loop.time() - begun)
+            else:
+                pause_s, retry_s = retry_s, min(retry_s * 2, RETRY_S_MAX)
+                self.wake()
+            await asyncio.sleep(pause_s)
+
+    async def tick(self) -> bool:
+        """Bring the dataplane to the present state; False if it could not be done."""
+        async with self.lock:
+            flushing, self._flushing = self._flushing, []
+            self.ticks += 1
+            try:
+                sequence = await self._enforce()
+            except DataplaneError as error:
+                kind = "agent.map_full" if isinstance(error, MapFull) else "agent.dataplane_failed"
+                if self.report.fail("dataplane", str(error)):
+                    log.error(kind, error=str(error), sequence=self.report.sequence)
+                for done in flushing:
+                    if not done.done():
+                        done.set_exception(error)
+                return False
+            except BaseException:
+                for done in flushing:
+                    done.cancel()
+                raise
+            if self.report.clear("dataplane"):
+                log.info("agent.dataplane_recovered", sequence=sequence)
+            for done in flushing:
+                if not done.done():
+                    done.set_result(sequence)
+            return True
+
+    async def _enforce(self) -> int:
+        self.attachments.settle(self.state)
+        sequence = self.state.sequence
+        desired = self._compiler.compile(
+            self.state, self.node, self.mode, self.attachments.attached
+        )
+        change = diff(self.actual, desired)
+        if self.standing is not Standing.IN_SYNC:
+            if self.actual.identities:
+                change = local(self.actual, change, self.attachments.ifindexes())
+            # Else nothing is enforced yet, so there is nothing that the checkpoint could be behind.
+            await self._write(change)
+            self.actual = self.expected = await self.worker.call(self.dataplane.read)
+            self.expected_at = sequence
+            self.report.enforced(self.report.sequence, _pods(self.actual))
+            return sequence
+        self.expected, self.expected_at = desired, sequence
+        try:
+            await self._write(change)
+        except MapFull:
+            # It may be full of what is to go: entries are added first so that nothing is missing
+            # in between, and then there is no room.
+            if not (room := relief(self.actual, diff(self.actual, desired))):
+                raise
+            await self._write(room)
+            self.actual = await self.worker.call(self.dataplane.read)
+            await self._write(diff(self.actual, desired))
+        self.actual = desired
+        if change:
+            log.debug("agent.applied", sequence=sequence, **change.counts())
+        self.report.enforced(sequence, _pods(desired))
+        return sequence
+
+    async def _write(self, change: Change) -> None:
+        if not change:
+            return
+        try:
+            await self.worker.call(self.dataplane.write, change)
+        except DataplaneError:
+            # Some of it may be written. What is there now decides what comes next.
+            before, self.actual = self.actual, await self.worker.call(self.dataplane.read)
+            self.report.wrote(diff(before, self.actual).counts())
+            raise
+        self.report.wrote(change.counts())
+
+
+def _pods(maps: Maps) -> int:
+    return len({endpoint.incarnation for endpoint in maps.endpoints.values()})

@@ -1,0 +1,67 @@
+"""What the agent says about itself: one record that its parts fill in and STATUS is made from."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+from tabard.dataplane.maps import MAP_NAMES
+from tabard.events.status import NodeStatus
+
+
+class Report:
+    """Progress and troubles of one agent; `changed` is set whenever either moved."""
+
+    def __init__(self, node: str, dataplane: str) -> None:
+        self.node = node
+        self.dataplane = dataplane
+        self.sequence = 0
+        """The watermark; 0 until the agent has written what the ledger's end asks for."""
+        self.endpoints = 0
+        self.drift = 0
+        self.writes: Counter[str] = Counter()
+        self.troubles: dict[str, str] = {}
+        """Part of the agent → why it does not go on."""
+        self.changed = asyncio.Event()
+
+    def enforced(self, sequence: int, endpoints: int) -> None:
+        if (sequence, endpoints) != (self.sequence, self.endpoints):
+            self.sequence, self.endpoints = sequence, endpoints
+            self.changed.set()
+
+    def wrote(self, counts: Mapping[str, int]) -> None:
+        self.writes.update(counts)
+        self.changed.set()
+
+    def fail(self, part: str, message: str) -> bool:
+        """Note a trouble; True if it is news."""
+        if self.troubles.get(part) == message:
+            return False
+        self.troubles[part] = message
+        self.changed.set()
+        return True
+
+    def clear(self, part: str) -> bool:
+        """The trouble is over; True if there was one."""
+        if self.troubles.pop(part, None) is None:
+            return False
+        self.changed.set()
+        return True
+
+    @property
+    def error(self) -> str:
+        return "; ".join(self.troubles[part] for part in sorted(self.troubles))
+
+    @property
+    def map_writes(self) -> tuple[tuple[str, int], ...]:
+        return tuple((name, self.writes[name]) for name in MAP_NAMES)
+
+    def status(self) -> NodeStatus:
+        return NodeStatus(
+            node=self.node,
+            sequence=self.sequence,
+            dataplane=self.dataplane,
+            endpoints=self.endpoints,
+            map_writes=self.map_writes,
+            error=self.error,
+            drift=self.drift,
+        )

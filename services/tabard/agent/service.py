@@ -1,0 +1,164 @@
+"""The agent wired together: what gets which part, and what is started and closed in which order."""
+
+import asyncio
+import fcntl
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from tabard.agent.checkpoints import Checkpoints
+from tabard.agent.drift import DriftCheck
+from tabard.agent.errors import AlreadyRunning
+from tabard.agent.flows import Flows
+from tabard.agent.follower import Follower, stand_offline
+from tabard.agent.gate import Gate
+from tabard.agent.reconciler import Reconciler
+from tabard.agent.report import Report
+from tabard.agent.server import Desk, Judge, serve
+from tabard.agent.settings import Settings
+from tabard.agent.status import join, publish_status
+from tabard.agent.takeover import take_over
+from tabard.agent.worker import Worker
+from tabard.bus.port import Bus, BusError
+from tabard.dataplane.maps import Mode
+from tabard.dataplane.port import Dataplane
+from tabard.ledger.checkpoint import Checkpoint
+from tabard.ledger.state import Node
+
+log = structlog.get_logger(__name__)
+
+CONNECT_RETRY_S = 0.5
+
+Connect = Callable[[], Awaitable[Bus]]
+
+
+class Agent:
+    """One node's agent. `connect` gives a bus, or raises BusError and is called again."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        dataplane: Dataplane,
+        connect: Connect,
+        judge: Judge | None = None,
+    ) -> None:
+        self._settings = settings
+        self._dataplane = dataplane
+        self._connect = connect
+        self._judge = judge
+        self._worker = Worker(settings.netns)
+        self._flows = Flows(settings.node, settings.flows_spacing_ms / 1000)
+        self._incarnation = uuid.uuid4().bytes
+        self.report = Report(settings.node, dataplane.kind)
+        self.reconciler = Reconciler(
+            node=settings.node,
+            mode=Mode[settings.mode.upper()],
+            dataplane=dataplane,
+            worker=self._worker,
+            report=self.report,
+            spacing_s=settings.tick_spacing_ms / 1000,
+        )
+        self.follower = Follower(self.reconciler, self.report)
+
+    async def run(self) -> None:
+        """Work until cancelled; then save the checkpoint and let go. Enforcement goes on.
+
+        Raises AlreadyRunning, NamespaceError, DataplaneError or CheckpointError if it cannot start.
+        """
+        settings = self._settings
+        settings.data.mkdir(parents=True, exist_ok=True)
+        with _alone(settings.data / "agent.lock"):
+            async with Checkpoint.open(settings.data / "agent.db") as checkpoint:
+                checkpoints = Checkpoints(
+                    checkpoint,
+                    self.reconciler,
+                    self.report,
+                    settings.checkpoint_spacing_ms / 1000,
+                )
+                try:
+                    await self._worker.open()
+                    await take_over(self.reconciler, await checkpoints.load())
+                    await self._work(checkpoints)
+                finally:
+                    await self._worker.call(self._dataplane.close)
+                    self._worker.close()
+
+    async def _work(self, checkpoints: Checkpoints) -> None:
+        settings = self._settings
+        drift = DriftCheck(self.reconciler, self.report, settings.drift_interval_ms / 1000)
+        desk = Desk(
+            gate=Gate(self.reconciler, self.follower, settings.attaches_max),
+            reconciler=self.reconciler,
+            follower=self.follower,
+            report=self.report,
+            drift=drift,
+            judge=self._judge,
+        )
+        stop_watching = self._dataplane.watch(self._flows.deliver)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name, work in {
+                    "reconciler": self.reconciler.run(),
+                    "gate": serve(settings.socket_path, desk),
+                    "checkpoints": checkpoints.run(),
+                    "drift": drift.run(),
+                    "offline": stand_offline(self.reconciler, settings.offline_after_ms / 1000),
+                    "bus": self._bus_side(checkpoints),
+                }.items():
+                    group.create_task(work, name=name)
+        finally:
+            stop_watching()
+            await checkpoints.save()
+
+    async def _bus_side(self, checkpoints: Checkpoints) -> None:
+        settings = self._settings
+        bus = await self._connected()
+        node = Node(settings.node, settings.underlay, settings.pod_cidrs)
+        status = publish_status(
+            bus,
+            self.reconciler,
+            self.report,
+            checkpoints,
+            spacing_s=settings.status_spacing_ms / 1000,
+            heartbeat_s=settings.status_heartbeat_ms / 1000,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.follower.run(bus), name="follower")
+                group.create_task(status, name="status")
+                group.create_task(self._flows.run(bus), name="flows")
+                group.create_task(join(bus, self.reconciler, node, self._incarnation), name="join")
+        finally:
+            await bus.close()
+
+    async def _connected(self) -> Bus:
+        while True:
+            try:
+                bus = await self._connect()
+            except BusError as error:
+                if self.report.fail("bus", str(error)):
+                    log.warning("agent.bus_unavailable", error=str(error))
+                await asyncio.sleep(CONNECT_RETRY_S)
+            else:
+                self.report.clear("bus")
+                return bus
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; AlreadyRunning if another process does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning(
+                f"another agent holds {path}; stop it first, or use another data directory"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

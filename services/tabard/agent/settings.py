@@ -1,0 +1,74 @@
+"""What an agent is told when it starts: environment variables with the prefix TABARD_."""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tabard.agent.gate import ATTACHES_MAX
+
+
+def _split(value: object) -> object:
+    """`a,b` as two items."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """Times in milliseconds."""
+
+    model_config = SettingsConfigDict(env_prefix="TABARD_", frozen=True)
+
+    nats: Listed
+    cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
+    data: Path
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    node: str = Field(min_length=1)
+    underlay: Listed = ()
+    pod_cidrs: Listed = ()
+    mode: Literal["overlay", "native"] = "overlay"
+    dataplane: Literal["ebpf", "memory"] = "ebpf"
+    socket: Path | None = None
+    """The gate's; `agent.sock` in `data` if not given."""
+    netns: str = ""
+    """Name of the network namespace that the dataplane works in; empty: the process's own."""
+    underlay_device: str = ""
+
+    tick_spacing_ms: int = Field(default=3, ge=0)
+    """Least time between two writes of the maps."""
+    status_spacing_ms: int = Field(default=50, ge=1)
+    status_heartbeat_ms: int = Field(default=3_000, ge=1)
+    checkpoint_spacing_ms: int = Field(default=1_000, ge=1)
+    drift_interval_ms: int = Field(default=10_000, ge=1)
+    flows_spacing_ms: int = Field(default=200, ge=1)
+    offline_after_ms: int = Field(default=2_000, ge=0)
+    """Without the ledger's end for so long, a started agent serves from its checkpoint."""
+    attaches_max: int = Field(default=ATTACHES_MAX, ge=1)
+
+    @field_validator("underlay")
+    @classmethod
+    def _addresses(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ipaddress.ip_address(value)) for value in values)
+
+    @field_validator("pod_cidrs")
+    @classmethod
+    def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ipaddress.ip_network(value)) for value in values)
+
+    @field_validator("node")
+    @classmethod
+    def _node(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):
+            raise ValueError(f"{value!r} is no node name (RFC 1123 subdomain)")
+        return value
+
+    @property
+    def socket_path(self) -> Path:
+        return self.socket if self.socket is not None else self.data / "agent.sock"

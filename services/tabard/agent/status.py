@@ -1,0 +1,77 @@
+"""Telling the bus: that this node is there, and how far it is."""
+
+import asyncio
+import time
+import uuid
+from dataclasses import replace
+
+import structlog
+
+from tabard.agent.checkpoints import Checkpoints
+from tabard.agent.reconciler import Reconciler, Standing
+from tabard.agent.report import Report
+from tabard.bus.port import Bus, BusError, Stream
+from tabard.events.observed import NodeJoined
+from tabard.ledger.messages import first_cause, observed, status
+from tabard.ledger.state import Node
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 1.0
+"""Wait before the bus is told again what it did not take."""
+
+
+async def join(bus: Bus, reconciler: Reconciler, node: Node, incarnation: bytes) -> None:
+    """Publish the node's facts, unless the ledger has them.
+
+    `incarnation` (16 bytes) is the event's id, the same for every attempt of one process, so that
+    an attempt whose answer was lost is stored once.
+    """
+    await reconciler.in_sync.wait()
+    joined = observed(
+        NodeJoined(node.name, node.addresses, node.pod_cidrs),
+        first_cause(node.name, time.time_ns(), incarnation),
+    )
+    while reconciler.state.nodes.get(node.name) != node:
+        try:
+            await bus.publish(Stream.OBSERVED, [joined])
+        except BusError as error:
+            log.warning("agent.join_failed", error=str(error))
+            await asyncio.sleep(RETRY_S)
+        else:
+            log.info("agent.joined", node=node.name, addresses=node.addresses)
+            return
+
+
+async def publish_status(
+    bus: Bus,
+    reconciler: Reconciler,
+    report: Report,
+    checkpoints: Checkpoints,
+    *,
+    spacing_s: float,
+    heartbeat_s: float,
+) -> None:
+    """Publish NodeStatus for ever: when it changed, and as a heartbeat.
+
+    Nothing is said before the agent is in sync, unless there is a trouble to tell: until then the
+    last word of the process before it holds.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(heartbeat_s):
+                await report.changed.wait()
+        except TimeoutError:
+            pass
+        report.changed.clear()
+        if reconciler.standing is Standing.IN_SYNC or report.troubles:
+            sequence = await checkpoints.acknowledged(report.sequence)
+            word = replace(report.status(), sequence=sequence)
+            envelope = first_cause(report.node, time.time_ns(), uuid.uuid4().bytes)
+            try:
+                await bus.publish(Stream.STATUS, [status(word, envelope)])
+            except BusError as error:
+                log.warning("agent.status_failed", error=str(error))
+                report.changed.set()
+                await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(spacing_s)

@@ -1,0 +1,92 @@
+from tabard.agent.changes import local, relief
+from tabard.dataplane.maps import (
+    Direction,
+    Endpoint,
+    EndpointFlag,
+    Maps,
+    PolicyKey,
+    PrefixEntry,
+    PrefixFlag,
+    Protocol,
+    address,
+)
+from tabard.dataplane.port import Change
+from tabard.policy.diff import diff
+
+HERE, THERE, FAR = address("10.244.1.5"), address("10.244.1.6"), address("192.0.2.1")
+
+
+def endpoint(identity: int = 300, policy: int = 7, ifindex: int = 1) -> Endpoint:
+    return Endpoint(identity, identity, policy, EndpointFlag(3), ifindex, b"\2" * 6, b"\6" * 6)
+
+
+def key(policy: int, identity: int = 300) -> PolicyKey:
+    return PolicyKey(policy, Direction.INGRESS, identity, Protocol.ANY)
+
+
+def test_relief_takes_entries_of_a_policy_that_nobody_has_any_more() -> None:
+    actual = Maps(policies=frozenset({key(7), key(8)}), endpoints={HERE: endpoint(policy=7)})
+    change = Change(policies_removed=frozenset({key(7), key(8)}))
+    assert relief(actual, change) == Change(policies_removed=frozenset({key(8)}))
+
+
+def test_relief_takes_a_policy_with_its_last_endpoint() -> None:
+    actual = Maps(policies=frozenset({key(7)}), endpoints={HERE: endpoint(policy=7)})
+    change = diff(actual, Maps())
+    assert relief(actual, change) == change
+
+
+def test_relief_leaves_prefixes_and_hosts_that_would_become_world() -> None:
+    pods = (address("10.244.0.0"), 112)
+    actual = Maps(
+        prefixes={pods: PrefixEntry(9, PrefixFlag.POD_RANGE), (address("::"), 0): PrefixEntry(10)},
+        hosts={HERE: 300, FAR: 301},
+    )
+    assert relief(actual, diff(actual, Maps())) == Change(hosts_removed=frozenset({HERE}))
+
+
+def test_relief_adds_nothing() -> None:
+    desired = Maps(
+        identities=frozenset({300}),
+        policies=frozenset({key(7)}),
+        nodes=frozenset({FAR}),
+        prefixes={(FAR, 128): PrefixEntry(2)},
+        hosts={FAR: 300},
+        endpoints={HERE: endpoint()},
+    )
+    assert not relief(Maps(), diff(Maps(), desired))
+
+
+def test_locally_a_new_pod_comes_with_its_identity_and_policy() -> None:
+    desired = Maps(
+        identities=frozenset({2, 300, 301}),
+        policies=frozenset({key(7), key(8)}),
+        nodes=frozenset({FAR}),
+        prefixes={(FAR, 128): PrefixEntry(2)},
+        hosts={FAR: 301},
+        endpoints={HERE: endpoint(300, policy=7)},
+    )
+    assert local(Maps(), diff(Maps(), desired), {1}) == Change(
+        identities_added=frozenset({300}),
+        policies_added=frozenset({key(7)}),
+        endpoints_set={HERE: endpoint(300, policy=7)},
+    )
+
+
+def test_locally_a_policy_that_stands_is_not_added_to() -> None:
+    actual = Maps(policies=frozenset({key(7, 400)}))
+    desired = Maps(policies=frozenset({key(7, 300)}), endpoints={HERE: endpoint(policy=7)})
+    change = local(actual, diff(actual, desired), {1})
+    assert change.policies_added == frozenset()
+    assert change.policies_removed == frozenset()
+
+
+def test_locally_an_endpoint_that_stands_is_not_replaced() -> None:
+    actual = Maps(endpoints={HERE: endpoint(301)})
+    desired = Maps(identities=frozenset({300}), endpoints={HERE: endpoint(300)})
+    assert not local(actual, diff(actual, desired), {1})
+
+
+def test_locally_only_endpoints_without_an_attached_interface_go() -> None:
+    actual = Maps(endpoints={HERE: endpoint(ifindex=1), THERE: endpoint(ifindex=2)})
+    assert local(actual, diff(actual, Maps()), {1}) == Change(endpoints_removed=frozenset({THERE}))

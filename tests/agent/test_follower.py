@@ -1,0 +1,176 @@
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from agent.rig import Bench, Ledger, bound, compiled, pod, until
+from tabard.agent.attachments import Held
+from tabard.agent.follower import stand_offline
+from tabard.agent.reconciler import Standing
+from tabard.bus.memory import MemoryBus
+from tabard.bus.port import Outgoing, Stream
+from tabard.events import chain
+from tabard.events import ledger as events
+from tabard.ledger.state import State
+from world import attachment
+
+WEB = pod("web", "10.244.1.5", app="web")
+
+
+@asynccontextmanager
+async def at_work(bench: Bench, *more: Awaitable[Any], bus: MemoryBus) -> AsyncIterator[None]:
+    work = [bench.reconciler.run(), bench.follower.run(bus), *more]
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        yield
+        assert not any(task.done() for task in tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def poison(bus: MemoryBus, ledger: Ledger) -> int:
+    """An event of a type that nobody knows yet, rightly chained; its sequence."""
+    body = b"\x98\xa6future\x01\xc4\x10" + b"i" * 16 + b"\xa0\x00\xa0\xc4\x00\x80"
+    payload, ledger.chain = chain.link(ledger.chain, body)
+    ledger.written = await bus.append([Outgoing("tabard.ledger.future", payload)], ledger.written)
+    ledger.events.insert(ledger.written - 1, ledger.events[0])  # keeps its place
+    return ledger.written
+
+
+async def quarantine(bus: MemoryBus, ledger: Ledger, sequence: int) -> None:
+    ledger.state.sequence = ledger.written  # the builder's own state skips it as well
+    ledger.emit(events.EventQuarantined("LEDGER", sequence, "from the future"))
+    await ledger.write(bus)
+
+
+async def test_an_agent_is_in_sync_when_it_has_read_what_was_there() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    end = await ledger.write(bus)
+    async with at_work(bench, bus=bus):
+        await until(lambda: bench.reconciler.standing is Standing.IN_SYNC)
+        assert bench.reconciler.state.sequence == end
+        assert bench.follower.events == end
+
+
+async def test_an_empty_ledger_is_in_sync_at_once() -> None:
+    bench = Bench()
+    async with at_work(bench, bus=MemoryBus()):
+        await until(lambda: bench.reconciler.standing is Standing.IN_SYNC)
+
+
+async def test_before_poison_it_stops_and_after_quarantine_it_goes_on() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    await ledger.write(bus)
+    bench.reconciler.attachments.put(Held(attachment("web"), "tbweb"))
+    async with at_work(bench, bus=bus):
+        await until(lambda: bench.report.sequence == ledger.written)
+        before, maps = bench.report.sequence, bench.dataplane.read()
+        bad = await poison(bus, ledger)
+        await until(lambda: bench.report.error)
+        assert bench.report.error.startswith(f"stopped before LEDGER/{bad}")
+        assert "tabard events quarantine" in bench.report.error
+        assert bench.report.sequence == before
+        assert bench.dataplane.read() == maps
+        await quarantine(bus, ledger, bad)
+        ledger.stop("web")
+        end = await ledger.write(bus)
+        await until(lambda: bench.report.sequence == end)
+        assert bench.report.error == ""
+        assert bench.dataplane.read().endpoints == {}
+
+
+async def test_what_comes_before_poison_in_its_batch_is_enforced() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    await ledger.write(bus)
+    bench.reconciler.attachments.put(Held(attachment("web"), "tbweb"))
+    async with at_work(bench, bus=bus):
+        await until(lambda: bench.report.sequence == ledger.written)
+        bound(ledger, WEB)
+        end = await ledger.write(bus)
+        await poison(bus, ledger)
+        await until(lambda: bench.report.error)
+        await until(lambda: bench.report.sequence == end)
+        assert len(bench.dataplane.read().endpoints) == 1
+
+
+async def test_stopped_before_it_was_in_sync_it_only_adds() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    await ledger.write(bus)
+    bad = await poison(bus, ledger)
+    async with at_work(bench, bus=bus):
+        await until(lambda: bench.reconciler.standing is Standing.OFFLINE)
+        assert bench.reconciler.state.sequence == bad - 1
+        assert bench.report.sequence == 0
+
+
+async def test_a_checkpoint_of_another_ledger_is_thrown_away() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    end = await ledger.write(bus)
+    bench.reconciler.state = State(sequence=end, chain=b"x" * 16)
+    async with at_work(bench, bus=bus):
+        await until(lambda: bench.reconciler.standing is Standing.IN_SYNC)
+        assert bench.follower.events == end
+        assert bench.reconciler.state.chain == ledger.chain
+
+
+async def test_a_checkpoint_ahead_of_the_ledger_is_thrown_away() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    end = await ledger.write(bus)
+    bench.reconciler.state = State(sequence=end + 5, chain=ledger.chain)
+    async with at_work(bench, bus=bus):
+        await until(lambda: bench.reconciler.standing is Standing.IN_SYNC)
+        assert bench.reconciler.state.sequence == end
+
+
+async def test_a_running_agent_does_not_take_up_another_ledger() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    end = await ledger.write(bus)
+    bench.reconciler.attachments.put(Held(attachment("web"), "tbweb"))
+    async with at_work(bench, bus=bus):
+        await until(lambda: bench.report.sequence == end)
+        maps = bench.dataplane.read()
+        bus.store.logs[Stream.LEDGER] = type(bus.store.logs[Stream.LEDGER])(Stream.LEDGER)
+        other = Ledger(nodes=1)
+        while len(other.events) < end + 3:
+            other.emit(events.CursorAdvanced("OBSERVED", 1))
+        await other.write(bus)
+        await until(lambda: "restart the agent" in bench.report.error)
+        assert bench.dataplane.read() == maps
+        assert bench.report.sequence == end
+
+
+async def test_redelivery_of_the_whole_ledger_leaves_the_maps_as_they_are() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    end = await ledger.write(bus)
+    bench.reconciler.attachments.put(Held(attachment("web"), "tbweb"))
+    async with at_work(bench, bus=bus):
+        await until(lambda: bench.report.sequence == end)
+    maps, writes = bench.dataplane.read(), len(bench.dataplane.changes)
+    again = Bench(bench.dataplane)
+    again.reconciler.actual = maps
+    again.reconciler.attachments.put(Held(attachment("web"), "tbweb"))
+    async with at_work(again, bus=bus):
+        await until(lambda: again.report.sequence == end)
+    assert again.dataplane.read() == maps == compiled(ledger, {"web": attachment("web")})
+    assert len(again.dataplane.changes) == writes
+    assert again.report.writes.total() == 0
+
+
+async def test_without_a_checkpoint_an_agent_without_a_bus_stays_waiting() -> None:
+    bench = Bench()
+    await stand_offline(bench.reconciler, 0)
+    assert bench.reconciler.standing is Standing.WAITING
+
+
+async def test_with_a_checkpoint_an_agent_without_a_bus_serves_from_it() -> None:
+    bench, ledger = Bench(), Ledger()
+    bench.reconciler.state = ledger.state
+    await stand_offline(bench.reconciler, 0)
+    assert bench.reconciler.standing is Standing.OFFLINE

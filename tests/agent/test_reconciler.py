@@ -1,0 +1,267 @@
+"""The tick on a memory dataplane."""
+
+import asyncio
+import threading
+
+import pytest
+
+from agent.rig import Bench, Ledger, Recorder, bound, compiled, pod, until
+from tabard.agent.attachments import Held
+from tabard.agent.reconciler import Standing
+from tabard.bus.memory import MemoryBus
+from tabard.dataplane.maps import MAP_NAMES, Mode, address
+from tabard.dataplane.memory import Sizes
+from tabard.dataplane.port import DataplaneError
+from tabard.events import ledger as events
+from world import attachment, network_policy
+
+WEB, DB = pod("web", "10.244.1.5", app="web"), pod("db", "10.244.1.6", app="db")
+
+
+def in_sync(bench: Bench, ledger: Ledger) -> None:
+    bench.reconciler.state = ledger.state
+    bench.reconciler.stand(Standing.IN_SYNC)
+
+
+def attach(bench: Bench, *uids: str) -> None:
+    for number, uid in enumerate(uids):
+        bench.reconciler.attachments.put(Held(attachment(uid, 100 + number), f"tb{uid}"))
+
+
+async def test_a_tick_makes_the_dataplane_what_compile_says() -> None:
+    bench, ledger = Bench(), Ledger()
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web")
+    assert await bench.reconciler.tick()
+    assert bench.dataplane.read() == compiled(ledger, bench.reconciler.attachments.attached)
+    assert bench.report.sequence == ledger.state.sequence
+    assert bench.report.endpoints == 1
+
+
+async def test_nothing_is_written_before_in_sync() -> None:
+    bench, ledger = Bench(), Ledger()
+    bound(ledger, WEB)
+    bench.reconciler.state = ledger.state
+    attach(bench, "web")
+    run = asyncio.ensure_future(bench.reconciler.run())
+    flush = asyncio.ensure_future(bench.reconciler.flush())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert bench.dataplane.calls == []
+    assert bench.report.sequence == 0
+    bench.reconciler.stand(Standing.IN_SYNC)
+    assert await flush == ledger.state.sequence
+    run.cancel()
+
+
+async def test_an_event_again_costs_no_write() -> None:
+    bench, ledger = Bench(), Ledger()
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web")
+    await bench.reconciler.tick()
+    before = bench.report.map_writes
+    await bench.reconciler.tick()
+    assert len(bench.dataplane.changes) == 1
+    assert bench.report.map_writes == before
+
+
+async def test_every_write_is_counted_by_its_map() -> None:
+    bench, ledger = Bench(), Ledger()
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web")
+    await bench.reconciler.tick()
+    assert dict(bench.report.map_writes) == {
+        name: len(getattr(bench.dataplane.read(), name)) for name in MAP_NAMES
+    }
+    ledger.stop("web")
+    await bench.reconciler.tick()
+    assert dict(bench.report.map_writes)["endpoints"] == 2
+
+
+@pytest.mark.parametrize(("mode", "writes"), [(Mode.OVERLAY, 0), (Mode.NATIVE, 1)])
+async def test_a_pod_that_starts_elsewhere_costs(mode: Mode, writes: int) -> None:
+    bench, ledger = Bench(mode=mode), Ledger()
+    bound(ledger, WEB)
+    ledger.pod("default/far", {"app": "web"}, node="n2", ip="10.244.2.5")
+    in_sync(bench, ledger)
+    attach(bench, "web")
+    await bench.reconciler.tick()
+    before = bench.report.writes.total()
+    ledger.pod("default/farther", {"app": "web"}, node="n2", ip="10.244.2.6")
+    await bench.reconciler.tick()
+    assert bench.report.writes.total() - before == writes
+    assert bench.report.sequence == ledger.state.sequence
+
+
+async def test_a_pod_elsewhere_whom_an_egress_policy_names_costs_one_write() -> None:
+    bench, ledger = Bench(), Ledger()
+    bound(ledger, WEB)
+    to_db = {"to": [{"podSelector": {"matchLabels": {"app": "db"}}}]}
+    ledger.policy(network_policy("p", policyTypes=["Egress"], egress=[to_db]))
+    ledger.pod("default/db1", {"app": "db"}, node="n2", ip="10.244.2.5")
+    in_sync(bench, ledger)
+    attach(bench, "web")
+    await bench.reconciler.tick()
+    before = bench.report.writes.total()
+    ledger.pod("default/db2", {"app": "db"}, node="n2", ip="10.244.2.6")
+    await bench.reconciler.tick()
+    assert bench.report.writes.total() - before == 1
+
+
+async def test_events_without_effect_on_maps_move_the_watermark_without_a_tick() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    end = await ledger.write(bus)
+    tasks = [
+        asyncio.ensure_future(work) for work in (bench.reconciler.run(), bench.follower.run(bus))
+    ]
+    await until(lambda: bench.report.sequence == end)
+    ticks = bench.reconciler.ticks
+    ledger.emit(events.CursorAdvanced("OBSERVED", 1))
+    ledger.emit(events.WorkloadAccepted("Deployment", "default", "web", {}, ""))
+    end = await ledger.write(bus)
+    await until(lambda: bench.report.sequence == end)
+    assert bench.reconciler.ticks == ticks
+    for task in tasks:
+        task.cancel()
+
+
+async def test_the_watermark_moves_only_after_the_write() -> None:
+    bench, ledger = Bench(), Ledger()
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web")
+    entered, go_on = threading.Event(), threading.Event()
+    bench.dataplane.before_write = lambda: (entered.set(), go_on.wait(10))
+    tick = asyncio.ensure_future(bench.reconciler.tick())
+    await until(entered.is_set)
+    # Events that come during the write are the next tick's.
+    written_for = ledger.state.sequence
+    bound(ledger, DB)
+    assert bench.report.sequence == 0
+    go_on.set()
+    assert await tick
+    assert bench.report.sequence == written_for
+
+
+async def test_many_flushes_share_a_tick() -> None:
+    bench, ledger = Bench(), Ledger()
+    in_sync(bench, ledger)
+    run = asyncio.ensure_future(bench.reconciler.run())
+    await asyncio.gather(*(bench.reconciler.flush() for _ in range(100)))
+    assert bench.reconciler.ticks <= 2
+    run.cancel()
+
+
+async def test_a_write_that_failed_is_told_and_tried_again() -> None:
+    bench, ledger = Bench(), Ledger()
+    in_sync(bench, ledger)
+    bench.dataplane.fail = DataplaneError("the kernel is on strike")
+    run = asyncio.ensure_future(bench.reconciler.run())
+    with pytest.raises(DataplaneError, match="strike"):
+        await bench.reconciler.flush()
+    assert bench.report.error == "the kernel is on strike"
+    assert bench.report.sequence == 0
+    bench.dataplane.fail = None
+    await until(lambda: bench.report.sequence == ledger.state.sequence)
+    assert bench.report.error == ""
+    run.cancel()
+
+
+async def test_a_full_map_is_closed_and_told_and_recovers() -> None:
+    bench = Bench(Recorder(sizes=Sizes(endpoints=1)))
+    ledger = Ledger()
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web", "db")
+    await bench.reconciler.tick()
+    stands = bench.report.sequence
+    bound(ledger, DB)
+    assert not await bench.reconciler.tick()
+    assert 'map "endpoints" is full (1 of 1); raise' in bench.report.error
+    assert bench.report.sequence == stands
+    assert set(bench.dataplane.read().endpoints) == {address("10.244.1.5")}
+    ledger.stop("web")
+    assert await bench.reconciler.tick()
+    assert bench.report.error == ""
+    assert bench.report.sequence == ledger.state.sequence
+    assert bench.dataplane.read() == compiled(ledger, bench.reconciler.attachments.attached)
+
+
+async def test_when_a_map_is_full_nothing_that_allows_is_taken_from_who_stays() -> None:
+    bench = Bench(Recorder(sizes=Sizes(policies=1)))
+    ledger = Ledger()
+    bound(ledger, WEB)
+    bound(ledger, DB)
+    ledger.policy(network_policy("p", ingress=[{"ports": [{"port": 1}]}]))
+    in_sync(bench, ledger)
+    attach(bench, "web", "db")
+    assert await bench.reconciler.tick()
+    before = bench.dataplane.read()
+    ledger.policy(network_policy("p", ingress=[{"ports": [{"port": 1}, {"port": 2}]}]))
+    assert not await bench.reconciler.tick()
+    assert bench.dataplane.read() == before
+
+
+async def test_a_map_full_of_what_is_to_go_makes_room() -> None:
+    bench = Bench(Recorder(sizes=Sizes(endpoints=1)))
+    ledger = Ledger()
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web", "db")
+    await bench.reconciler.tick()
+    ledger.stop("web")
+    bound(ledger, DB)
+    assert await bench.reconciler.tick()
+    assert set(bench.dataplane.read().endpoints) == {address("10.244.1.6")}
+    assert bench.report.error == ""
+
+
+async def test_offline_only_the_nodes_own_pods_are_written() -> None:
+    bench, ledger = Bench(mode=Mode.NATIVE), Ledger()
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web")
+    await bench.reconciler.tick()
+    stands = bench.dataplane.read()
+
+    later = Bench(bench.dataplane, Mode.NATIVE)
+    later.reconciler.actual = stands
+    bound(ledger, DB)
+    ledger.pod("default/far", {"app": "web"}, node="n2", ip="10.244.2.5")
+    later.reconciler.state = ledger.state
+    attach(later, "web", "db")
+    later.reconciler.stand(Standing.OFFLINE)
+    assert await later.reconciler.tick()
+    now = bench.dataplane.read()
+    assert now.endpoints.keys() - stands.endpoints.keys() == {address("10.244.1.6")}
+    assert now.hosts == stands.hosts
+    assert now.identities - stands.identities == {ledger.state.endpoints["db"].identity}
+    assert later.report.sequence == 0
+
+    later.reconciler.stand(Standing.IN_SYNC)
+    await later.reconciler.tick()
+    attached = later.reconciler.attachments.attached
+    assert bench.dataplane.read() == compiled(ledger, attached, Mode.NATIVE)
+
+
+async def test_standing_never_goes_back() -> None:
+    bench = Bench()
+    bench.reconciler.stand(Standing.IN_SYNC)
+    bench.reconciler.stand(Standing.OFFLINE)
+    assert bench.reconciler.standing is Standing.IN_SYNC
+
+
+async def test_a_pod_that_stopped_leaves_the_maps_though_its_interface_is_attached() -> None:
+    bench, ledger = Bench(), Ledger()
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web")
+    await bench.reconciler.tick()
+    ledger.stop("web")
+    await bench.reconciler.tick()
+    assert bench.dataplane.read().endpoints == {}
+    assert bench.dataplane.calls == ["write", "write"]
