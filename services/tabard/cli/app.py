@@ -1,0 +1,443 @@
+"""Commands and their options. What they do is imported only when one runs."""
+
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from tabard.cli.change import Until
+
+app = typer.Typer(
+    help="Tabard: identity-based network security for pods, from events on a bus.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+events_app = typer.Typer(
+    help="Look at the event streams themselves.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(events_app, name="events")
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    NAME = "name"
+
+
+class Shape(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+class Kind(StrEnum):
+    PODS = "pods"
+    IDENTITIES = "identities"
+    NODES = "nodes"
+    POLICIES = "policies"
+    BINDINGS = "bindings"
+    WORKLOADS = "workloads"
+
+
+class StreamName(StrEnum):
+    OBSERVED = "OBSERVED"
+    LEDGER = "LEDGER"
+    STATUS = "STATUS"
+    FLOWS = "FLOWS"
+
+
+class ModeName(StrEnum):
+    OVERLAY = "overlay"
+    NATIVE = "native"
+
+
+class PodsName(StrEnum):
+    NETNS = "netns"
+    MEMORY = "memory"
+    NONE = "none"
+
+
+class DataplaneName(StrEnum):
+    AUTO = "auto"
+    EBPF = "ebpf"
+    MEMORY = "memory"
+
+
+Cluster = Annotated[
+    str, typer.Option("--cluster", metavar="NAME", help="Which of this machine's clusters.")
+]
+Nats = Annotated[
+    str, typer.Option("--nats", metavar="URL", help="Bus of a cluster that runs elsewhere.")
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-f", "--filename", metavar="FILE|DIR", help="Manifests; - for stdin. Repeatable."
+    ),
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return as soon as it is published.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Return when every live node enforces it.")]
+Timeout = Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Longest wait.")]
+Namespace = Annotated[
+    str, typer.Option("-n", "--namespace", metavar="NS", help="Only this namespace.")
+]
+Table = Annotated[Shape, typer.Option("-o", "--output", help="Form of the output.")]
+Stream = Annotated[StreamName, typer.Option("--stream", case_sensitive=False, help="Which stream.")]
+
+
+@app.command()
+def up(
+    files: Files = None,
+    nodes: Annotated[int, typer.Option(min=1, max=100, help="How many nodes.")] = 3,
+    mode: Annotated[
+        ModeName, typer.Option(help="How packets carry identities between nodes.")
+    ] = ModeName.OVERLAY,
+    pods: Annotated[
+        PodsName | None,
+        typer.Option(help="Real pods in namespaces, pods at the gate only, or events only."),
+    ] = None,
+    dataplane: Annotated[
+        DataplaneName, typer.Option(help="What enforces; auto takes ebpf where it can.")
+    ] = DataplaneName.AUTO,
+    nats: Annotated[
+        str, typer.Option(metavar="URL", help="An existing bus instead of one of its own.")
+    ] = "",
+    replicas: Annotated[int, typer.Option(help="Stream replicas on an existing bus.")] = 1,
+    data: Annotated[
+        str, typer.Option(metavar="DIR", help="State directory, kept; else a temporary one.")
+    ] = "",
+    name: Annotated[str, typer.Option(metavar="RUN", help="The cluster's name; else random.")] = "",
+    ready_timeout: Annotated[
+        float, typer.Option(min=1.0, metavar="SECONDS", help="Longest wait until all is enforced.")
+    ] = 60.0,
+) -> None:
+    """Run a small cluster on this machine until Ctrl-C; nothing of it is left then.
+
+    Example: tabard up -f compose/shop --nodes 3
+    """
+    if replicas not in (1, 3, 5):
+        _usage("--replicas must be 1, 3 or 5")
+    if replicas > 1 and not nats:
+        _usage("--replicas needs --nats: the cluster's own bus is one server")
+    from pathlib import Path
+
+    from tabard.cli import failing
+    from tabard.cli.up import up as bring_up
+    from tabard.cluster.errors import ClusterError
+    from tabard.cluster.settings import Settings
+
+    try:
+        settings = Settings(
+            name=name,
+            nodes=nodes,
+            mode=mode.value,
+            pods=None if pods is None else pods.value,
+            dataplane=dataplane.value,
+            nats=tuple(url.strip() for url in nats.split(",") if url.strip()),
+            replicas=replicas,
+            data=Path(data) if data else None,
+            ready_timeout_s=ready_timeout,
+        )
+    except ClusterError as error:
+        failing.fail("bring the cluster up", failing.Failure(str(error), code=failing.Exit.USAGE))
+    bring_up(settings, files or [])
+
+
+@app.command()
+def down(cluster: Cluster = "") -> None:
+    """End a running cluster, or clean up after one that was killed.
+
+    Example: tabard down --cluster demo
+    """
+    from tabard.cli.up import down as take_down
+
+    take_down(cluster)
+
+
+@app.command()
+def apply(
+    files: Files = None,
+    no_wait: NoWait = False,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Publish what manifests say: namespaces, policies, workloads. Exits 1 if any is refused.
+
+    Example: tabard apply -f compose/shop --wait
+    """
+    from tabard.cli import change
+
+    if not files:
+        _usage("apply needs -f FILE or -f DIR")
+    change.apply(files, _until(no_wait, wait), timeout, cluster, nats)
+
+
+@app.command()
+def delete(
+    what: Annotated[list[str] | None, typer.Argument(metavar="[pod NS/NAME…]")] = None,
+    files: Files = None,
+    no_wait: NoWait = False,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Take away what manifests declare, or stop pods (a workload's pod is replaced).
+
+    Example: tabard delete pod shop/web-0
+    """
+    from tabard.cli import change
+
+    until = _until(no_wait, wait)
+    if bool(files) == bool(what):
+        _usage("delete needs either -f FILE or pod NS/NAME")
+    if files:
+        change.delete_objects(files, until, timeout, cluster, nats)
+        return
+    kind, *names = what or [""]
+    if kind not in ("pod", "pods") or not names:
+        _usage("delete takes pod NS/NAME; everything else by -f")
+    for name in names:
+        _place(name)
+    change.delete_pods(names, until, timeout, cluster, nats)
+
+
+@app.command()
+def scale(
+    workload: Annotated[str, typer.Argument(metavar="KIND/NAME")],
+    replicas: Annotated[int, typer.Option(min=0, help="How many pods it should have.")],
+    namespace: Namespace = "default",
+    no_wait: NoWait = False,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Change how many pods a workload has.
+
+    Example: tabard scale deployment/frontend -n shop --replicas 20
+    """
+    from tabard.cli import change
+
+    kind, separator, name = workload.partition("/")
+    if not (kind and separator and name):
+        _usage(f"{workload!r} is not KIND/NAME, such as deployment/frontend")
+    change.scale((kind, namespace, name), replicas, _until(no_wait, wait), timeout, cluster, nats)
+
+
+@app.command()
+def label(
+    kind: Annotated[str, typer.Argument(metavar="pod")],
+    name: Annotated[str, typer.Argument(metavar="NS/NAME")],
+    labels: Annotated[list[str], typer.Argument(metavar="KEY=VALUE|KEY-…")],
+    no_wait: NoWait = False,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Change a running pod's labels, and so its identity; KEY- removes one.
+
+    Example: tabard label pod shop/web-0 role=admin tier-
+    """
+    from tabard.cli import change
+
+    if kind not in ("pod", "pods"):
+        _usage(f"only a pod can be labelled, not {kind!r}; other objects by apply -f")
+    _place(name)
+    change.label(
+        name,
+        [_label_change(text) for text in labels],
+        _until(no_wait, wait),
+        timeout,
+        cluster,
+        nats,
+    )
+
+
+@app.command()
+def get(
+    kind: Annotated[Kind, typer.Argument(case_sensitive=False)],
+    namespace: Namespace = "",
+    all_namespaces: Annotated[
+        bool, typer.Option("-A", "--all-namespaces", help="All namespaces (the default).")
+    ] = False,
+    selector: Annotated[
+        str, typer.Option("-l", "--selector", metavar="SELECTOR", help="By labels, as kubectl.")
+    ] = "",
+    output: Annotated[Output, typer.Option("-o", "--output", help="Form of the output.")] = (
+        Output.TABLE
+    ),
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show what the ledger says. JSON: {sequence, items}; the ledger's sequence and the objects.
+
+    Example: tabard get pods -n shop -l app=web -o wide
+    """
+    from tabard.cli import printing
+    from tabard.cli.get import get as show
+    from tabard.cli.selector import SelectorError, parse
+
+    if namespace and all_namespaces:
+        _usage("-n and -A exclude each other")
+    try:
+        chosen = parse(selector)
+    except SelectorError as error:
+        _usage(str(error))
+    show(kind.value, namespace, chosen, printing.Output(output.value), cluster, nats)
+
+
+@app.command()
+def status(output: Table = Shape.TABLE, cluster: Cluster = "", nats: Nats = "") -> None:
+    """Show how far everyone is: ledger, allocator, and each node's watermark and lag.
+
+    Example: tabard status -o json
+    """
+    from tabard.cli import printing
+    from tabard.cli.get import show_status
+
+    show_status(printing.Output(output.value), cluster, nats)
+
+
+@app.command()
+def wait(
+    sequence: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="LEDGER sequence; else all published.")
+    ] = None,
+    timeout: Timeout = 30.0,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Wait until every live node enforces what was published. Exits 3 if that takes too long.
+
+    Example: tabard wait --timeout 10
+    """
+    from tabard.cli.wait import wait as wait_for
+
+    wait_for(sequence, timeout, cluster, nats)
+
+
+@app.command()
+def drift(
+    node: Annotated[str, typer.Option(metavar="N", help="Only this node.")] = "",
+    output: Table = Shape.TABLE,
+    cluster: Cluster = "",
+) -> None:
+    """Compare each node's kernel with the ledger. Exits 1 if any entry differs.
+
+    Example: tabard drift --node n1
+    """
+    from tabard.cli import printing
+    from tabard.cli.drift import drift as look
+
+    look(node, printing.Output(output.value), cluster)
+
+
+@events_app.command("tail")
+def events_tail(
+    stream: Stream = StreamName.LEDGER,
+    start: Annotated[
+        int | None,
+        typer.Option("--from", min=1, metavar="SEQ", help="First event; else the last 20."),
+    ] = None,
+    no_follow: Annotated[bool, typer.Option("--no-follow", help="End at the head.")] = False,
+    output: Table = Shape.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show events as they come. JSON: one event a line.
+
+    Example: tabard events tail --stream OBSERVED --from 1
+    """
+    from tabard.bus.port import Stream as Chosen
+    from tabard.cli import events, printing
+
+    events.tail(
+        Chosen(stream.value), start, not no_follow, printing.Output(output.value), cluster, nats
+    )
+
+
+@events_app.command("show")
+def events_show(
+    sequence: Annotated[int, typer.Argument(min=1, metavar="SEQ")],
+    stream: Stream = StreamName.LEDGER,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show one event as JSON; of an unreadable one, why, its first bytes, and how to go on.
+
+    Example: tabard events show 17 --stream LEDGER
+    """
+    from tabard.bus.port import Stream as Chosen
+    from tabard.cli import events
+
+    events.show(sequence, Chosen(stream.value), cluster, nats)
+
+
+@events_app.command("quarantine")
+def events_quarantine(
+    sequence: Annotated[int, typer.Argument(min=1, metavar="SEQ")],
+    stream: Annotated[
+        StreamName, typer.Option("--stream", case_sensitive=False, help="Which stream.")
+    ],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands in the ledger.")],
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Let readers go on past an event that they cannot read.
+
+    Example: tabard events quarantine 17 --stream LEDGER --reason "flipped bit on disk"
+    """
+    from tabard.bus.port import Stream as Chosen
+    from tabard.cli import events
+
+    if not reason.strip():
+        _usage("--reason must say why")
+    events.quarantine(sequence, Chosen(stream.value), reason, cluster, nats)
+
+
+@events_app.command("verify")
+def events_verify(output: Table = Shape.TABLE, cluster: Cluster = "", nats: Nats = "") -> None:
+    """Replay the whole ledger: no hole, no changed event. Exits 1 naming the first bad one.
+
+    Example: tabard events verify
+    """
+    from tabard.cli import events, printing
+
+    events.verify(printing.Output(output.value), cluster, nats)
+
+
+def _usage(message: str) -> NoReturn:
+    raise typer.BadParameter(message)
+
+
+def _until(no_wait: bool, wait: bool) -> "Until":
+    from tabard.cli.change import Until
+
+    if no_wait and wait:
+        _usage("--no-wait and --wait exclude each other")
+    return Until.PUBLISHED if no_wait else Until.ENFORCED if wait else Until.TAKEN
+
+
+def _place(name: str) -> None:
+    namespace, separator, pod = name.partition("/")
+    if not (namespace and separator and pod) or "/" in pod:
+        _usage(f"{name!r} is not NS/NAME, such as shop/web-0")
+
+
+_LABEL = re.compile(r"(?P<key>[A-Za-z0-9./_-]*[A-Za-z0-9])(=(?P<value>[A-Za-z0-9._-]{0,63})|-)")
+
+
+def _label_change(text: str) -> tuple[str, str | None]:
+    """`key=value` as (key, value), `key-` as (key, None)."""
+    found = _LABEL.fullmatch(text)
+    if found is None:
+        _usage(f"{text!r} is neither KEY=VALUE nor KEY-")
+    return found["key"], found["value"]

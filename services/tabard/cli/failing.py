@@ -1,0 +1,113 @@
+"""Errors for people: what failed, the observed fact, the next command to type; and exit codes."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from enum import IntEnum
+from typing import Any, NoReturn, TypeVar
+
+import structlog
+import typer
+
+from tabard.bus.port import BusError, StreamMismatch
+from tabard.cluster.errors import ClusterError, NotReached
+from tabard.ledger.reader import Stopped
+from tabard.manifests.errors import ManifestError
+from tabard.netns.enter import NamespaceError
+
+T = TypeVar("T")
+
+
+class Exit(IntEnum):
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    TIMEOUT = 3
+
+
+class Failure(ClusterError):
+    """A command's own error, with its exit code."""
+
+    def __init__(self, message: str, next: str = "", code: Exit = Exit.FAILED) -> None:
+        super().__init__(message, next)
+        self.code = code
+
+
+def run(
+    what: str,
+    work: Coroutine[Any, Any, T],
+    around: AbstractContextManager[object] | None = None,
+    log_level: str = "error",
+) -> T:
+    """Run a command's work on an event loop; a known error becomes a message and an exit code.
+
+    `what` is what the command was to do, as it stands after "cannot": "read the ledger". The event
+    loop runs inside `around`.
+    """
+    _log_to_stderr(log_level)
+    try:
+        with around or nullcontext():
+            return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except BaseExceptionGroup as group:
+        # A task group wraps what its tasks raised; the first known error is what happened.
+        known, _ = group.split(_KNOWN)
+        if known is None:
+            raise
+        fail(what, _first(known))
+    except _KNOWN as error:
+        fail(what, error)
+    finally:
+        work.close()
+
+
+def fail(what: str, error: BaseException) -> NoReturn:
+    """Tell the error in its three parts and exit with its code."""
+    fact, next_command = str(error), ""
+    code = Exit.FAILED
+    match error:
+        case Failure():
+            next_command, code = error.next, error.code
+        case NotReached():
+            next_command, code = error.next, Exit.TIMEOUT
+        case ClusterError():
+            next_command = error.next
+        case Stopped():
+            fact = f"LEDGER/{error.sequence} cannot be taken: {error.reason}"
+            next_command = f"tabard events show {error.sequence}"
+        case StreamMismatch():
+            next_command = "tabard up --nats with another server, or mend the stream"
+        case ManifestError():
+            next_command = "mend the manifest and type the command again"
+        case _:
+            next_command = "tabard status"
+    print(f"tabard: cannot {what}", file=sys.stderr)
+    print(f"  {fact}", file=sys.stderr)
+    if next_command:
+        print(f"  next: {next_command}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+_KNOWN = (ClusterError, BusError, Stopped, ManifestError, NamespaceError)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _log_to_stderr(level: str) -> None:
+    """Logs are not output: those from `level` upwards go to stderr, and the rest nowhere."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )

@@ -1,0 +1,120 @@
+"""`tabard get` and `tabard status`."""
+
+from tabard.bus.port import Bus, Stream
+from tabard.cli.failing import Exit
+from tabard.cli.printing import Output, as_json, show_table, tell
+from tabard.cli.reach import Target, with_bus
+from tabard.cli.selector import LabelSelector
+from tabard.cli.views import SINGULAR, VIEWS, Reading, Row, chosen, status
+from tabard.cluster.watermarks import watermarks
+from tabard.ledger.follow import catch_up
+from tabard.ledger.reader import Stopped
+from tabard.ledger.state import State
+
+STATUS_COLUMNS = (
+    ("NODE", "name"),
+    ("WATERMARK", "watermark"),
+    ("LAG", "lag"),
+    ("DATAPLANE", "dataplane"),
+    ("ENDPOINTS", "enforced_endpoints"),
+    ("MAP-WRITES", "map_writes"),
+    ("DRIFT", "drift"),
+    ("ERROR", "error"),
+)
+
+
+async def read(bus: Bus, state: State) -> Reading:
+    """Fold the whole ledger into `state`, and hear the nodes. Stopped as `catch_up`."""
+    observed_head = await bus.last_sequence(Stream.OBSERVED)
+    await catch_up(bus, state)
+    words = await watermarks(bus, state.nodes)
+    return Reading(state, words, observed_head, await bus.last_sequence(Stream.LEDGER))
+
+
+def get(
+    kind: str, namespace: str, selector: LabelSelector, output: Output, cluster: str, nats: str
+) -> None:
+    view = VIEWS[kind]
+
+    async def work(bus: Bus, target: Target) -> Reading:
+        return await read(bus, State())
+
+    reading = with_bus(f"get {kind}", cluster, nats, work)
+    rows = chosen(view.rows(reading), view, reading.state, namespace, selector)
+    match output:
+        case Output.JSON:
+            print(as_json({"sequence": reading.state.sequence, "items": rows}))
+        case Output.NAME:
+            for row in rows:
+                print("/".join([SINGULAR[kind], *(str(row[key]) for key in view.name)]))
+        case _:
+            columns = [each for each in view.columns if output is Output.WIDE or not each.wide]
+            if not rows:
+                tell(f"no {kind}" + (f" in namespace {namespace}" if namespace else ""))
+                return
+            show_table(
+                [column.title for column in columns],
+                ([row[column.key] for column in columns] for row in rows),
+            )
+
+
+def show_status(output: Output, cluster: str, nats: str) -> None:
+    async def work(bus: Bus, target: Target) -> tuple[Row, str]:
+        state = State()
+        try:
+            reading, trouble = await read(bus, state), ""
+        except Stopped as error:
+            # What is known up to there is what an operator needs now.
+            words = await watermarks(bus, state.nodes)
+            observed, ledger = [
+                await bus.last_sequence(stream) for stream in (Stream.OBSERVED, Stream.LEDGER)
+            ]
+            reading, trouble = Reading(state, words, observed, ledger), str(error)
+        found = status(reading) | {"cluster": _cluster(target), "error": trouble}
+        return found, trouble
+
+    found, trouble = with_bus("read the cluster's status", cluster, nats, work)
+    if output is Output.JSON:
+        print(as_json(found))
+    else:
+        _print_status(found)
+    if trouble:
+        raise SystemExit(Exit.FAILED)
+
+
+def _cluster(target: Target) -> Row | None:
+    """{name, mode, dataplane, pods, data} of a cluster on this machine, else null."""
+    if (profile := target.profile) is None:
+        return None
+    return {
+        "name": profile.name,
+        "mode": profile.mode,
+        "dataplane": profile.dataplane,
+        "pods": profile.pods,
+        "data": profile.data,
+    }
+
+
+def _print_status(found: Row) -> None:
+    if cluster := found["cluster"]:
+        print(
+            f"cluster    {cluster['name']}: {cluster['mode']}, {cluster['dataplane']} dataplane, "
+            f"pods {cluster['pods']}"
+        )
+    ledger, observed = found["ledger"], found["observed"]
+    enforced = "not by every node yet" if found["enforced"] is None else found["enforced"]
+    print(f"ledger     head {ledger['head']}, enforced through {enforced}")
+    print(f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}")
+    allocator = found["allocator"]
+    print(f"allocator  {allocator['holder'] or 'none yet'}, epoch {allocator['epoch']}")
+    counted = ", ".join(f"{count} {what}" for what, count in found["pods"].items())
+    print(f"pods       {counted}")
+    if found["quarantined"]:
+        print(f"quarantined {', '.join(found['quarantined'])}")
+    if found["error"]:
+        print(f"error      {found['error']}")
+    print()
+    show_table(
+        [title for title, _ in STATUS_COLUMNS],
+        ([row[key] for _, key in STATUS_COLUMNS] for row in found["nodes"]),
+    )

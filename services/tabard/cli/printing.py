@@ -1,0 +1,84 @@
+"""Rows and values as text: aligned tables, JSON, names. Colour only for a person at a terminal."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TextIO
+
+GAP = "   "
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    NAME = "name"
+
+
+def cell(value: Any) -> str:
+    """A JSON value in a table's cell: lists joined by commas, maps as key=value, nothing as `-`."""
+    match value:
+        case None | "":
+            return "-"
+        case dict() | list() if not value:
+            return "-"
+        case dict():
+            return ",".join(f"{key}={each}" for key, each in sorted(value.items()))
+        case list():
+            return ",".join(cell(each) for each in value)
+        case _:
+            return str(value).replace("\n", " ")
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Lines with aligned columns; the last column is not padded."""
+    cells = [list(titles), *([cell(value) for value in row] for row in rows)]
+    widths = [max(len(line[at]) for line in cells) for at in range(len(titles))]
+    return [
+        GAP.join(
+            [*(text.ljust(width) for text, width in zip(line[:-1], widths, strict=False)), line[-1]]
+        ).rstrip()
+        for line in cells
+    ]
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, default=_json)
+
+
+def json_line(value: Any) -> str:
+    return json.dumps(value, default=_json)
+
+
+def _json(value: object) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def show_table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table to stdout, its head in bold at a terminal."""
+    head, *body = table(titles, rows)
+    if coloured(sys.stdout):
+        from rich.console import Console
+        from rich.text import Text
+
+        Console().print(Text(head, "bold"), soft_wrap=True)
+    else:
+        print(head)
+    for line in body:
+        print(line)
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether a person looks at `stream` and wants colour (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def tell(line: str) -> None:
+    """Prose and progress, for people: stderr."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,74 @@
+"""Finding the cluster that a command speaks to, and getting to its bus."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tabard.bus.port import Bus
+from tabard.cli.failing import fail, run
+from tabard.cluster import network, profile
+from tabard.cluster.errors import ClusterError, NoCluster
+from tabard.cluster.profile import Profile
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bus and, if the cluster runs on this machine, its profile."""
+
+    nats: tuple[str, ...]
+    profile: Profile | None = None
+
+    def inside(self) -> AbstractContextManager[object]:
+        """Where the event loop must run to reach the bus."""
+        if self.profile is None or not self.profile.netns or os.geteuid() != 0:
+            return nullcontext()
+        return network.visiting(self.profile.netns)
+
+
+def target(cluster: str, nats: str, environment: Mapping[str, str] | None = None) -> Target:
+    """The cluster that the options name, else TABARD_CLUSTER, the only one running, TABARD_NATS."""
+    environment = os.environ if environment is None else environment
+    if nats and not cluster:
+        return Target(_urls(nats))
+    name = cluster or environment.get("TABARD_CLUSTER", "")
+    try:
+        found = profile.find(name, profile.run_directory(environment))
+    except NoCluster:
+        fallback = environment.get("TABARD_NATS", "")
+        if name or not fallback:
+            raise
+        return Target(_urls(fallback))
+    return Target(found.nats, found)
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    return tuple(url.strip() for url in text.split(",") if url.strip())
+
+
+@asynccontextmanager
+async def connected(urls: tuple[str, ...]) -> AsyncIterator[Bus]:
+    from tabard.bus.jetstream import JetStreamBus
+
+    bus = await JetStreamBus.connect(list(urls), name="tabard-cli")
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+def with_bus(what: str, cluster: str, nats: str, work: Callable[[Bus, Target], Awaitable[T]]) -> T:
+    """Run `work` with the chosen cluster's bus; errors become a message and an exit code."""
+    try:
+        chosen = target(cluster, nats)
+    except ClusterError as error:
+        fail(what, error)
+
+    async def body() -> T:
+        async with connected(chosen.nats) as bus:
+            return await work(bus, chosen)
+
+    return run(what, body(), chosen.inside())

@@ -1,0 +1,93 @@
+"""Stored messages as rows, readable or not. Pure.
+
+A row of a readable event: {stream, sequence, subject, stored_at, type, id, key, occurred_at, cause,
+correlation, data}. Of an unreadable one: {stream, sequence, subject, stored_at, error: {kind,
+reason}, bytes, raw}, `raw` being the payload's first bytes as hexadecimal. Times are nanoseconds
+since the Unix epoch; bytes are hexadecimal.
+"""
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any
+
+from tabard.bus.port import Stored, Stream
+from tabard.events.codec import type_name
+from tabard.events.errors import EventError
+from tabard.ledger.messages import recorded
+
+RAW_BYTES_SHOWN = 64
+SUMMARY_CHARACTERS_MAX = 100
+
+Row = dict[str, Any]
+
+
+def row(stream: Stream, message: Stored) -> Row:
+    place: Row = {
+        "stream": str(stream),
+        "sequence": message.sequence,
+        "subject": message.subject,
+        "stored_at": message.stored_at,
+    }
+    try:
+        record = recorded(stream, message)
+    except EventError as error:
+        return place | {
+            "error": {"kind": type(error).__name__, "reason": str(error)},
+            "bytes": len(message.payload),
+            "raw": message.payload[:RAW_BYTES_SHOWN].hex(),
+        }
+    envelope = record.envelope
+    return place | {
+        "type": type_name(record.event),
+        "id": envelope.id.hex(),
+        "key": envelope.key,
+        "occurred_at": envelope.occurred_at,
+        "cause": envelope.cause,
+        "correlation": envelope.correlation.hex(),
+        "data": dataclasses.asdict(record.event),
+    }
+
+
+def cells(found: Row) -> list[str]:
+    """SEQUENCE, TIME, TYPE, CAUSE and a summary of the data, for a line of a table."""
+    time = moment(found["stored_at"])
+    if "error" in found:
+        return [str(found["sequence"]), time, "UNREADABLE", "-", found["error"]["reason"]]
+    return [
+        str(found["sequence"]),
+        time,
+        found["type"],
+        found["cause"] or "-",
+        summary(found["data"]),
+    ]
+
+
+def summary(data: Row) -> str:
+    """`name=web identity=300 …`, cut to a readable length; documents by their metadata."""
+    parts = []
+    for key, value in data.items():
+        if key == "document":
+            metadata = value.get("metadata") or {}
+            value = f"{value.get('kind')} {metadata.get('namespace')}/{metadata.get('name')}"
+        elif key in ("started_at", "at"):
+            continue
+        if value not in ("", (), [], None):
+            parts.append(f"{key}={_short(value)}")
+    text = " ".join(parts)
+    if len(text) <= SUMMARY_CHARACTERS_MAX:
+        return text
+    return text[: SUMMARY_CHARACTERS_MAX - 1] + "…"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ",".join(
+            "=".join(str(part) for part in each) if isinstance(each, tuple) else str(each)
+            for each in value
+        )
+    return str(value)
+
+
+def moment(nanoseconds: int) -> str:
+    """Time of day in UTC, to the millisecond."""
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).strftime("%H:%M:%S.%f")[:-3]

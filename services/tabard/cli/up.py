@@ -1,0 +1,159 @@
+"""`tabard up` and `tabard down`."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tabard.cli.change import Until, carry_out, objects_in
+from tabard.cli.failing import Exit, Failure, fail, run
+from tabard.cli.printing import tell
+from tabard.cli.rollout import rolled_out
+from tabard.cluster import profile
+from tabard.cluster.errors import ClusterError
+from tabard.cluster.profile import Profile
+from tabard.cluster.settings import Settings
+from tabard.cluster.supervisor import Cluster
+from tabard.cluster.sweep import sweep
+from tabard.ledger.follow import catch_up
+from tabard.ledger.state import State
+from tabard.manifests.events import applied
+from tabard.manifests.objects import Manifests
+
+DOWN_TIMEOUT_S = 30.0
+"""How long a running cluster may take to remove itself."""
+
+
+def up(settings: Settings, paths: Sequence[str]) -> None:
+    run("bring the cluster up", _up(settings, paths), log_level="warning")
+
+
+async def _up(settings: Settings, paths: Sequence[str]) -> None:
+    begun = time.monotonic()
+    ready = False
+    # Read first: a mistake in a manifest should not cost a start.
+    manifests = objects_in(paths) if paths else Manifests()
+    try:
+        with _cancelled_by_signals():
+            async with Cluster(settings, tell=tell) as cluster:
+                await _apply(cluster, manifests, settings.ready_timeout_s)
+                ready = True
+                tell(f"up in {time.monotonic() - begun:.1f} s\n")
+                _say_what_next(cluster.profile)
+                await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if not ready:
+            raise Failure(
+                "interrupted before the cluster was ready; nothing of it is left"
+            ) from None
+    tell("nothing of the cluster is left" if settings.data is None else "the data is kept")
+
+
+async def _apply(cluster: Cluster, manifests: Manifests, timeout_s: float) -> None:
+    """Publish the manifests and wait until all their pods are enforced; ClusterError if refused."""
+    if manifests.objects:
+        state = await catch_up(cluster.bus, State())
+        events = applied(manifests.objects, state.namespaces)
+        refusals = await carry_out(cluster.bus, events, Until.TAKEN, timeout_s)
+        if refusals:
+            raise Failure("refused: " + "; ".join(refusals), "mend the manifests")
+    state = await rolled_out(cluster.bus, timeout_s, tell, attached=cluster.profile.pods != "none")
+    tell(
+        f"{len(state.endpoints)} pods with {len(state.identities)} identities and "
+        f"{len(state.policies)} policies, enforced through LEDGER/{state.sequence}"
+    )
+
+
+@contextmanager
+def _cancelled_by_signals() -> Iterator[None]:
+    """Cancel this task at the first SIGINT, SIGTERM or SIGHUP; later ones do not stop clean-up."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    came: list[int] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        if not came:
+            task.cancel()
+        else:
+            tell("still removing the cluster")
+        came.append(number)
+
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in caught:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)
+
+
+def _say_what_next(running: Profile) -> None:
+    one = profile.running_clusters(profile.run_directory())
+    chosen = "" if len(one) == 1 else f" --cluster {running.name}"
+    tell(f"Cluster {running.name} stays up until Ctrl-C. In another terminal:")
+    for command, what in (
+        ("status", "how far everyone is"),
+        ("get pods", "pods and their identities (also: identities, policies, nodes, bindings)"),
+        ("events tail", "the ledger as it grows"),
+        ("apply -f FILE", "change something (also: delete, scale, label)"),
+        ("drift", "does the kernel hold what the ledger says?"),
+    ):
+        tell(f"  tabard {command + chosen:<28} {what}")
+
+
+def down(name: str) -> None:
+    directory = profile.run_directory()
+    try:
+        found = _of(name or os.environ.get("TABARD_CLUSTER", ""), directory)
+        if found is None:
+            tell("no cluster runs on this machine")
+            return
+        if found.alive:
+            _end(found, directory)
+        if not found.alive:
+            sweep(found, directory, stop_timeout_s=5.0)
+    except ClusterError as error:
+        fail("take the cluster down", error)
+    tell(
+        f"nothing of cluster {found.name} is left"
+        + (f", but the data in {found.data}" if found.keep_data and found.data else "")
+    )
+
+
+def _of(name: str, directory: Path) -> Profile | None:
+    """The cluster to take down, alive or dead; None if there is none and none was named."""
+    if not name:
+        names = profile.names(directory)
+        if not names:
+            return None
+        if len(names) > 1:
+            raise Failure(
+                f"there are {len(names)} clusters: {', '.join(names)}",
+                f"tabard down --cluster {names[0]}",
+                Exit.USAGE,
+            )
+        name = names[0]
+    return profile.read(name, directory) or _nameless(name)
+
+
+def _nameless(name: str) -> Profile:
+    """What can be taken down of a cluster whose profile is gone: namespaces and pins by name."""
+    return Profile(name, 0, 0, (), "", "", True, (), "", "", "")
+
+
+def _end(found: Profile, directory: Path) -> None:
+    """Ask the supervisor to end, and make it if it does not."""
+    os.kill(found.pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_TIMEOUT_S
+    while found.alive and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if found.alive:
+        tell(f"process {found.pid} does not end by itself")
+        os.kill(found.pid, signal.SIGKILL)
+        while found.alive:
+            time.sleep(0.05)

@@ -1,0 +1,71 @@
+"""Processes by pid and start time, so that a reused pid is never taken for an old process."""
+
+import os
+from pathlib import Path
+
+
+def started(pid: int) -> int:
+    """Start of process `pid` in clock ticks since boot; ProcessLookupError if it is not there.
+
+    Field 22 of /proc/<pid>/stat (proc(5)); a zombie counts as gone.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(f"no process {pid}") from None
+    # The command's name stands in parentheses and may hold any character, parentheses included.
+    values = text.rpartition(")")[2].split()
+    if values[0] in "ZX":
+        raise ProcessLookupError(f"process {pid} has ended")
+    return int(values[19])
+
+
+def alive(pid: int, start: int) -> bool:
+    """Whether the process `pid` that started at `start` still runs."""
+    try:
+        return started(pid) == start
+    except ProcessLookupError:
+        return False
+
+
+def runs(pid: int) -> bool:
+    """Whether there is a process `pid` now, whichever."""
+    try:
+        started(pid)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def record(path: Path, pid: int) -> None:
+    """Note a process, so that a later sweep can end it; ProcessLookupError if it has ended."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(f"{pid} {started(pid)}\n")
+    draft.replace(path)
+
+
+def recorded(directory: Path) -> dict[str, int]:
+    """Name → pid of the noted processes that still run."""
+    found = {}
+    for path in sorted(directory.glob("[!.]*")) if directory.is_dir() else ():
+        pid, start = (int(word) for word in path.read_text().split())
+        if alive(pid, start):
+            found[path.name] = pid
+    return found
+
+
+def inside(namespace: Path) -> list[int]:
+    """Processes whose network namespace is the one mounted at `namespace`."""
+    try:
+        wanted = namespace.stat().st_ino
+    except FileNotFoundError:
+        return []
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                if os.stat(f"/proc/{entry}/ns/net").st_ino == wanted:
+                    found.append(int(entry))
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+    return found

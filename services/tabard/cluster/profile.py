@@ -1,0 +1,161 @@
+"""The profile: one JSON file for each running cluster, by which commands on this machine find it.
+
+`<run directory>/<name>.json` holds name, pid and started (of the supervisor), nats (URLs), netns
+(of the bus, empty if none), data and keep_data, nodes, mode, dataplane, pods.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from tabard.cluster.errors import ClusterError, NoCluster
+from tabard.cluster.pids import alive
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    name: str
+    pid: int
+    started: int
+    """The supervisor's start in clock ticks since boot: its pid alone may be another's by now."""
+    nats: tuple[str, ...]
+    netns: str
+    data: str
+    keep_data: bool
+    nodes: tuple[str, ...]
+    mode: str
+    dataplane: str
+    pods: str
+
+    @property
+    def alive(self) -> bool:
+        return alive(self.pid, self.started)
+
+    def socket(self, node: str) -> Path:
+        """The gate of `node`'s agent."""
+        return Path(self.data) / "nodes" / node / "agent.sock"
+
+
+def run_directory(environment: Mapping[str, str] | None = None) -> Path:
+    """Where the profiles of this user's clusters are; TABARD_RUN_DIR overrides it."""
+    environment = os.environ if environment is None else environment
+    if chosen := environment.get("TABARD_RUN_DIR"):
+        return Path(chosen)
+    if os.geteuid() == 0:
+        return Path("/run/tabard")
+    if runtime := environment.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "tabard"
+    return Path(f"/tmp/tabard-{os.geteuid()}")
+
+
+def _checked(directory: Path) -> Path:
+    """`directory`, made if absent. A profile says where sockets are: nobody else may write one."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise ClusterError(
+            f"{directory} is not a directory that only this user can write",
+            f"ls -ld {directory}",
+        )
+    return directory
+
+
+def _path(name: str, directory: Path) -> Path:
+    return directory / f"{name}.json"
+
+
+def claim(profile: Profile, directory: Path) -> None:
+    """Write the profile if no other of its name is there; FileExistsError if one is."""
+    draft = _draft(profile, _checked(directory))
+    try:
+        os.link(draft, _path(profile.name, directory))
+    finally:
+        draft.unlink()
+
+
+def write(profile: Profile, directory: Path) -> None:
+    """Replace the profile."""
+    _draft(profile, _checked(directory)).replace(_path(profile.name, directory))
+
+
+def _draft(profile: Profile, directory: Path) -> Path:
+    draft = directory / f".{profile.name}.{os.getpid()}"
+    draft.write_text(json.dumps(asdict(profile), indent=1) + "\n")
+    return draft
+
+
+def remove(name: str, directory: Path) -> None:
+    _path(name, directory).unlink(missing_ok=True)
+
+
+def read(name: str, directory: Path) -> Profile | None:
+    """The profile of `name`, alive or not."""
+    path = _path(name, directory)
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return None
+    try:
+        known = {field.name for field in fields(Profile)}
+        values = {key: value for key, value in json.loads(text).items() if key in known}
+        values |= {key: tuple(values[key]) for key in ("nats", "nodes")}
+        return Profile(**values)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ClusterError(
+            f"{path} is no profile of this release ({error})", f"tabard down --cluster {name}"
+        ) from error
+
+
+def names(directory: Path) -> list[str]:
+    """Of all profiles, those of dead runs included."""
+    if not directory.is_dir():
+        return []
+    return sorted(path.stem for path in directory.glob("*.json") if not path.name.startswith("."))
+
+
+def find(name: str, directory: Path) -> Profile:
+    """The running cluster `name`, or the only one if `name` is empty; else NoCluster."""
+    if name:
+        profile = read(name, directory)
+        if profile is None:
+            others = ", ".join(running.name for running in running_clusters(directory)) or "none"
+            raise NoCluster(
+                f"cluster {name!r} does not run on this machine (running: {others})",
+                f"tabard up --name {name}",
+            )
+        if not profile.alive:
+            raise NoCluster(
+                f"cluster {name!r} died without cleaning up (its process {profile.pid} is gone)",
+                f"tabard down --cluster {name}",
+            )
+        return profile
+    running = running_clusters(directory)
+    if not running and (dead := names(directory)):
+        raise NoCluster(
+            f"no cluster runs on this machine; died without cleaning up: {', '.join(dead)}",
+            f"tabard down --cluster {dead[0]}",
+        )
+    if not running:
+        raise NoCluster("no cluster runs on this machine", "tabard up")
+    if len(running) > 1:
+        listed = ", ".join(profile.name for profile in running)
+        raise NoCluster(
+            f"{len(running)} clusters run on this machine: {listed}",
+            f"the same command with --cluster {running[0].name}",
+        )
+    return running[0]
+
+
+def running_clusters(directory: Path) -> list[Profile]:
+    """Those that are alive. A profile that cannot be read hides no other; `find` by name tells."""
+    found = []
+    for name in names(directory):
+        with suppress(ClusterError):
+            profile = read(name, directory)
+            if profile is not None and profile.alive:
+                found.append(profile)
+    return found

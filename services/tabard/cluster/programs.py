@@ -1,0 +1,78 @@
+"""The processes of a cluster: their arguments and environment (the contract between them). Pure."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabard.cluster.network import UNDERLAY_DEVICE
+from tabard.cluster.processes import Program
+from tabard.cluster.profile import Profile
+from tabard.cluster.settings import NodePlace
+from tabard.netns.enter import path
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What all processes of a cluster share; `environment` is what they inherit."""
+
+    profile: Profile
+    log_level: str
+    environment: Mapping[str, str]
+
+    def program(self, module: str, data: Path, netns: str, **settings: str) -> Program:
+        """`python -m <module>`, told by TABARD_… variables and by no others of that prefix."""
+        inherited = {
+            key: value for key, value in self.environment.items() if not key.startswith("TABARD_")
+        }
+        own = {
+            "NATS": ",".join(self.profile.nats),
+            "CLUSTER": self.profile.name,
+            "DATA": str(data),
+            "LOG_LEVEL": self.log_level,
+            **settings,
+        }
+        return Program(
+            (sys.executable, "-m", module),
+            inherited | {f"TABARD_{key}": value for key, value in own.items()},
+            netns,
+        )
+
+
+def allocator(place: Place, netns: str) -> Program:
+    data = Path(place.profile.data) / "allocator"
+    return place.program("tabard.allocator", data, netns, HOLDER=f"{place.profile.name}-1")
+
+
+def source(place: Place, netns: str) -> Program:
+    data = Path(place.profile.data)
+    return place.program(
+        "tabard.source",
+        data / "source",
+        netns,
+        PODS=place.profile.pods,
+        NODES_DIR=str(data / "nodes"),
+    )
+
+
+def agent(place: Place, node: NodePlace, namespace: str) -> Program:
+    """The agent of `node`, whose namespace is empty on the memory dataplane.
+
+    With a bus of the cluster's own the process lives in its node's namespace; with a foreign one
+    it must reach that from outside, and only its dataplane thread enters the node's.
+    """
+    data = Path(place.profile.data) / "nodes" / node.name
+    outside = bool(namespace) and not place.profile.netns
+    return place.program(
+        "tabard.agent",
+        data,
+        path(namespace) if namespace and not outside else "",
+        NODE=node.name,
+        UNDERLAY=",".join(str(address) for address in node.underlay),
+        UNDERLAY_DEVICE=UNDERLAY_DEVICE if namespace else "",
+        POD_CIDRS=",".join(str(cidr) for cidr in node.pod_cidrs),
+        MODE=place.profile.mode,
+        DATAPLANE=place.profile.dataplane,
+        SOCKET=str(place.profile.socket(node.name)),
+        NETNS=namespace if outside else "",
+    )

@@ -1,0 +1,102 @@
+"""Publishing observed events, and learning from the ledger what became of them."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from tabard.bus.port import Bus, Stream
+from tabard.cluster.errors import ClusterError, NotReached
+from tabard.events import observed as events
+from tabard.events.errors import EventError
+from tabard.events.ledger import CursorAdvanced, PodRefused, PolicyRefused
+from tabard.ledger.messages import first_cause, observed, recorded
+
+Refused = PolicyRefused | PodRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where events went: their OBSERVED sequences, and LEDGER's last one before."""
+
+    sequences: tuple[int, ...]
+    ledger: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the allocator made of published events, complete through LEDGER/`ledger`."""
+
+    ledger: int
+    refused: tuple[Refused, ...]
+
+
+def key_of(event: events.ObservedEvent) -> str:
+    """The entity that an observed event is about: a pod's UID, or `Kind/namespace/name`."""
+    match event:
+        case events.PodStarted() | events.PodLabelsChanged() | events.PodStopped():
+            return event.uid
+        case events.NamespaceLabelsSet() | events.NamespaceRemoved():
+            return f"Namespace//{event.name}"
+        case events.NodeJoined() | events.NodeLeft():
+            return f"Node//{event.name}"
+        case events.PolicySet() | events.WorkloadSet():
+            metadata = event.document.get("metadata") or {}
+            namespace = metadata.get("namespace", "default")
+            return f"{event.document.get('kind', '')}/{namespace}/{metadata.get('name', '')}"
+        case events.PolicyRemoved() | events.WorkloadRemoved():
+            return f"{event.kind}/{event.namespace}/{event.name}"
+        case events.QuarantineRequested():
+            return f"{event.stream}/{event.sequence}"
+        case _:
+            assert_never(event)
+
+
+async def publish(bus: Bus, batch: Sequence[events.ObservedEvent]) -> Published:
+    """Store `batch` on OBSERVED in order; returns once all of it is durable."""
+    at = time.time_ns()
+    before = await bus.last_sequence(Stream.LEDGER)
+    try:
+        messages = [observed(event, first_cause(key_of(event), at)) for event in batch]
+    except ValueError as error:
+        raise ClusterError(f"nothing was published: {error}") from error
+    sequences = await bus.publish(Stream.OBSERVED, messages) if messages else []
+    return Published(tuple(sequences), before)
+
+
+async def outcome(bus: Bus, published: Published, timeout_s: float) -> Outcome:
+    """Wait until the allocator's cursor has passed `published`; what of it was refused.
+
+    NotReached if that takes longer than `timeout_s`.
+    """
+    if not published.sequences:
+        return Outcome(published.ledger, ())
+    wanted = {f"{Stream.OBSERVED}/{sequence}" for sequence in published.sequences}
+    last = max(published.sequences)
+    refused: list[Refused] = []
+    tail = bus.tail(Stream.LEDGER, published.ledger + 1)
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for messages in tail:
+                for message in messages:
+                    record = recorded(Stream.LEDGER, message)
+                    match record.event:
+                        case PolicyRefused() | PodRefused() if record.envelope.cause in wanted:
+                            refused.append(record.event)
+                        case CursorAdvanced(Stream.OBSERVED, sequence) if sequence >= last:
+                            return Outcome(message.sequence, tuple(refused))
+    except TimeoutError as error:
+        raise NotReached(
+            f"published through OBSERVED/{last}, but the allocator did not take it within "
+            f"{timeout_s:g} s",
+            "tabard status",
+        ) from error
+    except EventError as error:
+        raise ClusterError(
+            f"published through OBSERVED/{last}, but its outcome cannot be read: {error}",
+            "tabard events verify",
+        ) from error
+    finally:
+        await tail.aclose()
+    raise AssertionError("a tail never ends by itself")

@@ -1,0 +1,116 @@
+"""What `tabard up` was asked for, and the names and addresses that follow from it. Pure."""
+
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_network,
+)
+from pathlib import Path
+from typing import Literal
+
+from tabard.cluster.errors import ClusterError
+from tabard.netns.names import RUN
+
+NODES_MAX = 100
+"""Most nodes on one machine; each is a namespace and a process."""
+
+UNDERLAY: tuple[IPv4Network | IPv6Network, ...] = (
+    IPv4Network("198.18.0.0/24"),
+    IPv6Network("fd00:c612::/64"),
+)
+"""The hub's networks (the first of RFC 2544's benchmarking range: no real network's addresses)."""
+HUB: tuple[IPv4Interface | IPv6Interface, ...] = (
+    IPv4Interface("198.18.0.1/24"),
+    IPv6Interface("fd00:c612::1/64"),
+)
+BUS_PORT = 4222
+
+ModeName = Literal["overlay", "native"]
+PodsName = Literal["netns", "memory", "none"]
+DataplaneName = Literal["ebpf", "memory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A cluster as it was asked for; what is empty or None is chosen at the start."""
+
+    name: str = ""
+    nodes: int = 3
+    mode: ModeName = "overlay"
+    pods: PodsName | None = None
+    dataplane: Literal["auto", "ebpf", "memory"] = "auto"
+    nats: tuple[str, ...] = ()
+    """URLs of an existing server; empty: a server of the cluster's own."""
+    replicas: int = 1
+    data: Path | None = None
+    """Kept if given; otherwise a temporary directory, removed at the end."""
+    ready_timeout_s: float = 60.0
+    restart_delay_ms: int = 100
+    """Wait before a process that exited is started again; doubles with each exit in a row."""
+    restart_delay_ms_max: int = 5_000
+    stop_timeout_s: float = 5.0
+    """From SIGTERM to SIGKILL."""
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.name and not RUN.fullmatch(self.name):
+            raise ClusterError(
+                f"cluster name {self.name!r} is not usable: 1 to 16 of a-z, 0-9 and inner '-'"
+            )
+        if not 1 <= self.nodes <= NODES_MAX:
+            raise ClusterError(f"{self.nodes} nodes asked for; 1 to {NODES_MAX} are possible")
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlace:
+    """A node's names and addresses; `index` counts from 1."""
+
+    index: int
+
+    @property
+    def name(self) -> str:
+        return f"n{self.index}"
+
+    @property
+    def underlay(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        return tuple(network[10 + self.index] for network in UNDERLAY)
+
+    @property
+    def pod_cidrs(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """10.244.<i>.0/24 and fd00:244:<i>::/64."""
+        return (
+            ip_network(f"10.244.{self.index}.0/24"),
+            ip_network(f"fd00:244:{self.index:x}::/64"),
+        )
+
+
+def places(nodes: int) -> tuple[NodePlace, ...]:
+    return tuple(NodePlace(index) for index in range(1, nodes + 1))
+
+
+def pods_for(dataplane: DataplaneName, asked: PodsName | None) -> PodsName:
+    """Which pods a dataplane can guard. ClusterError for a pair in which packets pass unjudged."""
+    match dataplane, asked:
+        case "ebpf", None:
+            return "netns"
+        case "memory", None:
+            return "memory"
+        case "memory", "netns":
+            raise ClusterError(
+                "--pods netns needs the ebpf dataplane: real packets of real pods would pass a "
+                "memory dataplane unjudged",
+                "tabard up --pods memory",
+            )
+        case "ebpf", "memory":
+            raise ClusterError(
+                "--pods memory has no interfaces that the ebpf dataplane could guard",
+                "tabard up --pods netns",
+            )
+        case _, pods:
+            assert pods is not None
+            return pods

@@ -1,0 +1,349 @@
+"""The supervisor: a whole cluster as one asynchronous context.
+
+Inside the block the bus answers, every agent enforces the ledger's head, and processes that end are
+started again; after it nothing of the cluster is left, also when the start failed half-way. With
+a bus of its own and real nodes, the calling thread is in the hub's namespace inside the block
+(`network.visiting`), so one thread holds at most one such cluster.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from tabard.bus.jetstream import JetStreamBus
+from tabard.bus.port import Bus, Stream
+from tabard.bus.server import EmbeddedServer
+from tabard.cluster import network, pids, preflight, profile
+from tabard.cluster.errors import ClusterError
+from tabard.cluster.processes import Child, Launched, Process, Restarts
+from tabard.cluster.profile import Profile
+from tabard.cluster.programs import Place, agent, allocator, source
+from tabard.cluster.readiness import Readiness
+from tabard.cluster.settings import BUS_PORT, HUB, NodePlace, Settings, places, pods_for
+from tabard.cluster.sweep import notes, sweep
+from tabard.cluster.watermarks import enforced
+from tabard.ledger.follow import catch_up
+from tabard.ledger.state import State
+from tabard.netns.enter import path
+from tabard.netns.names import hub_namespace, node_namespace
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+EXITS_AT_START_MAX = 3
+"""A process that ended so often before the cluster was ready will not come up."""
+SOCKET_BYTES_MAX = 107
+"""Longest path of a unix socket (sun_path, unix(7))."""
+
+NATS = "nats"
+ALLOCATOR = "allocator"
+SOURCE = "source"
+
+
+def agent_name(node: str) -> str:
+    """The process name of a node's agent."""
+    return f"agent.{node}"
+
+
+class Cluster:
+    """`async with Cluster(settings) as cluster:` — see the module.
+
+    `tell` is called with one line for people at each step of the start and at each trouble.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        directory: Path | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.settings = settings
+        self.nodes: tuple[NodePlace, ...] = places(settings.nodes)
+        self.children: dict[str, Child] = {}
+        self._directory = directory if directory is not None else profile.run_directory()
+        self._tell = tell
+        self._stack = AsyncExitStack()
+        self._profile: Profile | None = None
+        self._bus: Bus | None = None
+
+    # What a running cluster is.
+
+    @property
+    def profile(self) -> Profile:
+        assert self._profile is not None, "the cluster was not started"
+        return self._profile
+
+    @property
+    def bus(self) -> Bus:
+        assert self._bus is not None, "the cluster was not started"
+        return self._bus
+
+    @property
+    def name(self) -> str:
+        return self.profile.name
+
+    @property
+    def data(self) -> Path:
+        return Path(self.profile.data)
+
+    def socket(self, node: str) -> Path:
+        """The gate of a node's agent."""
+        return self.profile.socket(node)
+
+    def pid(self, name: str) -> int:
+        """Of the process `name` (`nats`, `allocator`, `source`, `agent.n1`, …); 0 while down."""
+        return self._child(name).pid
+
+    def exits(self, name: str) -> int:
+        """How often the process ended without being asked to."""
+        return self._child(name).exits
+
+    def kill(
+        self, name: str, number: signal.Signals = signal.SIGKILL, *, hold: bool = False
+    ) -> None:
+        """Signal a process. It is started again when it ends; with `hold`, only by `restart`."""
+        self._child(name).kill(number, hold=hold)
+
+    async def restart(self, name: str) -> None:
+        """End a process if it runs, and start it again."""
+        await self._child(name).restart()
+
+    async def wait_enforced(self, sequence: int | None = None, timeout_s: float = 30.0) -> int:
+        """Wait until every node enforces LEDGER through `sequence` (its head); the sequence."""
+        if sequence is None:
+            sequence = await self.bus.last_sequence(Stream.LEDGER)
+        await enforced(self.bus, sequence, (node.name for node in self.nodes), timeout_s)
+        return sequence
+
+    def _child(self, name: str) -> Child:
+        try:
+            return self.children[name]
+        except KeyError:
+            known = ", ".join(self.children)
+            raise ClusterError(f"no process {name!r}; there are {known}") from None
+
+    # Start and end.
+
+    async def __aenter__(self) -> "Cluster":
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        self._tell("removing the cluster")
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        dataplane, lack = await _wholly(preflight.choose, self.settings)
+        if lack:
+            self._tell(
+                f"NO PACKET IS ENFORCED BY A KERNEL: the memory dataplane is used, because {lack}"
+            )
+        pods = pods_for(dataplane, self.settings.pods)
+        await self._claim(dataplane, pods, stack)
+        real = dataplane == "ebpf"
+        hub = hub_namespace(self.name)
+        if real:
+            await _wholly(preflight.mount_bpf_fs)
+            self._tell(f"network: {len(self.nodes)} nodes, {self.settings.mode}")
+            plan = network.plan(self.name, self.nodes, self.settings.mode)
+            await _wholly(network.lay, plan)
+        own_bus = not self.settings.nats
+        if own_bus and real:
+            stack.enter_context(network.visiting(hub))
+        tasks = await stack.enter_async_context(_minding())
+        stack.push_async_callback(self._stop_children)
+
+        if own_bus:
+            await self._start_bus(tasks, hub if real else "")
+        self._bus = await JetStreamBus.connect(list(self.profile.nats), name=f"tabard-{self.name}")
+        stack.push_async_callback(self._bus.close)
+        await self._bus.ensure_streams(self.settings.replicas)
+        self._tell(f"bus: {', '.join(self.profile.nats)}")
+
+        before = await self._bus.last_sequence(Stream.LEDGER)
+        await self._start_programs(tasks)
+        sockets = {node.name: self.socket(node.name) for node in self.nodes}
+        readiness = Readiness(self._bus, sockets, self._check_exits, self._tell)
+        await readiness.come(before, self.settings.ready_timeout_s)
+
+    async def _claim(self, dataplane: str, pods: str, stack: AsyncExitStack) -> None:
+        """Take the run's name and its data directory, sweeping what a dead run of it left."""
+        settings = self.settings
+        name = settings.name or await _kept_name(settings) or secrets.token_hex(3)
+        if settings.data is not None:
+            data = settings.data.absolute()
+            data.mkdir(parents=True, exist_ok=True)
+        else:
+            data = Path(tempfile.mkdtemp(prefix=f"tabard-{name}-"))
+        claimed = Profile(
+            name=name,
+            pid=os.getpid(),
+            started=pids.started(os.getpid()),
+            nats=settings.nats,
+            netns="",
+            data=str(data),
+            keep_data=settings.data is not None,
+            nodes=tuple(node.name for node in self.nodes),
+            mode=settings.mode,
+            dataplane=dataplane,
+            pods=pods,
+        )
+        longest = len(os.fsencode(claimed.socket(self.nodes[-1].name)))
+        try:
+            if longest > SOCKET_BYTES_MAX:
+                raise ClusterError(
+                    f"data directory {data} makes socket paths of {longest} bytes, more than "
+                    f"{SOCKET_BYTES_MAX}; choose a shorter one"
+                )
+            await _wholly(self._take, claimed)
+        except BaseException:
+            if not claimed.keep_data:
+                data.rmdir()
+            raise
+        self._profile = claimed
+        stack.push_async_callback(self._sweep)
+        for place in (data / "logs", notes(data), *(data / "nodes" / n for n in claimed.nodes)):
+            place.mkdir(parents=True, exist_ok=True)
+        (data / "name").write_text(name + "\n")
+        self._tell(f"cluster {name}: {dataplane} dataplane, data in {data}")
+
+    def _take(self, claimed: Profile) -> None:
+        while True:
+            try:
+                profile.claim(claimed, self._directory)
+                return
+            except FileExistsError:
+                old = profile.read(claimed.name, self._directory)
+            if old is not None and old.alive:
+                raise ClusterError(
+                    f"cluster {old.name} runs already (process {old.pid})",
+                    f"tabard status --cluster {old.name}",
+                )
+            if old is not None:
+                log.warning("cluster.swept", cluster=old.name, pid=old.pid)
+                sweep(old, self._directory, self.settings.stop_timeout_s)
+
+    async def _sweep(self) -> None:
+        await _wholly(sweep, self.profile, self._directory, self.settings.stop_timeout_s)
+
+    async def _start_bus(self, tasks: asyncio.TaskGroup, netns: str) -> None:
+        server = EmbeddedServer(
+            self.data / "bus",
+            host=str(HUB[0].ip) if netns else "127.0.0.1",
+            port=BUS_PORT if netns else 0,
+            sync_always=True,
+            netns=netns or None,
+        )
+        await self._begin(tasks, NATS, server, self.data / "bus" / "nats-server.log")
+        self._profile = replace(self.profile, nats=(server.url,), netns=netns)
+        profile.write(self.profile, self._directory)
+
+    async def _start_programs(self, tasks: asyncio.TaskGroup) -> None:
+        here = Place(self.profile, self.settings.log_level, dict(os.environ))
+        in_hub = path(self.profile.netns) if self.profile.netns else ""
+        programs = {ALLOCATOR: allocator(here, in_hub), SOURCE: source(here, in_hub)}
+        for node in self.nodes:
+            namespace = ""
+            if self.profile.dataplane == "ebpf":
+                namespace = node_namespace(self.name, node.name)
+            programs[agent_name(node.name)] = agent(here, node, namespace)
+        async with asyncio.TaskGroup() as starting:
+            for name, program in programs.items():
+                file = self.data / "logs" / f"{name}.log"
+                process = Launched(program, file, self.settings.stop_timeout_s)
+                starting.create_task(self._begin(tasks, name, process, file), name=name)
+
+    async def _begin(
+        self, tasks: asyncio.TaskGroup, name: str, process: Process, file: Path
+    ) -> None:
+        restarts = Restarts(self.settings.restart_delay_ms, self.settings.restart_delay_ms_max)
+        child = Child(name, process, notes(self.data) / name, file, restarts)
+        self.children[name] = child
+        await child.begin()
+        tasks.create_task(child.run(), name=f"cluster.{name}")
+
+    async def _stop_children(self) -> None:
+        """The source first, while it can still remove its pods; the bus last."""
+        await self._stop(lambda name: name == SOURCE)
+        await self._stop(lambda name: name not in (SOURCE, NATS))
+        await self._stop(lambda name: name == NATS)
+
+    async def _stop(self, chosen: Callable[[str], bool]) -> None:
+        async with asyncio.TaskGroup() as stopping:
+            for name, child in self.children.items():
+                if chosen(name):
+                    stopping.create_task(child.stop(), name=f"stop.{name}")
+
+    def _check_exits(self) -> None:
+        for name, child in self.children.items():
+            if child.exits >= EXITS_AT_START_MAX:
+                raise ClusterError(
+                    f"process {name} ended {child.exits} times instead of starting; the end of "
+                    f"its log:\n{child.last_words()}"
+                )
+
+
+@asynccontextmanager
+async def _minding() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group out of which the body's own error comes as it is, not as a group of one.
+
+    Its tasks must end by themselves before it does.
+    """
+    raised: Exception | None = None
+    async with asyncio.TaskGroup() as tasks:
+        try:
+            yield tasks
+        except Exception as error:  # raised again below
+            raised = error
+    if raised is not None:
+        raise raised
+
+
+async def _wholly(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """A blocking call on a thread, awaited to its end even when cancelled.
+
+    Clean-up begins after a cancellation, and must not race with what is still being made.
+    """
+    work = asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments, **named))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+
+
+async def _kept_name(settings: Settings) -> str:
+    """The name that a kept ledger carries; empty if there is none."""
+    if settings.data is not None:
+        with suppress(FileNotFoundError):
+            return (settings.data / "name").read_text().strip()
+    if not settings.nats:
+        return ""
+    bus = await JetStreamBus.connect(list(settings.nats), name="tabard-up")
+    try:
+        await bus.ensure_streams(settings.replicas)
+        adopted = (await catch_up(bus, State())).settings
+    finally:
+        await bus.close()
+    return adopted.cluster if adopted is not None else ""

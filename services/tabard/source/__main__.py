@@ -1,0 +1,96 @@
+"""`python -m tabard.source`: the manifest source, told by TABARD_… variables (`settings`).
+
+Exit codes: 0 stopped by SIGTERM or SIGINT, 1 failed, 2 wrong settings.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from tabard.bus.jetstream import JetStreamBus
+from tabard.bus.port import BusError
+from tabard.ledger.reader import Stopped
+from tabard.source.pods.gate import Gate
+from tabard.source.pods.keeper import Keeper
+from tabard.source.pods.kernel import KernelRuntime
+from tabard.source.pods.measurements import Measurements
+from tabard.source.pods.runtime import MemoryRuntime, PodRuntime
+from tabard.source.service import Source
+from tabard.source.settings import Settings
+
+log = structlog.get_logger("tabard.source")
+
+
+def main() -> int:
+    try:
+        settings = Settings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            variable = "_".join(("tabard", *(str(part) for part in fault["loc"]))).upper()
+            print(f"{variable}: {fault['msg']}", file=sys.stderr)
+        return 2
+    _log_to_stderr(settings.log_level)
+    failed = False
+    try:
+        uvloop.run(_run(settings))
+    except* (BusError, Stopped, OSError) as group:
+        for leaf in _leaves(group):
+            log.error("source.failed", reason=str(leaf))
+        failed = True
+    return 1 if failed else 0
+
+
+async def _run(settings: Settings) -> None:
+    settings.data.mkdir(parents=True, exist_ok=True)
+    bus = await JetStreamBus.connect(settings.nats, name=f"tabard-source-{settings.cluster}")
+    try:
+        work = asyncio.ensure_future(Source(bus, _keeper(settings)).run())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+        try:
+            await work
+        except asyncio.CancelledError:
+            log.info("source.stopped_by_signal")
+    finally:
+        await bus.close()
+
+
+def _keeper(settings: Settings) -> Keeper | None:
+    if settings.pods == "none":
+        return None
+    gate = Gate(settings.nodes_dir)
+    runtime: PodRuntime = (
+        KernelRuntime(settings.cluster, gate) if settings.pods == "netns" else MemoryRuntime(gate)
+    )
+    return Keeper(runtime, Measurements(settings.data), keep_at_end=settings.keep_pods)
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
+    found: list[Exception] = []
+    for inner in group.exceptions:
+        found += _leaves(inner) if isinstance(inner, BaseExceptionGroup) else [inner]
+    return found
+
+
+def _log_to_stderr(level: str) -> None:
+    """Lines for people on a terminal, JSON for everything else."""
+    people = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

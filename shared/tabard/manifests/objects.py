@@ -1,0 +1,153 @@
+"""Documents → checked objects, and notes on what was left out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from tabard.manifests.errors import ManifestError
+from tabard.manifests.fields import Field
+from tabard.manifests.source import Document
+from tabard.manifests.workloads import API_VERSIONS, DEFAULT_NAMESPACE, Workload, read_workload
+from tabard.policy.kubernetes import API_VERSION as POLICY_VERSION
+from tabard.policy.kubernetes import KIND as POLICY_KIND
+from tabard.policy.kubernetes import read_policy
+from tabard.policy.model import PolicyError
+
+OBJECTS_MAX = 100_000
+"""Most objects in one reading."""
+KNOWN_NODE_LABELS = ("kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch")
+"""What a nodeSelector may ask for: nodes have no labels but these (the last two always match)."""
+
+_KINDS = {"Namespace": "v1", **API_VERSIONS, POLICY_KIND: POLICY_VERSION}
+_LEGACY_GROUPS = {
+    "Deployment": "extensions",
+    "DaemonSet": "extensions",
+    "ReplicaSet": "extensions",
+    POLICY_KIND: "extensions",
+}
+
+
+class Role(Enum):
+    """What an object is for."""
+
+    NAMESPACE = "namespace"
+    POLICY = "policy"
+    WORKLOAD = "workload"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A checked object. `namespace` is "" for a Namespace; `document` names it always."""
+
+    role: Role
+    kind: str
+    namespace: str
+    name: str
+    document: dict[str, Any]
+    origin: str
+    """`file:line`"""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.kind, self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that was read and has no effect, and why."""
+
+    kind: str
+    name: str
+    origin: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.kind} {self.name}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """What was read, in the order in which it was written."""
+
+    objects: tuple[Manifest, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+def check(documents: Iterable[Document], namespace: str = DEFAULT_NAMESPACE) -> Manifests:
+    """The objects that `documents` are; ManifestError, with its line, at the first mistake.
+
+    An object that names no namespace is put into `namespace`. Kinds that no policy and no pod
+    depends on are skipped with a note.
+    """
+    objects: dict[tuple[str, str, str], Manifest] = {}
+    notes: list[Note] = []
+    for document in documents:
+        try:
+            manifest = _check(document, namespace, notes)
+        except (ManifestError, PolicyError) as error:
+            raise ManifestError(error.path, error.reason, document.origin_of(error.path)) from error
+        if manifest is None:
+            continue
+        before = objects.get(manifest.key)
+        if before is not None:
+            raise ManifestError(
+                "metadata.name",
+                f"is {manifest.name!r}, a {manifest.kind} that {before.origin} declares already; "
+                "remove one of them",
+                document.origin_of("metadata.name"),
+            )
+        objects[manifest.key] = manifest
+        if len(objects) > OBJECTS_MAX:
+            raise ManifestError(
+                "",
+                f"is one object more than the {OBJECTS_MAX} of one reading; apply in parts",
+                document.origin,
+            )
+    return Manifests(tuple(objects.values()), tuple(notes))
+
+
+def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | None:
+    top = Field(document.value)
+    kind = top["kind"].text()
+    version = top["apiVersion"].text()
+
+    def note(reason: str) -> None:
+        name = top["metadata"]["name"].value
+        notes.append(Note(kind, str(name or "?"), document.origin, reason))
+
+    expected = _KINDS.get(kind)
+    if expected is None or _group(version) not in (_group(expected), _LEGACY_GROUPS.get(kind)):
+        note(f"skipped: {version} {kind} has no part in identities or policies")
+        return None
+    if version != expected:
+        top["apiVersion"].fail(f"{kind} is read as {expected}")
+    value = document.value
+    if kind == "Namespace":
+        name = top["metadata"]["name"].namespace()
+        top["metadata"]["labels"].labels()
+        return Manifest(Role.NAMESPACE, kind, "", name, value, document.origin)
+    if top["metadata"]["namespace"].absent:
+        value = {**value, "metadata": {**top["metadata"].mapping(), "namespace": namespace}}
+    if kind == POLICY_KIND:
+        policy = read_policy(value, document.origin)
+        return Manifest(Role.POLICY, kind, policy.namespace, policy.name, value, document.origin)
+    workload = read_workload(value)
+    for reason in _ineffective(workload):
+        note(reason)
+    return Manifest(Role.WORKLOAD, kind, workload.namespace, workload.name, value, document.origin)
+
+
+def _ineffective(workload: Workload) -> list[str]:
+    found = []
+    if workload.kind == "CronJob":
+        found.append("has no pods: there is no schedule, it is taken as a suspended job")
+    unknown = [key for key, _ in workload.template.node_selector if key not in KNOWN_NODE_LABELS]
+    if unknown:
+        found.append(f"nodeSelector {', '.join(unknown)} is ignored: nodes have no such labels")
+    return found
+
+
+def _group(version: str) -> str:
+    group, slash, _ = version.partition("/")
+    return group if slash else ""

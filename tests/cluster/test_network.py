@@ -1,0 +1,81 @@
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tabard.cluster import network
+from tabard.cluster.errors import ClusterError
+from tabard.cluster.settings import places
+from tabard.netns import enter
+
+
+def test_a_node_routes_to_the_other_nodes_pods_in_native_mode_only() -> None:
+    overlay = network.plan("r", places(2), "overlay")
+    native = network.plan("r", places(2), "native")
+    assert not any("route" in command for command in overlay.inside["tb-r-n1"])
+    assert [c for c in native.inside["tb-r-n1"] if "route" in c] == [
+        "route add 10.244.2.0/24 via 198.18.0.12",
+        "route add fd00:244:2::/64 via fd00:c612::c",
+    ]
+
+
+def test_every_node_is_plugged_into_the_hub() -> None:
+    plan = network.plan("r", places(2), "overlay")
+    assert "link add eth0 netns tb-r-n2 type veth peer name n2 netns tb-r-hub" in plan.root
+    assert "link set n2 master br0 up" in plan.inside["tb-r-hub"]
+
+
+@pytest.fixture
+def run() -> Iterator[str]:
+    name = f"t{os.getpid() % 10**6}-{secrets.token_hex(2)}"
+    yield name
+    for run in (name, f"{name}-x"):
+        network.delete(network.names_of(run))
+
+
+@pytest.mark.ebpf
+def test_nodes_reach_each_other_and_forward(run: str) -> None:
+    network.lay(network.plan(run, places(2), "native"))
+
+    def listen() -> socket.socket:
+        return socket.create_server(("198.18.0.12", 7000))
+
+    def connect() -> None:
+        socket.create_connection(("198.18.0.12", 7000), timeout=5).close()
+
+    with enter.call(f"tb-{run}-n2", listen):
+        enter.call(f"tb-{run}-n1", connect)
+    forwarding = enter.call(f"tb-{run}-n1", Path("/proc/sys/net/ipv4/ip_forward").read_text)
+    assert forwarding.strip() == "1"
+
+
+@pytest.mark.ebpf
+def test_a_run_owns_its_namespaces_and_no_longer_named_runs(run: str) -> None:
+    network.lay(network.plan(run, places(1), "overlay"))
+    network.lay(network.plan(f"{run}-x", places(1), "overlay"))
+    enter.create(f"tb-{run}-p-0123456789ab", lambda: None)
+    mine = network.names_of(run)
+    assert mine == [f"tb-{run}-hub", f"tb-{run}-n1", f"tb-{run}-p-0123456789ab"]
+    assert network.pods_among(run, mine) == [f"tb-{run}-p-0123456789ab"]
+    network.delete(mine)
+    assert network.names_of(run) == []
+    assert len(network.names_of(f"{run}-x")) == 2
+
+
+@pytest.mark.ebpf
+def test_a_thread_comes_back_from_a_visit(run: str) -> None:
+    network.lay(network.plan(run, places(1), "overlay"))
+    here = os.stat("/proc/thread-self/ns/net").st_ino
+    with network.visiting(f"tb-{run}-hub"):
+        assert os.stat("/proc/thread-self/ns/net").st_ino != here
+    assert os.stat("/proc/thread-self/ns/net").st_ino == here
+
+
+@pytest.mark.ebpf
+def test_the_command_that_failed_is_named(run: str) -> None:
+    network.lay(network.plan(run, places(1), "overlay"))
+    with pytest.raises(ClusterError, match=f"netns add tb-{run}-hub"):
+        network.lay(network.plan(run, places(1), "overlay"))

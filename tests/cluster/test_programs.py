@@ -1,0 +1,52 @@
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+from clusters import running
+from tabard.cluster.programs import Place, agent, allocator, source
+from tabard.cluster.settings import places
+
+INHERITED = {"PATH": "/bin", "TABARD_CLUSTER": "another", "TABARD_NODE": "another"}
+PLACE = Place(running("a"), "info", INHERITED)
+(NODE,) = places(1)
+
+
+def test_an_agent_is_told_all_it_must_know() -> None:
+    program = agent(PLACE, NODE, "tb-a-n1")
+    assert program.netns == "/run/netns/tb-a-n1"
+    told = dict(program.environment)
+    assert [ip_address(text) for text in told.pop("TABARD_UNDERLAY").split(",")]
+    assert [ip_network(text) for text in told.pop("TABARD_POD_CIDRS").split(",")]
+    assert told == {
+        "PATH": "/bin",
+        "TABARD_NATS": "nats://198.18.0.1:4222",
+        "TABARD_CLUSTER": "a",
+        "TABARD_DATA": "/tmp/a/nodes/n1",
+        "TABARD_LOG_LEVEL": "info",
+        "TABARD_NODE": "n1",
+        "TABARD_UNDERLAY_DEVICE": "eth0",
+        "TABARD_MODE": "overlay",
+        "TABARD_DATAPLANE": "ebpf",
+        "TABARD_SOCKET": "/tmp/a/nodes/n1/agent.sock",
+        "TABARD_NETNS": "",
+    }
+
+
+def test_with_a_foreign_bus_only_the_agents_dataplane_is_in_the_nodes_namespace() -> None:
+    foreign = replace(PLACE, profile=replace(running("a"), netns=""))
+    program = agent(foreign, NODE, "tb-a-n1")
+    assert program.netns == ""
+    assert program.environment["TABARD_NETNS"] == "tb-a-n1"
+
+
+def test_without_a_kernel_nothing_is_in_a_namespace() -> None:
+    memory = replace(PLACE, profile=replace(running("a"), netns="", dataplane="memory"))
+    program = agent(memory, NODE, "")
+    assert (program.netns, program.environment["TABARD_NETNS"]) == ("", "")
+
+
+def test_allocator_and_source_have_places_of_their_own() -> None:
+    assert allocator(PLACE, "/run/netns/tb-a-hub").environment["TABARD_DATA"] == "/tmp/a/allocator"
+    started = source(PLACE, "/run/netns/tb-a-hub")
+    assert started.netns == "/run/netns/tb-a-hub"
+    assert started.environment["TABARD_NODES_DIR"] == "/tmp/a/nodes"
+    assert started.environment["TABARD_PODS"] == "netns"

@@ -1,0 +1,65 @@
+import pytest
+
+from ledgers import POLICY, Answering, append_raw
+from tabard.bus.memory import MemoryBus
+from tabard.bus.port import Stream
+from tabard.cluster.errors import ClusterError, NotReached
+from tabard.cluster.publish import key_of, outcome, publish
+from tabard.events import observed as events
+from tabard.events.ledger import PolicyRefused
+
+REFUSED = PolicyRefused("NetworkPolicy", "shop", "web", "spec.ingress[0].ports: …", "")
+
+
+async def test_published_events_stand_in_order() -> None:
+    bus = MemoryBus()
+    published = await publish(bus, [events.PodStopped("a"), events.PodStopped("b")])
+    assert published.sequences == (1, 2)
+    assert published.ledger == 0
+    assert await bus.last_sequence(Stream.OBSERVED) == 2
+
+
+async def test_a_refusal_is_found_by_its_cause() -> None:
+    bus = Answering()
+    bus.answers = [REFUSED]
+    published = await publish(bus, [events.PolicySet(POLICY)])
+    found = await outcome(bus, published, timeout_s=5)
+    assert found.refused == (REFUSED,)
+    assert found.ledger == 2
+
+
+async def test_somebody_elses_refusal_is_not_ours() -> None:
+    bus = Answering()
+    bus.answers = [REFUSED]
+    await publish(bus, [events.PolicySet(POLICY)])
+    published = await publish(bus, [events.PodStopped("a")])
+    assert (await outcome(bus, published, timeout_s=5)).refused == ()
+
+
+async def test_nothing_published_is_taken_at_once() -> None:
+    bus = MemoryBus()
+    assert (await outcome(bus, await publish(bus, []), timeout_s=0)).refused == ()
+
+
+async def test_without_an_allocator_the_wait_ends_in_time() -> None:
+    bus = MemoryBus()
+    published = await publish(bus, [events.PodStopped("a")])
+    with pytest.raises(NotReached, match="allocator did not take it"):
+        await outcome(bus, published, timeout_s=0.01)
+
+
+async def test_an_unreadable_ledger_is_told_and_not_waited_for() -> None:
+    bus = MemoryBus()
+    published = await publish(bus, [events.PodStopped("a")])
+    await append_raw(bus, b"\xc1")
+    with pytest.raises(ClusterError, match="LEDGER/1"):
+        await outcome(bus, published, timeout_s=5)
+
+
+def test_keys_name_what_an_event_is_about() -> None:
+    assert key_of(events.PodStopped("u")) == "u"
+    assert key_of(events.PolicySet(POLICY)) == "NetworkPolicy/shop/web"
+    assert key_of(events.WorkloadRemoved("Pod", "shop", "x")) == "Pod/shop/x"
+    assert key_of(events.NamespaceRemoved("shop")) == "Namespace//shop"
+    assert key_of(events.NodeLeft("n1")) == "Node//n1"
+    assert key_of(events.QuarantineRequested("LEDGER", 7, "why")) == "LEDGER/7"

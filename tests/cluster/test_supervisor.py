@@ -1,0 +1,138 @@
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clusters import remains
+from tabard.bus.port import Stream
+from tabard.cluster import profile, supervisor
+from tabard.cluster.errors import ClusterError
+from tabard.cluster.gate import ask
+from tabard.cluster.processes import Program
+from tabard.cluster.settings import Settings
+from tabard.cluster.supervisor import Cluster
+
+pytestmark = pytest.mark.nats
+
+
+def settings(**values: object) -> Settings:
+    known = {
+        "name": f"t{secrets.token_hex(4)}",
+        "nodes": 2,
+        "dataplane": "memory",
+        "pods": "none",
+        "restart_delay_ms": 1,
+    }
+    return Settings(**(known | values))  # type: ignore[arg-type]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Poll a condition of the world outside, which tells nobody when it changes."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_cluster_is_ready_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with Cluster(settings(), directory=tmp_path, tell=told.append) as cluster:
+        assert profile.find("", tmp_path) == cluster.profile
+        assert "MEMORY" in told[0].upper()
+        head = await cluster.bus.last_sequence(Stream.LEDGER)
+        for node in cluster.profile.nodes:
+            answer = await ask(cluster.socket(node), "status", 5)
+            assert answer["sequence"] >= head - 1
+        data = cluster.data
+
+        killed = cluster.pid("agent.n1")
+        cluster.kill("agent.n1", signal.SIGKILL)
+        await until(lambda: cluster.pid("agent.n1") not in (0, killed))
+        assert cluster.exits("agent.n1") == 1
+
+        stopped = cluster.pid("nats")
+        cluster.kill("nats", signal.SIGKILL, hold=True)
+        await until(lambda: cluster.pid("nats") == 0)
+        await cluster.restart("nats")
+        await until(lambda: cluster.pid("nats") not in (0, stopped))
+        assert cluster.exits("nats") == 0
+        await cluster.wait_enforced()
+        with pytest.raises(ClusterError, match="there are nats, "):
+            cluster.pid("nobody")
+    assert remains(cluster.name, tmp_path, data) == []
+
+
+async def test_a_name_that_is_in_use_is_refused(tmp_path: Path) -> None:
+    wanted = settings(nodes=1)
+    async with Cluster(wanted, directory=tmp_path) as first:
+        with pytest.raises(ClusterError, match="runs already"):
+            await Cluster(wanted, directory=tmp_path).__aenter__()
+        assert profile.read(wanted.name, tmp_path) == first.profile
+        assert first.pid("agent.n1")
+
+
+async def test_a_dead_run_of_the_name_is_swept_first(tmp_path: Path) -> None:
+    wanted = settings(nodes=1)
+    old = tmp_path / "old"
+    old.mkdir()
+    dead = profile.Profile(
+        wanted.name, os.getpid(), 1, (), "", str(old), False, (), "overlay", "memory", "none"
+    )
+    profile.claim(dead, tmp_path / "run")
+    async with Cluster(wanted, directory=tmp_path / "run"):
+        assert not old.exists()
+
+
+async def test_a_start_that_fails_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "print('no such bus'); raise SystemExit(3)"
+    broken = Program((sys.executable, "-c", code), dict(os.environ))
+    monkeypatch.setattr(supervisor, "allocator", lambda place, netns: broken)
+    wanted = settings(nodes=1)
+    with pytest.raises(ClusterError, match="no such bus"):
+        await Cluster(wanted, directory=tmp_path).__aenter__()
+    assert remains(wanted.name, tmp_path, tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize("line", ["cluster", "bus"])
+async def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path, line: str) -> None:
+    """Cancelled right after a step of the start told of itself."""
+    wanted = settings(nodes=1)
+    starting: asyncio.Task[Cluster] | None = None
+
+    def tell(text: str) -> None:
+        if text.startswith(line) and starting is not None:
+            starting.cancel()
+
+    cluster = Cluster(wanted, directory=tmp_path, tell=tell)
+    starting = asyncio.ensure_future(cluster.__aenter__())
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert remains(wanted.name, tmp_path, Path(cluster.profile.data)) == []
+
+
+async def test_kept_data_is_the_same_cluster_again_with_fewer_nodes(tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    async with Cluster(settings(name="", data=data), directory=run) as first:
+        head = await first.wait_enforced()
+    assert data.exists()
+    assert remains(first.name, run, tmp_path / "absent") == []
+    async with Cluster(settings(name="", data=data, nodes=1), directory=run) as second:
+        assert second.name == first.name
+        assert await second.bus.last_sequence(Stream.LEDGER) > head
+
+
+def test_a_data_directory_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+
+    async def start() -> None:
+        await Cluster(settings(data=deep), directory=tmp_path / "run").__aenter__()
+
+    with pytest.raises(ClusterError, match="socket paths"):
+        asyncio.run(start())
+    assert not list((tmp_path / "run").glob("*"))
