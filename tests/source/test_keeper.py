@@ -204,8 +204,9 @@ async def test_each_start_is_measured(tmp_path: Path) -> None:
     keeper = Keeper(runtime, Measurements(tmp_path), clock=lambda: 5_000)
     async with running(keeper):
         keeper.want({"a": wanted("a")})
-        await workloads.until((tmp_path / measuring.FILE).exists)
-    assert json.loads((tmp_path / measuring.FILE).read_text()) == {
+        log = tmp_path / measuring.FILE
+        await workloads.until(lambda: log.exists() and log.read_text().endswith("\n"))
+    assert json.loads(log.read_text()) == {
         "uid": "a",
         "namespace": "shop",
         "name": "a",

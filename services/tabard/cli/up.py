@@ -37,7 +37,7 @@ async def _up(settings: Settings, paths: Sequence[str]) -> None:
     # Read first: a mistake in a manifest should not cost a start.
     manifests = objects_in(paths) if paths else Manifests()
     try:
-        with _cancelled_by_signals():
+        with cancelled_by_signals():
             async with Cluster(settings, tell=tell) as cluster:
                 await _apply(cluster, manifests, settings.ready_timeout_s)
                 ready = True
@@ -68,7 +68,7 @@ async def _apply(cluster: Cluster, manifests: Manifests, timeout_s: float) -> No
 
 
 @contextmanager
-def _cancelled_by_signals() -> Iterator[None]:
+def cancelled_by_signals() -> Iterator[None]:
     """Cancel this task at the first SIGINT, SIGTERM or SIGHUP; later ones do not stop clean-up."""
     task = asyncio.current_task()
     assert task is not None

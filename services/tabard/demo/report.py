@@ -112,6 +112,15 @@ def _spread(values: Iterable[float | None]) -> dict[str, float] | None:
     }
 
 
+def tables(report: Report) -> list[Table]:
+    """Everything in detail, in the order of the trials."""
+    found = [truth_table(report.truth)] if report.truth else []
+    found += [starts_table(scale) for scale in report.scales[:1]]
+    found += [cost_table(report.scales)] if report.scales else []
+    found += [churn_table(report.churns)] if report.churns else []
+    return found
+
+
 def truth_table(truth: Truth) -> Table:
     """Rows speak, columns listen; a cell names the ports that let the row in."""
     destinations = sorted({destination for _, destination in truth.cells})
@@ -151,7 +160,10 @@ def starts_table(scale: Scale) -> Table:
 
 
 def cost_table(scales: Iterable[Scale]) -> Table:
-    table = Table(title="map entries written on a node for pods started on the others")
+    table = Table(
+        title="map entries written on a node for pods started on the others "
+        "(a pod has two addresses, IPv4 and IPv6)"
+    )
     for name in ("mode", "node", "starts elsewhere", "Tabard", "address filter", "because"):
         table.add_column(name, justify="left" if name in ("mode", "node", "because") else "right")
     for scale in scales:
@@ -231,6 +243,11 @@ def summary(report: Report) -> list[str]:
             f"control back in {outage.takeover_ms:.0f} ms"
         )
     lines += [f"✗ {failure}" for failure in report.failures]
+    where = {"ebpf": "in the kernel", "memory": "BY THE MEMORY DATAPLANE, not by a kernel"}
+    lines.append(
+        f"{_mark(report.held)} {'all held' if report.held else 'NOT all held'}; "
+        f"judged {where.get(report.dataplane, report.dataplane)}; {report.seconds:.0f} s"
+    )
     return lines
 
 

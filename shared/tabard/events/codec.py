@@ -22,8 +22,8 @@ from tabard.events.errors import NewerVersionError, UndecodableError, UnknownTyp
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 ENVELOPE_FIELDS = 8
-MESSAGE_BYTES_MAX = 1 << 20
-"""Largest event in bytes (the bus's max_payload); the writer refuses a larger one."""
+MESSAGE_BYTES_MAX = (1 << 20) - 4096 - 18
+"""Largest event in bytes: what the bus takes (its port's PAYLOAD_BYTES_MAX) less a chain hash."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

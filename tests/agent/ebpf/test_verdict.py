@@ -327,7 +327,7 @@ def worlds(draw: st.DrawFn) -> Maps:
 
 @pytest.mark.parametrize("mode", Mode)
 @settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -27,7 +27,7 @@ _NLMSG_ERROR = 2
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 1, 4, 0x100, 0x200, 0x400
 _NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH = 16, 17, 18, 20, 24, 28
 _SOL_NETLINK, _CAP_ACK = 270, 10
-_UP = 1
+_UP, _RUNNING = 0x01, 0x40
 _ADDRESS_NODAD = 0x02
 _TABLE_MAIN, _PROTOCOL_BOOT, _TYPE_UNICAST = 254, 3, 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
@@ -45,6 +45,8 @@ class Link:
     index: int
     up: bool
     """Administratively."""
+    running: bool
+    """It sends what it is given; until then the kernel drops it without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Channel:
                     continue
                 if kind == _NEWLINK:
                     _, _, _, index, flags, _ = _LINK.unpack_from(body)
-                    return Link(index, bool(flags & _UP))
+                    return Link(index, bool(flags & _UP), bool(flags & _RUNNING))
                 number = -int.from_bytes(body[:4], "little", signed=True)
                 if number == errno.ENODEV:
                     return None

@@ -13,6 +13,7 @@ leaves in a tunnel.
 
 import errno
 import os
+import time
 from dataclasses import dataclass
 
 from tabard.events.observed import PodStarted, Ports
@@ -27,6 +28,8 @@ GATEWAY = "169.254.1.1"
 GATEWAY6 = "fe80::1"
 MTU = 1430
 """1500 less VXLAN over IPv6 (70 bytes)."""
+RUNNING_TIMEOUT_S = 5.0
+"""Longest wait until the kernel says that a link that was set up runs."""
 
 _IPV6_DEFAULTS = "/proc/sys/net/ipv6/conf/default"
 
@@ -105,7 +108,7 @@ def _tie(run: str, pod: PodStarted, inner: Channel, namespace: str) -> None:
 
 
 def connect(run: str, pod: PodStarted, interior: Interior) -> None:
-    """Up, with routes and neighbours on both sides. Again is no error."""
+    """Up, with routes and neighbours on both sides; returns when packets pass. Again is no error."""
     host = names.host_interface(pod.uid)
     with _node(run, pod) as node:
         index = _index(node, host)
@@ -114,6 +117,13 @@ def connect(run: str, pod: PodStarted, interior: Interior) -> None:
             requests.append(netlink.neighbour(ip, names.pod_mac(pod.uid), index))
             requests.append(netlink.route(ip, index))
         node.send(requests)
+        _connect_inside(pod, interior)
+        # The kernel opens a link's queue some time after its other end came up.
+        _await_running(node, host)
+    _await_running(interior.channel, DEVICE)
+
+
+def _connect_inside(pod: PodStarted, interior: Interior) -> None:
     index = _index(interior.channel, DEVICE)
     requests = [netlink.up(DEVICE)]
     for gateway in gateways(pod.addresses):
@@ -122,6 +132,17 @@ def connect(run: str, pod: PodStarted, interior: Interior) -> None:
             requests.append(netlink.route(gateway, index))
         requests.append(netlink.default_route(gateway, index))
     interior.channel.send(requests)
+
+
+def _await_running(channel: Channel, name: str) -> None:
+    deadline = time.monotonic() + RUNNING_TIMEOUT_S
+    while True:
+        link = channel.link(name)
+        if link is not None and link.running:
+            return
+        if link is None or time.monotonic() > deadline:
+            raise NetlinkError(errno.ENETDOWN, f"{name} does not run")
+        time.sleep(0.001)
 
 
 def gateways(addresses: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,40 @@
+"""The command line on a memory bus, without a cluster."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from command import Tabard
+from ledgers import Answering
+from tabard.bus.memory import MemoryStore
+from tabard.bus.port import Bus
+from tabard.cli.app import app
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    """What stands on the bus that the commands reach."""
+    store = MemoryStore()
+
+    @asynccontextmanager
+    async def connected(urls: tuple[str, ...]) -> AsyncIterator[Bus]:
+        yield Answering(store)
+
+    monkeypatch.setattr("tabard.cli.reach.connected", connected)
+    return store
+
+
+@pytest.fixture
+def tabard(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Tabard:
+    """Run a command; where no cluster runs, the bus at `nats://nowhere` is meant."""
+    monkeypatch.setenv("TABARD_RUN_DIR", str(tmp_path_factory.mktemp("run")))
+    monkeypatch.setenv("TABARD_NATS", "nats://nowhere")
+    monkeypatch.delenv("TABARD_CLUSTER", raising=False)
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(app, list(words))
+
+    return run

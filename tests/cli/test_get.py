@@ -1,0 +1,70 @@
+import asyncio
+import json
+
+import pytest
+
+from command import Tabard
+from ledgers import append, append_raw, say, small
+from tabard.bus.memory import MemoryBus, MemoryStore
+
+
+@pytest.fixture(autouse=True)
+def ledger(store: MemoryStore) -> None:
+    async def build() -> None:
+        bus = MemoryBus(store)
+        await append(bus, *small())
+        await say(bus, "n1", 8, endpoints=1)
+        await say(bus, "n2", 6)
+
+    asyncio.run(build())
+
+
+def test_a_table_shows_the_pods(tabard: Tabard) -> None:
+    result = tabard("get", "pods")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "NAMESPACE   NAME    STATUS     IDENTITY   ADDRESSES    NODE",
+        "shop        web-0   Enforced   256        10.244.1.2   n1",
+    ]
+
+
+def test_wide_shows_more_and_name_only_names(tabard: Tabard) -> None:
+    assert "Deployment/shop/web" in tabard("get", "pods", "-o", "wide").stdout
+    assert tabard("get", "pods", "-o", "name").stdout == "pod/shop/web-0\n"
+    assert tabard("get", "nodes", "-o", "name").stdout == "node/n1\nnode/n2\n"
+
+
+def test_json_carries_the_sequence_that_it_is_true_for(tabard: Tabard) -> None:
+    found = json.loads(tabard("get", "nodes", "-o", "json").stdout)
+    assert found["sequence"] == 8
+    assert [(node["name"], node["lag"]) for node in found["items"]] == [("n1", 0), ("n2", 2)]
+
+
+def test_nothing_found_is_said_on_stderr_and_no_error(tabard: Tabard) -> None:
+    result = tabard("get", "pods", "-n", "void")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "no pods in namespace void\n"
+
+
+def test_status_shows_every_nodes_lag(tabard: Tabard) -> None:
+    result = tabard("status")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert "ledger     head 8, enforced through 6" in lines
+    assert [line.split()[:3] for line in lines[-2:]] == [["n1", "8", "0"], ["n2", "6", "2"]]
+
+
+def test_behind_an_unreadable_event_status_shows_what_is_known_and_get_fails(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    asyncio.run(append_raw(MemoryBus(store), b"\xc1"))
+    result = tabard("status", "-o", "json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["ledger"] == {"sequence": 8, "head": 9}
+    assert "LEDGER/9" in found["error"]
+    assert found["nodes"][0]["lag"] == 1
+    result = tabard("get", "pods")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[0] == "tabard: cannot get pods"
+    assert result.stderr.splitlines()[-1] == "  next: tabard events show 9"

@@ -1,0 +1,38 @@
+import pytest
+
+from tabard.cli.printing import as_json, cell, json_line, show_table, table
+
+
+def test_columns_are_aligned_and_lines_have_no_trailing_space() -> None:
+    assert table(["NAME", "NODE"], [["web-0", "n1"], ["x", None]]) == [
+        "NAME    NODE",
+        "web-0   n1",
+        "x       -",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        ("", "-"),
+        ([], "-"),
+        ({}, "-"),
+        (0, "0"),
+        (["a", "b"], "a,b"),
+        ({"b": 2, "a": 1}, "a=1,b=2"),
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_any_value_has_a_cell(value: object, text: str) -> None:
+    assert cell(value) == text
+
+
+def test_json_shows_bytes_as_hexadecimal() -> None:
+    assert json_line({"id": b"\x01\xff"}) == '{"id": "01ff"}'
+    assert as_json([]) == "[]"
+
+
+def test_a_table_is_plain_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(["A"], [["x" * 500]])
+    assert capsys.readouterr().out == "A\n" + "x" * 500 + "\n"

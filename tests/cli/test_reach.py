@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from clusters import running
+from tabard.cli.reach import Target, target
+from tabard.cluster import profile
+from tabard.cluster.errors import NoCluster
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {"TABARD_RUN_DIR": str(tmp_path)}
+
+
+def test_the_only_running_cluster_is_meant(tmp_path: Path, environment: dict[str, str]) -> None:
+    profile.claim(running("a"), tmp_path)
+    assert target("", "", environment) == Target(running("a").nats, running("a"))
+    environment["TABARD_NATS"] = "nats://elsewhere"
+    assert target("", "", environment).profile == running("a")
+
+
+def test_a_name_goes_before_everything(tmp_path: Path, environment: dict[str, str]) -> None:
+    for name in ("a", "b"):
+        profile.claim(running(name), tmp_path)
+    environment["TABARD_CLUSTER"] = "b"
+    assert target("", "", environment).profile == running("b")
+    assert target("a", "nats://elsewhere", environment).profile == running("a")
+    with pytest.raises(NoCluster):
+        target("c", "", environment)
+
+
+def test_a_bus_that_is_named_needs_no_cluster(environment: dict[str, str]) -> None:
+    assert target("", "nats://a, nats://b", environment) == Target(("nats://a", "nats://b"))
+    environment["TABARD_NATS"] = "nats://c"
+    assert target("", "", environment) == Target(("nats://c",))
+
+
+def test_with_neither_cluster_nor_bus_the_next_step_is_told(environment: dict[str, str]) -> None:
+    with pytest.raises(NoCluster) as raised:
+        target("", "", environment)
+    assert raised.value.next == "tabard up"

@@ -1,0 +1,144 @@
+import asyncio
+import json
+
+from ledgers import DEPLOYMENT, append, bound, say, small
+from tabard.bus.memory import MemoryBus
+from tabard.cli.get import read
+from tabard.cli.selector import parse
+from tabard.cli.views import VIEWS, Reading, chosen, status
+from tabard.events import ledger as events
+from tabard.ledger.state import State
+
+
+def reading(*more: events.LedgerEvent, **watermarks: int) -> Reading:
+    """The small ledger and `more`, with what nodes said."""
+
+    async def build() -> Reading:
+        bus = MemoryBus()
+        await append(bus, *small(), *more)
+        for node, sequence in watermarks.items():
+            await say(bus, node, sequence, endpoints=1, map_writes=(("hosts", 2),))
+        return await read(bus, State())
+
+    return asyncio.run(build())
+
+
+def refused_pod(uid: str, *, retry: bool) -> events.PodRefused:
+    return events.PodRefused(
+        uid, "shop", uid, "no number is free", retry, "n1", (), (), 1, "default", (), "", False
+    )
+
+
+def test_a_pod_is_enforced_once_its_node_has_passed_its_binding() -> None:
+    (pod,) = VIEWS["pods"].rows(reading(n1=6))
+    assert (pod["name"], pod["identity"], pod["status"]) == ("web-0", 256, "Bound")
+    (pod,) = VIEWS["pods"].rows(reading(n1=7))
+    assert pod["status"] == "Enforced"
+    assert pod["sequence"] == 7
+
+
+def test_refused_pods_are_shown_with_their_reason() -> None:
+    found = reading(refused_pod("a", retry=True), refused_pod("b", retry=False))
+    rows = {row["name"]: row for row in VIEWS["pods"].rows(found)}
+    assert rows["a"]["status"] == "Waiting"
+    assert rows["b"]["status"] == "Refused"
+    assert rows["b"]["reason"] == "no number is free"
+    assert rows["b"]["identity"] is None
+
+
+def test_identities_are_used_idle_or_quarantined() -> None:
+    found = reading(
+        events.IdentityAllocated(257, ("k8s:app=x",)),
+        events.IdentityAllocated(258, ("k8s:app=y",)),
+        events.IdentityRetired(258),
+        events.IdentityAllocated((1 << 24) + 1, ("cidr:10.0.0.0/8",)),
+    )
+    rows = VIEWS["identities"].rows(found)
+    assert [(row["identity"], row["status"], row["scope"]) for row in rows] == [
+        (256, "Used", "cluster"),
+        (257, "Idle", "cluster"),
+        (258, "Quarantined", "cluster"),
+        ((1 << 24) + 1, "Idle", "cidr"),
+    ]
+
+
+def test_a_node_that_said_nothing_has_no_lag_and_one_that_did_has() -> None:
+    n1, n2 = VIEWS["nodes"].rows(reading(n1=5))
+    assert (n1["watermark"], n1["lag"], n1["endpoints"]) == (5, 3, 1)
+    assert n1["map_writes"] == {"hosts": 2}
+    assert (n2["watermark"], n2["lag"], n2["error"]) == (None, None, None)
+
+
+def test_a_policy_counts_the_pods_that_it_selects() -> None:
+    (policy,) = VIEWS["policies"].rows(reading())
+    assert policy["status"] == "Accepted"
+    assert (policy["isolates"], policy["rules"], policy["pods"]) == (["ingress"], 0, 1)
+
+
+def test_a_refused_policy_is_told_apart_from_one_that_stays_in_force() -> None:
+    found = reading(
+        events.PolicyRefused("NetworkPolicy", "shop", "web", "spec.x: unknown", "b.yaml:1"),
+        events.PolicyRefused("NetworkPolicy", "shop", "new", "spec.y: unknown", "b.yaml:9"),
+    )
+    rows = {row["name"]: row for row in VIEWS["policies"].rows(found)}
+    assert rows["web"]["status"] == "Outdated"
+    assert rows["web"]["pods"] == 1
+    assert rows["new"]["status"] == "Refused"
+    assert rows["new"]["pods"] is None
+
+
+def test_a_workload_shows_what_it_wants_and_what_it_has() -> None:
+    (workload,) = VIEWS["workloads"].rows(reading())
+    assert (workload["desired"], workload["bound"]) == (2, 1)
+
+
+def test_a_daemon_set_wants_a_pod_on_every_node() -> None:
+    document = {
+        **DEPLOYMENT,
+        "kind": "DaemonSet",
+        "spec": {key: value for key, value in DEPLOYMENT["spec"].items() if key != "replicas"},
+    }
+    accepted = events.WorkloadAccepted("DaemonSet", "shop", "web", document, "")
+    rows = {row["kind"]: row for row in VIEWS["workloads"].rows(reading(accepted))}
+    assert rows["DaemonSet"]["desired"] == 2
+
+
+def test_bindings_name_the_holder_of_an_address() -> None:
+    newer = bound("web-1", address="10.244.1.2")
+    (binding,) = VIEWS["bindings"].rows(reading(newer))
+    assert (binding["address"], binding["name"]) == ("10.244.1.2", "web-1")
+
+
+def test_rows_are_chosen_by_namespace_and_labels() -> None:
+    found = reading(bound("db-0", namespace="data", address="10.244.2.2", labels=(("app", "db"),)))
+
+    def names(kind: str, namespace: str = "", selector: str = "") -> list[object]:
+        view = VIEWS[kind]
+        rows = chosen(view.rows(found), view, found.state, namespace, parse(selector))
+        return [row[view.name[-1]] for row in rows]
+
+    assert names("pods") == ["db-0", "web-0"]
+    assert names("pods", "data") == ["db-0"]
+    assert names("pods", selector="app=web") == ["web-0"]
+    assert names("bindings", selector="app=db") == ["10.244.2.2"]
+    assert names("identities", selector="io.kubernetes.pod.namespace=shop") == [256]
+    assert names("workloads", selector="tier=front") == ["web"]
+    assert names("nodes", "data") == ["n1", "n2"]
+
+
+def test_every_kind_is_json_with_the_keys_that_its_table_shows() -> None:
+    found = reading(n1=7)
+    for view in VIEWS.values():
+        (row, *_) = view.rows(found)
+        json.dumps(row)
+        assert {column.key for column in view.columns} <= row.keys()
+        assert set(view.name) <= row.keys()
+
+
+def test_status_counts_lag_and_takes_the_lowest_watermark() -> None:
+    assert status(reading(n1=8))["enforced"] is None
+    found = status(reading(n1=8, n2=6))
+    assert found["enforced"] == 6
+    assert found["ledger"] == {"sequence": 8, "head": 8}
+    assert found["allocator"] == {"epoch": 1, "holder": "h-1"}
+    assert found["pods"] == {"bound": 1, "waiting": 0, "refused": 0}

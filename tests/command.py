@@ -1,0 +1,8 @@
+"""The type of the fixture that runs the command line in tests."""
+
+from collections.abc import Callable
+
+from click.testing import Result
+
+Tabard = Callable[..., Result]
+"""`tabard("get", "pods")`: exit code, stdout and stderr of that command."""
