@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from click.testing import Result
+from typer.testing import Result
 
 Tabard = Callable[..., Result]
 """`tabard("get", "pods")`: exit code, stdout and stderr of that command."""

@@ -6,6 +6,7 @@ import pytest
 from command import Tabard
 from ledgers import append, append_raw, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
+from tabard.bus.port import Outgoing, Stream
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,15 @@ def test_status_shows_every_nodes_lag(tabard: Tabard) -> None:
     lines = result.stdout.splitlines()
     assert "ledger     head 8, enforced through 6" in lines
     assert [line.split()[:3] for line in lines[-2:]] == [["n1", "8", "0"], ["n2", "6", "2"]]
+
+
+def test_status_says_what_the_allocator_stands_before(tabard: Tabard, store: MemoryStore) -> None:
+    junk = Outgoing("tabard.observed.junk", b"\xc1")
+    asyncio.run(MemoryBus(store).publish(Stream.OBSERVED, [junk]))
+    result = tabard("status")
+    assert result.exit_code == 0
+    assert "           stopped before OBSERVED/1: not msgpack" in result.stdout
+    assert result.stderr == "next: tabard events show 1 --stream OBSERVED\n"
 
 
 def test_behind_an_unreadable_event_status_shows_what_is_known_and_get_fails(

@@ -116,6 +116,23 @@ async def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path, line: 
     assert remains(wanted.name, tmp_path, Path(cluster.profile.data)) == []
 
 
+async def test_a_start_that_is_interrupted_while_it_takes_its_name_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = settings(nodes=1)
+    claim, loop = profile.claim, asyncio.get_running_loop()
+
+    def claim_and_be_interrupted(claimed: profile.Profile, directory: Path) -> None:
+        claim(claimed, directory)
+        loop.call_soon_threadsafe(starting.cancel)
+
+    monkeypatch.setattr(supervisor.profile, "claim", claim_and_be_interrupted)
+    starting = asyncio.ensure_future(Cluster(wanted, directory=tmp_path).__aenter__())
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert remains(wanted.name, tmp_path, tmp_path / "absent") == []
+
+
 async def test_kept_data_is_the_same_cluster_again_with_fewer_nodes(tmp_path: Path) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     async with Cluster(settings(name="", data=data), directory=run) as first:

@@ -106,7 +106,9 @@ class DataplaneContract:
         )
         rig.dataplane.write(diff(Maps(), before))
         after = Maps(hosts={**before.hosts, address("10.0.1.1"): 256})
-        with pytest.raises(MapFull, match=r'map "hosts" is full \(8 of 8\); raise agent.hosts_max'):
+        with pytest.raises(
+            MapFull, match=r'map "hosts" is full \(8 of 8\); raise TABARD_HOSTS_MAX'
+        ):
             rig.dataplane.write(diff(before, after))
         found = rig.dataplane.read()
         assert found.identities == {256}

@@ -104,6 +104,23 @@ async def test_a_started_pod_answers_on_every_port_and_family(
         assert await exchange(node, address, 53, socket.SOCK_DGRAM, b"ping") == [b"", b"ping"]
 
 
+async def test_the_first_packet_to_a_started_pod_is_answered(
+    run: str, runtime: KernelRuntime
+) -> None:
+    node = names.node_namespace(run, NODE)
+
+    async def first(number: int) -> None:
+        started = pod(number)
+        await runtime.start(Wanted(started, PORTS))
+        address = started.addresses[number % 2]
+        assert await exchange(node, address, 53, socket.SOCK_DGRAM, b"x") == [b"", b"x"]
+        await runtime.stop(started)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(2, 18):
+            tasks.create_task(first(number))
+
+
 async def test_a_pod_reaches_its_node_and_its_neighbour_by_its_gateway(
     run: str, runtime: KernelRuntime
 ) -> None:

@@ -72,21 +72,23 @@ def _dataplane(settings: Settings) -> tuple[Dataplane, Judge | None]:
     )
     if settings.dataplane == "memory":
         from tabard.agent.packets import judge
-        from tabard.dataplane.memory import MemoryDataplane
+        from tabard.dataplane.memory import MemoryDataplane, Sizes
 
         log.warning(
             "agent.memory_dataplane",
             warning="NOTHING IS ENFORCED: this agent judges only packets that it is told of",
         )
-        memory = MemoryDataplane(config)
+        memory = MemoryDataplane(config, sizes=Sizes(**settings.map_sizes()))
 
         async def judged(fields: dict[str, Any]) -> dict[str, Any]:
             return judge(memory, fields)
 
         return memory, judged
     from tabard.agent.ebpf.dataplane import EbpfDataplane
+    from tabard.agent.ebpf.layout import MapSizes
 
-    return EbpfDataplane(config, cluster=settings.cluster), None
+    sizes = MapSizes(**settings.map_sizes())
+    return EbpfDataplane(config, cluster=settings.cluster, sizes=sizes), None
 
 
 def _log_to_stderr(level: str) -> None:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tabard.agent.gate import ATTACHES_MAX
+from tabard.dataplane.maps import MAP_NAMES
 
 
 def _split(value: object) -> object:
@@ -52,6 +53,16 @@ class Settings(BaseSettings):
     """Without the ledger's end for so long, a started agent serves from its checkpoint."""
     attaches_max: int = Field(default=ATTACHES_MAX, ge=1)
 
+    # Most entries of each map; a full one is a closed verdict, an error and a line in the status.
+    identities_max: int = Field(default=65_536, ge=1)
+    policies_max: int = Field(default=65_536, ge=1)
+    nodes_max: int = Field(default=8_192, ge=1)
+    prefixes_max: int = Field(default=65_536, ge=1)
+    hosts_max: int = Field(default=262_144, ge=1)
+    endpoints_max: int = Field(default=4_096, ge=1)
+    conntrack_max: int = Field(default=131_072, ge=1)
+    fragments_max: int = Field(default=4_096, ge=1)
+
     @field_validator("underlay")
     @classmethod
     def _addresses(cls, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -72,3 +83,8 @@ class Settings(BaseSettings):
     @property
     def socket_path(self) -> Path:
         return self.socket if self.socket is not None else self.data / "agent.sock"
+
+    def map_sizes(self) -> dict[str, int]:
+        """Map name → most entries."""
+        maps = (*MAP_NAMES, "conntrack", "fragments")
+        return {name: getattr(self, f"{name}_max") for name in maps}

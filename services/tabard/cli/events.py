@@ -80,7 +80,7 @@ def show(sequence: int, stream: Stream, cluster: str, nats: str) -> None:
     found = with_bus(f"show {stream}/{sequence}", cluster, nats, work)
     print(as_json(found))
     if "error" in found:
-        tell(f"{stream}/{sequence} cannot be read: {found['error']['reason']}")
+        tell(f"unreadable: {found['error']['reason']}")
         tell("Whoever reads the stream stops before it and changes nothing. To go on past it:")
         tell(f"  tabard events quarantine {sequence} --stream {stream} --reason WHY")
         raise SystemExit(Exit.FAILED)

@@ -1,13 +1,15 @@
 """`tabard get` and `tabard status`."""
 
-from tabard.bus.port import Bus, Stream
+from tabard.bus.port import Bus, Stored, Stream
 from tabard.cli.failing import Exit
 from tabard.cli.printing import Output, as_json, show_table, tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.selector import LabelSelector
 from tabard.cli.views import SINGULAR, VIEWS, Reading, Row, chosen, status
 from tabard.cluster.watermarks import watermarks
+from tabard.events.errors import EventError
 from tabard.ledger.follow import catch_up
+from tabard.ledger.messages import recorded
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
 
@@ -25,10 +27,30 @@ STATUS_COLUMNS = (
 
 async def read(bus: Bus, state: State) -> Reading:
     """Fold the whole ledger into `state`, and hear the nodes. Stopped as `catch_up`."""
-    observed_head = await bus.last_sequence(Stream.OBSERVED)
     await catch_up(bus, state)
-    words = await watermarks(bus, state.nodes)
-    return Reading(state, words, observed_head, await bus.last_sequence(Stream.LEDGER))
+    return await known(bus, state)
+
+
+async def known(bus: Bus, state: State) -> Reading:
+    """`state` as it is, the heads of the streams, and what the nodes and the next event say."""
+    observed_head = await bus.last_sequence(Stream.OBSERVED)
+    next_event = state.cursors.get(Stream.OBSERVED, 0) + 1
+    messages = await bus.read(Stream.OBSERVED, next_event, 1)
+    return Reading(
+        state,
+        await watermarks(bus, state.nodes),
+        observed_head,
+        await bus.last_sequence(Stream.LEDGER),
+        _unreadable(messages[0]) if messages else "",
+    )
+
+
+def _unreadable(message: Stored) -> str:
+    try:
+        recorded(Stream.OBSERVED, message)
+    except EventError as error:
+        return str(error)
+    return ""
 
 
 def get(
@@ -65,11 +87,7 @@ def show_status(output: Output, cluster: str, nats: str) -> None:
             reading, trouble = await read(bus, state), ""
         except Stopped as error:
             # What is known up to there is what an operator needs now.
-            words = await watermarks(bus, state.nodes)
-            observed, ledger = [
-                await bus.last_sequence(stream) for stream in (Stream.OBSERVED, Stream.LEDGER)
-            ]
-            reading, trouble = Reading(state, words, observed, ledger), str(error)
+            reading, trouble = await known(bus, state), str(error)
         found = status(reading) | {"cluster": _cluster(target), "error": trouble}
         return found, trouble
 
@@ -105,6 +123,9 @@ def _print_status(found: Row) -> None:
     enforced = "not by every node yet" if found["enforced"] is None else found["enforced"]
     print(f"ledger     head {ledger['head']}, enforced through {enforced}")
     print(f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}")
+    if observed["error"]:
+        print(f"           stopped before {observed['error']}")
+        tell(f"next: tabard events show {observed['cursor'] + 1} --stream OBSERVED")
     allocator = found["allocator"]
     print(f"allocator  {allocator['holder'] or 'none yet'}, epoch {allocator['epoch']}")
     counted = ", ".join(f"{count} {what}" for what, count in found["pods"].items())

@@ -30,6 +30,8 @@ class Reading:
     words: Mapping[str, Watermark] = field(default_factory=dict)
     observed_head: int = 0
     ledger_head: int = 0
+    observed_error: str = ""
+    """Why the next observed event cannot be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +273,7 @@ def desired(document: Mapping[str, Any], nodes: int) -> int | None:
 
 
 def status(reading: Reading) -> Row:
-    """{ledger: {sequence, head}, observed: {head, cursor, lag}, allocator: {epoch, holder},
+    """{ledger: {sequence, head}, observed: {head, cursor, lag, error}, allocator: {epoch, holder},
     pods: {bound, waiting, refused}, nodes: [as `get nodes`], enforced, quarantined}.
 
     `enforced` is the lowest watermark of all nodes, null if one said nothing or there are none.
@@ -286,6 +288,7 @@ def status(reading: Reading) -> Row:
             "head": reading.observed_head,
             "cursor": cursor,
             "lag": max(0, reading.observed_head - cursor),
+            "error": reading.observed_error,
         },
         "allocator": {"epoch": state.epoch, "holder": state.holder},
         "pods": {

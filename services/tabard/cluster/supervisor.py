@@ -220,6 +220,8 @@ class Cluster:
         except BaseException:
             if not claimed.keep_data:
                 data.rmdir()
+            if profile.read(name, self._directory) == claimed:  # cancelled once it was taken
+                profile.remove(name, self._directory)
             raise
         self._profile = claimed
         stack.push_async_callback(self._sweep)

@@ -136,7 +136,7 @@ class MemoryDataplane:
                 maps[name] = maps[name] | added
                 size = getattr(self._sizes, name)
                 if len(maps[name]) > size:
-                    raise MapFull(name, size, size, f"agent.{name}_max")
+                    raise MapFull(name, size, size, f"TABARD_{name.upper()}_MAX")
                 self._judge = Judge(Maps(**maps), self._config.mode)
             for name in MAP_NAMES:
                 if removed := getattr(change, f"{name}_removed"):

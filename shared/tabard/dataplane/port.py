@@ -22,7 +22,7 @@ class DataplaneError(Exception):
 
 
 class MapFull(DataplaneError):
-    """A map has no room: `map "hosts" is full (65536 of 65536); raise agent.hosts_max`."""
+    """A map has no room: `map "hosts" is full (65536 of 65536); raise TABARD_HOSTS_MAX`."""
 
     def __init__(self, name: str, used: int, size: int, setting: str) -> None:
         super().__init__(f'map "{name}" is full ({used} of {size}); raise {setting}')

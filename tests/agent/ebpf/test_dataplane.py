@@ -79,7 +79,10 @@ def test_a_map_is_full_one_past_its_bound(native: Kernel, name: str) -> None:
         )
 
     size = getattr(SMALL, name)
-    assert str(full.value) == f'map "{name}" is full ({size} of {size}); raise agent.{name}_max'
+    assert (
+        str(full.value)
+        == f'map "{name}" is full ({size} of {size}); raise TABARD_{name.upper()}_MAX'
+    )
     assert native.dataplane.read() == FILLED[name], "removals are not done after an error"
     native.dataplane.write(diff(Maps(), FILLED[name]))  # what is there can still be replaced
 

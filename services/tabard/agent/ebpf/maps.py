@@ -107,7 +107,7 @@ class KernelMap:
                 if error.errno in _FULL:
                     size = self.shape.entries
                     name = self.shape.name
-                    raise MapFull(name, size, size, f"agent.{name}_max") from error
+                    raise MapFull(name, size, size, f"TABARD_{name.upper()}_MAX") from error
                 raise self._failed("written", error) from error
 
     def delete(self, keys: Iterable[bytes]) -> None:

@@ -108,7 +108,7 @@ def _tie(run: str, pod: PodStarted, inner: Channel, namespace: str) -> None:
 
 
 def connect(run: str, pod: PodStarted, interior: Interior) -> None:
-    """Up, with routes and neighbours on both sides; returns when packets pass. Again is no error."""
+    """Up, with routes and neighbours on both sides; returns when packets pass. Repeatable."""
     host = names.host_interface(pod.uid)
     with _node(run, pod) as node:
         index = _index(node, host)

@@ -1,0 +1,220 @@
+"""`tabard up` for real: two clusters at once, pods that speak, and nothing left behind."""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from clusters import remains
+from tabard.cluster import profile
+from tabard.cluster.sweep import sweep
+from tabard.netns import enter
+from tabard.netns.names import pod_namespace
+
+MANIFEST = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: web, ports: [{containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: friend, namespace: shop, labels: {app: friend}}
+spec: {containers: [{name: friend, image: friend}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: stranger, namespace: shop, labels: {app: stranger}}
+spec: {containers: [{name: stranger, image: stranger}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: friend}}}], ports: [{port: 8080}]}]
+"""
+
+
+class Runs:
+    """`tabard` commands on a run directory of the test's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.manifest = directory / "shop.yaml"
+        self.manifest.write_text(MANIFEST)
+        self._environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("TABARD_")
+        } | {"TABARD_RUN_DIR": str(directory / "run")}
+        self.started: list[subprocess.Popen[str]] = []
+
+    def up(self, name: str, *words: str) -> subprocess.Popen[str]:
+        """Begin a cluster; `wait_up` waits for it."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tabard.cli", "up", "--name", name, *words],
+            env=self._environment,
+            stderr=(self.directory / f"{name}.err").open("w"),
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def told(self, name: str) -> str:
+        return (self.directory / f"{name}.err").read_text()
+
+    def wait_up(self, name: str, process: subprocess.Popen[str]) -> profile.Profile:
+        until(lambda: "stays up" in self.told(name) or process.poll() is not None)
+        assert process.poll() is None, self.told(name)
+        found = profile.read(name, self.directory / "run")
+        assert found is not None
+        return found
+
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "tabard.cli", *words],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def pods(self, name: str) -> dict[str, dict[str, object]]:
+        """Pods by the first word of their name."""
+        done = self.run("get", "pods", "-o", "json", "--cluster", name)
+        assert done.returncode == 0, done.stderr
+        return {str(row["name"]).split("-")[0]: row for row in json.loads(done.stdout)["items"]}
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    """Poll a condition of the world outside."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Runs]:
+    found = Runs(tmp_path)
+    yield found
+    for process in found.started:
+        process.kill()
+        process.wait()
+    directory = tmp_path / "run"
+    for name in profile.names(directory):
+        left = profile.read(name, directory)
+        assert left is not None
+        sweep(left, directory, stop_timeout_s=5)
+
+
+def connects(run: str, source: dict[str, object], destination: dict[str, object]) -> bool:
+    """Whether a TCP connection from pod to pod comes about, over IPv4 and IPv6 alike."""
+    addresses = destination["addresses"]
+    assert isinstance(addresses, list)
+
+    def attempt(address: str) -> bool:
+        try:
+            socket.create_connection((address, 8080), timeout=1).close()
+        except TimeoutError:
+            return False
+        return True
+
+    namespace = pod_namespace(run, str(source["uid"]))
+    results = {enter.call(namespace, partial(attempt, address)) for address in addresses}
+    assert len(results) == 1, f"IPv4 and IPv6 differ: {addresses}"
+    return results.pop()
+
+
+@pytest.mark.ebpf
+@pytest.mark.nats
+def test_two_clusters_at_once_enforce_and_leave_nothing(runs: Runs) -> None:
+    first, second = (f"t{secrets.token_hex(4)}" for _ in range(2))
+    words = ("-f", str(runs.manifest), "--nodes", "2")
+    started = {
+        first: runs.up(first, *words),
+        second: runs.up(second, *words, "--mode", "native"),
+    }
+    found = {name: runs.wait_up(name, process) for name, process in started.items()}
+
+    for name in started:
+        pods = runs.pods(name)
+        assert {pod["status"] for pod in pods.values()} == {"Enforced"}
+        assert connects(name, pods["friend"], pods["web"])
+        assert not connects(name, pods["stranger"], pods["web"])
+
+    # One must be named, a name that runs is taken, and the other cluster knows nothing of a change.
+    assert runs.run("status").returncode == 1
+    assert "runs already" in _failed_up(runs, first)
+    scaled = runs.run(
+        "scale", "deployment/web", "-n", "shop", "--replicas", "3", "--cluster", first
+    )
+    assert scaled.returncode == 0, scaled.stderr
+    counted = ("get", "pods", "-l", "app=web", "-o", "name", "--cluster")
+    until(lambda: len(runs.run(*counted, first).stdout.splitlines()) == 3)
+    assert len(runs.run(*counted, second).stdout.splitlines()) == 1
+    drift = runs.run("drift", "--cluster", first)
+    assert drift.returncode == 0, drift.stdout + drift.stderr
+
+    # Ctrl-C ends one and leaves the other alone.
+    started[first].send_signal(signal.SIGINT)
+    assert started[first].wait(60) == 0, runs.told(first)
+    assert remains(first, runs.directory / "run", Path(found[first].data)) == []
+    pods = runs.pods(second)
+    assert connects(second, pods["friend"], pods["web"])
+
+    # A killed one takes its processes with it; `down` removes the rest.
+    started[second].kill()
+    started[second].wait()
+    assert "died without cleaning up" in runs.run("status").stderr
+    down = runs.run("down")
+    assert down.returncode == 0, down.stderr
+    assert remains(second, runs.directory / "run", Path(found[second].data)) == []
+    assert runs.run("down").returncode == 0
+
+
+def _failed_up(runs: Runs, name: str) -> str:
+    done = runs.run("up", "--name", name)
+    assert done.returncode == 1
+    return done.stderr
+
+
+@pytest.mark.nats
+def test_without_a_kernel_the_whole_flow_still_runs_and_says_so(runs: Runs) -> None:
+    name = f"t{secrets.token_hex(4)}"
+    process = runs.up(name, "-f", str(runs.manifest), "--nodes", "2", "--dataplane", "memory")
+    found = runs.wait_up(name, process)
+    assert "NO PACKET IS ENFORCED BY A KERNEL" in runs.told(name)
+    assert {pod["status"] for pod in runs.pods(name).values()} == {"Enforced"}
+    assert runs.run("wait").returncode == 0
+    assert runs.run("events", "verify").returncode == 0
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0, runs.told(name)
+    assert remains(name, runs.directory / "run", Path(found.data)) == []
+
+
+@pytest.mark.nats
+def test_a_broken_manifest_costs_no_start(runs: Runs) -> None:
+    runs.manifest.write_text(MANIFEST.replace("podSelector", "podSelektor"))
+    done = runs.run("up", "-f", str(runs.manifest))
+    assert done.returncode == 1
+    assert "podSelektor" in done.stderr
+    assert profile.names(runs.directory / "run") == []
