@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.jetstream.connection import Connection
@@ -27,6 +28,13 @@ MUST_RUN = ("nats", "ebpf")
 ROOT_ON_LINUX = sys.platform == "linux" and os.geteuid() == 0
 
 _skipped: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command or service run within a test configures logging for the whole process."""
+    yield
+    structlog.reset_defaults()
 
 
 def _missing_for_nats() -> str:

@@ -38,6 +38,10 @@ def frame(p: Packet, payload: bytes = b"") -> bytes:
     )
 
 
+def is_ip(frame: bytes) -> bool:
+    return frame[12:14] in (b"\x08\x00", b"\x86\xdd")
+
+
 def read(frame: bytes) -> Packet | None:
     """The IP packet of a frame whose ethertype is IPv4 or IPv6; None if it is malformed."""
     return _read(frame[ETHER:], frame[12:14] == b"\x86\xdd", quoted=False)

@@ -90,10 +90,10 @@ class Ran:
 class Kernel:
     """A node's dataplane whose programs are run on frames, without interfaces."""
 
-    def __init__(self, mode: Mode, sizes: MapSizes = SMALL) -> None:
+    def __init__(self, mode: Mode, sizes: MapSizes = SMALL, sources: Path | None = None) -> None:
         config = NodeConfig("n1", Mode.NATIVE, (address("192.0.2.1"),), tunnel_port=TUNNEL_PORT)
         self.dataplane = EbpfDataplane(
-            config, cluster=cluster_name(), sizes=sizes, compiled=COMPILED
+            config, cluster=cluster_name(), sizes=sizes, sources=sources, compiled=COMPILED
         )
         self.dataplane.open()
         # No VXLAN device is needed to judge: only the mode is put in place.
