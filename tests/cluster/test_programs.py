@@ -2,8 +2,10 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from clusters import running
+from tabard.agent.settings import Settings as AgentSettings
+from tabard.allocator.settings import Settings as AllocatorSettings
 from tabard.cluster.programs import Place, agent, allocator, source
-from tabard.cluster.settings import places
+from tabard.cluster.settings import AGENT_SETTINGS, INSTALL_SETTINGS, places
 
 INHERITED = {"PATH": "/bin", "TABARD_CLUSTER": "another", "TABARD_NODE": "another"}
 PLACE = Place(running("a"), "info", INHERITED)
@@ -50,3 +52,15 @@ def test_allocator_and_source_have_places_of_their_own() -> None:
     assert started.netns == "/run/netns/tb-a-hub"
     assert started.environment["TABARD_NODES_DIR"] == "/tmp/a/nodes"
     assert started.environment["TABARD_PODS"] == "netns"
+
+
+def test_each_part_gets_its_own_of_the_extra_settings() -> None:
+    chosen = replace(PLACE, extra={"HOSTS_MAX": "9", "RETIRE_GRACE_MS": "5"})
+    assert agent(chosen, NODE, "tb-a-n1").environment["TABARD_HOSTS_MAX"] == "9"
+    assert "TABARD_RETIRE_GRACE_MS" not in agent(chosen, NODE, "tb-a-n1").environment
+    assert allocator(chosen, "").environment["TABARD_RETIRE_GRACE_MS"] == "5"
+
+
+def test_every_extra_setting_is_one_that_its_part_knows() -> None:
+    assert {name.lower() for name in INSTALL_SETTINGS} <= AllocatorSettings.model_fields.keys()
+    assert {name.lower() for name in AGENT_SETTINGS} <= AgentSettings.model_fields.keys()

@@ -43,3 +43,8 @@ def test_pods_that_a_dataplane_cannot_guard_are_refused() -> None:
         pods_for("memory", "netns")
     with pytest.raises(ClusterError, match="no interfaces"):
         pods_for("ebpf", "memory")
+
+
+def test_an_unknown_extra_setting_is_refused_by_name() -> None:
+    with pytest.raises(ClusterError, match=r"no setting 'HOST_MAX'; settings are .*HOSTS_MAX"):
+        Settings(extra={"HOST_MAX": "1"})

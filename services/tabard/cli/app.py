@@ -114,11 +114,24 @@ def up(
     ready_timeout: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="Longest wait until all is enforced.")
     ] = 60.0,
+    settings_given: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the parts. Repeatable."),
+    ] = None,
 ) -> None:
     """Run a small cluster on this machine until Ctrl-C; nothing of it is left then.
 
+    Settings for --set. For good, in the ledger from the first start on: LABELS_INCLUDE and
+    LABELS_EXCLUDE (JSON lists of regular expressions of label keys), NUMBERS_CLUSTER_ID,
+    NUMBERS_CLUSTER_BITS, FIXED (JSON: number in 128-255 to labels), RETIRE_GRACE_MS. Of each
+    agent: IDENTITIES_MAX, POLICIES_MAX, NODES_MAX, PREFIXES_MAX, HOSTS_MAX, ENDPOINTS_MAX,
+    CONNTRACK_MAX, FRAGMENTS_MAX (entries of its maps), DRIFT_INTERVAL_MS.
+
     Example: tabard up -f compose/shop --nodes 3
     """
+    pairs = [text.partition("=") for text in settings_given or []]
+    if bad := [name for name, equals, _ in pairs if not equals]:
+        _usage(f"--set {bad[0]}: write NAME=VALUE")
     if replicas not in (1, 3, 5):
         _usage("--replicas must be 1, 3 or 5")
     if replicas > 1 and not nats:
@@ -141,6 +154,7 @@ def up(
             replicas=replicas,
             data=Path(data) if data else None,
             ready_timeout_s=ready_timeout,
+            extra={name.upper(): value for name, _, value in pairs},
         )
     except ClusterError as error:
         failing.fail("bring the cluster up", failing.Failure(str(error), code=failing.Exit.USAGE))

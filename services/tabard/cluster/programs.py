@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tabard.cluster.network import UNDERLAY_DEVICE
 from tabard.cluster.processes import Program
 from tabard.cluster.profile import Profile
-from tabard.cluster.settings import NodePlace
+from tabard.cluster.settings import AGENT_SETTINGS, INSTALL_SETTINGS, NodePlace
 from tabard.netns.enter import path
 
 
@@ -19,6 +19,8 @@ class Place:
     profile: Profile
     log_level: str
     environment: Mapping[str, str]
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """`Settings.extra`."""
 
     def program(self, module: str, data: Path, netns: str, **settings: str) -> Program:
         """`python -m <module>`, told by TABARD_… variables and by no others of that prefix."""
@@ -41,7 +43,9 @@ class Place:
 
 def allocator(place: Place, netns: str) -> Program:
     data = Path(place.profile.data) / "allocator"
-    return place.program("tabard.allocator", data, netns, HOLDER=f"{place.profile.name}-1")
+    chosen = {name: value for name, value in place.extra.items() if name in INSTALL_SETTINGS}
+    holder = f"{place.profile.name}-1"
+    return place.program("tabard.allocator", data, netns, HOLDER=holder, **chosen)
 
 
 def source(place: Place, netns: str) -> Program:
@@ -75,4 +79,5 @@ def agent(place: Place, node: NodePlace, namespace: str) -> Program:
         DATAPLANE=place.profile.dataplane,
         SOCKET=str(place.profile.socket(node.name)),
         NETNS=namespace if outside else "",
+        **{name: value for name, value in place.extra.items() if name in AGENT_SETTINGS},
     )

@@ -1,6 +1,7 @@
 """What `tabard up` was asked for, and the names and addresses that follow from it. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -30,6 +31,28 @@ HUB: tuple[IPv4Interface | IPv6Interface, ...] = (
 )
 BUS_PORT = 4222
 
+INSTALL_SETTINGS = (
+    "LABELS_INCLUDE",
+    "LABELS_EXCLUDE",
+    "NUMBERS_CLUSTER_ID",
+    "NUMBERS_CLUSTER_BITS",
+    "FIXED",
+    "RETIRE_GRACE_MS",
+)
+"""Settings of the allocator that the first start writes to the ledger, for good."""
+AGENT_SETTINGS = (
+    "IDENTITIES_MAX",
+    "POLICIES_MAX",
+    "NODES_MAX",
+    "PREFIXES_MAX",
+    "HOSTS_MAX",
+    "ENDPOINTS_MAX",
+    "CONNTRACK_MAX",
+    "FRAGMENTS_MAX",
+    "DRIFT_INTERVAL_MS",
+)
+"""Settings of every agent: the sizes of its maps, and how often it compares them."""
+
 ModeName = Literal["overlay", "native"]
 PodsName = Literal["netns", "memory", "none"]
 DataplaneName = Literal["ebpf", "memory"]
@@ -56,6 +79,8 @@ class Settings:
     stop_timeout_s: float = 5.0
     """From SIGTERM to SIGKILL."""
     log_level: str = "info"
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """More settings of the processes, by name without TABARD_ (INSTALL_, AGENT_SETTINGS)."""
 
     def __post_init__(self) -> None:
         if self.name and not RUN.fullmatch(self.name):
@@ -64,6 +89,11 @@ class Settings:
             )
         if not 1 <= self.nodes <= NODES_MAX:
             raise ClusterError(f"{self.nodes} nodes asked for; 1 to {NODES_MAX} are possible")
+        known = (*INSTALL_SETTINGS, *AGENT_SETTINGS)
+        if unknown := sorted(self.extra.keys() - set(known)):
+            raise ClusterError(
+                f"there is no setting {unknown[0]!r}; settings are {', '.join(known)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

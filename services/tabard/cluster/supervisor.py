@@ -262,7 +262,7 @@ class Cluster:
         profile.write(self.profile, self._directory)
 
     async def _start_programs(self, tasks: asyncio.TaskGroup) -> None:
-        here = Place(self.profile, self.settings.log_level, dict(os.environ))
+        here = Place(self.profile, self.settings.log_level, dict(os.environ), self.settings.extra)
         in_hub = path(self.profile.netns) if self.profile.netns else ""
         programs = {ALLOCATOR: allocator(here, in_hub), SOURCE: source(here, in_hub)}
         for node in self.nodes:

@@ -144,9 +144,11 @@ def truth_table(truth: Truth) -> Table:
 
 
 def starts_table(scale: Scale) -> Table:
-    table = Table(title=f"pods started ({scale.mode}), milliseconds")
+    table = Table(title=f"pods started ({scale.mode}): milliseconds, and entries written elsewhere")
     for name in ("pod", "node", "identity resolved", "from", "gate open", "first packet"):
         table.add_column(name, justify="right" if name not in ("pod", "node", "from") else "left")
+    table.add_column("map entries on other nodes", justify="right")
+    table.add_column("address filter's", justify="right")
     for start in scale.starts:
         table.add_row(
             start.pod,
@@ -155,6 +157,8 @@ def starts_table(scale: Scale) -> Table:
             "cache" if start.known else "bus",
             _ms(start.ready_ms),
             _ms(start.first_packet_ms),
+            f"{start.map_writes:g}",
+            str(start.address_filter_writes),
         )
     return table
 

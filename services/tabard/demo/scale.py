@@ -5,7 +5,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tabard.cluster.publish import publish
@@ -44,6 +44,11 @@ class Start:
     """From the start until a packet of a client's was first accepted."""
     known: bool
     """The label set was in the node's own cache: no trip to the bus."""
+    map_writes: float = 0.0
+    """Entries that the other nodes wrote for it: all started pods are alike, so each has an equal
+    share of what a node wrote for those of others."""
+    address_filter_writes: int = 0
+    """Elements that an enforcer by address wrote on the other nodes, counted start by start."""
 
 
 @dataclass(slots=True)
@@ -57,6 +62,11 @@ class NodeCost:
     address_filter_ms: float = 0.0
     because: list[str] = field(default_factory=list)
     """The local egress rules that name the started pods."""
+
+    @property
+    def share(self) -> float:
+        """Map writes for one of the pods that started elsewhere."""
+        return _mean(self.map_writes, self.remote_starts)
 
 
 @dataclass(slots=True)
@@ -144,7 +154,15 @@ async def run(
         for uid, pod in started.items()
     ]
     costs = _costs(session, started.values(), writes_before, await _map_writes(session))
-    await asyncio.to_thread(_filter_costs, session, filters, costs, started.values())
+    filtered = await asyncio.to_thread(_filter_costs, session, filters, costs, started.values())
+    starts = [
+        replace(
+            start,
+            map_writes=sum(c.share for c in costs if c.node != start.node),
+            address_filter_writes=filtered[uid],
+        )
+        for uid, start in zip(started, starts, strict=True)
+    ]
     return Scale(session.mode.name.lower(), starts, costs, len(leaks), never.tries)
 
 
@@ -219,15 +237,22 @@ def _filter_costs(
     filters: dict[str, AddressFilter],
     costs: list[NodeCost],
     started: Iterable[EndpointState],
-) -> None:
-    """What the same starts cost an enforcer by address, pod by pod as they came; blocks."""
+) -> dict[str, int]:
+    """What the same starts cost an enforcer by address, pod by pod as they came; blocks.
+
+    Adds to `costs`, and returns the elements written on other nodes for each pod's UID.
+    """
+    by_pod = {}
     state = copy.deepcopy(session.state)
     pods = sorted(started, key=lambda pod: pod.bound_at)
     arrived = {pod.uid: state.endpoints.pop(pod.uid) for pod in pods}
     for pod in pods:
         state.endpoints[pod.uid] = arrived[pod.uid]
+        by_pod[pod.uid] = 0
         for cost in costs:
             written = filters[cost.node].bring_to(peer_sets(state, cost.node))
             if cost.node != pod.node:
                 cost.address_filter_writes += written.elements
                 cost.address_filter_ms += written.seconds * 1000
+                by_pod[pod.uid] += written.elements
+    return by_pod

@@ -246,8 +246,10 @@ class MemoryDataplane:
             if sender == Reserved.HOST:
                 sender = Reserved.UNKNOWN
             if outer_source not in maps.nodes:
+                # Whoever it is matters, and not what else they say.
+                stranger = Packet(outer_source, Address(bytes(16)), Protocol.ANY)
                 reason = Reason.DENIED_UNKNOWN_NODE
-                return self._refuse(Direction.INGRESS, reason, packet, 0, sender)
+                return self._refuse(Direction.INGRESS, reason, stranger, 0, sender)
             if packet.source in maps.endpoints:
                 reason = Reason.DENIED_SPOOFED_SOURCE
                 return self._refuse(Direction.INGRESS, reason, packet, 0, sender)

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from hypothesis import strategies as st
 
 import traffic
 from kernel import Kernel
-from packets import arp
 from strategies import NAMESPACES, named_ports, specs
 from strategies import labels as label_maps
 from tabard.dataplane.maps import (
@@ -37,7 +37,7 @@ from tabard.dataplane.maps import (
 from tabard.netns import enter
 from tabard.policy.compile import Attachment
 from topology import ip
-from traffic import IFINDEXES, LOCAL, NODES, OUTSIDE, PARTIES, REMOTE, Change, Player, Step
+from traffic import IFINDEXES, LOCAL, NODES, PARTIES, REMOTE, Player
 from twins import Twins, tunnelled_sources
 from world import Ports, World, network_policy
 
@@ -81,6 +81,7 @@ def kernels(sources: Path) -> Iterator[dict[Mode, Kernel]]:
             kernel.remove()
 
 
+seeds, counts = st.integers(0, 2**32 - 1), st.integers(1, 120)
 modes = pytest.mark.parametrize("mode", Mode)
 
 
@@ -188,8 +189,10 @@ class Cluster:
 @examples
 @given(
     found=pods,
-    first=st.lists(policies, max_size=4),
-    steps=traffic.steps(happenings),
+    first=st.lists(policies, min_size=1, max_size=4),
+    later=st.lists(happenings, min_size=1, max_size=4),
+    seed=seeds,
+    count=counts,
 )
 def test_compiled_policies(
     kernels: dict[Mode, Kernel],
@@ -197,16 +200,18 @@ def test_compiled_policies(
     mode: Mode,
     found: list[PodFacts],
     first: list[Any],
-    steps: list[Step],
+    later: list[Any],
+    seed: int,
+    count: int,
 ) -> None:
     def play() -> None:
         twins = Twins(kernels[mode], mode)
         cluster = Cluster(twins, mode, found)
         for what in first:
             cluster.change(what)
-        player = Player(twins, cluster.who, cluster.change)
+        player = Player(twins, cluster.who, lambda n: cluster.change(later[n]))
         with twins.told_the_same():
-            for step in steps:
+            for step in traffic.steps(Random(seed), count, len(later)):
                 player.play(step)
 
     enter.call(links, play)
@@ -215,73 +220,79 @@ def test_compiled_policies(
 # ---- maps that no compiler makes
 
 
-numbers = st.sampled_from(traffic.SENDERS)
-places = st.sampled_from([place for pair in PARTIES for place in pair])
+def wild(random: Random) -> Maps:
+    """Entries that meet one another and the traffic, and else mean nothing."""
+    places = [place for pair in PARTIES for place in pair]
+    tunnels = [address(text) for text in NODES[1]]
 
+    def some(most: int) -> range:
+        return range(random.randint(0, most))
 
-@st.composite
-def policy_keys(draw: st.DrawFn) -> PolicyKey:
-    policy, direction = draw(st.sampled_from([1, 2])), draw(st.sampled_from(Direction))
-    key = PolicyKey(policy, direction, draw(numbers), Protocol.ANY)
-    protocol = draw(st.sampled_from(Protocol))
-    if protocol is Protocol.ANY:
-        return key
-    bits = draw(st.sampled_from([0, 3, 8, 16]))
-    port = draw(st.sampled_from([*traffic.TRANSPORT_PORTS, 8, 128, 0]))
-    return replace(key, protocol=protocol, port=port & (0xFFFF << (16 - bits)), port_bits=bits)
+    def policy() -> PolicyKey:
+        key = PolicyKey(
+            random.randint(1, 2), random.choice(list(Direction)), number(), Protocol.ANY
+        )
+        protocol = random.choice(list(Protocol))
+        if protocol is Protocol.ANY:
+            return key
+        bits = random.choice((0, 3, 8, 16))
+        port = random.choice((*traffic.TRANSPORT_PORTS, 8, 128)) & (0xFFFF << (16 - bits))
+        return replace(key, protocol=protocol, port=port, port_bits=bits)
 
+    def prefix() -> tuple[Address, int]:
+        bits = random.choice((0, 16, 32, 48, 96, 104, 112, 120, 128))
+        network = int.from_bytes(random.choice(places)) >> (128 - bits) << (128 - bits)
+        return Address(network.to_bytes(16)), bits
 
-@st.composite
-def prefix_keys(draw: st.DrawFn) -> tuple[Address, int]:
-    bits = draw(st.sampled_from([0, 16, 32, 48, 96, 104, 112, 120, 128]))
-    number = int.from_bytes(draw(places)) >> (128 - bits) << (128 - bits)
-    return Address(number.to_bytes(16)), bits
+    def endpoint(slot: int) -> Endpoint:
+        return Endpoint(
+            incarnation=random.randint(1, 2),
+            identity=random.choice([n for n in traffic.SENDERS if n < 1 << 24]),
+            policy=random.randint(1, 2),
+            flags=EndpointFlag(random.randint(0, 15)),
+            ifindex=IFINDEXES[slot],
+            mac=bytes((2, 0, 0, 0, 0, slot)),
+            host_mac=bytes((6, 0, 0, 0, 0, slot)),
+        )
 
+    def number() -> int:
+        return random.choice(traffic.SENDERS)
 
-local_endpoints = st.builds(
-    Endpoint,
-    incarnation=st.sampled_from([1, 2]),
-    identity=numbers.filter(lambda number: number < 1 << 24),
-    policy=st.sampled_from([1, 2]),
-    flags=st.builds(EndpointFlag, st.integers(0, 15)),
-    ifindex=st.sampled_from(IFINDEXES),
-    mac=st.just(b"\2\0\0\0\0\1"),
-    host_mac=st.just(b"\6\0\0\0\0\1"),
-)
-wild = st.builds(
-    Maps,
-    identities=st.frozensets(numbers, min_size=4),
-    policies=st.frozensets(policy_keys(), max_size=20),
-    nodes=st.frozensets(places, max_size=4),
-    prefixes=st.dictionaries(
-        prefix_keys(),
-        st.builds(
-            PrefixEntry,
-            numbers,
-            st.builds(PrefixFlag, st.integers(0, 3)),
-            st.just(b"") | st.sampled_from([address(NODES[1][0]), address(NODES[1][1])]),
-        ),
-        max_size=8,
-    ),
-    hosts=st.dictionaries(places, numbers, max_size=8),
-    endpoints=st.dictionaries(places, local_endpoints, min_size=2, max_size=8),
-)
+    endpoints = {place: endpoint(n) for n, pair in enumerate(PARTIES[:3]) for place in pair}
+    if random.random() < 0.3:
+        del endpoints[random.choice(list(endpoints))]
+        endpoints[random.choice(places)] = endpoint(random.randrange(len(IFINDEXES)))
+    return Maps(
+        identities=frozenset(n for n in traffic.SENDERS if random.random() < 0.8),
+        policies=frozenset(policy() for _ in some(40)),
+        nodes=frozenset(PARTIES[traffic.NODE_PARTY + n][f] for n in (0, 1) for f in (0, 1)),
+        prefixes={
+            prefix(): PrefixEntry(
+                number(), PrefixFlag(random.randint(0, 3)), random.choice((b"", *tunnels))
+            )
+            for _ in some(8)
+        },
+        hosts={random.choice(places): number() for _ in some(12)},
+        endpoints=endpoints,
+    )
 
 
 @modes
 @examples
-@given(worlds=st.lists(wild, min_size=3, max_size=3), steps=traffic.steps(st.integers(0, 2)))
+@given(seed=seeds, count=counts)
 def test_maps_of_no_sense(
-    kernels: dict[Mode, Kernel], links: str, mode: Mode, worlds: list[Maps], steps: list[Step]
+    kernels: dict[Mode, Kernel], links: str, mode: Mode, seed: int, count: int
 ) -> None:
     def play() -> None:
+        random = Random(seed)
         twins = Twins(kernels[mode], mode)
+        worlds = [wild(random) for _ in range(3)]
         twins.put(worlds[0])
         player = Player(
             twins, lambda place: twins.maps.hosts.get(place, 300), lambda n: twins.put(worlds[n])
         )
         with twins.told_the_same():
-            for step in steps:
+            for step in traffic.steps(random, count, len(worlds)):
                 player.play(step)
 
     enter.call(links, play)
