@@ -13,7 +13,7 @@ from pathlib import Path
 from tabard.agent.ebpf import syscalls
 from tabard.agent.ebpf.dataplane import EbpfDataplane
 from tabard.agent.ebpf.events import EventReader
-from tabard.agent.ebpf.layout import SETTINGS_KEY, MapSizes, Settings, pack_settings
+from tabard.agent.ebpf.layout import SETTINGS_KEY, Settings, pack_settings
 from tabard.dataplane.maps import (
     Direction,
     Endpoint,
@@ -23,7 +23,7 @@ from tabard.dataplane.maps import (
     Reason,
     address,
 )
-from tabard.dataplane.port import NodeConfig, Verdict
+from tabard.dataplane.port import MapSizes, NodeConfig, Verdict
 from tabard.policy.diff import diff
 
 COMPILED = Path(tempfile.mkdtemp(prefix="tabard-test-"))

@@ -17,8 +17,8 @@ from tabard.agent.worker import Worker
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import BATCH_MESSAGES_MAX, Bus, Stream
 from tabard.dataplane.maps import Maps, Mode
-from tabard.dataplane.memory import MemoryDataplane, Sizes
-from tabard.dataplane.port import Change, NodeConfig
+from tabard.dataplane.memory import MemoryDataplane
+from tabard.dataplane.port import Change, MapSizes, NodeConfig
 from tabard.events import ledger as events
 from tabard.events.chain import GENESIS
 from tabard.events.envelope import Envelope
@@ -62,7 +62,7 @@ class Recorder(MemoryDataplane):
     """Remembers what it was asked to do, in order; `fail` is raised by the next writes."""
 
     def __init__(
-        self, mode: Mode = Mode.OVERLAY, sizes: Sizes | None = None, links: Any = None
+        self, mode: Mode = Mode.OVERLAY, sizes: MapSizes | None = None, links: Any = None
     ) -> None:
         super().__init__(NodeConfig(NODE, mode, ()), sizes=sizes, links=links)
         self.calls: list[str] = []

@@ -13,7 +13,7 @@ from tabard.agent.reconciler import Standing
 from tabard.agent.requests import Attach
 from tabard.bus.memory import MemoryBus
 from tabard.dataplane.maps import address
-from tabard.dataplane.memory import Sizes
+from tabard.dataplane.port import MapSizes
 from tabard.events import ledger as events
 
 WEB = pod("web", "10.244.1.5", app="web")
@@ -158,7 +158,7 @@ async def test_a_full_map_is_told_and_the_pod_stays_closed(tmp_path: Path) -> No
     ledger, bus = Ledger(), MemoryBus()
     known(ledger)
     await ledger.write(bus)
-    async with running(tmp_path, bus, Recorder(sizes=Sizes(endpoints=1))) as agent:
+    async with running(tmp_path, bus, Recorder(sizes=MapSizes(endpoints=1))) as agent:
         await agent.enforces(ledger.written)
         assert (await agent.attach(WEB))["ok"]
         answer = await agent.attach(pod("two", "10.244.1.6", app="web"))

@@ -10,8 +10,7 @@ from tabard.agent.attachments import Held
 from tabard.agent.reconciler import Standing
 from tabard.bus.memory import MemoryBus
 from tabard.dataplane.maps import MAP_NAMES, Mode, address
-from tabard.dataplane.memory import Sizes
-from tabard.dataplane.port import DataplaneError
+from tabard.dataplane.port import DataplaneError, MapSizes
 from tabard.events import ledger as events
 from world import attachment, network_policy
 
@@ -172,7 +171,7 @@ async def test_a_write_that_failed_is_told_and_tried_again() -> None:
 
 
 async def test_a_full_map_is_closed_and_told_and_recovers() -> None:
-    bench = Bench(Recorder(sizes=Sizes(endpoints=1)))
+    bench = Bench(Recorder(sizes=MapSizes(endpoints=1)))
     ledger = Ledger()
     bound(ledger, WEB)
     in_sync(bench, ledger)
@@ -192,7 +191,7 @@ async def test_a_full_map_is_closed_and_told_and_recovers() -> None:
 
 
 async def test_when_a_map_is_full_nothing_that_allows_is_taken_from_who_stays() -> None:
-    bench = Bench(Recorder(sizes=Sizes(policies=1)))
+    bench = Bench(Recorder(sizes=MapSizes(policies=1)))
     ledger = Ledger()
     bound(ledger, WEB)
     bound(ledger, DB)
@@ -207,7 +206,7 @@ async def test_when_a_map_is_full_nothing_that_allows_is_taken_from_who_stays() 
 
 
 async def test_a_map_full_of_what_is_to_go_makes_room() -> None:
-    bench = Bench(Recorder(sizes=Sizes(endpoints=1)))
+    bench = Bench(Recorder(sizes=MapSizes(endpoints=1)))
     ledger = Ledger()
     bound(ledger, WEB)
     in_sync(bench, ledger)

@@ -11,9 +11,9 @@ from tabard.dataplane.conntrack import (
     TIMEOUT_TCP_UNANSWERED_NS,
 )
 from tabard.dataplane.maps import Mode, Protocol, Reason, address
-from tabard.dataplane.memory import MemoryDataplane, Sizes
+from tabard.dataplane.memory import MemoryDataplane
 from tabard.dataplane.packet import Fragment, Packet, TcpFlag
-from tabard.dataplane.port import NodeConfig
+from tabard.dataplane.port import MapSizes, NodeConfig
 from tabard.policy.diff import diff
 from world import World, network_policy
 
@@ -28,7 +28,7 @@ ISOLATED = {"policyTypes": ["Ingress", "Egress"]}
 class Pod:
     """A pod on n1 whose packets are judged; its policy is `p`. Its server stands on n2."""
 
-    def __init__(self, sizes: Sizes | None = None, **spec: Any) -> None:
+    def __init__(self, sizes: MapSizes | None = None, **spec: Any) -> None:
         self.now = SECOND
         self.world = World(nodes=2)
         self.world.pod("x/pod", {"app": "pod"}, ip="10.244.1.1")
@@ -223,7 +223,7 @@ def test_flows_live_for_their_time(packets: list[Packet], timeout: int) -> None:
 
 
 def test_the_longest_unused_flow_makes_room() -> None:
-    pod = Pod(Sizes(conntrack=2), policyTypes=["Ingress"])
+    pod = Pod(MapSizes(conntrack=2), policyTypes=["Ingress"])
     asks = [replace(ASK, source_port=port) for port in (1001, 1002, 1003)]
     answers = [replace(ANSWER, destination_port=port) for port in (1001, 1002, 1003)]
     pod.out(asks[0])
@@ -234,7 +234,7 @@ def test_the_longest_unused_flow_makes_room() -> None:
 
 
 def test_the_oldest_fragment_makes_room() -> None:
-    pod = Pod(Sizes(fragments=1), policyTypes=["Egress"], egress=[{"ports": [{"port": 80}]}])
+    pod = Pod(MapSizes(fragments=1), policyTypes=["Egress"], egress=[{"ports": [{"port": 80}]}])
     for id in (1, 2):
         pod.out(replace(ASK, destination=OTHER, fragment=Fragment(id, True)))
     reasons = [

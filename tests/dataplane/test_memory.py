@@ -5,9 +5,9 @@ import pytest
 from dataplane.contract import HOSTS_MAX, POD, STRANGER, DataplaneContract, Rig, full
 from tabard.dataplane import memory
 from tabard.dataplane.maps import Address, Maps, Mode, Protocol, address
-from tabard.dataplane.memory import Action, MemoryDataplane, Sizes
+from tabard.dataplane.memory import Action, MemoryDataplane
 from tabard.dataplane.packet import Packet, TcpFlag
-from tabard.dataplane.port import Dataplane, MapFull, NodeConfig, Verdict
+from tabard.dataplane.port import Dataplane, MapFull, MapSizes, NodeConfig, Verdict
 from tabard.policy.diff import diff
 
 CONFIG = NodeConfig("n1", Mode.OVERLAY, (address("192.168.9.1"),))
@@ -21,7 +21,7 @@ class TestMemoryDataplane(DataplaneContract):
     @pytest.fixture
     def rig(self) -> Rig:
         links: set[str] = set()
-        dataplane = MemoryDataplane(CONFIG, sizes=Sizes(hosts=HOSTS_MAX), links=links)
+        dataplane = MemoryDataplane(CONFIG, sizes=MapSizes(hosts=HOSTS_MAX), links=links)
 
         def reopened() -> Dataplane:
             # Enforcement in memory ends with its process: only closing and opening can be tried.
@@ -47,9 +47,9 @@ def test_any_interface_exists_unless_told_otherwise() -> None:
 @pytest.mark.parametrize("name", ["identities", "policies", "nodes", "prefixes", "endpoints"])
 def test_every_map_has_a_bound(name: str) -> None:
     used = len(getattr(full(), name))
-    fits = MemoryDataplane(CONFIG, sizes=Sizes(**{name: used}))
+    fits = MemoryDataplane(CONFIG, sizes=MapSizes(**{name: used}))
     fits.write(diff(Maps(), full()))
-    full_at_once = MemoryDataplane(CONFIG, sizes=Sizes(**{name: used - 1}))
+    full_at_once = MemoryDataplane(CONFIG, sizes=MapSizes(**{name: used - 1}))
     with pytest.raises(MapFull) as caught:
         full_at_once.write(diff(Maps(), full()))
     assert caught.value.name == name

@@ -4,7 +4,6 @@ SIGTERM or SIGINT ends it with status 0; the kernel goes on enforcing.
 """
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -12,7 +11,6 @@ from typing import Any
 
 import structlog
 import uvloop
-from pydantic import ValidationError
 
 from tabard.agent.errors import AgentError
 from tabard.agent.server import Judge
@@ -24,19 +22,15 @@ from tabard.dataplane.maps import Mode, address
 from tabard.dataplane.port import Dataplane, DataplaneError, NodeConfig
 from tabard.ledger.checkpoint import CheckpointError
 from tabard.netns.enter import NamespaceError
+from tabard.process.environment import settings_or_exit
+from tabard.process.logs import log_to_stderr
 
 log = structlog.get_logger("tabard.agent")
 
 
 def main() -> int:
-    try:
-        settings = Settings()  # type: ignore[call-arg]  # from the environment
-    except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            variable = "TABARD_" + "_".join(str(part) for part in fault["loc"]).upper()
-            print(f"{variable}: {fault['msg']}", file=sys.stderr)
-        return 2
-    _log_to_stderr(settings.log_level)
+    settings = settings_or_exit(Settings)
+    log_to_stderr(settings.log_level)
     os.umask(0o077)  # checkpoint and socket are nobody else's
     try:
         return uvloop.run(_run(settings))
@@ -72,39 +66,21 @@ def _dataplane(settings: Settings) -> tuple[Dataplane, Judge | None]:
     )
     if settings.dataplane == "memory":
         from tabard.agent.packets import judge
-        from tabard.dataplane.memory import MemoryDataplane, Sizes
+        from tabard.dataplane.memory import MemoryDataplane
 
         log.warning(
             "agent.memory_dataplane",
             warning="NOTHING IS ENFORCED: this agent judges only packets that it is told of",
         )
-        memory = MemoryDataplane(config, sizes=Sizes(**settings.map_sizes()))
+        memory = MemoryDataplane(config, sizes=settings.map_sizes())
 
         async def judged(fields: dict[str, Any]) -> dict[str, Any]:
             return judge(memory, fields)
 
         return memory, judged
     from tabard.agent.ebpf.dataplane import EbpfDataplane
-    from tabard.agent.ebpf.layout import MapSizes
 
-    sizes = MapSizes(**settings.map_sizes())
-    return EbpfDataplane(config, cluster=settings.cluster, sizes=sizes), None
-
-
-def _log_to_stderr(level: str) -> None:
-    """Lines for people on a terminal, JSON for everything else."""
-    people = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    return EbpfDataplane(config, cluster=settings.cluster, sizes=settings.map_sizes()), None
 
 
 if __name__ == "__main__":

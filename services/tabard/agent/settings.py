@@ -3,34 +3,26 @@
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tabard.agent.gate import ATTACHES_MAX
 from tabard.dataplane.maps import MAP_NAMES
-
-
-def _split(value: object) -> object:
-    """`a,b` as two items."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+from tabard.dataplane.port import MapSizes
+from tabard.process.environment import PREFIX, Listed, LogLevel
 
 
 class Settings(BaseSettings):
     """Times in milliseconds."""
 
-    model_config = SettingsConfigDict(env_prefix="TABARD_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     nats: Listed
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     data: Path
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
     node: str = Field(min_length=1)
     underlay: Listed = ()
     pod_cidrs: Listed = ()
@@ -54,14 +46,14 @@ class Settings(BaseSettings):
     attaches_max: int = Field(default=ATTACHES_MAX, ge=1)
 
     # Most entries of each map; a full one is a closed verdict, an error and a line in the status.
-    identities_max: int = Field(default=65_536, ge=1)
-    policies_max: int = Field(default=65_536, ge=1)
-    nodes_max: int = Field(default=8_192, ge=1)
-    prefixes_max: int = Field(default=65_536, ge=1)
-    hosts_max: int = Field(default=262_144, ge=1)
-    endpoints_max: int = Field(default=4_096, ge=1)
-    conntrack_max: int = Field(default=131_072, ge=1)
-    fragments_max: int = Field(default=4_096, ge=1)
+    identities_max: int = Field(default=MapSizes().identities, ge=1)
+    policies_max: int = Field(default=MapSizes().policies, ge=1)
+    nodes_max: int = Field(default=MapSizes().nodes, ge=1)
+    prefixes_max: int = Field(default=MapSizes().prefixes, ge=1)
+    hosts_max: int = Field(default=MapSizes().hosts, ge=1)
+    endpoints_max: int = Field(default=MapSizes().endpoints, ge=1)
+    conntrack_max: int = Field(default=MapSizes().conntrack, ge=1)
+    fragments_max: int = Field(default=MapSizes().fragments, ge=1)
 
     @field_validator("underlay")
     @classmethod
@@ -84,7 +76,6 @@ class Settings(BaseSettings):
     def socket_path(self) -> Path:
         return self.socket if self.socket is not None else self.data / "agent.sock"
 
-    def map_sizes(self) -> dict[str, int]:
-        """Map name → most entries."""
+    def map_sizes(self) -> MapSizes:
         maps = (*MAP_NAMES, "conntrack", "fragments")
-        return {name: getattr(self, f"{name}_max") for name in maps}
+        return MapSizes(**{name: getattr(self, f"{name}_max") for name in maps})

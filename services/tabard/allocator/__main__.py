@@ -4,7 +4,6 @@ Exit codes: 0 stopped by SIGTERM or SIGINT, 1 failed, 2 wrong settings, 4 anothe
 """
 
 import asyncio
-import logging
 import os
 import secrets
 import signal
@@ -12,7 +11,6 @@ import sys
 
 import structlog
 import uvloop
-from pydantic import ValidationError
 
 from tabard.allocator.leadership import SettingsMismatch
 from tabard.allocator.patience import Patience, StopRequested
@@ -23,6 +21,8 @@ from tabard.bus.jetstream import JetStreamBus, Options
 from tabard.bus.port import BusError
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError
 from tabard.ledger.reader import Stopped
+from tabard.process.environment import settings_or_exit
+from tabard.process.logs import log_to_stderr
 
 _log = structlog.get_logger()
 
@@ -32,14 +32,8 @@ CHECKPOINT_FILE = "allocator.db"
 
 
 def main() -> int:
-    try:
-        settings = Settings()  # type: ignore[call-arg]  # the environment gives them
-    except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            name = "_".join(("tabard", *(str(part) for part in fault["loc"]))).upper()
-            print(f"{name}: {fault['msg']}", file=sys.stderr)
-        return USAGE
-    _configure_log(settings.log_level)
+    settings = settings_or_exit(Settings)
+    log_to_stderr(settings.log_level)
     try:
         uvloop.run(_run(settings))
     except FencedError as error:
@@ -78,23 +72,6 @@ async def _run(settings: Settings) -> None:
             await allocator.run()
     finally:
         await bus.close()
-
-
-def _configure_log(level: str) -> None:
-    plain = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if plain else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

@@ -2,34 +2,25 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Self
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tabard.events.ledger import SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
-
-
-def _split(value: object) -> object:
-    """`a,b` as two items."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+from tabard.process.environment import PREFIX, Listed, LogLevel
 
 
 class Settings(BaseSettings):
     """Times in milliseconds. All but the first four groups are set at install, for ever."""
 
-    model_config = SettingsConfigDict(env_prefix="TABARD_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     nats: Listed = Field(min_length=1)
     data: Path
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
     holder: str = Field(default="allocator", min_length=1, max_length=200)
     """Name of this allocator; each of its processes adds what makes it unique."""
 

@@ -11,6 +11,13 @@ from typing import Any
 
 from tabard.events.observed import NodeJoined, Pairs, PodStarted
 from tabard.identity.labels import LABELS_MAX
+from tabard.identity.syntax import (
+    DNS_LABEL,
+    LABEL_VALUE,
+    PORT_NAME,
+    is_dns_subdomain,
+    is_label_key,
+)
 
 ADDRESSES_MAX = 16
 """Most addresses of one pod or node."""
@@ -21,11 +28,6 @@ DOCUMENT_DEPTH_MAX = 64
 """Deepest nesting of a manifest; Kubernetes' own objects have about 15 levels."""
 
 _UID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_LABEL_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]")
-_LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")
-_PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 _Fault = str
 
@@ -38,14 +40,14 @@ def uid(value: str) -> _Fault:
 
 def dns_label(field: str, value: str) -> _Fault:
     """RFC 1123 label, as of a namespace."""
-    if _DNS_LABEL.fullmatch(value):
+    if DNS_LABEL.fullmatch(value):
         return ""
     return f"{field} {_shown(value)} is no RFC 1123 label (63 lower-case letters, digits, '-')"
 
 
 def dns_subdomain(field: str, value: str) -> _Fault:
     """RFC 1123 subdomain, as of most objects."""
-    if len(value) <= 253 and _DNS_SUBDOMAIN.fullmatch(value):
+    if is_dns_subdomain(value):
         return ""
     return f"{field} {_shown(value)} is no RFC 1123 subdomain (253 lower-case letters, digits, -.)"
 
@@ -64,10 +66,9 @@ def label_pairs(labels: Pairs) -> _Fault:
 
 @lru_cache(maxsize=65_536)
 def _label(key: str, value: str) -> _Fault:
-    prefix, slash, name = key.rpartition("/")
-    if not _LABEL_NAME.fullmatch(name) or (slash and dns_subdomain("", prefix)):
+    if not is_label_key(key):
         return f"label key {_shown(key)} is not [prefix/]name in Kubernetes label syntax"
-    if not _LABEL_VALUE.fullmatch(value):
+    if not LABEL_VALUE.fullmatch(value):
         return f"label {key} has value {_shown(value)}, which is not in Kubernetes label syntax"
     return ""
 
@@ -108,7 +109,7 @@ def pod(event: PodStarted) -> _Fault:
 
 
 def _port(name: str, number: int, protocol: str) -> _Fault:
-    if not _PORT_NAME.fullmatch(name):
+    if not PORT_NAME.fullmatch(name):
         return f"port name {_shown(name)} is none (RFC 6335: 15 lower-case letters, digits, '-')"
     if not 1 <= number <= 65_535 or protocol not in _PROTOCOLS:
         return f"port {name} is {number}/{_shown(protocol)}, not 1-65535 of {'/'.join(_PROTOCOLS)}"

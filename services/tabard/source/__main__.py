@@ -4,17 +4,17 @@ Exit codes: 0 stopped by SIGTERM or SIGINT, 1 failed, 2 wrong settings.
 """
 
 import asyncio
-import logging
 import signal
 import sys
 
 import structlog
 import uvloop
-from pydantic import ValidationError
 
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import BusError
 from tabard.ledger.reader import Stopped
+from tabard.process.environment import settings_or_exit
+from tabard.process.logs import log_to_stderr
 from tabard.source.pods.gate import Gate
 from tabard.source.pods.keeper import Keeper
 from tabard.source.pods.kernel import KernelRuntime
@@ -27,14 +27,8 @@ log = structlog.get_logger("tabard.source")
 
 
 def main() -> int:
-    try:
-        settings = Settings()  # type: ignore[call-arg]
-    except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            variable = "_".join(("tabard", *(str(part) for part in fault["loc"]))).upper()
-            print(f"{variable}: {fault['msg']}", file=sys.stderr)
-        return 2
-    _log_to_stderr(settings.log_level)
+    settings = settings_or_exit(Settings)
+    log_to_stderr(settings.log_level)
     failed = False
     try:
         uvloop.run(_run(settings))
@@ -75,21 +69,6 @@ def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
     for inner in group.exceptions:
         found += _leaves(inner) if isinstance(inner, BaseExceptionGroup) else [inner]
     return found
-
-
-def _log_to_stderr(level: str) -> None:
-    """Lines for people on a terminal, JSON for everything else."""
-    people = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

@@ -26,26 +26,12 @@ from tabard.dataplane.maps import (
     Reason,
 )
 from tabard.dataplane.packet import Head, Kind, Packet, head, is_link_local, is_link_multicast
-from tabard.dataplane.port import Change, LinkGone, MapFull, NodeConfig, Verdict
+from tabard.dataplane.port import Change, LinkGone, MapFull, MapSizes, NodeConfig, Verdict
 from tabard.dataplane.verdict import Judge
 from tabard.identity.numbers import CIDR_SCOPE, Reserved, is_pod
 
 VERDICTS_PENDING_MAX = 65_536
 """Verdicts that wait for their watcher's event loop; more are lost, as from a full ring buffer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Most entries of each map, as the kernel's."""
-
-    identities: int = 65_536
-    policies: int = 65_536
-    nodes: int = 8_192
-    prefixes: int = 65_536
-    hosts: int = 262_144
-    endpoints: int = 4_096
-    conntrack: int = 131_072
-    fragments: int = 4_096
 
 
 class Action(Enum):
@@ -94,12 +80,12 @@ class MemoryDataplane:
         self,
         config: NodeConfig,
         *,
-        sizes: Sizes | None = None,
+        sizes: MapSizes | None = None,
         links: Container[str] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._config = config
-        self._sizes = sizes or Sizes()
+        self._sizes = sizes or MapSizes()
         self._links = links
         self._clock = clock
         self._lock = RLock()  # packets may come from another thread than the agent's calls
@@ -208,7 +194,7 @@ class MemoryDataplane:
                 and not is_pod(peer)
             ):
                 reason = Reason.DENIED_TUNNEL_PORT
-                return self._refuse(Direction.EGRESS, reason, packet, own.identity, peer)
+                return self._refuse(Direction.EGRESS, reason, packet, own.identity, peer, what)
             reason = self._enforce(packet, what, own, Direction.EGRESS, peer)
             if not reason.allowed:
                 return Outcome(Action.DROP, reason)
@@ -303,10 +289,16 @@ class MemoryDataplane:
         return Outcome(Action.PASS, reason)
 
     def _refuse(
-        self, direction: Direction, reason: Reason, packet: Packet, own: int = 0, peer: int = 0
+        self,
+        direction: Direction,
+        reason: Reason,
+        packet: Packet,
+        own: int = 0,
+        peer: int = 0,
+        what: Head | None = None,
     ) -> Outcome:
         self._counters[direction, reason] += 1
-        self._tell(direction, reason, packet, head(packet), own, peer)
+        self._tell(direction, reason, packet, what or head(packet), own, peer)
         return Outcome(Action.DROP, reason)
 
     def _tell(

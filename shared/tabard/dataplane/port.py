@@ -49,6 +49,26 @@ class NodeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MapSizes:
+    """Most entries of each map. In the kernel, changing one makes new maps at the agent's start.
+
+    An entry costs about 104 bytes (144 in `policies` and `prefixes`), and only when it is used;
+    `conntrack` and `fragments` take their memory at once, about 140 bytes an entry, and evict the
+    longest unused when they are full. `events` is the ring buffer's bytes, a power of two.
+    """
+
+    identities: int = 65_536
+    policies: int = 65_536
+    nodes: int = 8_192
+    prefixes: int = 65_536
+    hosts: int = 262_144
+    endpoints: int = 4_096
+    conntrack: int = 131_072
+    fragments: int = 4_096
+    events: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What turns one Maps value into another, in the order in which it is written.
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from tabard.events.observed import Pairs
+from tabard.identity.syntax import (
+    DNS_LABEL,
+    DNS_SUBDOMAIN,
+    LABEL_VALUE,
+    SUBDOMAIN_MAX,
+    is_label_key,
+)
 from tabard.manifests.errors import ManifestError, shown
-
-DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-NAME_MAX = 253
-_LABEL_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]")
-_LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")
-PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 
 _NAME_RULE = (
     "use lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit "
@@ -68,7 +68,7 @@ class Field:
             self.fail("it must be text (put it in quotes)")
         return self.value
 
-    def matching(self, pattern: re.Pattern[str], rule: str, length_max: int = NAME_MAX) -> str:
+    def matching(self, pattern: re.Pattern[str], rule: str, length_max: int = SUBDOMAIN_MAX) -> str:
         text = self.text()
         if len(text) > length_max or not pattern.fullmatch(text):
             self.fail(rule)
@@ -90,7 +90,7 @@ class Field:
             self.fail("it must be true or false, without quotes")
         return self.value
 
-    def name(self, length_max: int = NAME_MAX) -> str:
+    def name(self, length_max: int = SUBDOMAIN_MAX) -> str:
         """An object's name."""
         if self.value is None:
             self.fail("every object needs a name (generateName is not read)")
@@ -110,7 +110,7 @@ class Field:
 
     def label_value(self) -> str:
         return self.matching(
-            _LABEL_VALUE,
+            LABEL_VALUE,
             "a label value is empty or at most 63 letters, digits, '-', '_' and '.', with a letter "
             "or digit at both ends",
         )
@@ -118,9 +118,7 @@ class Field:
 
 def check_label_key(field: Field, key: str) -> None:
     """ManifestError at `field` if `key` is no label key."""
-    prefix, slash, name = key.rpartition("/")
-    whole = not slash or (len(prefix) <= NAME_MAX and DNS_SUBDOMAIN.fullmatch(prefix))
-    if not whole or not _LABEL_NAME.fullmatch(name):
+    if not is_label_key(key):
         raise ManifestError(
             field.path,
             f"has the label key {shown(key)}; a key is [prefix/]name: the name at most 63 letters, "

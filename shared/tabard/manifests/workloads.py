@@ -11,8 +11,9 @@ from hashlib import blake2b
 from typing import Any
 
 from tabard.events.observed import Pairs, Ports
+from tabard.identity.syntax import PORT_NAME, SUBDOMAIN_MAX
 from tabard.manifests.errors import ManifestError
-from tabard.manifests.fields import NAME_MAX, PORT_NAME, Field, check_label_key
+from tabard.manifests.fields import Field, check_label_key
 
 API_VERSIONS = {
     "Pod": "v1",
@@ -93,7 +94,7 @@ def read_workload(document: Mapping[str, Any]) -> Workload:
         top["kind"].fail(f"it must be one of {', '.join(API_VERSIONS)}")
     if top["apiVersion"].value != expected:
         top["apiVersion"].fail(f"{kind} is read as {expected}")
-    name = top["metadata"]["name"].name(_CRON_JOB_NAME_MAX if kind == "CronJob" else NAME_MAX)
+    name = top["metadata"]["name"].name(_CRON_JOB_NAME_MAX if kind == "CronJob" else SUBDOMAIN_MAX)
     namespace_field = top["metadata"]["namespace"]
     namespace = DEFAULT_NAMESPACE if namespace_field.absent else namespace_field.namespace()
     spec = top["spec"]

@@ -22,6 +22,13 @@ from tabard.identity.labels import (
     NAMESPACE_LABELS_PREFIX,
     LabelFilter,
 )
+from tabard.identity.syntax import (
+    DNS_LABEL,
+    DNS_SUBDOMAIN,
+    LABEL_NAME,
+    LABEL_VALUE,
+    PORT_NAME,
+)
 from tabard.policy.model import (
     ALL_PORTS,
     Cidr,
@@ -48,13 +55,6 @@ _METADATA = (
 # fmt: on
 _DIRECTIONS = {"Ingress": Direction.INGRESS, "Egress": Direction.EGRESS}
 _PROTOCOLS = {"TCP": Protocol.TCP, "UDP": Protocol.UDP, "SCTP": Protocol.SCTP}
-
-# apimachinery/pkg/util/validation and apimachinery/pkg/api/validation
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_LABEL_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]")
-_LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")
-_PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")  # RFC 6335 5.1
 
 
 def read_policy(document: Mapping[str, Any], origin: str = "") -> Policy:
@@ -155,11 +155,11 @@ def _policy(document: object, origin: str) -> Policy:
         _fail("kind", top.get("kind"), f"it must be {KIND}")
     metadata = _fields(top.get("metadata", {}), "metadata", *_METADATA)
     dns = "it must be lower-case letters, digits, '-' and '.', at most 253 (RFC 1123 subdomain)"
-    name = _text(metadata.get("name"), "metadata.name", _DNS_SUBDOMAIN, dns)
+    name = _text(metadata.get("name"), "metadata.name", DNS_SUBDOMAIN, dns)
     namespace = _text(
         metadata.get("namespace", "default"),
         "metadata.namespace",
-        _DNS_LABEL,
+        DNS_LABEL,
         "it must be lower-case letters, digits and '-', at most 63 (RFC 1123 label)",
     )
     spec = _fields(top.get("spec", {}), "spec", "podSelector", "policyTypes", "ingress", "egress")
@@ -282,8 +282,8 @@ def _label_key(value: object, path: str) -> str:
         _fail(path, value, rule)
     prefix, slash, name = value.rpartition("/")
     if slash:
-        _text(prefix, path, _DNS_SUBDOMAIN, rule)
-    _text(name, path, _LABEL_NAME, rule)
+        _text(prefix, path, DNS_SUBDOMAIN, rule)
+    _text(name, path, LABEL_NAME, rule)
     return value
 
 
@@ -292,7 +292,7 @@ def _label_value(value: object, path: str) -> str:
         "a label value is empty or at most 63 letters, digits, '-', '_' and '.', letter or digit "
         "at both ends"
     )
-    return _text(value, path, _LABEL_VALUE, rule)
+    return _text(value, path, LABEL_VALUE, rule)
 
 
 def _ip_block(value: object, path: str) -> Cidr:
@@ -342,7 +342,7 @@ def _port(value: object, path: str) -> Port:
         _text(
             port,
             f"{path}.port",
-            _PORT_NAME,
+            PORT_NAME,
             "a port is a number without quotes, or the name of a containerPort: at most 15 "
             "lower-case letters, digits and '-', with one letter at least",
         )

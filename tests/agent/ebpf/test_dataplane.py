@@ -14,10 +14,17 @@ from packets import TCP, packet
 from random_maps import worlds
 from tabard.agent.ebpf import syscalls
 from tabard.agent.ebpf.dataplane import EbpfDataplane
-from tabard.agent.ebpf.layout import MapSizes
 from tabard.agent.ebpf.pins import BPF_ROOT
 from tabard.dataplane.maps import Address, Direction, Maps, Mode, PrefixEntry, Reason, address
-from tabard.dataplane.port import Change, DataplaneError, LinkGone, MapFull, NodeConfig, Verdict
+from tabard.dataplane.port import (
+    Change,
+    DataplaneError,
+    LinkGone,
+    MapFull,
+    MapSizes,
+    NodeConfig,
+    Verdict,
+)
 from tabard.policy.diff import diff
 
 pytestmark = pytest.mark.ebpf

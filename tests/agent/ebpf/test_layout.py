@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from random_maps import endpoints, policy_keys, prefix_entries, u16, u32
 from tabard.agent.ebpf import layout
-from tabard.agent.ebpf.layout import MapSizes
 from tabard.dataplane.maps import Endpoint, Mode, PolicyKey, PrefixEntry, Reason
+from tabard.dataplane.port import MapSizes
 
 
 def test_entries_have_the_sizes_that_the_programs_read() -> None:
@@ -23,7 +23,7 @@ def test_entries_have_the_sizes_that_the_programs_read() -> None:
         "fragments": (40, 8),
         "counters": (4, 8),
         "events": (0, 0),
-        "scratch": (4, 56),
+        "scratch": (4, 60),
     }
     assert layout.EVENT.size == 56
     assert max(Reason) < layout.REASONS_MAX

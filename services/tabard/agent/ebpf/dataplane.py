@@ -13,11 +13,18 @@ import structlog
 
 from tabard.agent.ebpf import device, layout, links, migration, programs, source
 from tabard.agent.ebpf.events import EventReader
-from tabard.agent.ebpf.layout import PRESENT, SETTINGS_KEY, MapSizes, Settings
+from tabard.agent.ebpf.layout import PRESENT, SETTINGS_KEY, Settings
 from tabard.agent.ebpf.maps import KernelMap
 from tabard.agent.ebpf.pins import BPF_ROOT, Pins, mount_bpffs
 from tabard.dataplane.maps import Address, Direction, Maps, Mode, Reason
-from tabard.dataplane.port import Change, DataplaneError, LinkGone, NodeConfig, Verdict
+from tabard.dataplane.port import (
+    Change,
+    DataplaneError,
+    LinkGone,
+    MapSizes,
+    NodeConfig,
+    Verdict,
+)
 from tabard.netns import enter
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from tabard.dataplane.maps import (
     Protocol,
     Reason,
 )
-from tabard.dataplane.port import Verdict
+from tabard.dataplane.port import MapSizes, Verdict
 
 # enum bpf_map_type and map flags (uapi/linux/bpf.h).
 HASH, ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE, RINGBUF = 1, 2, 6, 9, 11, 27
@@ -33,26 +33,6 @@ sizes are copied into new ones, of another format they are left for the agent to
 
 REASONS_MAX = 32
 """Counters a direction has; reasons are smaller."""
-
-
-@dataclass(frozen=True, slots=True)
-class MapSizes:
-    """Most entries of each map. Changing one makes new maps at the agent's next start.
-
-    An entry costs about 104 bytes (144 in `policies` and `prefixes`), and only when it is used;
-    `conntrack` and `fragments` take their memory at once, about 140 bytes an entry, and evict the
-    longest unused when they are full. `events` is bytes, a power of two.
-    """
-
-    identities: int = 65_536
-    policies: int = 65_536
-    nodes: int = 8_192
-    prefixes: int = 65_536
-    hosts: int = 262_144
-    endpoints: int = 4_096
-    conntrack: int = 131_072
-    fragments: int = 4_096
-    events: int = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +67,7 @@ def shapes(sizes: MapSizes) -> tuple[Shape, ...]:
         Shape("fragments", LRU_HASH, 40, 8, sizes.fragments),
         Shape("counters", PERCPU_ARRAY, 4, 8, len(Direction) * REASONS_MAX),
         Shape("events", RINGBUF, 0, 0, sizes.events),
-        Shape("scratch", PERCPU_ARRAY, 4, 56, 2),
+        Shape("scratch", PERCPU_ARRAY, 4, 60, 2),
     )
 
 

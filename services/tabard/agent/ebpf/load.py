@@ -17,7 +17,7 @@ from tabard.agent.ebpf import layout, syscalls
 from tabard.agent.ebpf.compile import compile_programs
 from tabard.agent.ebpf.programs import load
 from tabard.agent.ebpf.source import PROGRAMS, fingerprint
-from tabard.dataplane.port import DataplaneError
+from tabard.dataplane.port import DataplaneError, MapSizes
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     try:
         numbered = {
             number: syscalls.get(str(maps / shape.name))
-            for number, shape in enumerate(layout.shapes(layout.MapSizes()))
+            for number, shape in enumerate(layout.shapes(MapSizes()))
         }
         compiled = compile_once(sources, kept[0]) if kept else compile_programs(sources)
         load(compiled, numbered, programs)

@@ -1,0 +1,4 @@
+"""What every service's process does alike: its settings from the environment, its log to stderr.
+
+Only a service's `__main__` and `settings` import this; it knows no service.
+"""
