@@ -101,6 +101,11 @@ SHAPE(identities, __u32, __u8);
 SHAPE(nodes, union address, __u8);
 SHAPE(hosts, union address, __u32);
 
+static __always_inline int is_node(__u32 identity)
+{
+	return identity == IDENTITY_HOST || identity == IDENTITY_REMOTE_NODE;
+}
+
 static __always_inline int is_cidr(__u32 identity)
 {
 	return identity >= IDENTITY_CIDR_MIN;

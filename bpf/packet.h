@@ -3,6 +3,10 @@
  * From a frame to the few facts that a verdict needs. Every read goes through bpf_skb_load_bytes,
  * which checks bounds and copes with data outside the linear part; a header that is not whole, or
  * that this code cannot walk, is malformed, and malformed is dropped.
+ *
+ * A packet ends where its IP header says. The receiver cuts off what a frame holds beyond (Linux:
+ * ip_rcv_core, ip6_rcv_core), so that ports there would be nobody's: a first fragment of extension
+ * headers only could show allowed ones, and its next fragment bring others.
  */
 #ifndef TABARD_PACKET_H
 #define TABARD_PACKET_H
@@ -63,6 +67,7 @@ struct packet {
 	union address source;
 	union address destination;
 	__u32 payload; /* offset of the transport header */
+	__u32 end;     /* offset of what is not the packet's any more */
 	__u32 fragment_id;
 	__be16 source_port; /* ICMP echo: see parse_icmp */
 	__be16 destination_port;
@@ -190,6 +195,13 @@ static __always_inline void parse_icmp(struct packet *p, __u8 type, __be16 id, _
 	}
 }
 
+/* Read a part of the packet, which must lie before its end. */
+static __always_inline int load(struct __sk_buff *skb, const struct packet *p, __u32 at, void *to,
+				__u32 size)
+{
+	return at + size > p->end || bpf_skb_load_bytes(skb, at, to, size);
+}
+
 /*
  * The transport header at p->payload. `quoted`: it is the head of a packet inside an ICMP error, of
  * which only 8 bytes are promised (RFC 792). Otherwise a header must be whole, so that no first
@@ -211,11 +223,11 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 	switch (p->protocol) {
 	case PROTO_TCP:
 		if (quoted) {
-			if (bpf_skb_load_bytes(skb, p->payload, ports, 8))
+			if (load(skb, p, p->payload, ports, 8))
 				return -1;
 			head.source = ports[0];
 			head.destination = ports[1];
-		} else if (bpf_skb_load_bytes(skb, p->payload, &head, 20)) {
+		} else if (load(skb, p, p->payload, &head, 20)) {
 			return -1;
 		}
 		p->tcp_flags = head.flags;
@@ -225,7 +237,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 		return 0;
 	case PROTO_UDP:
 	case PROTO_SCTP: /* its common header has 12 bytes; the ports stand where UDP's do */
-		if (bpf_skb_load_bytes(skb, p->payload, ports, 8))
+		if (load(skb, p, p->payload, ports, 8))
 			return -1;
 		p->source_port = ports[0];
 		p->destination_port = ports[1];
@@ -235,7 +247,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 	case PROTO_ICMPV6:
 		if ((p->protocol == PROTO_ICMPV6) != p->is_ipv6)
 			return 0; /* an odd protocol like any other, without ports or types */
-		if (bpf_skb_load_bytes(skb, p->payload, ports, 8))
+		if (load(skb, p, p->payload, ports, 8))
 			return -1;
 		parse_icmp(p, bpf_ntohs(ports[0]) >> 8, ports[2], hop_limit);
 		return 0;
@@ -249,7 +261,7 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p, _
 	__u32 length;
 	__u16 fragment;
 
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+	if (load(skb, p, at, &ip, sizeof(ip)))
 		return -1;
 	length = (ip.version_length & 0x0f) * 4;
 	if (ip.version_length >> 4 != 4 || length < sizeof(ip))
@@ -257,6 +269,10 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p, _
 	map_ipv4(&p->source, ip.source);
 	map_ipv4(&p->destination, ip.destination);
 	p->payload = at + length;
+	if (!quoted && at + bpf_ntohs(ip.total_length) < p->end)
+		p->end = at + bpf_ntohs(ip.total_length);
+	if (p->payload > p->end)
+		return -1;
 	p->protocol = ip.protocol;
 	fragment = bpf_ntohs(ip.fragment);
 	if (fragment & (IP_FRAGMENT_OFFSET | IP_MORE_FRAGMENTS)) {
@@ -275,7 +291,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, _
 	struct ipv6_header ip;
 	__u8 next, head[8];
 
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+	if (load(skb, p, at, &ip, sizeof(ip)))
 		return -1;
 	if ((ip.version_class_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
 		return -1;
@@ -287,6 +303,8 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, _
 	p->is_ipv6 = 1;
 	next = ip.next;
 	at += sizeof(ip);
+	if (!quoted && at + bpf_ntohs(ip.payload_length) < p->end)
+		p->end = at + bpf_ntohs(ip.payload_length);
 #pragma unroll
 	for (int i = 0; i <= EXTENSION_HEADERS_MAX; i++) {
 		if (next != PROTO_HOP_BY_HOP && next != PROTO_ROUTING && next != PROTO_FRAGMENT &&
@@ -297,7 +315,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, _
 			p->payload = at;
 			return parse_transport(skb, p, ip.hop_limit, quoted);
 		}
-		if (i == EXTENSION_HEADERS_MAX || bpf_skb_load_bytes(skb, at, head, sizeof(head)))
+		if (i == EXTENSION_HEADERS_MAX || load(skb, p, at, head, sizeof(head)))
 			return -1;
 		if (next == PROTO_ROUTING && head[3])
 			return -1; /* segments left: its destination is not where it ends */
@@ -315,6 +333,8 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, _
 		at += next == PROTO_FRAGMENT	     ? 8
 		      : next == PROTO_AUTHENTICATION ? (head[1] + 2) * 4
 						     : (head[1] + 1) * 8;
+		if (at > p->end)
+			return -1;
 		next = head[0];
 	}
 	return -1;
@@ -324,6 +344,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, _
 static __always_inline void parse(struct __sk_buff *skb, struct packet *p)
 {
 	p->ethertype_known = 1;
+	p->end = skb->len;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		p->malformed = parse_ipv4(skb, p, ETH_HLEN, 0) != 0;
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
@@ -339,6 +360,7 @@ static __always_inline void parse_quoted(struct __sk_buff *skb, const struct pac
 {
 	__u32 at = error->payload + 8;
 
+	p->end = error->end;
 	if (error->is_ipv6)
 		p->malformed = parse_ipv6(skb, p, at, 1) != 0;
 	else

@@ -78,8 +78,7 @@ int from_pod(struct __sk_buff *skb)
 		if (host)
 			peer = *host;
 		/* Nodes are in no pod's prefix; for others the overlay needs the way too. */
-		if (!host || (settings->mode == OVERLAY && peer != IDENTITY_HOST &&
-			      peer != IDENTITY_REMOTE_NODE))
+		if (!host || (settings->mode == OVERLAY && !is_node(peer)))
 			prefix = longest_prefix(&p->destination);
 		if (!host && prefix && !(prefix->flags & POD_RANGE))
 			peer = prefix->identity;
@@ -98,7 +97,7 @@ int from_pod(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (to)
 		return deliver(skb, to, self->identity, EGRESS);
-	if (settings->mode == OVERLAY && prefix && prefix->remote)
+	if (settings->mode == OVERLAY && prefix && prefix->remote && !is_node(peer))
 		return encapsulate(skb, prefix, settings->overlay_ifindex, self->identity);
 	skb->mark = 0;
 	return TC_ACT_OK;

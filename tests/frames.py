@@ -6,22 +6,19 @@
 from dataclasses import replace
 
 from packets import FRAGMENT, HOP_BY_HOP, ROUTING, packet
-from tabard.dataplane.maps import Address, address_text
-from tabard.dataplane.packet import ECHO, ERRORS, Fragment, Packet, TcpFlag, is_ipv4
+from tabard.dataplane.maps import Address, Protocol, address_text
+from tabard.dataplane.packet import ERRORS, Fragment, Packet, TcpFlag, is_ipv4
 
 ETHER = 14
 EXTENSION_HEADERS_MAX = 6
 AUTHENTICATION, NO_NEXT, DESTINATION = 51, 59, 60
-QUOTED_BYTES = 8
-"""Of what follows the IP header; an ICMP error promises no more (RFC 792)."""
 
 
 def frame(p: Packet, payload: bytes = b"") -> bytes:
     """An Ethernet frame with the packet; a later fragment stands at offset 1480."""
-    icmp = {1: False, 58: True}.get(p.protocol) is p.is_ipv6
+    icmp = p.protocol == own_icmp(p)
     if p.quoted is not None:
-        quoted = frame(p.quoted)[ETHER:]
-        payload = quoted[: (40 if p.quoted.is_ipv6 else 20) + 8 * bool(p.quoted.fragment) + 20]
+        payload = frame(p.quoted)[ETHER:]
     fragment = None
     if p.fragment is not None:
         fragment = (p.fragment.id, 0 if p.fragment.is_first else 1480, p.fragment.is_first)
@@ -36,6 +33,11 @@ def frame(p: Packet, payload: bytes = b"") -> bytes:
         hop_limit=p.hop_limit,
         payload=payload,
     )
+
+
+def own_icmp(packet: Packet) -> Protocol:
+    """The ICMP of the packet's own IP version."""
+    return Protocol.ICMPV6 if packet.is_ipv6 else Protocol.ICMP
 
 
 def is_ip(frame: bytes) -> bool:
@@ -103,7 +105,7 @@ def _read_ipv6(data: bytes, quoted: bool) -> Packet | None:
 def _read_transport(p: Packet, data: bytes, quoted: bool) -> Packet | None:
     if p.fragment is not None and not p.fragment.is_first:
         return p
-    icmp = {1: False, 58: True}.get(p.protocol) is p.is_ipv6
+    icmp = p.protocol == own_icmp(p)
     if not icmp and p.protocol not in (6, 17, 132):
         return p
     if len(data) < (20 if p.protocol == 6 and not quoted else 8):
@@ -111,13 +113,10 @@ def _read_transport(p: Packet, data: bytes, quoted: bool) -> Packet | None:
     first, second = int.from_bytes(data[0:2]), int.from_bytes(data[2:4])
     if icmp:
         p = replace(p, icmp_type=data[0], icmp_id=int.from_bytes(data[4:6]))
-        if not quoted and p.icmp_type in ERRORS[_ICMP[p.is_ipv6]]:
+        if not quoted and p.icmp_type in ERRORS[own_icmp(p)]:
             p = replace(p, quoted=_read(data[8:], p.is_ipv6, quoted=True))
         return p
     p = replace(p, source_port=first, destination_port=second)
     if p.protocol == 6 and not quoted:
         p = replace(p, tcp_flags=TcpFlag(data[13] & 0x17))
     return p
-
-
-_ICMP = sorted(ECHO)

@@ -4,13 +4,15 @@ A step is a plain value that finds its meaning when it is played: the same seed 
 traffic, and a found sequence can be written down as a named test.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import assert_never
 
+from frames import own_icmp
 from tabard.dataplane.maps import Address, Protocol, address
-from tabard.dataplane.memory import Action, Outcome
-from tabard.dataplane.packet import ECHO, ECHO_REPLY, PORTS, Fragment, Packet, TcpFlag
+from tabard.dataplane.memory import Action
+from tabard.dataplane.packet import ECHO, ECHO_REPLY, NEIGHBOUR, PORTS, Fragment, Packet, TcpFlag
 from twins import Twins
 
 IFINDEXES = (100, 101, 102)
@@ -31,8 +33,9 @@ OUTSIDE = (
     ("224.0.0.1", "ff02::1"),
     ("0.0.0.0", "::"),
 )
-PARTIES = tuple(
-    tuple(address(text) for text in pair) for pair in (*LOCAL, *REMOTE, *NODES, *OUTSIDE)
+Party = tuple[Address, Address]
+PARTIES: tuple[Party, ...] = tuple(
+    (address(v4), address(v6)) for v4, v6 in (*LOCAL, *REMOTE, *NODES, *OUTSIDE)
 )
 _HOME = {place: n for n, pair in enumerate(PARTIES[: len(LOCAL)]) for place in pair}
 NODE_PARTY = len(LOCAL) + len(REMOTE)
@@ -100,21 +103,18 @@ class Change:
 Step = Send | Answer | Again | Error | Part | Age | Change
 
 
-def icmp(packet: Packet) -> Protocol:
-    return Protocol.ICMPV6 if packet.is_ipv6 else Protocol.ICMP
-
-
 def steps(random: Random, count: int, changes: int) -> Iterator[Step]:
-    """`count` steps; a change is a number below `changes`."""
+    """`count` steps or a few more, of few parties; a change is a number below `changes`."""
+    cast = (*random.sample(PARTIES[: len(LOCAL)], 2), *random.sample(PARTIES[len(LOCAL) :], 3))
     for _ in range(count):
         back, flags = random.randint(1, 4), random.choice(FLAGS)
         match random.choice(KINDS):
             case "send":
-                yield Send(packet(random))
+                yield Send(packet(random, cast))
             case "odd":
                 hook = random.choice(HOOKS)
                 sender = random.choice((None, *SENDERS))
-                yield Send(packet(random), hook, random.randrange(len(LOCAL)), sender)
+                yield Send(packet(random, cast), hook, random.randrange(len(LOCAL)), sender)
             case "answer":
                 yield Answer(back, flags)
             case "again":
@@ -128,31 +128,52 @@ def steps(random: Random, count: int, changes: int) -> Iterator[Step]:
                 yield Age(random.choice(AGES_S))
             case "change":
                 yield Change(random.randrange(changes))
+                yield from (Again(3, flags), Again(3, flags), Again(3, flags))
 
 
-def packet(random: Random) -> Packet:
+def packet(random: Random, cast: Sequence[Party] = PARTIES) -> Packet:
+    """A packet of one of the first two of the cast, mostly."""
     family = random.randrange(2)
-    local, other = random.choice(PARTIES[: len(LOCAL)]), random.choice(PARTIES)
-    ends = [(local, other), (other, local), (other, random.choice(PARTIES))]
+    if random.random() < 0.03:
+        return discovery(random)
+    local, other = random.choice(cast[:2]), random.choice(cast)
+    ends = [(local, other), (other, local), (other, random.choice(cast))]
     source, target = random.choices(ends, (6, 6, 1))[0]
     base = Packet(source[family], target[family], 0)
-    own_icmp = icmp(base)
-    base = replace(base, protocol=random.choice((*PORTS, *PORTS, *PORTS, own_icmp, own_icmp, 1, 58, 47, 255)))
+    icmp = own_icmp(base)
+    base = replace(
+        base, protocol=random.choice((*PORTS, *PORTS, *PORTS, icmp, icmp, 1, 58, 47, 255))
+    )
     if base.is_ipv6:
         base = replace(base, hop_limit=random.choice((64, 255)))
     if random.random() < 0.1:
-        base = replace(base, fragment=fragment(random))
-        if not base.fragment.is_first:
+        piece = fragment(random)
+        base = replace(base, fragment=piece)
+        if not piece.is_first:
             return replace(base, protocol=0) if base.is_ipv6 else base
     if base.protocol in PORTS:
         source_port, port = random.choice(TRANSPORT_PORTS), random.choice(TRANSPORT_PORTS)
         base = replace(base, source_port=source_port, destination_port=port)
         if base.protocol == Protocol.TCP:
             base = replace(base, tcp_flags=random.choice(FLAGS))
-    elif base.protocol == own_icmp:
+    elif base.protocol == icmp:
         types = (1, 128, 128, 129, 133, 135) if base.is_ipv6 else (0, 3, 8, 8, 11, 13)
         base = replace(base, icmp_type=random.choice(types), icmp_id=random.randrange(3))
     return base
+
+
+def discovery(random: Random) -> Packet:
+    pods, link, unset = PARTIES[: len(LOCAL)], PARTIES[-3:-1], PARTIES[-1]
+    source = random.choice((*pods, *link, unset))[1]
+    target = random.choice((*pods, *link, *link))[1]
+    return Packet(
+        source,
+        target,
+        Protocol.ICMPV6,
+        icmp_type=random.choice(NEIGHBOUR),
+        hop_limit=random.choice((255, 255, 64)),
+        fragment=random.choice((None, None, None, Fragment(1, True))),
+    )
 
 
 def fragment(random: Random) -> Fragment:
@@ -160,47 +181,44 @@ def fragment(random: Random) -> Fragment:
 
 
 class Player:
-    """Plays steps to both twins. `who` tells a sender's identity, `change` changes the maps."""
+    """Plays steps to both twins. `who` tells as whom a remote sender comes through the
+    tunnel, or None if not that way; `change` changes the maps."""
 
     def __init__(
-        self, twins: Twins, who: Callable[[Address], int], change: Callable[[int], None]
+        self, twins: Twins, who: Callable[[Address], int | None], change: Callable[[int], None]
     ) -> None:
         self._twins = twins
         self._who = who
         self._change = change
         self._sent: list[Packet] = []
-        self.outcomes: list[Outcome] = []
 
     def play(self, step: Step) -> None:
         match step:
             case Send(packet, hook, slot, sender):
                 self._send(packet, hook, slot, sender)
             case Answer(back, flags):
-                if packet := self._recall(back):
-                    self._send(answer(packet, flags))
+                if about := self._recall(back):
+                    self._send(answer(about, flags))
             case Again(back, flags):
-                if packet := self._recall(back):
-                    is_tcp = packet.protocol == Protocol.TCP and packet.quoted is None
-                    has_flags = is_tcp and (packet.fragment is None or packet.fragment.is_first)
-                    self._send(replace(packet, tcp_flags=flags) if has_flags else packet)
+                if about := self._recall(back):
+                    self._send(again(about, flags))
             case Error(back, type, reporter):
-                if (packet := self._recall(back)) and packet.quoted is None:
-                    family = int(packet.is_ipv6)
-                    source = (
-                        packet.destination if reporter is None else PARTIES[reporter][family]
-                    )
+                if (about := self._recall(back)) and about.quoted is None:
+                    source = about.destination
+                    if reporter is not None:
+                        source = PARTIES[reporter][about.is_ipv6]
                     self._send(
-                        Packet(
-                            source, packet.source, icmp(packet), icmp_type=type, quoted=packet
-                        )
+                        Packet(source, about.source, own_icmp(about), icmp_type=type, quoted=about)
                     )
             case Part(back, fragment):
-                if (packet := self._recall(back)) and packet.quoted is None:
-                    self._send(part(packet, fragment))
+                if (about := self._recall(back)) and about.quoted is None:
+                    self._send(part(about, fragment))
             case Age(seconds):
                 self._twins.age(seconds)
             case Change(number):
                 self._change(number)
+            case _:
+                assert_never(step)
 
     def _recall(self, back: int) -> Packet | None:
         return self._sent[-back] if len(self._sent) >= back else None
@@ -210,31 +228,31 @@ class Player:
     ) -> None:
         self._sent.append(packet)
         twins = self._twins
-        family = int(packet.is_ipv6)
         if not hook:
-            home = _HOME.get(packet.source)
-            hook, slot = ("to_pod", 0) if home is None else ("from_pod", home)
-            if home is None:
-                sender = self._who(packet.source) if sender is None else None
-                hook = "from_overlay" if sender is not None and packet.source_port % 2 else hook
-                slot = _HOME.get(packet.destination, 0)
+            hook, slot, sender = self._way(packet)
         match hook:
             case "from_pod":
                 outcome = twins.from_pod(IFINDEXES[slot], packet)
             case "from_wire":
                 outcome = twins.from_wire(packet)
             case "from_overlay":
-                outer = PARTIES[NODE_PARTY + slot % len(NODES)][family]
+                outer = PARTIES[NODE_PARTY + slot][packet.is_ipv6]
                 outcome = twins.from_overlay(outer, sender or 0, packet)
             case _:
                 mark = None if sender is None else sender & 0xFFFFFF
                 outcome = twins.to_pod(IFINDEXES[slot], packet, mark)
-        self.outcomes.append(outcome)
         if outcome.action is Action.DELIVER and outcome.ifindex in IFINDEXES:
-            self.outcomes.append(twins.to_pod(outcome.ifindex, packet, outcome.identity))
+            twins.to_pod(outcome.ifindex, packet, outcome.identity)
+
+    def _way(self, packet: Packet) -> tuple[str, int, int | None]:
+        if (home := _HOME.get(packet.source)) is not None:
+            return "from_pod", home, None
+        if (sender := self._who(packet.source)) is not None:
+            return "from_overlay", 1, sender
+        return "to_pod", _HOME.get(packet.destination, 0), None
 
 
-def answer(packet: Packet, flags: TcpFlag = TcpFlag(0)) -> Packet:  # noqa: B008
+def answer(packet: Packet, flags: TcpFlag) -> Packet:
     turned = replace(
         packet,
         source=packet.destination,
@@ -247,9 +265,16 @@ def answer(packet: Packet, flags: TcpFlag = TcpFlag(0)) -> Packet:  # noqa: B008
         return turned
     if packet.protocol == Protocol.TCP:
         return replace(turned, tcp_flags=flags)
-    if packet.protocol == icmp(packet) and packet.icmp_type == ECHO[icmp(packet)]:
-        return replace(turned, icmp_type=ECHO_REPLY[icmp(packet)])
+    icmp = own_icmp(packet)
+    if packet.protocol == icmp and packet.icmp_type == ECHO[icmp]:
+        return replace(turned, icmp_type=ECHO_REPLY[icmp])
     return turned
+
+
+def again(packet: Packet, flags: TcpFlag) -> Packet:
+    has_flags = packet.fragment is None or packet.fragment.is_first
+    is_tcp = packet.protocol == Protocol.TCP
+    return replace(packet, tcp_flags=flags) if is_tcp and has_flags else packet
 
 
 def part(packet: Packet, fragment: Fragment) -> Packet:

@@ -141,7 +141,6 @@ class Twins:
             assert replace(ours, at=0) == replace(theirs, at=0), f"{ours} is not {theirs}"
         counted = Counter(self._kernel.dataplane.counters()) - self._counted
         assert counted == Counter(self._memory.counters()), counted
-        open("/tmp/reasons","a").write("".join(f"{r.name} {d.name} {n}\n" for (d,r),n in counted.items()))
 
     def _same(self, ran: Ran, outcome: Outcome, packet: Packet, mark: int) -> Outcome:
         match outcome.action:
@@ -159,7 +158,6 @@ class Twins:
             f"{ran} is not {outcome}: {packet}"
         )
         return outcome
-
 
 
 NOT_IP = (

@@ -6,7 +6,7 @@ EQUAL_EXAMPLES in the environment says how many of each kind and mode (default 5
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -17,10 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import traffic
-from kernel import Kernel
+from frames import ETHER, frame
+from kernel import COMPILED, TUNNEL_PORT, Kernel
 from strategies import NAMESPACES, named_ports, specs
 from strategies import labels as label_maps
+from tabard.agent.ebpf.source import PROGRAMS, fingerprint, folder
 from tabard.dataplane.maps import (
+    MAP_NAMES,
     Address,
     Direction,
     Endpoint,
@@ -31,22 +34,21 @@ from tabard.dataplane.maps import (
     PrefixEntry,
     PrefixFlag,
     Protocol,
+    Reason,
     address,
     address_text,
 )
+from tabard.dataplane.memory import Action
+from tabard.dataplane.packet import Fragment, Packet
 from tabard.netns import enter
-from tabard.policy.compile import Attachment
 from topology import ip
 from traffic import IFINDEXES, LOCAL, NODES, PARTIES, REMOTE, Player
 from twins import Twins, tunnelled_sources
 from world import Ports, World, network_policy
 
-pytestmark = pytest.mark.ebpf
-
 EXAMPLES = int(os.environ.get("EQUAL_EXAMPLES", "50"))
-examples = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck)
-)
+pytestmark = [pytest.mark.ebpf, pytest.mark.timeout(120 + EXAMPLES)]
+examples = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
@@ -176,10 +178,11 @@ class Cluster:
                 world.namespace(name, labels)
         self._put()
 
-    def who(self, place: Address) -> int:
-        """The identity that other nodes know for an address."""
+    def who(self, place: Address) -> int | None:
         uid = self._world.state.bindings.get(address_text(place))
-        return 300 if uid is None else self._world.state.endpoints[uid].identity
+        if uid is None or self._mode is Mode.NATIVE:
+            return None
+        return self._world.state.endpoints[uid].identity
 
     def _put(self) -> None:
         self._twins.put(self._world.judge("n1", self._mode).maps)
@@ -277,6 +280,12 @@ def wild(random: Random) -> Maps:
     )
 
 
+def other_here_and_there(random: Random, maps: Maps) -> Maps:
+    names = random.sample(MAP_NAMES, random.choice((1, 1, 2)))
+    other = wild(random)
+    return replace(maps, **{name: getattr(other, name) for name in names})
+
+
 @modes
 @examples
 @given(seed=seeds, count=counts)
@@ -286,13 +295,117 @@ def test_maps_of_no_sense(
     def play() -> None:
         random = Random(seed)
         twins = Twins(kernels[mode], mode)
-        worlds = [wild(random) for _ in range(3)]
+        base = wild(random)
+        worlds = [base, wild(random), *(other_here_and_there(random, base) for _ in range(4))]
         twins.put(worlds[0])
         player = Player(
-            twins, lambda place: twins.maps.hosts.get(place, 300), lambda n: twins.put(worlds[n])
+            twins, lambda place: twins.maps.hosts.get(place), lambda n: twins.put(worlds[n])
         )
         with twins.told_the_same():
             for step in traffic.steps(random, count, len(worlds)):
                 player.play(step)
+
+    enter.call(links, play)
+
+
+# ---- what random traffic found, or might not find
+
+
+def test_only_from_overlay_is_another_program_here(native: Kernel, sources: Path) -> None:
+    """The kernels of these tests run what nodes run, save for the tunnel that a test run lacks."""
+    kept = [COMPILED / fingerprint(where) for where in (folder(), sources)]
+    assert not [
+        name
+        for name in PROGRAMS
+        if name != "from_overlay" and len({(where / name).read_bytes() for where in kept}) != 1
+    ]
+
+
+def small(**changes: Any) -> Maps:
+    """One pod without policy, the node next door, and the world."""
+    pod = Endpoint(
+        incarnation=1,
+        identity=256,
+        policy=0,
+        flags=EndpointFlag(0),
+        ifindex=IFINDEXES[0],
+        mac=b"\2\0\0\0\0\1",
+        host_mac=b"\6\0\0\0\0\1",
+    )
+    return replace(
+        Maps(
+            identities=frozenset({2, 6, 256}),
+            nodes=frozenset({address(NODES[1][0])}),
+            prefixes={(address("0.0.0.0"), 96): PrefixEntry(2)},
+            endpoints={POD: pod},
+        ),
+        **changes,
+    )
+
+
+POD, WORLD = address(LOCAL[0][0]), address("203.0.113.9")
+
+
+def test_a_node_is_not_reached_through_the_tunnel_whatever_prefix_holds_it(
+    kernels: dict[Mode, Kernel], links: str
+) -> None:
+    def play() -> None:
+        twins = Twins(kernels[Mode.OVERLAY], Mode.OVERLAY)
+        tunnel = address(NODES[1][0])
+        for identity, action in ((1, Action.PASS), (6, Action.PASS), (2, Action.TUNNEL)):
+            entry = PrefixEntry(identity, PrefixFlag.NONE, tunnel)
+            twins.put(small(prefixes={(address("0.0.0.0"), 96): entry}))
+            syn = Packet(POD, WORLD, Protocol.TCP, 40_000, 80)
+            assert twins.from_pod(IFINDEXES[0], syn).action is action
+
+    enter.call(links, play)
+
+
+def test_a_tunnel_packet_from_a_stranger_is_told_by_the_strangers_address(
+    kernels: dict[Mode, Kernel], links: str
+) -> None:
+    def play() -> None:
+        twins = Twins(kernels[Mode.OVERLAY], Mode.OVERLAY)
+        twins.put(small())
+        with twins.told_the_same():
+            packet = Packet(WORLD, POD, Protocol.TCP, 40_000, 80)
+            outcome = twins.from_overlay(address(NODES[2][0]), 300, packet)
+            assert outcome.reason is Reason.DENIED_UNKNOWN_NODE
+
+    enter.call(links, play)
+
+
+def test_a_later_fragment_to_the_tunnel_port_is_told_with_its_ports(
+    kernels: dict[Mode, Kernel], links: str
+) -> None:
+    def play() -> None:
+        twins = Twins(kernels[Mode.OVERLAY], Mode.OVERLAY)
+        twins.put(small())
+        with twins.told_the_same():
+            for is_first in (True, False):
+                packet = Packet(POD, WORLD, Protocol.UDP, fragment=Fragment(1, is_first))
+                if is_first:
+                    packet = replace(packet, source_port=40_000, destination_port=TUNNEL_PORT)
+                outcome = twins.from_pod(IFINDEXES[0], packet)
+                assert outcome.reason is Reason.DENIED_TUNNEL_PORT
+
+    enter.call(links, play)
+
+
+def test_a_later_fragment_of_an_error_quotes_nothing(
+    kernels: dict[Mode, Kernel], links: str
+) -> None:
+    def play() -> None:
+        twins = Twins(kernels[Mode.NATIVE], Mode.NATIVE)
+        pod = replace(small().endpoints[POD], flags=EndpointFlag.INGRESS_ENFORCED)
+        twins.put(small(endpoints={POD: pod}))
+        flow = Packet(POD, WORLD, Protocol.TCP, 40_000, 80)
+        assert twins.from_pod(IFINDEXES[0], flow).reason is Reason.ALLOWED_NO_POLICY
+        error = Packet(WORLD, POD, Protocol.ICMP, icmp_type=3, quoted=flow)
+        assert twins.to_pod(IFINDEXES[0], error, None).reason is Reason.ALLOWED_RELATED
+        first = replace(error, fragment=Fragment(1, True), quoted=None)
+        assert twins.to_pod(IFINDEXES[0], first, None).reason is Reason.DENIED_POLICY
+        later = Packet(WORLD, POD, Protocol.ICMP, fragment=Fragment(1, False))
+        twins.odd("to_pod", frame(later, bytes(8) + frame(flow)[ETHER:]), IFINDEXES[0], None)
 
     enter.call(links, play)

@@ -88,6 +88,7 @@ def test_ipv4_options_are_stepped_over(native: Kernel) -> None:
     native.put(maps())
     frame = bytearray(out(4))
     frame[14] = 0x47
+    frame[16:18] = (20 + 8 + 20).to_bytes(2)
     frame[34:34] = b"\x01" * 8
     assert native.egress(bytes(frame)) is Reason.ALLOWED_POLICY
     native.put(Maps())
