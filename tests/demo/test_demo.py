@@ -14,7 +14,7 @@ def demo(dataplane: str, figures: Path) -> tuple[subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
     )
-    assert figures.exists(), done.stderr
+    assert figures.read_text(), done.stderr
     return done, json.loads(figures.read_text())
 
 
@@ -47,3 +47,13 @@ def test_without_a_kernel_the_demo_runs_in_memory_and_says_so(tmp_path: Path) ->
     assert found["disagree"] == found["leaked"] == 0
     assert found["outage"] is None
     assert "MEMORY DATAPLANE" in done.stdout
+
+
+def test_figures_that_could_not_be_written_are_refused_before_the_trials() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tabard.cli", "demo", "--json", "/nonexistent/figures.json"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "/nonexistent/figures.json cannot be written: No such file" in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from tabard.cli.failing import Exit, Failure, run
+from tabard.cli.failing import Exit, Failure, fail, run
 from tabard.cli.up import cancelled_by_signals
 from tabard.demo.report import Report, figures, summary, tables
 from tabard.demo.run import Dataplane
@@ -19,6 +19,13 @@ WIDTH_MIN = 170
 
 
 def demo(dataplane: Dataplane, json_file: str) -> None:
+    if json_file:
+        # Now, and not after the trials, is the time to learn that it cannot be written.
+        try:
+            Path(json_file).touch()
+        except OSError as error:
+            reason = f"{json_file} cannot be written: {error.strerror}"
+            fail("run the demo", Failure(reason, "tabard demo --json FILE", Exit.USAGE))
     report = run("run the demo", _demo(dataplane), log_level="warning")
     _show(report)
     if json_file:

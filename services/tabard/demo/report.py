@@ -145,7 +145,7 @@ def truth_table(truth: Truth) -> Table:
 
 def starts_table(scale: Scale) -> Table:
     table = Table(title=f"pods started ({scale.mode}): milliseconds, and entries written elsewhere")
-    for name in ("pod", "node", "identity resolved", "from", "gate open", "first packet"):
+    for name in ("pod", "node", "identity resolved", "from", "first packet", "pod up"):
         table.add_column(name, justify="right" if name not in ("pod", "node", "from") else "left")
     table.add_column("map entries on other nodes", justify="right")
     table.add_column("address filter's", justify="right")
@@ -155,8 +155,8 @@ def starts_table(scale: Scale) -> Table:
             start.node,
             _ms(start.resolve_ms),
             "cache" if start.known else "bus",
-            _ms(start.ready_ms),
             _ms(start.first_packet_ms),
+            _ms(start.ready_ms),
             f"{start.map_writes:g}",
             str(start.address_filter_writes),
         )
@@ -249,7 +249,8 @@ def summary(report: Report) -> list[str]:
     lines += [f"✗ {failure}" for failure in report.failures]
     where = {"ebpf": "in the kernel", "memory": "BY THE MEMORY DATAPLANE, not by a kernel"}
     lines.append(
-        f"{_mark(report.held)} {'all held' if report.held else 'NOT all held'}; "
+        f"{_mark(report.held)} {'all held' if report.held else 'NOT all held'}"
+        f"{'' if report.outage else ', trial 4 left out'}; "
         f"judged {where.get(report.dataplane, report.dataplane)}; {report.seconds:.0f} s"
     )
     return lines

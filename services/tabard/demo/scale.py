@@ -39,7 +39,8 @@ class Start:
     resolve_ms: float | None
     """From the gate's call until the pod's identity was known."""
     ready_ms: float | None
-    """From the start until the gate opened: identity known, policy in the kernel."""
+    """From the start until the pod was up: identity known, policy enforced, sockets open. Packets
+    pass a little earlier, from the moment its policy stands."""
     first_packet_ms: float | None
     """From the start until a packet of a client's was first accepted."""
     known: bool
