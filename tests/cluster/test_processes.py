@@ -86,6 +86,21 @@ async def test_one_that_ends_at_once_is_tried_again_and_its_log_kept(tmp_path: P
     assert kept.last_words().count("no port") >= 3
 
 
+async def test_a_log_is_begun_anew_once_it_is_larger_than_its_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabard.cluster.processes.LOG_BYTES_MAX", 4)
+    log, before = tmp_path / "log", tmp_path / "log.1"
+    process = Launched(python("print('new')"), log, stop_timeout_s=5)
+    found = []
+    for there in ("1st\n", "2nd\n.", "3rd\n."):
+        log.write_text(there)
+        await process.start()
+        await process.wait()
+        found.append((before.read_text() if before.exists() else "", log.read_text()))
+    assert found == [("", "1st\nnew\n"), ("2nd\n.", "new\n"), ("3rd\n.", "new\n")]
+
+
 async def test_one_that_ignores_the_term_signal_is_killed(tmp_path: Path) -> None:
     async with minded(python(IGNORES_TERM), tmp_path, stop_timeout_s=0.05) as kept:
         await until(lambda: "on" in kept.last_words())

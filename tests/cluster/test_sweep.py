@@ -52,3 +52,28 @@ def test_what_stays_is_told_and_the_profile_with_it(
         sweep(found, tmp_path / "run", stop_timeout_s=5)
     assert not (tmp_path / "data").exists()
     assert profile.names(tmp_path / "run") == ["sweep-test"]
+
+
+@pytest.mark.parametrize(
+    ("dataplane", "user", "looked_at"),
+    [
+        ("ebpf", 0, True),
+        ("memory", 0, False),
+        ("memory", 1000, False),
+        ("", 0, True),
+        ("", 1000, False),
+    ],
+)
+def test_pins_are_looked_at_only_where_there_may_be_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataplane: str, user: int, looked_at: bool
+) -> None:
+    pins = tmp_path / "tabard"
+    (pins / "sweep-test").mkdir(parents=True)
+    if not looked_at:
+        pins.chmod(0)  # as root's directory is to others
+    monkeypatch.setattr("tabard.cluster.sweep.BPF_FS", tmp_path)
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    found = replace(swept(tmp_path / "data"), dataplane=dataplane)
+    sweep(found, tmp_path / "run", stop_timeout_s=5)
+    pins.chmod(0o700)
+    assert (pins / "sweep-test").exists() is not looked_at

@@ -74,7 +74,17 @@ def test_a_workloads_mistake_is_named_with_its_line() -> None:
 
 @pytest.mark.parametrize(
     ("version", "kind"),
-    [("v1", "Service"), ("example.com/v1", "Deployment"), ("batch.example/v1", "Job")],
+    [
+        ("v1", "Service"),
+        ("v1", "Node"),
+        ("policy/v1", "PodDisruptionBudget"),
+        ("policy/v1beta1", "PodSecurityPolicy"),
+        ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"),
+        ("cilium.io/v2", "CiliumNode"),
+        ("stable.example.com/v1", "CronTab"),
+        ("example.com/v1", "Deployment"),
+        ("batch.example/v1", "Job"),
+    ],
 )
 def test_other_kinds_are_skipped_with_a_note(version: str, kind: str) -> None:
     found = checked(f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n")
@@ -82,6 +92,51 @@ def test_other_kinds_are_skipped_with_a_note(version: str, kind: str) -> None:
     (note,) = found.notes
     assert (note.kind, note.name, note.origin) == (kind, "x", "f.yaml:1")
     assert str(note).startswith(f"f.yaml:1: {kind} x: skipped: {version} {kind} has no part")
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "mistake"),
+    [
+        ("cilium.io/v2", "CiliumNetworkPolicy", "kind: is 'CiliumNetworkPolicy'"),
+        ("cilium.io/v2", "CiliumEgressGatewayPolicy", "kind: is 'CiliumEgressGatewayPolicy'"),
+        ("crd.projectcalico.org/v1", "GlobalNetworkPolicy", "kind: is 'GlobalNetworkPolicy'"),
+        ("crd.antrea.io/v1beta1", "ClusterNetworkPolicy", "kind: is 'ClusterNetworkPolicy'"),
+        (
+            "policy.networking.k8s.io/v1alpha1",
+            "AdminNetworkPolicy",
+            "kind: is 'AdminNetworkPolicy'",
+        ),
+        ("example.com/v1", "HouseNetworkPolicy", "kind: is 'HouseNetworkPolicy'"),
+        ("projectcalico.org/v3", "NetworkPolicy", "apiVersion: is 'projectcalico.org/v3'"),
+        ("networking.k8s.oi/v1", "NetworkPolicy", "apiVersion: is 'networking.k8s.oi/v1'"),
+    ],
+)
+def test_a_policy_that_would_not_be_enforced_is_refused(
+    version: str, kind: str, mistake: str
+) -> None:
+    with pytest.raises(ManifestError) as error:
+        checked(f"metadata: {{name: x}}\nkind: {kind}\napiVersion: {version}\nspec: {{}}\n")
+    line = 2 if mistake.startswith("kind") else 3
+    assert str(error.value) == (
+        f"f.yaml:{line}: {mistake}; it would not be enforced; Tabard reads networking.k8s.io/v1 "
+        "NetworkPolicy: convert it, or leave it out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "meant"),
+    [
+        ("NetworkPolicey", "NetworkPolicy"),
+        ("networkpolicy", "NetworkPolicy"),
+        ("Deploymet", "Deployment"),
+        ("Pods", "Pod"),
+        ("namespace", "Namespace"),
+    ],
+)
+def test_a_misspelt_kind_is_refused_with_the_one_meant(kind: str, meant: str) -> None:
+    with pytest.raises(ManifestError) as error:
+        checked(f"apiVersion: v1\nkind: {kind}\nmetadata: {{name: x}}\n")
+    assert str(error.value) == f"f.yaml:2: kind: is '{kind}'; did you mean {meant}?"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +171,15 @@ def test_an_object_that_is_there_twice_is_refused_with_both_places() -> None:
     text = POD.format(name="a") + POD.format(name="b") + POD.format(name="a")
     with pytest.raises(ManifestError, match=r"^f.yaml:18: .*that f.yaml:1 declares already"):
         checked(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"), [("apiVersion: v1\n", "kind"), ("kind: Pod\n", "apiVersion")]
+)
+def test_what_every_object_needs_is_asked_for(text: str, field: str) -> None:
+    with pytest.raises(ManifestError) as error:
+        checked(text)
+    assert str(error.value) == f"f.yaml:1: {field}: is absent; every object needs one"
 
 
 @pytest.mark.parametrize("text", ["a: b\n", "kind: Pod\n", "apiVersion: 1\nkind: Pod\n"])

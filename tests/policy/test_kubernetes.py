@@ -356,6 +356,14 @@ def test_what_is_wrong_is_refused_by_its_path(document: Any, path: str, reason: 
     assert reason in str(caught.value)
 
 
+def test_a_prefix_that_is_too_long_is_told_in_plain_words() -> None:
+    with pytest.raises(PolicyError) as caught:
+        read_policy(rule_with(ipBlock={"cidr": "10.0.0.0/33"}))
+    assert caught.value.reason == (
+        "is '10.0.0.0/33'; it must be a CIDR such as 10.0.0.0/8 or fd00::/8"
+    )
+
+
 def test_a_wrong_rule_of_a_direction_without_effect_is_refused_too() -> None:
     with pytest.raises(PolicyError, match=r"^spec\.egress\[0\]\.ports\[0\]\.port: is 0"):
         read_policy(network_policy("p", policyTypes=["Ingress"], egress=[{"ports": [{"port": 0}]}]))

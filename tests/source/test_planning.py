@@ -130,6 +130,15 @@ def test_a_stateful_set_numbers_its_pods_and_a_replaced_one_keeps_its_name() -> 
     assert again.uid != first.uid
 
 
+def test_a_bare_pod_that_is_deleted_with_its_workload_stays_stopped() -> None:
+    cluster = Cluster(1)
+    cluster.set(kind="Pod", name="bare")
+    cluster.settle()
+    (pod,) = cluster.pods()
+    cluster.observe(WorkloadRemoved("Pod", "shop", "bare"), PodStopped(pod.uid))
+    assert cluster.plan() == Plan()
+
+
 def test_a_daemon_set_has_one_pod_on_every_node() -> None:
     cluster = Cluster(2)
     cluster.set(kind="DaemonSet", name="dns")

@@ -23,6 +23,8 @@ STEADY_S = 10.0
 """A process that lived this long is not failing: its next restart waits the shortest time."""
 LOG_TAIL_LINES = 15
 """Last lines of a log that an error shows."""
+LOG_BYTES_MAX = 10 << 20
+"""A log larger than this is begun anew at its process's next start; the one before is kept."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -58,7 +60,8 @@ class Program:
 
 
 class Launched:
-    """A process of `program`, in a group of its own, with its output appended to `log`.
+    """A process of `program`, in a group of its own, with its output appended to `log`, or to a new
+    one if that has grown large: then `<log>.1` is the old one.
 
     It gets SIGTERM if the supervisor dies. It is to be started from a thread that lives as long:
     the parent-death signal hangs on the thread.
@@ -76,6 +79,8 @@ class Launched:
         return process.pid if process is not None and process.returncode is None else 0
 
     async def start(self) -> None:
+        if self._log.exists() and self._log.stat().st_size > LOG_BYTES_MAX:
+            self._log.replace(f"{self._log}.1")
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._program.arguments,

@@ -42,7 +42,11 @@ class PodStarted:
     service_account: str = "default"
     ports: Ports = ()
     owner: str = ""
-    """`Kind/namespace/name` of the workload that it belongs to."""
+    """`Kind/namespace/name` of the workload that it belongs to.
+
+    A pod that names one is the manifest source's, which stops it if there is no such workload;
+    other sources leave this empty.
+    """
     host_network: bool = False
 
 

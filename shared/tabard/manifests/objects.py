@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
@@ -18,6 +19,16 @@ OBJECTS_MAX = 100_000
 """Most objects in one reading."""
 KNOWN_NODE_LABELS = ("kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch")
 """What a nodeSelector may ask for: nodes have no labels but these (the last two always match)."""
+
+FOREIGN_POLICY_GROUPS = (
+    "cilium.io",
+    "projectcalico.org",
+    "crd.antrea.io",
+    "policy.networking.k8s.io",
+)
+"""API groups, with those beneath them, whose policies are meant to restrict pods' traffic."""
+LIKENESS_MIN = 0.8
+"""From this `difflib` ratio on, an unknown kind is a misspelt one: Deploymet, pods, DaemonSets."""
 
 _KINDS = {"Namespace": "v1", **API_VERSIONS, POLICY_KIND: POLICY_VERSION}
 _LEGACY_GROUPS = {
@@ -78,7 +89,8 @@ def check(documents: Iterable[Document], namespace: str = DEFAULT_NAMESPACE) -> 
     """The objects that `documents` are; ManifestError, with its line, at the first mistake.
 
     An object that names no namespace is put into `namespace`. Kinds that no policy and no pod
-    depends on are skipped with a note.
+    depends on are skipped with a note; what its author takes for a policy, or misspelt, is a
+    mistake, since nothing would be enforced of it.
     """
     objects: dict[tuple[str, str, str], Manifest] = {}
     notes: list[Note] = []
@@ -109,6 +121,9 @@ def check(documents: Iterable[Document], namespace: str = DEFAULT_NAMESPACE) -> 
 
 def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | None:
     top = Field(document.value)
+    for field in (top["kind"], top["apiVersion"]):
+        if field.absent:
+            field.fail("every object needs one")
     kind = top["kind"].text()
     version = top["apiVersion"].text()
 
@@ -118,6 +133,7 @@ def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | 
 
     expected = _KINDS.get(kind)
     if expected is None or _group(version) not in (_group(expected), _LEGACY_GROUPS.get(kind)):
+        _refuse_policy_or_misspelling(kind, version)
         note(f"skipped: {version} {kind} has no part in identities or policies")
         return None
     if version != expected:
@@ -136,6 +152,22 @@ def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | 
     for reason in _ineffective(workload):
         note(reason)
     return Manifest(Role.WORKLOAD, kind, workload.namespace, workload.name, value, document.origin)
+
+
+def _refuse_policy_or_misspelling(kind: str, version: str) -> None:
+    """ManifestError if `kind`, which is not read in `version`, must not be passed over."""
+    group = f".{_group(version)}"
+    foreign = any(group.endswith(f".{known}") for known in FOREIGN_POLICY_GROUPS)
+    if kind.endswith(POLICY_KIND) or (foreign and "polic" in kind.lower()):
+        field = Field(version, "apiVersion") if kind == POLICY_KIND else Field(kind, "kind")
+        field.fail(
+            f"it would not be enforced; Tabard reads {POLICY_VERSION} {POLICY_KIND}: convert it, "
+            "or leave it out"
+        )
+    by_lower_case = {known.lower(): known for known in _KINDS}
+    near = get_close_matches(kind.lower(), by_lower_case, n=1, cutoff=LIKENESS_MIN)
+    if near and kind not in _KINDS:
+        Field(kind, "kind").fail(f"did you mean {by_lower_case[near[0]]}?")
 
 
 def _ineffective(workload: Workload) -> list[str]:

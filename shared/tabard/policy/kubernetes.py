@@ -325,7 +325,7 @@ def _network(value: object, path: str) -> _Network:
         # Bits beyond the length are dropped, as upstream does (ParseCIDRSloppy).
         network = ipaddress.ip_network((address, int(length)), strict=False)
     except ValueError as error:
-        raise PolicyError(path, f"is {_shown(value)}; {rule} ({error})") from error
+        raise PolicyError(path, f"is {_shown(value)}; {rule}") from error
     if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
         _fail(path, value, "IPv4 addresses are written as IPv4 (10.0.0.0/8), not mapped into IPv6")
     return network

@@ -68,6 +68,9 @@ async def test_a_stopped_server_makes_every_call_unavailable_in_time(
     await bus.ensure_streams()
     await bus.publish(Stream.OBSERVED, [Outgoing("tabard.observed.x", b"")])
     os.kill(own_nats_server.pid, signal.SIGSTOP)
+    # Its parent, this process, is told once the last of its threads has stopped. Until then it may
+    # still answer.
+    await asyncio.to_thread(os.waitid, os.P_PID, own_nats_server.pid, os.WSTOPPED)
     try:
         many = [Outgoing("tabard.observed.x", b"x" * 100_000)] * 200
         for call in (

@@ -103,6 +103,19 @@ async def test_a_refused_message_is_an_error_with_the_servers_reason(
         await nats_bus.publish(Stream.STATUS, [Outgoing("tabard.status.x", b"x" * 500)])
 
 
+async def test_the_stream_in_memory_is_made_anew_after_its_server_ended(
+    own_nats_server: EmbeddedServer,
+) -> None:
+    bus = await JetStreamBus.connect(own_nats_server.url, name="test")
+    await bus.ensure_streams()
+    await bus.publish(Stream.FLOWS, [Outgoing("tabard.flows.n1", b"1")])
+    os.kill(own_nats_server.pid, signal.SIGKILL)
+    await own_nats_server.wait()
+    await own_nats_server.start()
+    assert await bus.publish(Stream.FLOWS, [Outgoing("tabard.flows.n1", b"2")]) == [1]
+    await bus.close()
+
+
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_server_killed_under_load_loses_and_doubles_nothing(
     own_nats_server: EmbeddedServer, blow: signal.Signals
