@@ -1,9 +1,11 @@
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
 from command import Tabard
+from tabard.cli.failing import Exit
 
 COMMANDS = [
     ["up"],
@@ -49,6 +51,10 @@ def test_help_of_every_command_has_one_example(tabard: Tabard, command: list[str
         ["label", "node", "n1", "a=b"],
         ["label", "pod", "web-0", "a=b"],
         ["label", "pod", "shop/web-0", "a b"],
+        ["label", "pod", "shop/web-0", "a=b,c"],
+        ["get", "nodes", "-n", "shop"],
+        ["scale", "daemonset/dns", "--replicas", "2"],
+        ["scale", "service/dns", "--replicas", "2"],
         ["events", "show", "0"],
         ["events", "quarantine", "7", "--stream", "LEDGER"],
         ["events", "quarantine", "7", "--stream", "LEDGER", "--reason", " "],
@@ -62,6 +68,45 @@ def test_help_of_every_command_has_one_example(tabard: Tabard, command: list[str
 )
 def test_a_usage_error_exits_with_two(tabard: Tabard, words: list[str]) -> None:
     assert tabard(*words).exit_code == 2
+
+
+@pytest.mark.parametrize("command", [[], ["events"]], ids=["tabard", "events"])
+def test_help_of_all_commands_has_an_example_and_cuts_no_line(
+    tabard: Tabard, command: list[str]
+) -> None:
+    result = tabard(*command, "--help")
+    assert result.output.count("Example: tabard") == 1
+    assert "..." not in result.output.partition("Commands:")[2]
+
+
+def test_help_says_what_exit_codes_mean(tabard: Tabard) -> None:
+    for code in Exit:
+        assert f" {code.value} " in tabard("--help").output.partition("Exit codes:")[2]
+
+
+def test_the_version_is_the_installed_one(tabard: Tabard) -> None:
+    result = tabard("--version")
+    assert (result.exit_code, result.output) == (0, f"tabard {version('tabard')}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["up", "--nodes", "abc"], "'--nodes': 'abc' is no whole number"),
+        (["wait", "--timeout", "soon"], "'--timeout': 'soon' is no number"),
+        (["status", "-o", "xml"], "'--output': 'xml' is not one of 'table', 'json'"),
+        (["get", "services"], "there is no kind 'services'; there are pods (pod, po)"),
+        (["label", "pod", "shop/web-0", "role=a,b"], "'role=a,b': a value has up to 63 letters"),
+        (["scale", "daemonset/dns", "--replicas", "2"], "a DaemonSet has one pod per node"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_value_is_told_in_words_of_its_user(
+    tabard: Tabard, words: list[str], told: str
+) -> None:
+    result = tabard(*words)
+    assert told in result.stderr
+    assert "Value error" not in result.stderr
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -5,10 +5,10 @@ import pytest
 import yaml
 
 from command import Tabard
-from ledgers import DEPLOYMENT, POLICY, Answering, append, say, small
+from ledgers import DEPLOYMENT, POLICY, Answering, append, bound, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.events import observed as events
-from tabard.events.ledger import PolicyRefused
+from tabard.events.ledger import NamespaceLabelled, PolicyRefused, WorkloadForgotten
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,7 @@ def test_a_broken_manifest_publishes_nothing(
 def test_delete_takes_away_what_manifests_declare(
     tabard: Tabard, store: MemoryStore, manifests: str
 ) -> None:
+    asyncio.run(append(MemoryBus(store), NamespaceLabelled("shop", ())))
     assert tabard("delete", "-f", manifests).exit_code == 0
     assert observed(store) == [
         events.WorkloadRemoved("Deployment", "shop", "web"),
@@ -83,9 +84,88 @@ def test_delete_takes_away_what_manifests_declare(
     ]
 
 
+def test_what_is_not_there_is_told_and_the_rest_is_deleted(
+    tabard: Tabard, store: MemoryStore, manifests: str
+) -> None:
+    asyncio.run(append(MemoryBus(store), WorkloadForgotten("Deployment", "shop", "web")))
+    result = tabard("delete", "-f", manifests)
+    assert result.exit_code == 0
+    assert "Deployment shop/web was not there\n" in result.stderr
+    assert "Namespace shop was not there\n" in result.stderr
+    assert observed(store) == [events.PolicyRemoved("NetworkPolicy", "shop", "web")]
+
+
+def test_deleting_nothing_that_is_there_is_an_error(
+    tabard: Tabard, store: MemoryStore, tmp_path: Path
+) -> None:
+    (tmp_path / "absent.yaml").write_text(yaml.dump({**POLICY, "metadata": {"name": "absent"}}))
+    result = tabard("delete", "-f", str(tmp_path / "absent.yaml"))
+    assert result.exit_code == 1
+    assert "NetworkPolicy default/absent was not there" in result.stderr
+    assert observed(store) == []
+
+
+def test_a_namespace_that_was_not_there_is_told(
+    tabard: Tabard, store: MemoryStore, tmp_path: Path
+) -> None:
+    lost = {**POLICY, "metadata": {"name": "web", "namespace": "nosuchns"}}
+    (tmp_path / "lost.yaml").write_text(yaml.dump(lost))
+    result = tabard("apply", "-f", str(tmp_path / "lost.yaml"))
+    assert result.exit_code == 0
+    assert "note: namespace nosuchns was not there; made\n" in result.stderr
+    asyncio.run(append(MemoryBus(store), NamespaceLabelled("nosuchns", ())))
+    assert "was not there" not in tabard("apply", "-f", str(tmp_path / "lost.yaml")).stderr
+
+
+@pytest.mark.parametrize(
+    ("label", "namespace", "beside", "idle"),
+    [
+        ("web", "shop", [], False),
+        ("wbe", "shop", [], True),
+        ("web", "default", [], True),
+        ("web", "default", [{**DEPLOYMENT, "metadata": {"name": "web"}}], False),
+    ],
+)
+def test_a_policy_that_selects_no_pod_is_told(
+    tabard: Tabard,
+    tmp_path: Path,
+    label: str,
+    namespace: str,
+    beside: list[object],
+    idle: bool,
+) -> None:
+    policy = {
+        **POLICY,
+        "metadata": {"name": "p", "namespace": namespace},
+        "spec": {**POLICY["spec"], "podSelector": {"matchLabels": {"app": label}}},
+    }
+    (tmp_path / "p.yaml").write_text(yaml.dump_all([policy, *beside]))
+    result = tabard("apply", "-f", str(tmp_path / "p.yaml"))
+    assert result.exit_code == 0
+    note = f"note: policy {namespace}/p selects no pod now\n"
+    assert (note in result.stderr) is idle
+
+
+def test_standard_input_without_an_object_is_named(tabard: Tabard) -> None:
+    assert "stdin holds no object" in tabard("apply", "-f", "-").stderr
+
+
 def test_a_pod_is_deleted_by_its_name(tabard: Tabard, store: MemoryStore) -> None:
-    assert tabard("delete", "pod", "shop/web-0").exit_code == 0
+    result = tabard("delete", "pod", "shop/web-0")
+    assert result.exit_code == 0
+    assert "OBSERVED/1  pod.stopped  shop/web-0\n" in result.stderr
     assert observed(store) == [events.PodStopped("uid-web-0")]
+
+
+def test_a_bare_pod_is_deleted_with_its_workload_so_that_it_is_not_started_again(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    asyncio.run(append(MemoryBus(store), bound("bare", owner="Pod/shop/bare")))
+    assert tabard("delete", "pod", "shop/bare").exit_code == 0
+    assert observed(store) == [
+        events.WorkloadRemoved("Pod", "shop", "bare"),
+        events.PodStopped("uid-bare"),
+    ]
 
 
 def test_a_pod_that_is_not_there_is_told_with_the_next_command(
@@ -101,7 +181,7 @@ def test_a_pod_that_is_not_there_is_told_with_the_next_command(
     assert observed(store) == []
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "deployment", "deployments"])
+@pytest.mark.parametrize("kind", ["Deployment", "deployment", "deployments", "deploy"])
 def test_a_workload_is_scaled(tabard: Tabard, store: MemoryStore, kind: str) -> None:
     result = tabard("scale", f"{kind}/web", "-n", "shop", "--replicas", "5")
     assert result.exit_code == 0
@@ -114,7 +194,7 @@ def test_a_workload_is_scaled(tabard: Tabard, store: MemoryStore, kind: str) -> 
 def test_a_workload_that_is_not_there_is_not_scaled(tabard: Tabard) -> None:
     result = tabard("scale", "deployment/void", "-n", "shop", "--replicas", "5")
     assert result.exit_code == 1
-    assert "no deployment shop/void" in result.stderr
+    assert "no Deployment shop/void" in result.stderr
 
 
 def test_labels_are_set_and_removed_as_one_full_set(tabard: Tabard, store: MemoryStore) -> None:
@@ -122,6 +202,11 @@ def test_labels_are_set_and_removed_as_one_full_set(tabard: Tabard, store: Memor
     assert observed(store) == [
         events.PodLabelsChanged("uid-web-0", (("role", "admin"), ("zone", "")))
     ]
+
+
+def test_a_label_is_told_of_a_pod_by_its_name(tabard: Tabard) -> None:
+    result = tabard("label", "pod", "shop/web-0", "role=admin")
+    assert "OBSERVED/1  pod.labels_changed  shop/web-0\n" in result.stderr
 
 
 def test_a_label_that_is_there_already_publishes_nothing(

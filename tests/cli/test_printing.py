@@ -1,6 +1,6 @@
 import pytest
 
-from tabard.cli.printing import as_json, cell, json_line, show_table, table
+from tabard.cli.printing import as_json, cell, counted, json_line, show_table, table
 
 
 def test_columns_are_aligned_and_lines_have_no_trailing_space() -> None:
@@ -26,6 +26,11 @@ def test_columns_are_aligned_and_lines_have_no_trailing_space() -> None:
 )
 def test_any_value_has_a_cell(value: object, text: str) -> None:
     assert cell(value) == text
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(number, "node") for number in (0, 1, 2)] == ["0 nodes", "1 node", "2 nodes"]
+    assert counted(2, "identity", "identities") == "2 identities"
 
 
 def test_json_shows_bytes_as_hexadecimal() -> None:

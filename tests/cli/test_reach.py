@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,20 @@ def test_a_bus_that_is_named_needs_no_cluster(environment: dict[str, str]) -> No
     assert target("", "nats://a, nats://b", environment) == Target(("nats://a", "nats://b"))
     environment["TABARD_NATS"] = "nats://c"
     assert target("", "", environment) == Target(("nats://c",))
+
+
+def test_of_another_name_the_one_that_runs_is_told(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    profile.claim(running("a"), tmp_path)
+    with pytest.raises(NoCluster, match="'nope' does not run on this machine") as raised:
+        target("nope", "", environment)
+    assert raised.value.next == "the same command with --cluster a"
+    dead = replace(running("b"), started=1)
+    profile.claim(dead, tmp_path)
+    with pytest.raises(NoCluster, match="died") as raised:
+        target("b", "", environment)
+    assert raised.value.next == "tabard down --cluster b"
 
 
 def test_with_neither_cluster_nor_bus_the_next_step_is_told(environment: dict[str, str]) -> None:

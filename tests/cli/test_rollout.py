@@ -24,7 +24,7 @@ async def test_all_pods_bound_enforced_and_guarded_is_rolled_out() -> None:
             await asyncio.sleep(0)
         assert not waiting.done()
         await say(bus, "n2", 9, endpoints=1)
-    assert told == ["1 pods run, 1 workloads wait"]
+    assert told == ["1 pod runs, 1 workload waits"]
     assert len(waiting.result().endpoints) == 2
 
 

@@ -1,5 +1,6 @@
 """`tabard up` for real: two clusters at once, pods that speak, and nothing left behind."""
 
+import asyncio
 import json
 import os
 import secrets
@@ -9,14 +10,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from clusters import remains
-from tabard.cluster import profile
+from clusters import remains, running
+from command import Tabard
+from ledgers import append, small
+from tabard.bus.memory import MemoryBus
+from tabard.cli.up import banner, inventory
+from tabard.cluster import pids, profile
 from tabard.cluster.sweep import sweep
+from tabard.events.ledger import IdentityAllocated
+from tabard.ledger.follow import catch_up
+from tabard.ledger.state import State
 from tabard.netns import enter
 from tabard.netns.names import pod_namespace
 
@@ -142,6 +151,81 @@ def connects(run: str, source: dict[str, object], destination: dict[str, object]
     results = {enter.call(namespace, partial(attempt, address)) for address in addresses}
     assert len(results) == 1, f"IPv4 and IPv6 differ: {addresses}"
     return results.pop()
+
+
+def test_the_commands_to_try_stay_aligned_whatever_cluster_they_name() -> None:
+    for chosen in ("", " --cluster a-long-cluster-n"):
+        lines = banner(chosen)
+        assert len({len(line) - len(line.partition("   ")[2].lstrip()) for line in lines}) == 1
+        assert all(f"{chosen} " in line for line in lines)
+
+
+def test_address_ranges_are_no_identities_of_pods() -> None:
+    async def build() -> State:
+        bus = MemoryBus()
+        await append(bus, *small(), IdentityAllocated((1 << 24) + 1, ("cidr:10.0.0.0/8",)))
+        return await catch_up(bus, State())
+
+    told = inventory(asyncio.run(build()))
+    assert told == "1 pod with 1 identity (and 1 address range) and 1 policy"
+
+
+@pytest.fixture
+def cluster(tabard: Tabard, tmp_path: Path) -> Iterator[profile.Profile]:
+    """A profile whose supervisor is a process that only sleeps."""
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(command) as sleeper:
+        name = f"t{secrets.token_hex(4)}"
+        found = replace(
+            running(name),
+            pid=sleeper.pid,
+            started=pids.started(sleeper.pid),
+            netns="",
+            data=str(tmp_path / "data"),
+        )
+        profile.claim(found, profile.run_directory())
+        yield found
+        sleeper.kill()
+
+
+def test_down_without_a_name_ends_none_that_runs_and_removes_the_dead(
+    tabard: Tabard, cluster: profile.Profile
+) -> None:
+    dead = replace(cluster, name=f"{cluster.name}-dead", started=1)
+    profile.claim(dead, profile.run_directory())
+    result = tabard("down")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        f"nothing of cluster {dead.name} is left",
+        "tabard: cannot take the cluster down",
+        f"  cluster {cluster.name} runs (process {cluster.pid})",
+        f"  next: tabard down --cluster {cluster.name}",
+    ]
+    assert profile.names(profile.run_directory()) == [cluster.name]
+    assert cluster.alive
+
+
+def test_down_tells_what_it_ended(tabard: Tabard, cluster: profile.Profile) -> None:
+    result = tabard("down", "--cluster", cluster.name)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        f"ended cluster {cluster.name} (process {cluster.pid})",
+        f"nothing of cluster {cluster.name} is left",
+    ]
+    assert not cluster.alive
+    assert tabard("down").stderr == "no cluster runs on this machine\n"
+
+
+@pytest.mark.nats
+def test_an_interrupt_during_the_start_says_so_and_leaves_nothing(runs: Runs) -> None:
+    name = f"t{secrets.token_hex(4)}"
+    process = runs.up(name, "--dataplane", "memory")
+    until(lambda: "bus: " in runs.told(name))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, runs.told(name)
+    assert "tabard: interrupted\n  before the cluster was ready" in runs.told(name)
+    assert "cannot bring" not in runs.told(name)
+    assert profile.names(runs.directory / "run") == []
 
 
 @pytest.mark.ebpf

@@ -1,8 +1,9 @@
 import asyncio
 import json
 
+from command import Tabard
 from ledgers import DEPLOYMENT, append, bound, say, small
-from tabard.bus.memory import MemoryBus
+from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.cli.get import read
 from tabard.cli.selector import parse
 from tabard.cli.views import VIEWS, Reading, chosen, status
@@ -60,6 +61,27 @@ def test_identities_are_used_idle_or_quarantined() -> None:
         (258, "Quarantined", "cluster"),
         ((1 << 24) + 1, "Idle", "cidr"),
     ]
+
+
+def test_identities_are_readable_in_a_table_and_whole_in_wide_and_json(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    own = ("k8s:app=web", "port:http=80/TCP")
+    derived = ("k8s:io.cilium.k8s.policy.cluster=a", "k8s:io.kubernetes.pod.namespace=data")
+    more = (
+        events.IdentityAllocated(257, (*own, *derived)),
+        events.IdentityAllocated((1 << 24) + 1, ("cidr:10.0.0.0/8",)),
+    )
+    asyncio.run(append(MemoryBus(store), *small(), *more))
+    head, *lines = [line.split() for line in tabard("get", "identities").stdout.splitlines()]
+    assert head == ["IDENTITY", "NAMESPACE", "STATUS", "USERS", "LABELS"]
+    assert lines[1:] == [
+        ["257", "data", "Idle", "0", "app=web,port:http=80/TCP"],
+        [str((1 << 24) + 1), "-", "Idle", "0", "10.0.0.0/8"],
+    ]
+    assert ",".join((*own, *derived)) in tabard("get", "id", "-o", "wide").stdout
+    items = json.loads(tabard("get", "id", "-n", "data", "-o", "json").stdout)["items"]
+    assert [(row["identity"], row["labels"]) for row in items] == [(257, [*own, *derived])]
 
 
 def test_a_node_that_said_nothing_has_no_lag_and_one_that_did_has() -> None:
@@ -123,7 +145,8 @@ def test_rows_are_chosen_by_namespace_and_labels() -> None:
     assert names("bindings", selector="app=db") == ["10.244.2.2"]
     assert names("identities", selector="io.kubernetes.pod.namespace=shop") == [256]
     assert names("workloads", selector="tier=front") == ["web"]
-    assert names("nodes", "data") == ["n1", "n2"]
+    assert names("identities", "shop") == [256]
+    assert names("identities", "data") == []
 
 
 def test_every_kind_is_json_with_the_keys_that_its_table_shows() -> None:

@@ -1,24 +1,49 @@
 """Commands and their options. What they do is imported only when one runs."""
 
-import re
+from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
+
+from tabard.cli import advice, kinds
+from tabard.identity.syntax import LABEL_VALUE, is_label_key
 
 if TYPE_CHECKING:
     from tabard.cli.change import Until
 
+_NUMBERS = {
+    "int_parsing": "whole number",
+    "int_from_float": "whole number",
+    "float_parsing": "number",
+}
+"""Errors of the parser (pydantic's types) that do not quote what was given."""
+
+
+class Commands(TyperGroup):
+    """All commands; a wrong value is told as its user sees it, not as the parser does."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            faults: list[Any] = getattr(error.__cause__, "errors", list)()
+            if faults and faults[0]["type"] in _NUMBERS:
+                error.message = f"{faults[0]['input']!r} is no {_NUMBERS[faults[0]['type']]}"
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
-    help="Tabard: identity-based network security for pods, from events on a bus.",
+    cls=Commands,
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 time-out, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-events_app = typer.Typer(
-    help="Look at the event streams themselves.", no_args_is_help=True, rich_markup_mode=None
-)
+events_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(events_app, name="events")
 
 
@@ -32,15 +57,6 @@ class Output(StrEnum):
 class Shape(StrEnum):
     TABLE = "table"
     JSON = "json"
-
-
-class Kind(StrEnum):
-    PODS = "pods"
-    IDENTITIES = "identities"
-    NODES = "nodes"
-    POLICIES = "policies"
-    BINDINGS = "bindings"
-    WORKLOADS = "workloads"
 
 
 class StreamName(StrEnum):
@@ -67,11 +83,34 @@ class DataplaneName(StrEnum):
     MEMORY = "memory"
 
 
+def _kept(option: str) -> Callable[[str], str]:
+    """For what is suggested to be typed next, remember that `option` chose the cluster."""
+
+    def keep(value: str) -> str:
+        if value:
+            advice.keep(option, value)
+        return value
+
+    return keep
+
+
 Cluster = Annotated[
-    str, typer.Option("--cluster", metavar="NAME", help="Which of this machine's clusters.")
+    str,
+    typer.Option(
+        "--cluster",
+        metavar="NAME",
+        help="Which of this machine's clusters.",
+        callback=_kept("--cluster"),
+    ),
 ]
 Nats = Annotated[
-    str, typer.Option("--nats", metavar="URL", help="Bus of a cluster that runs elsewhere.")
+    str,
+    typer.Option(
+        "--nats",
+        metavar="URL",
+        help="Bus of a cluster that runs elsewhere.",
+        callback=_kept("--nats"),
+    ),
 ]
 Files = Annotated[
     list[str] | None,
@@ -79,14 +118,54 @@ Files = Annotated[
         "-f", "--filename", metavar="FILE|DIR", help="Manifests; - for stdin. Repeatable."
     ),
 ]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Return as soon as it is published.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Return when every live node enforces it.")]
+NoWait = Annotated[
+    bool,
+    typer.Option(
+        "--no-wait", help="Return once it is published; else once the allocator has decided."
+    ),
+]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Return once every live node enforces what the allocator has decided."
+    ),
+]
 Timeout = Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Longest wait.")]
 Namespace = Annotated[
     str, typer.Option("-n", "--namespace", metavar="NS", help="Only this namespace.")
 ]
 Table = Annotated[Shape, typer.Option("-o", "--output", help="Form of the output.")]
 Stream = Annotated[StreamName, typer.Option("--stream", case_sensitive=False, help="Which stream.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"tabard {version('tabard')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_version),
+    ] = False,
+) -> None:
+    """Tabard: identity-based network security for pods, from events on a bus.
+
+    Example: tabard up -f compose/shop --nodes 3
+    """
+    advice.forget()
+
+
+@events_app.callback()
+def events_main() -> None:
+    """Look at the event streams themselves.
+
+    Example: tabard events tail
+    """
 
 
 @app.command()
@@ -119,7 +198,9 @@ def up(
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the parts. Repeatable."),
     ] = None,
 ) -> None:
-    """Run a small cluster on this machine until Ctrl-C; nothing of it is left then.
+    """Run a small cluster on this machine until Ctrl-C.
+
+    Nothing of it is left then, but a directory given by --data.
 
     Settings for --set. For good, in the ledger from the first start on: LABELS_INCLUDE and
     LABELS_EXCLUDE (JSON lists of regular expressions of label keys), NUMBERS_CLUSTER_ID,
@@ -170,11 +251,11 @@ def demo(
         DataplaneName, typer.Option(help="What enforces; auto takes ebpf where it can.")
     ] = DataplaneName.AUTO,
 ) -> None:
-    """Run the main job on an example shop: real packets, four trials, about a minute.
+    """Run the main job on an example shop: real packets, four trials.
 
-    Exit code 0 only if everything held. The figures are `probes`, `agree`, `disagree`,
-    `resolve_ms`, `first_packet_ms`, `remote_map_writes_per_start` (by mode), `leaked`, `lost`,
-    and the details of each trial.
+    It takes under a minute. Exit code 0 only if everything held. The figures are `probes`,
+    `agree`, `disagree`, `resolve_ms`, `first_packet_ms`, `remote_map_writes_per_start` (by mode),
+    `leaked`, `lost`, and the details of each trial.
 
     Example: tabard demo --json figures.json
     """
@@ -185,7 +266,9 @@ def demo(
 
 @app.command()
 def down(cluster: Cluster = "") -> None:
-    """End a running cluster, or clean up after one that was killed.
+    """End the cluster that is named, or clean up after killed ones.
+
+    Without --cluster none that runs is ended: it may be another's.
 
     Example: tabard down --cluster demo
     """
@@ -203,7 +286,9 @@ def apply(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Publish what manifests say: namespaces, policies, workloads. Exits 1 if any is refused.
+    """Publish what manifests say: namespaces, policies, workloads.
+
+    Exits 1 if any is refused. --wait waits for the nodes' watermarks, not for pods to start.
 
     Example: tabard apply -f compose/shop --wait
     """
@@ -224,7 +309,9 @@ def delete(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Take away what manifests declare, or stop pods (a workload's pod is replaced).
+    """Take away what manifests declare, or stop pods.
+
+    A workload's pod is replaced. Exits 1 if nothing of what manifests declare is there.
 
     Example: tabard delete pod shop/web-0
     """
@@ -248,7 +335,9 @@ def delete(
 def scale(
     workload: Annotated[str, typer.Argument(metavar="KIND/NAME")],
     replicas: Annotated[int, typer.Option(min=0, help="How many pods it should have.")],
-    namespace: Namespace = "default",
+    namespace: Annotated[
+        str, typer.Option("-n", "--namespace", metavar="NS", help="The workload's namespace.")
+    ] = "default",
     no_wait: NoWait = False,
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -256,6 +345,9 @@ def scale(
     nats: Nats = "",
 ) -> None:
     """Change how many pods a workload has.
+
+    KIND is deployment (deploy), replicaset (rs) or statefulset (sts). --wait waits for the nodes'
+    watermarks, not for the pods, which start afterwards: tabard get workloads shows how many run.
 
     Example: tabard scale deployment/frontend -n shop --replicas 20
     """
@@ -278,7 +370,9 @@ def label(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Change a running pod's labels, and so its identity; KEY- removes one.
+    """Change a running pod's labels, and so its identity.
+
+    KEY- removes one.
 
     Example: tabard label pod shop/web-0 role=admin tier-
     """
@@ -299,10 +393,14 @@ def label(
 
 @app.command()
 def get(
-    kind: Annotated[Kind, typer.Argument(case_sensitive=False)],
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", help=f"One of {kinds.listed(kinds.SHOWN)}."),
+    ],
     namespace: Namespace = "",
     all_namespaces: Annotated[
-        bool, typer.Option("-A", "--all-namespaces", help="All namespaces (the default).")
+        bool,
+        typer.Option("-A", "--all-namespaces", help="All namespaces; so it is without -n."),
     ] = False,
     selector: Annotated[
         str, typer.Option("-l", "--selector", metavar="SELECTOR", help="By labels, as kubectl.")
@@ -313,7 +411,9 @@ def get(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Show what the ledger says. JSON: {sequence, items}; the ledger's sequence and the objects.
+    """Show what the ledger says: pods, identities, nodes, policies…
+
+    JSON: {sequence, items}; the ledger's sequence and the objects.
 
     Example: tabard get pods -n shop -l app=web -o wide
     """
@@ -321,18 +421,23 @@ def get(
     from tabard.cli.get import get as show
     from tabard.cli.selector import SelectorError, parse
 
+    chosen_kind = kinds.shown(kind)
+    if chosen_kind is None:
+        _usage(f"there is no kind {kind!r}; there are {kinds.listed(kinds.SHOWN)}")
     if namespace and all_namespaces:
         _usage("-n and -A exclude each other")
+    if namespace and chosen_kind == "nodes":
+        _usage("nodes are in no namespace; leave -n out")
     try:
         chosen = parse(selector)
     except SelectorError as error:
         _usage(str(error))
-    show(kind.value, namespace, chosen, printing.Output(output.value), cluster, nats)
+    show(chosen_kind, namespace, chosen, printing.Output(output.value), cluster, nats)
 
 
 @app.command()
 def status(output: Table = Shape.TABLE, cluster: Cluster = "", nats: Nats = "") -> None:
-    """Show how far everyone is: ledger, allocator, and each node's watermark and lag.
+    """Show how far ledger, allocator and each node are.
 
     Example: tabard status -o json
     """
@@ -351,7 +456,9 @@ def wait(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Wait until every live node enforces what was published. Exits 3 if that takes too long.
+    """Wait until every live node enforces what was published.
+
+    Exits 3 if that takes too long.
 
     Example: tabard wait --timeout 10
     """
@@ -366,7 +473,9 @@ def drift(
     output: Table = Shape.TABLE,
     cluster: Cluster = "",
 ) -> None:
-    """Compare each node's kernel with the ledger. Exits 1 if any entry differs.
+    """Compare each node's kernel with the ledger.
+
+    Exits 1 if any entry differs.
 
     Example: tabard drift --node n1
     """
@@ -384,11 +493,17 @@ def events_tail(
         typer.Option("--from", min=1, metavar="SEQ", help="First event; else the last 20."),
     ] = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="End at the head.")] = False,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Of FLOWS: those of link-local and multicast addresses too."),
+    ] = False,
     output: Table = Shape.TABLE,
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Show events as they come. JSON: one event a line.
+    """Show events as they come; of FLOWS, a flow a line.
+
+    JSON: one event a line.
 
     Example: tabard events tail --stream OBSERVED --from 1
     """
@@ -396,7 +511,13 @@ def events_tail(
     from tabard.cli import events, printing
 
     events.tail(
-        Chosen(stream.value), start, not no_follow, printing.Output(output.value), cluster, nats
+        Chosen(stream.value),
+        start,
+        not no_follow,
+        everything,
+        printing.Output(output.value),
+        cluster,
+        nats,
     )
 
 
@@ -407,7 +528,9 @@ def events_show(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Show one event as JSON; of an unreadable one, why, its first bytes, and how to go on.
+    """Show one event as JSON.
+
+    Of an unreadable one: why, its first bytes, and how to go on.
 
     Example: tabard events show 17 --stream LEDGER
     """
@@ -429,6 +552,8 @@ def events_quarantine(
 ) -> None:
     """Let readers go on past an event that they cannot read.
 
+    One that can be read is refused.
+
     Example: tabard events quarantine 17 --stream LEDGER --reason "flipped bit on disk"
     """
     from tabard.bus.port import Stream as Chosen
@@ -441,7 +566,9 @@ def events_quarantine(
 
 @events_app.command("verify")
 def events_verify(output: Table = Shape.TABLE, cluster: Cluster = "", nats: Nats = "") -> None:
-    """Replay the whole ledger: no hole, no changed event. Exits 1 naming the first bad one.
+    """Replay the whole ledger: no hole, no changed event?
+
+    Exits 1 naming the first bad one.
 
     Example: tabard events verify
     """
@@ -468,12 +595,18 @@ def _place(name: str) -> None:
         _usage(f"{name!r} is not NS/NAME, such as shop/web-0")
 
 
-_LABEL = re.compile(r"(?P<key>[A-Za-z0-9./_-]*[A-Za-z0-9])(=(?P<value>[A-Za-z0-9._-]{0,63})|-)")
-
-
 def _label_change(text: str) -> tuple[str, str | None]:
     """`key=value` as (key, value), `key-` as (key, None)."""
-    found = _LABEL.fullmatch(text)
-    if found is None:
-        _usage(f"{text!r} is neither KEY=VALUE nor KEY-")
-    return found["key"], found["value"]
+    key, equals, value = text.partition("=")
+    if not equals:
+        key, minus = text[:-1], text[-1:]
+        if minus != "-":
+            _usage(f"{text!r} is neither KEY=VALUE nor KEY-")
+    if not is_label_key(key):
+        _usage(f"{key!r} is no label's key, such as role or example.com/role")
+    if not LABEL_VALUE.fullmatch(value):
+        _usage(
+            f"{text!r}: a value has up to 63 letters, digits, '-', '_' and '.', and begins and "
+            "ends with a letter or digit"
+        )
+    return key, value if equals else None

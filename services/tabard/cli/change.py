@@ -1,23 +1,42 @@
 """`tabard apply`, `delete`, `scale` and `label`: what an operator changes, as observed events."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import Enum
+from typing import assert_never
 
 from tabard.bus.port import Bus
-from tabard.cli.failing import Exit, Failure
+from tabard.cli.failing import Exit, Failure, fail
+from tabard.cli.kinds import workload as workload_kind
 from tabard.cli.printing import tell
 from tabard.cli.reach import Target, with_bus
-from tabard.cli.wait import settled
+from tabard.cli.views import selected
+from tabard.cli.wait import enforcing, settled
 from tabard.cluster.publish import outcome, publish
 from tabard.events.codec import type_name
 from tabard.events.ledger import PolicyRefused
-from tabard.events.observed import ObservedEvent, PodLabelsChanged, PodStopped, WorkloadSet
+from tabard.events.observed import (
+    NamespaceLabelsSet,
+    ObservedEvent,
+    PodLabelsChanged,
+    PodStopped,
+    WorkloadRemoved,
+    WorkloadSet,
+)
+from tabard.identity.labels import NAMESPACE_KEY
 from tabard.ledger.follow import catch_up
 from tabard.ledger.state import EndpointState, State
 from tabard.manifests.events import applied, removed
-from tabard.manifests.objects import Manifests
-from tabard.manifests.reading import read
-from tabard.manifests.workloads import scaled
+from tabard.manifests.objects import Manifest, Manifests, Role
+from tabard.manifests.reading import STANDARD_INPUT, read
+from tabard.manifests.workloads import (
+    API_VERSIONS,
+    DEFAULT_NAMESPACE,
+    SCALABLE,
+    read_workload,
+    scaled,
+)
+from tabard.policy.kubernetes import read_policy
+from tabard.policy.matching import matches
 
 
 class Until(Enum):
@@ -33,18 +52,21 @@ Change = Callable[[Bus, State], Awaitable[Sequence[ObservedEvent]]]
 
 
 async def carry_out(
-    bus: Bus, events: Sequence[ObservedEvent], until: Until, timeout_s: float
+    bus: Bus, state: State, events: Sequence[ObservedEvent], until: Until, timeout_s: float
 ) -> tuple[str, ...]:
-    """Publish, tell what was published, and wait; what was refused, a line each."""
+    """Publish, tell what was published, and wait; what was refused, a line each.
+
+    `state` gives the names of what events know by UID.
+    """
     published = await publish(bus, events)
     for sequence, event in zip(published.sequences, events, strict=True):
-        tell(f"OBSERVED/{sequence}  {described(event)}")
+        tell(f"OBSERVED/{sequence}  {described(event, state)}")
     if until is Until.PUBLISHED or not events:
         return ()
     found = await outcome(bus, published, timeout_s)
     if until is Until.ENFORCED:
         through, nodes = await settled(bus, None, timeout_s)
-        tell(f"{nodes} nodes enforce LEDGER/{through}")
+        tell(enforcing(nodes, through))
     else:
         tell(f"taken through LEDGER/{found.ledger}")
     return tuple(
@@ -54,10 +76,12 @@ async def carry_out(
     )
 
 
-def described(event: ObservedEvent) -> str:
-    """`policy.set  NetworkPolicy shop/web`"""
+def described(event: ObservedEvent, state: State) -> str:
+    """`policy.set  NetworkPolicy shop/web`; a pod by its name, if `state` knows it."""
     values = {name: getattr(event, name) for name in type(event).__slots__}
-    if "document" in values:
+    if pod := state.endpoints.get(values.get("uid", "")):
+        what = f"{pod.namespace}/{pod.name}"
+    elif "document" in values:
         metadata = values["document"].get("metadata") or {}
         what = (
             f"{values['document'].get('kind')} {metadata.get('namespace')}/{metadata.get('name')}"
@@ -73,10 +97,11 @@ def _change(
     what: str, change: Change, until: Until, timeout_s: float, cluster: str, nats: str
 ) -> None:
     async def work(bus: Bus, target: Target) -> tuple[str, ...]:
-        events = await change(bus, State())
+        state = State()
+        events = await change(bus, state)
         if not events:
             tell("nothing to change")
-        return await carry_out(bus, events, until, timeout_s)
+        return await carry_out(bus, state, events, until, timeout_s)
 
     refusals = with_bus(what, cluster, nats, work)
     if refusals:
@@ -92,15 +117,44 @@ def objects_in(paths: Sequence[str]) -> Manifests:
     for note in found.notes:
         tell(f"note: {note}")
     if not found.objects:
-        raise Failure(f"{', '.join(paths)} holds no object that Tabard knows")
+        shown = ["stdin" if path == STANDARD_INPUT else path for path in paths]
+        raise Failure(f"{', '.join(shown)} holds no object that Tabard knows")
     return found
+
+
+def applied_to(state: State, objects: Sequence[Manifest]) -> list[ObservedEvent]:
+    """What brings `objects` about; tells what their author may not have meant."""
+    events = applied(objects, state.namespaces)
+    declared = {each.name for each in objects if each.role is Role.NAMESPACE} | {DEFAULT_NAMESPACE}
+    for event in events:
+        if isinstance(event, NamespaceLabelsSet) and event.name not in declared:
+            tell(f"note: namespace {event.name} was not there; made")
+    for policy in _idle(state, objects):
+        tell(f"note: policy {policy.namespace}/{policy.name} selects no pod now")
+    return events
+
+
+def _idle(state: State, objects: Sequence[Manifest]) -> Iterable[Manifest]:
+    """Policies among `objects` that select no pod that runs, and none of those that come along."""
+    coming = [read_workload(each.document) for each in objects if each.role is Role.WORKLOAD]
+    labels = [
+        {("k8s", key): value for key, value in each.template.labels}
+        | {("k8s", NAMESPACE_KEY): each.namespace}
+        for each in coming
+    ]
+    for each in objects:
+        if each.role is Role.POLICY:
+            policy = read_policy(each.document, each.origin)
+            selects = any(matches(policy.subject, own) for own in labels)
+            if not selects and not selected(state, policy):
+                yield each
 
 
 def apply(paths: Sequence[str], until: Until, timeout_s: float, cluster: str, nats: str) -> None:
     async def change(bus: Bus, state: State) -> Sequence[ObservedEvent]:
         found = objects_in(paths)
         await catch_up(bus, state)
-        return applied(found.objects, state.namespaces)
+        return applied_to(state, found.objects)
 
     _change("apply", change, until, timeout_s, cluster, nats)
 
@@ -109,9 +163,31 @@ def delete_objects(
     paths: Sequence[str], until: Until, timeout_s: float, cluster: str, nats: str
 ) -> None:
     async def change(bus: Bus, state: State) -> Sequence[ObservedEvent]:
-        return removed(objects_in(paths).objects)
+        objects = objects_in(paths).objects
+        await catch_up(bus, state)
+        there = []
+        for each in objects:
+            if _known(state, each):
+                there.append(each)
+            else:
+                place = "/".join(filter(None, (each.namespace, each.name)))
+                tell(f"{each.kind} {place} was not there")
+        if not there:
+            raise Failure("nothing of it was there", "tabard get workloads")
+        return removed(there)
 
     _change("delete", change, until, timeout_s, cluster, nats)
+
+
+def _known(state: State, manifest: Manifest) -> bool:
+    match manifest.role:
+        case Role.NAMESPACE:
+            return manifest.name in state.namespaces
+        case Role.POLICY:
+            return manifest.key in state.policies or manifest.key in state.refused_policies
+        case Role.WORKLOAD:
+            return manifest.key in state.workloads
+    assert_never(manifest.role)
 
 
 def delete_pods(
@@ -119,9 +195,16 @@ def delete_pods(
 ) -> None:
     async def change(bus: Bus, state: State) -> Sequence[ObservedEvent]:
         await catch_up(bus, state)
-        return [PodStopped(pod_named(state, name).uid) for name in names]
+        return [event for name in names for event in _stopped(pod_named(state, name))]
 
     _change("delete pod", change, until, timeout_s, cluster, nats)
+
+
+def _stopped(pod: EndpointState) -> list[ObservedEvent]:
+    """What ends a pod. A bare one ends with its workload, or it would be started again."""
+    bare = ("Pod", pod.namespace, pod.name)
+    own = [WorkloadRemoved(*bare)] if pod.owner == "/".join(bare) else []
+    return [*own, PodStopped(pod.uid)]
 
 
 def scale(
@@ -132,24 +215,27 @@ def scale(
     cluster: str,
     nats: str,
 ) -> None:
+    asked, namespace, name = workload
+    kind = workload_kind(asked, API_VERSIONS)
+    if kind == "DaemonSet":
+        choose = "give its template another nodeSelector and apply it, or tabard up with more nodes"
+        fail("scale", Failure("a DaemonSet has one pod per node", choose, Exit.USAGE))
+    if kind not in SCALABLE:
+        can = ", ".join(each.lower() for each in SCALABLE)
+        fact = f"{asked!r} is no kind that can be scaled; those are {can}"
+        fail("scale", Failure(fact, f"tabard get workloads -n {namespace}", Exit.USAGE))
+
     async def change(bus: Bus, state: State) -> Sequence[ObservedEvent]:
         await catch_up(bus, state)
-        kind, namespace, name = workload
-        key = next((key for key in state.workloads if _same(key, workload)), None)
-        if key is None:
+        kept = state.workloads.get((kind, namespace, name))
+        if kept is None:
             raise Failure(
                 f"the ledger has no {kind} {namespace}/{name}",
                 f"tabard get workloads -n {namespace}",
             )
-        kept = state.workloads[key]
         return [WorkloadSet(scaled(kept.document, replicas), kept.origin)]
 
     _change("scale", change, until, timeout_s, cluster, nats)
-
-
-def _same(key: tuple[str, str, str], asked: tuple[str, str, str]) -> bool:
-    """Kinds are compared as kubectl does: case and plural do not matter."""
-    return key[1:] == asked[1:] and asked[0].lower() in (key[0].lower(), f"{key[0].lower()}s")
 
 
 def label(

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from tabard.cli.failing import Exit, Failure, fail, run
+from tabard.cli.failing import Exit, Failure, Interrupted, fail, run
 from tabard.cli.up import cancelled_by_signals
 from tabard.demo.report import Report, figures, summary, tables
 from tabard.demo.run import Dataplane
@@ -39,7 +39,7 @@ async def _demo(dataplane: Dataplane) -> Report:
         with Stage() as stage, cancelled_by_signals():
             return await all_trials(stage, dataplane)
     except asyncio.CancelledError:
-        raise Failure("interrupted; nothing of the cluster is left", "tabard demo") from None
+        raise Interrupted("nothing of the cluster is left", "tabard demo") from None
 
 
 def _show(report: Report) -> None:

@@ -1,71 +1,101 @@
 """`tabard events tail | show | quarantine | verify`: the streams themselves, readable or not."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 from tabard.bus.port import Bus, SequenceGap, Stored, Stream
+from tabard.cli import flows
+from tabard.cli.advice import following
 from tabard.cli.failing import Exit, Failure
-from tabard.cli.printing import Output, as_json, json_line, tell
+from tabard.cli.printing import Output, as_json, json_line, tell, tell_next
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row, cells, row
 from tabard.cluster.publish import publish
 from tabard.events import chain
-from tabard.events.errors import ChainError
+from tabard.events.errors import ChainError, EventError
 from tabard.events.observed import QuarantineRequested
-from tabard.ledger.follow import take_or_ask
+from tabard.events.status import FlowsSeen
+from tabard.ledger.follow import catch_up, take_or_ask
+from tabard.ledger.messages import recorded
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
 
 TAIL_EVENTS = 20
 """How many past events a tail shows first."""
 PROGRESS_EVENTS = 20_000
+TITLES = ["SEQUENCE", "TIME", "TYPE", "CAUSE", "DATA"]
 WIDTHS = (9, 13, 21, 16)
 """Of a tail's columns: its rows come one by one, so they cannot be measured first."""
 
 
 def tail(
-    stream: Stream, start: int | None, follow: bool, output: Output, cluster: str, nats: str
+    stream: Stream,
+    start: int | None,
+    follow: bool,
+    everything: bool,
+    output: Output,
+    cluster: str,
+    nats: str,
 ) -> None:
+    """`everything`: of the flows those too that `tabard.cli.flows` leaves out of a table."""
+
+    def show(message: Stored) -> None:
+        if output is Output.JSON:
+            print(json_line(row(stream, message)), flush=True)
+        elif stream is Stream.FLOWS:
+            _print_flows(message, everything)
+        else:
+            _print_line(cells(row(stream, message)), WIDTHS)
+
     async def work(bus: Bus, target: Target) -> None:
         head = await bus.last_sequence(stream)
         begin = start if start is not None else max(1, head - TAIL_EVENTS + 1)
         if output is not Output.JSON:
-            _print_line(["SEQUENCE", "TIME", "TYPE", "CAUSE", "DATA"])
+            titled = (flows.TITLES, flows.WIDTHS) if stream is Stream.FLOWS else (TITLES, WIDTHS)
+            if stream is Stream.FLOWS and not everything:
+                tell("link-local and multicast flows are left out; --all shows them too")
+            _print_line(*titled)
         if not follow:
-            await _print_until(bus, stream, begin, head, output)
+            await _until(bus, stream, begin, head, show)
             return
         try:
             async with aclosing(bus.tail(stream, begin)) as batches:
                 async for messages in batches:
                     for message in messages:
-                        _print(stream, message, output)
+                        show(message)
         except asyncio.CancelledError:
             pass  # Ctrl-C is how one leaves a tail
 
     with_bus(f"tail {stream}", cluster, nats, work)
 
 
-async def _print_until(bus: Bus, stream: Stream, begin: int, head: int, output: Output) -> None:
+async def _until(
+    bus: Bus, stream: Stream, begin: int, head: int, show: Callable[[Stored], None]
+) -> None:
     while begin <= head:
         messages = await bus.read(stream, begin)
         if not messages:
             return
         for message in messages:
             if message.sequence <= head:
-                _print(stream, message, output)
+                show(message)
         begin = messages[-1].sequence + 1
 
 
-def _print(stream: Stream, message: Stored, output: Output) -> None:
-    found = row(stream, message)
-    if output is Output.JSON:
-        print(json_line(found), flush=True)
-    else:
-        _print_line(cells(found))
+def _print_flows(message: Stored, everything: bool) -> None:
+    try:
+        event = recorded(Stream.FLOWS, message).event
+    except EventError as error:
+        tell(f"FLOWS/{message.sequence} is unreadable: {error}")
+        return
+    seen = event.each() if isinstance(event, FlowsSeen) else (event,)
+    for line in flows.lines(seen, everything=everything):
+        _print_line(line, flows.WIDTHS)
 
 
-def _print_line(line: list[str]) -> None:
-    padded = [text.ljust(width) for text, width in zip(line, WIDTHS, strict=False)]
+def _print_line(line: Sequence[str], widths: Sequence[int]) -> None:
+    padded = [text.ljust(width) for text, width in zip(line, widths, strict=False)]
     print(" ".join([*padded, line[-1]]).rstrip(), flush=True)
 
 
@@ -82,11 +112,12 @@ def show(sequence: int, stream: Stream, cluster: str, nats: str) -> None:
     if "error" in found:
         tell(f"unreadable: {found['error']['reason']}")
         tell("Whoever reads the stream stops before it and changes nothing. To go on past it:")
-        tell(f"  tabard events quarantine {sequence} --stream {stream} --reason WHY")
+        command = f"tabard events quarantine {sequence} --stream {stream} --reason WHY"
+        tell(f"  {following(command)}")
         raise SystemExit(Exit.FAILED)
     if found.get("chain"):
         tell(found["chain"])
-        tell("next: tabard events verify")
+        tell_next("tabard events verify")
         raise SystemExit(Exit.FAILED)
 
 
@@ -123,17 +154,41 @@ async def _chain(bus: Bus, message: Stored) -> str:
     return ""
 
 
+async def _needless(bus: Bus, stream: Stream, message: Stored) -> str:
+    """Why nobody must be let past the event; empty if it is what readers are stopped before."""
+    sequence = message.sequence
+    state = State()
+    try:
+        await catch_up(bus, state, sequence if stream is Stream.LEDGER else None)
+    except Stopped as error:
+        if (stream, sequence) == (Stream.LEDGER, error.sequence):
+            return ""
+    if (stream, sequence) in state.quarantined:
+        return "is quarantined already"
+    if stream is Stream.OBSERVED and sequence == state.cursors.get(stream, 0) + 1:
+        # Readable, it may still be one that the allocator cannot decide.
+        return ""
+    try:
+        recorded(stream, message)
+    except EventError:
+        return ""
+    return "can be read"
+
+
 def quarantine(sequence: int, stream: Stream, reason: str, cluster: str, nats: str) -> None:
     async def work(bus: Bus, target: Target) -> int:
         if stream not in (Stream.OBSERVED, Stream.LEDGER):
             raise Failure(f"nobody stops before an event on {stream}: nothing is decided from it")
-        await _stored(bus, stream, sequence)
+        message = await _stored(bus, stream, sequence)
+        if needless := await _needless(bus, stream, message):
+            raise Failure(f"{stream}/{sequence} {needless}; nothing to quarantine", "tabard status")
         published = await publish(bus, [QuarantineRequested(stream, sequence, reason)])
         return published.sequences[0]
 
     at = with_bus(f"quarantine {stream}/{sequence}", cluster, nats, work)
     tell(f"OBSERVED/{at}  quarantine.requested  {stream}/{sequence}: {reason}")
-    tell("readers go on past it as soon as the allocator has recorded it: tabard status")
+    status = following("tabard status")
+    tell(f"readers go on past it as soon as the allocator has recorded it: {status}")
 
 
 def verify(output: Output, cluster: str, nats: str) -> None:
@@ -170,5 +225,5 @@ def verify(output: Output, cluster: str, nats: str) -> None:
         tell(f"LEDGER is whole: {found['verified']} events, contiguous and chained{skipped}")
         return
     tell(f"LEDGER/{found['bad']} is the first bad event: {found['reason']}")
-    tell(f"next: tabard events show {found['bad']}")
+    tell_next(f"tabard events show {found['bad']}")
     raise SystemExit(Exit.FAILED)

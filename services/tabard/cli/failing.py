@@ -11,6 +11,7 @@ import structlog
 import typer
 
 from tabard.bus.port import BusError, StreamMismatch
+from tabard.cli.advice import following
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.ledger.reader import Stopped
 from tabard.manifests.errors import ManifestError
@@ -24,6 +25,8 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     TIMEOUT = 3
+    INTERRUPTED = 130
+    """128 and SIGINT, as shells have it."""
 
 
 class Failure(ClusterError):
@@ -32,6 +35,10 @@ class Failure(ClusterError):
     def __init__(self, message: str, next: str = "", code: Exit = Exit.FAILED) -> None:
         super().__init__(message, next)
         self.code = code
+
+
+class Interrupted(ClusterError):
+    """Someone ended the command before it was done."""
 
 
 def run(
@@ -50,7 +57,7 @@ def run(
         with around or nullcontext():
             return asyncio.run(work)
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None
     except BaseExceptionGroup as group:
         # A task group wraps what its tasks raised; the first known error is what happened.
         known, _ = group.split(_KNOWN)
@@ -72,6 +79,8 @@ def fail(what: str, error: BaseException) -> NoReturn:
             next_command, code = error.next, error.code
         case NotReached():
             next_command, code = error.next, Exit.TIMEOUT
+        case Interrupted():
+            next_command, code = error.next, Exit.INTERRUPTED
         case ClusterError():
             next_command = error.next
         case Stopped():
@@ -83,10 +92,11 @@ def fail(what: str, error: BaseException) -> NoReturn:
             next_command = "mend the manifest and type the command again"
         case _:
             next_command = "tabard status"
-    print(f"tabard: cannot {what}", file=sys.stderr)
+    title = "interrupted" if code is Exit.INTERRUPTED else f"cannot {what}"
+    print(f"tabard: {title}", file=sys.stderr)
     print(f"  {fact}", file=sys.stderr)
     if next_command:
-        print(f"  next: {next_command}", file=sys.stderr)
+        print(f"  next: {following(next_command)}", file=sys.stderr)
     raise typer.Exit(code)
 
 

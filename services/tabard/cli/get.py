@@ -1,11 +1,14 @@
 """`tabard get` and `tabard status`."""
 
+from typing import Any
+
 from tabard.bus.port import Bus, Stored, Stream
 from tabard.cli.failing import Exit
-from tabard.cli.printing import Output, as_json, show_table, tell
+from tabard.cli.kinds import SHOWN
+from tabard.cli.printing import Output, as_json, show_table, tell, tell_next
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.selector import LabelSelector
-from tabard.cli.views import SINGULAR, VIEWS, Reading, Row, chosen, status
+from tabard.cli.views import VIEWS, Column, Reading, Row, chosen, status
 from tabard.cluster.watermarks import watermarks
 from tabard.events.errors import EventError
 from tabard.ledger.follow import catch_up
@@ -68,16 +71,21 @@ def get(
             print(as_json({"sequence": reading.state.sequence, "items": rows}))
         case Output.NAME:
             for row in rows:
-                print("/".join([SINGULAR[kind], *(str(row[key]) for key in view.name)]))
+                print("/".join([SHOWN[kind][0], *(str(row[key]) for key in view.name)]))
         case _:
-            columns = [each for each in view.columns if output is Output.WIDE or not each.wide]
+            wide = output is Output.WIDE
+            columns = [each for each in view.columns if wide or not each.wide]
             if not rows:
                 tell(f"no {kind}" + (f" in namespace {namespace}" if namespace else ""))
                 return
             show_table(
                 [column.title for column in columns],
-                ([row[column.key] for column in columns] for row in rows),
+                ([_shown(row[column.key], column, wide) for column in columns] for row in rows),
             )
+
+
+def _shown(value: Any, column: Column, wide: bool) -> Any:
+    return value if wide or column.short is None else column.short(value)
 
 
 def show_status(output: Output, cluster: str, nats: str) -> None:
@@ -125,7 +133,7 @@ def _print_status(found: Row) -> None:
     print(f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}")
     if observed["error"]:
         print(f"           stopped before {observed['error']}")
-        tell(f"next: tabard events show {observed['cursor'] + 1} --stream OBSERVED")
+        tell_next(f"tabard events show {observed['cursor'] + 1} --stream OBSERVED")
     allocator = found["allocator"]
     print(f"allocator  {allocator['holder'] or 'none yet'}, epoch {allocator['epoch']}")
     counted = ", ".join(f"{count} {what}" for what, count in found["pods"].items())

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TextIO
 
+from tabard.cli.advice import following
+
 GAP = "   "
 
 
@@ -79,6 +81,16 @@ def coloured(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
+def counted(number: int, one: str, more: str = "") -> str:
+    """`1 node`, `2 nodes`; `more` where the plural is not `one` with an s."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
 def tell(line: str) -> None:
     """Prose and progress, for people: stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def tell_next(command: str) -> None:
+    """What to type next, to stderr."""
+    tell(f"next: {following(command)}")

@@ -35,13 +35,18 @@ def target(cluster: str, nats: str, environment: Mapping[str, str] | None = None
     if nats and not cluster:
         return Target(_urls(nats))
     name = cluster or environment.get("TABARD_CLUSTER", "")
+    directory = profile.run_directory(environment)
     try:
-        found = profile.find(name, profile.run_directory(environment))
-    except NoCluster:
+        found = profile.find(name, directory)
+    except NoCluster as error:
         fallback = environment.get("TABARD_NATS", "")
-        if name or not fallback:
-            raise
-        return Target(_urls(fallback))
+        if fallback and not name:
+            return Target(_urls(fallback))
+        others = profile.running_clusters(directory)
+        if others and name not in profile.names(directory):
+            meant = f"the same command with --cluster {others[0].name}"
+            raise NoCluster(str(error), meant) from error
+        raise
     return Target(found.nats, found)
 
 

@@ -1,9 +1,10 @@
 """Stored messages as rows, readable or not. Pure.
 
-A row of a readable event: {stream, sequence, subject, stored_at, type, id, key, occurred_at, cause,
-correlation, data}. Of an unreadable one: {stream, sequence, subject, stored_at, error: {kind,
-reason}, bytes, raw}, `raw` being the payload's first bytes as hexadecimal. Times are nanoseconds
-since the Unix epoch; bytes are hexadecimal.
+A row of a readable event: {stream, sequence, subject, stored_at, stored, type, id, key,
+occurred_at, occurred, cause, correlation, data}. Of an unreadable one: {stream, sequence, subject,
+stored_at, stored, error: {kind, reason}, bytes, raw}, `raw` being the payload's first bytes as
+hexadecimal. Times are nanoseconds since the Unix epoch, `stored` and `occurred` the same in UTC
+(ISO 8601); bytes are hexadecimal.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ def row(stream: Stream, message: Stored) -> Row:
         "sequence": message.sequence,
         "subject": message.subject,
         "stored_at": message.stored_at,
+        "stored": date(message.stored_at),
     }
     try:
         record = recorded(stream, message)
@@ -42,6 +44,7 @@ def row(stream: Stream, message: Stored) -> Row:
         "id": envelope.id.hex(),
         "key": envelope.key,
         "occurred_at": envelope.occurred_at,
+        "occurred": date(envelope.occurred_at),
         "cause": envelope.cause,
         "correlation": envelope.correlation.hex(),
         "data": dataclasses.asdict(record.event),
@@ -86,6 +89,12 @@ def _short(value: Any) -> str:
             for each in value
         )
     return str(value)
+
+
+def date(nanoseconds: int) -> str:
+    """`2026-11-23T16:13:29.123Z`"""
+    found = datetime.fromtimestamp(nanoseconds / 1e9, UTC)
+    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment(nanoseconds: int) -> str:

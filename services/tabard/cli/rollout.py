@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from tabard.bus.port import Bus, Stream
+from tabard.cli.printing import counted
 from tabard.cli.views import Reading, workloads
 from tabard.cluster.errors import NotReached
 from tabard.cluster.watermarks import enforced, taken
@@ -31,9 +32,12 @@ async def rolled_out(
             await taken(bus, state, observed)
             async with aclosing(follow(bus, state)) as batches:
                 while lacking := _lacking(state):
-                    if (
-                        line := f"{len(state.endpoints)} pods run, {len(lacking)} workloads wait"
-                    ) != told:
+                    runs, waits = len(state.endpoints), len(lacking)
+                    line = (
+                        f"{counted(runs, 'pod runs', 'pods run')}, "
+                        f"{counted(waits, 'workload waits', 'workloads wait')}"
+                    )
+                    if line != told:
                         tell(line)
                         told = line
                     await anext(batches)
@@ -42,7 +46,7 @@ async def rolled_out(
         raise NotReached(
             f"not all pods run after {timeout_s:g} s: {'; '.join(_lacking(state)) or 'none asked'}"
             + (f"; refused: {refused[0]}" if refused else ""),
-            "tabard get pods -o wide",
+            "the same command with a longer --ready-timeout",
         ) from error
     left = max(0.0, deadline - asyncio.get_running_loop().time())
     pods = {

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tabard.cli.change import Until, carry_out, objects_in
-from tabard.cli.failing import Exit, Failure, fail, run
-from tabard.cli.printing import tell
+from tabard.cli.change import Until, applied_to, carry_out, objects_in
+from tabard.cli.failing import Failure, Interrupted, fail, run
+from tabard.cli.printing import counted, tell
 from tabard.cli.rollout import rolled_out
 from tabard.cluster import profile
 from tabard.cluster.errors import ClusterError
@@ -18,9 +18,9 @@ from tabard.cluster.profile import Profile
 from tabard.cluster.settings import Settings
 from tabard.cluster.supervisor import Cluster
 from tabard.cluster.sweep import sweep
+from tabard.identity.numbers import is_cidr
 from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
-from tabard.manifests.events import applied
 from tabard.manifests.objects import Manifests
 
 DOWN_TIMEOUT_S = 30.0
@@ -46,9 +46,8 @@ async def _up(settings: Settings, paths: Sequence[str]) -> None:
                 await asyncio.Event().wait()
     except asyncio.CancelledError:
         if not ready:
-            raise Failure(
-                "interrupted before the cluster was ready; nothing of it is left"
-            ) from None
+            left = "nothing of it is left" if settings.data is None else "the data is kept"
+            raise Interrupted(f"before the cluster was ready; {left}") from None
     tell("nothing of the cluster is left" if settings.data is None else "the data is kept")
 
 
@@ -56,14 +55,22 @@ async def _apply(cluster: Cluster, manifests: Manifests, timeout_s: float) -> No
     """Publish the manifests and wait until all their pods are enforced; ClusterError if refused."""
     if manifests.objects:
         state = await catch_up(cluster.bus, State())
-        events = applied(manifests.objects, state.namespaces)
-        refusals = await carry_out(cluster.bus, events, Until.TAKEN, timeout_s)
+        events = applied_to(state, manifests.objects)
+        refusals = await carry_out(cluster.bus, state, events, Until.TAKEN, timeout_s)
         if refusals:
             raise Failure("refused: " + "; ".join(refusals), "mend the manifests")
     state = await rolled_out(cluster.bus, timeout_s, tell, attached=cluster.profile.pods != "none")
-    tell(
-        f"{len(state.endpoints)} pods with {len(state.identities)} identities and "
-        f"{len(state.policies)} policies, enforced through LEDGER/{state.sequence}"
+    tell(f"{inventory(state)}, enforced through LEDGER/{state.sequence}")
+
+
+def inventory(state: State) -> str:
+    """`23 pods with 14 identities (and 10 address ranges) and 12 policies`"""
+    ranges = sum(map(is_cidr, state.identities))
+    beside = f" (and {counted(ranges, 'address range')})" if ranges else ""
+    return (
+        f"{counted(len(state.endpoints), 'pod')} with "
+        f"{counted(len(state.identities) - ranges, 'identity', 'identities')}{beside} and "
+        f"{counted(len(state.policies), 'policy', 'policies')}"
     )
 
 
@@ -96,49 +103,61 @@ def _say_what_next(running: Profile) -> None:
     one = profile.running_clusters(profile.run_directory())
     chosen = "" if len(one) == 1 else f" --cluster {running.name}"
     tell(f"Cluster {running.name} stays up until Ctrl-C. In another terminal:")
-    for command, what in (
+    for line in banner(chosen):
+        tell(line)
+
+
+def banner(chosen: str) -> list[str]:
+    """Commands to try, each with the option `chosen`, and what they are for."""
+    commands = (
         ("status", "how far everyone is"),
         ("get pods", "pods and their identities (also: identities, policies, nodes, bindings)"),
         ("events tail", "the ledger as it grows"),
         ("apply -f FILE", "change something (also: delete, scale, label)"),
         ("drift", "does the kernel hold what the ledger says?"),
-    ):
-        tell(f"  tabard {command + chosen:<28} {what}")
+    )
+    width = max(len(command) for command, _ in commands) + len(chosen)
+    return [f"  tabard {command + chosen:<{width}}   {what}" for command, what in commands]
 
 
 def down(name: str) -> None:
     directory = profile.run_directory()
+    name = name or os.environ.get("TABARD_CLUSTER", "")
     try:
-        found = _of(name or os.environ.get("TABARD_CLUSTER", ""), directory)
-        if found is None:
-            tell("no cluster runs on this machine")
-            return
-        if found.alive:
-            _end(found, directory)
-        if not found.alive:
-            sweep(found, directory, stop_timeout_s=5.0)
+        if name:
+            found = profile.read(name, directory) or _nameless(name)
+            if found.alive:
+                _end(found)
+                tell(f"ended cluster {found.name} (process {found.pid})")
+            _sweep(found, directory)
+        else:
+            _sweep_dead(directory)
     except ClusterError as error:
         fail("take the cluster down", error)
+
+
+def _sweep_dead(directory: Path) -> None:
+    """Failure if one runs: it may be another's, so only its name ends it."""
+    every = [each for name in profile.names(directory) if (each := profile.read(name, directory))]
+    running = [each for each in every if each.alive]
+    for each in every:
+        if each not in running:
+            _sweep(each, directory)
+    if running:
+        raise Failure(
+            "; ".join(f"cluster {each.name} runs (process {each.pid})" for each in running),
+            f"tabard down --cluster {running[0].name}",
+        )
+    if not every:
+        tell("no cluster runs on this machine")
+
+
+def _sweep(dead: Profile, directory: Path) -> None:
+    sweep(dead, directory, stop_timeout_s=5.0)
     tell(
-        f"nothing of cluster {found.name} is left"
-        + (f", but the data in {found.data}" if found.keep_data and found.data else "")
+        f"nothing of cluster {dead.name} is left"
+        + (f", but the data in {dead.data}" if dead.keep_data and dead.data else "")
     )
-
-
-def _of(name: str, directory: Path) -> Profile | None:
-    """The cluster to take down, alive or dead; None if there is none and none was named."""
-    if not name:
-        names = profile.names(directory)
-        if not names:
-            return None
-        if len(names) > 1:
-            raise Failure(
-                f"there are {len(names)} clusters: {', '.join(names)}",
-                f"tabard down --cluster {names[0]}",
-                Exit.USAGE,
-            )
-        name = names[0]
-    return profile.read(name, directory) or _nameless(name)
 
 
 def _nameless(name: str) -> Profile:
@@ -146,7 +165,7 @@ def _nameless(name: str) -> Profile:
     return Profile(name, 0, 0, (), "", "", True, (), "", "", "")
 
 
-def _end(found: Profile, directory: Path) -> None:
+def _end(found: Profile) -> None:
     """Ask the supervisor to end, and make it if it does not."""
     os.kill(found.pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_TIMEOUT_S

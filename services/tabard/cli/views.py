@@ -11,13 +11,14 @@ from typing import Any
 
 from tabard.cluster.watermarks import Watermark
 from tabard.events.ledger import PolicyAccepted
-from tabard.identity.labels import split_label
+from tabard.identity.labels import DERIVED_PREFIXES, NAMESPACE_KEY, LabelSet, split_label
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, is_cidr
 from tabard.ledger.state import ObjectKey, State
 from tabard.manifests.errors import ManifestError
 from tabard.manifests.workloads import read_workload
 from tabard.policy.kubernetes import read_policy
 from tabard.policy.matching import labels_of, matches
+from tabard.policy.model import Policy
 
 Row = dict[str, Any]
 
@@ -41,6 +42,8 @@ class Column:
     title: str
     key: str
     wide: bool = False
+    short: Callable[[Any], Any] | None = None
+    """What is shown of the value, but by `-o wide`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +115,17 @@ def _pod(pod: Any) -> Row:
 
 
 def identities(reading: Reading) -> list[Row]:
-    """{identity, status, scope, labels, users, sequence}, by number.
+    """{identity, namespace, status, scope, labels, users, sequence}, by number.
 
     `status`: Used, Idle (nobody's; retires after the grace) or Quarantined (retired: no labels, not
-    yet free for reuse); `scope`: cluster, fixed or cidr; `users`: endpoints that have it, or
-    policies that name its CIDR; `sequence`: LEDGER's at its allocation or retirement.
+    yet free for reuse); `namespace`: of its pods, null if it is not one of pods; `scope`:
+    cluster, fixed or cidr; `users`: endpoints that have it, or policies that name its CIDR;
+    `sequence`: LEDGER's at its allocation or retirement.
     """
     found: list[Row] = [
         {
             "identity": number,
+            "namespace": _namespace(identity.labels),
             "status": "Used" if identity.users else "Idle",
             "scope": _scope(number),
             "labels": list(identity.labels),
@@ -132,6 +137,7 @@ def identities(reading: Reading) -> list[Row]:
     found += [
         {
             "identity": number,
+            "namespace": None,
             "status": "Quarantined",
             "scope": _scope(number),
             "labels": [],
@@ -141,6 +147,16 @@ def identities(reading: Reading) -> list[Row]:
         for number, sequence in reading.state.retired.items()
     ]
     return sorted(found, key=lambda row: int(row["identity"]))
+
+
+def _namespace(labels: LabelSet) -> str | None:
+    return labels_of(labels).get(("k8s", NAMESPACE_KEY))
+
+
+def _short_labels(labels: Iterable[str]) -> list[str]:
+    """What an author wrote: no derived keys, no `k8s:`; of a CIDR its prefix."""
+    found = (label.removeprefix("cidr:").removeprefix("k8s:") for label in labels)
+    return [label for label in found if not label.startswith(DERIVED_PREFIXES)]
 
 
 def _scope(number: int) -> str:
@@ -212,16 +228,21 @@ def _policy(state: State, key: ObjectKey) -> Row:
 
 def _in_force(state: State, accepted: PolicyAccepted) -> Row:
     policy = read_policy(accepted.document, accepted.origin)
-    selected = {
+    return {
+        "isolates": [direction.name.lower() for direction in sorted(policy.isolates)],
+        "rules": len(policy.rules),
+        "pods": selected(state, policy),
+    }
+
+
+def selected(state: State, policy: Policy) -> int:
+    """How many pods `policy` selects."""
+    numbers = {
         number
         for number, identity in state.identities.items()
         if matches(policy.subject, labels_of(identity.labels))
     }
-    return {
-        "isolates": [direction.name.lower() for direction in sorted(policy.isolates)],
-        "rules": len(policy.rules),
-        "pods": sum(endpoint.identity in selected for endpoint in state.endpoints.values()),
-    }
+    return sum(endpoint.identity in numbers for endpoint in state.endpoints.values())
 
 
 def bindings(reading: Reading) -> list[Row]:
@@ -309,12 +330,11 @@ def chosen(
     namespace: str,
     selector: Callable[[Mapping[str, str]], bool],
 ) -> list[Row]:
-    """The rows in `namespace` (all if empty; objects without one always) that `selector` takes."""
+    """The rows in `namespace` (all if empty) that `selector` takes."""
     return [
         row
         for row in rows
-        if (not namespace or row.get("namespace", namespace) == namespace)
-        and selector(view.labels(state, row))
+        if (not namespace or row["namespace"] == namespace) and selector(view.labels(state, row))
     ]
 
 
@@ -369,11 +389,12 @@ VIEWS: Mapping[str, View] = {
         identities,
         (
             Column("IDENTITY", "identity"),
+            Column("NAMESPACE", "namespace"),
             Column("STATUS", "status"),
             Column("SCOPE", "scope", wide=True),
             Column("USERS", "users"),
             Column("SEQUENCE", "sequence", wide=True),
-            Column("LABELS", "labels"),
+            Column("LABELS", "labels", short=_short_labels),
         ),
         ("identity",),
         _identity_labels,
@@ -439,12 +460,3 @@ VIEWS: Mapping[str, View] = {
     ),
 }
 """What `get` knows, by its plural name."""
-
-SINGULAR = {
-    "pods": "pod",
-    "identities": "identity",
-    "nodes": "node",
-    "policies": "policy",
-    "bindings": "binding",
-    "workloads": "workload",
-}

@@ -5,10 +5,10 @@ import time
 
 from tabard.bus.port import Bus, Stream
 from tabard.cli.failing import Failure
-from tabard.cli.printing import tell
+from tabard.cli.printing import counted, tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cluster.errors import NotReached
-from tabard.cluster.watermarks import enforced, taken
+from tabard.cluster.watermarks import enforced, taken, watermarks
 from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
 
@@ -37,8 +37,24 @@ async def settled(bus: Bus, sequence: int | None, timeout_s: float) -> tuple[int
         sequence = state.sequence
     if not state.nodes:
         raise Failure("the ledger has no node that could enforce it", "tabard status")
-    await enforced(bus, sequence, state.nodes, max(0.0, deadline - time.monotonic()))
+    # What they said last may be enough, and then no time is needed.
+    words = await watermarks(bus, state.nodes)
+    behind = [
+        name for name in state.nodes if name not in words or words[name].status.sequence < sequence
+    ]
+    try:
+        await enforced(bus, sequence, behind, max(0.0, deadline - time.monotonic()))
+    except NotReached as error:
+        where = str(error).partition(": ")[2]
+        raise NotReached(
+            f"not enforced through LEDGER/{sequence} within {timeout_s:g} s: {where}", error.next
+        ) from error
     return sequence, len(state.nodes)
+
+
+def enforcing(nodes: int, through: int) -> str:
+    """`2 nodes enforce LEDGER/17`"""
+    return f"{counted(nodes, 'node')} {'enforces' if nodes == 1 else 'enforce'} LEDGER/{through}"
 
 
 def wait(sequence: int | None, timeout_s: float, cluster: str, nats: str) -> None:
@@ -46,4 +62,4 @@ def wait(sequence: int | None, timeout_s: float, cluster: str, nats: str) -> Non
         return await settled(bus, sequence, timeout_s)
 
     through, nodes = with_bus("see it enforced", cluster, nats, work)
-    tell(f"{nodes} nodes enforce LEDGER/{through}")
+    tell(enforcing(nodes, through))

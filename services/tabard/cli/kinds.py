@@ -1,0 +1,39 @@
+"""The kinds that commands take, by every name that kubectl's users type. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+SHOWN: Mapping[str, tuple[str, ...]] = {
+    "pods": ("pod", "po"),
+    "identities": ("identity", "id"),
+    "nodes": ("node", "no"),
+    "policies": ("policy", "netpol", "networkpolicy", "networkpolicies"),
+    "bindings": ("binding",),
+    "workloads": ("workload",),
+}
+"""What `get` shows, by its plural name: the singular, then other names."""
+
+_SHORT = {
+    "deploy": "deployment",
+    "rs": "replicaset",
+    "sts": "statefulset",
+    "ds": "daemonset",
+    "po": "pod",
+    "cj": "cronjob",
+}
+
+
+def shown(text: str) -> str | None:
+    """The plural name of a kind that `get` shows; None if `text` names none."""
+    word = text.lower()
+    return next((kind for kind, names in SHOWN.items() if word == kind or word in names), None)
+
+
+def listed(kinds: Mapping[str, tuple[str, ...]]) -> str:
+    """`pods (pod, po), nodes (node, no)`"""
+    return ", ".join(f"{kind} ({', '.join(names)})" for kind, names in kinds.items())
+
+
+def workload(text: str, known: Iterable[str]) -> str | None:
+    """Which of the Kubernetes kinds `known` is meant: in any case, plural or short too."""
+    word = _SHORT.get(text.lower(), text.lower())
+    return next((kind for kind in known if word in (kind.lower(), f"{kind.lower()}s")), None)
