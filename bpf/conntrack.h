@@ -159,13 +159,13 @@ static __always_inline int still_allowed(struct flow *f, const struct flow_key *
 }
 
 /*
- * Whether `p` answers a flow or continues one. `peer`: the other side's identity; `sender`: the same
- * where it is known without a lookup (a mark), else 0. `key` is the flow that `p` itself would open;
+ * Whether `p` answers a flow or continues one. `peer`: the other side's identity, if it is known here
+ * (overlay nodes know the bindings of their span only). `key` is the flow that `p` itself would open;
  * *is_stale is set if there is such an entry, but for other reasons than those of now.
  */
 static __always_inline int is_established(const struct packet *p, const struct flow_key *key,
-					  const struct endpoint *e, __u32 peer, __u32 sender,
-					  __u64 now, int *is_stale)
+					  const struct endpoint *e, __u32 peer, __u64 now,
+					  int *is_stale)
 {
 	/* A guess at which lookup hits, for speed alone: servers have the lower port. */
 	int answer_likely = p->kind == KIND_ANSWER ||
@@ -188,7 +188,7 @@ static __always_inline int is_established(const struct packet *p, const struct f
 		if (!answer_likely)
 			answered = map_find(conntrack, &answered_by);
 	}
-	if (!answered || !still_allowed(answered, &answered_by, e, sender, now))
+	if (!answered || !still_allowed(answered, &answered_by, e, peer, now))
 		return 0;
 	touch(answered, p, 1, now);
 	return 1;
@@ -213,10 +213,13 @@ static __always_inline void open_flow(const struct packet *p, const struct flow_
 
 /*
  * Whether an ICMP error is about a packet of a known flow. Errors go to whoever sent the quoted
- * packet, from anywhere on its way: the quoted packet, not the error's source, must be the endpoint's.
+ * packet, from anywhere on its way: the quoted packet, not the error's source, must be the
+ * endpoint's. But no pod is on the way to another, so one that was not sent the packet is lying, and
+ * who is unknown may be a pod.
  */
 static __always_inline int relates_to_flow(struct __sk_buff *skb, const struct packet *error,
-					   const struct endpoint *e, int direction, __u64 now)
+					   const struct endpoint *e, int direction, __u32 peer,
+					   __u64 now)
 {
 	struct packet *quoted = scratch(SCRATCH_QUOTED);
 	struct flow_key key;
@@ -233,7 +236,8 @@ static __always_inline int relates_to_flow(struct __sk_buff *skb, const struct p
 	if (!same_address(&error->destination, &quoted->source))
 		return 0;
 	/* An error that the endpoint sends must be about a packet that it got. */
-	if (direction == EGRESS && !same_address(&error->source, &quoted->destination))
+	if ((direction == EGRESS || peer == IDENTITY_UNKNOWN || is_pod(peer)) &&
+	    !same_address(&error->source, &quoted->destination))
 		return 0;
 	/* The quoted packet went the other way: it is one of a flow opened that way, or an answer. */
 	flow_key(&key, quoted, opposite);

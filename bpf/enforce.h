@@ -8,13 +8,9 @@
 #include "packet.h"
 #include "verdict.h"
 
-/*
- * `peer`: the other side's identity. `sender`: who sent an incoming packet, if its mark says so (it
- * costs no lookup), else 0. Counts, tells, and returns the reason.
- */
+/* `peer`: the other side's identity. Counts, tells, and returns the reason. */
 static __always_inline int enforce(struct __sk_buff *skb, const struct packet *p,
-				   const struct endpoint *e, int direction, __u32 peer,
-				   __u32 sender)
+				   const struct endpoint *e, int direction, __u32 peer)
 {
 	struct traffic t = {
 		.peer_address = direction == EGRESS ? &p->destination : &p->source,
@@ -32,13 +28,13 @@ static __always_inline int enforce(struct __sk_buff *skb, const struct packet *p
 		reason = is_enforced(e, direction) ? DENIED_FRAGMENT : ALLOWED_NO_POLICY;
 		goto judged;
 	}
-	if (p->kind == KIND_ERROR && relates_to_flow(skb, p, e, direction, now)) {
+	if (p->kind == KIND_ERROR && relates_to_flow(skb, p, e, direction, peer, now)) {
 		count(direction, ALLOWED_RELATED);
 		return ALLOWED_RELATED;
 	}
 	flow_key(&key, p, direction);
 	if ((p->kind == KIND_FLOW || p->kind == KIND_ANSWER) &&
-	    is_established(p, &key, e, peer, sender, now, &is_stale)) {
+	    is_established(p, &key, e, peer, now, &is_stale)) {
 		count(direction, ALLOWED_ESTABLISHED);
 		return ALLOWED_ESTABLISHED;
 	}

@@ -92,7 +92,7 @@ int from_pod(struct __sk_buff *skb)
 	    !is_pod(peer))
 		return refuse(p, EGRESS, DENIED_TUNNEL_PORT, self->identity, peer);
 
-	reason = enforce(skb, p, self, EGRESS, peer, IDENTITY_UNKNOWN);
+	reason = enforce(skb, p, self, EGRESS, peer);
 	if (reason >= REASON_DENIED)
 		return TC_ACT_SHOT;
 	if (to)
@@ -153,7 +153,7 @@ int to_pod(struct __sk_buff *skb)
 		return refuse(p, INGRESS, DENIED_UNKNOWN_ENDPOINT, 0, sender);
 	resolve_fragment(p);
 	peer = marked ? sender : unmarked_sender(settings, &p->source);
-	if (enforce(skb, p, self, INGRESS, peer, sender) >= REASON_DENIED)
+	if (enforce(skb, p, self, INGRESS, peer) >= REASON_DENIED)
 		return TC_ACT_SHOT;
 	return TC_ACT_OK;
 }
@@ -183,6 +183,13 @@ int from_overlay(struct __sk_buff *skb)
 	return deliver(skb, to, sender, INGRESS);
 }
 
+#define VLAN_NUMBER 0x0fff
+
+static __always_inline int is_vlan(__be16 ethertype)
+{
+	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
+}
+
 int from_wire(struct __sk_buff *skb)
 {
 	struct settings *settings = find_settings();
@@ -193,6 +200,12 @@ int from_wire(struct __sk_buff *skb)
 		return fail(INGRESS);
 	/* Malformed packets are the host's to judge; the addresses come before what may be wrong. */
 	parse(skb, p);
+	/*
+	 * The kernel has taken off one VLAN tag already. Beneath a priority tag (number 0) it will take
+	 * off a second and receive what is in it as this device's own (net/core/dev.c), unseen here.
+	 */
+	if (is_vlan(skb->protocol) && !(skb->vlan_tci & VLAN_NUMBER))
+		return refuse(p, INGRESS, DENIED_MALFORMED, 0, 0);
 	if (!p->ethertype_known)
 		return TC_ACT_OK;
 	/* From outside come neither this node's pods nor the node itself, which all pods must accept. */

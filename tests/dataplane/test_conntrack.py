@@ -183,6 +183,15 @@ def test_errors_about_a_known_flow_come_in_from_anywhere_on_its_way() -> None:
     assert not pod.into(replace(error(ASK), quoted=None), sender="").allowed
 
 
+def test_errors_about_a_flow_do_not_come_from_another_pod() -> None:
+    pod = Pod(**ISOLATED, egress=[TO_SERVER])
+    pod.out()
+    second = address("10.244.2.2")
+    assert pod.into(error(ASK, second), sender="x/second") is Reason.DENIED_POLICY
+    assert pod.into(error(ASK, second), sender="") is Reason.DENIED_UNKNOWN_PEER
+    assert pod.into(error(ASK, SERVER)) is Reason.ALLOWED_RELATED
+
+
 def test_errors_about_a_revoked_flow_do_not() -> None:
     pod = Pod(**ISOLATED, egress=[TO_SERVER])
     pod.out()

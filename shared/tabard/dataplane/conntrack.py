@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tabard.dataplane.maps import Address, Direction, Endpoint, Protocol, Reason
 from tabard.dataplane.packet import Head, Kind, Packet, TcpFlag, head
 from tabard.dataplane.verdict import ENFORCED, Judge
+from tabard.identity.numbers import Reserved, is_pod
 
 SECOND = 1_000_000_000
 # Lifetimes without a packet, as Cilium's (bpf/node_config.h, CT_*).
@@ -109,17 +110,13 @@ class Conntrack:
         endpoint: Endpoint,
         direction: Direction,
         peer: int,
-        sender: int = 0,
     ) -> Reason:
-        """The verdict on one packet of an endpoint (`what`: its head, as `resolve` gives it).
-
-        `sender` is the peer as the packet's mark says, or 0.
-        """
+        """The verdict on one packet of an endpoint (`what`: its head, as `resolve` gives it)."""
         now = self._clock()
         if what.kind is Kind.FRAGMENT:
             enforced = _is_enforced(endpoint, direction)
             return Reason.DENIED_FRAGMENT if enforced else Reason.ALLOWED_NO_POLICY
-        if what.kind is Kind.ERROR and self._relates(judge, packet, endpoint, direction, now):
+        if what.kind is Kind.ERROR and self._relates(judge, packet, endpoint, direction, peer, now):
             return Reason.ALLOWED_RELATED
         key = _key(packet, what, direction)
         is_stale = False
@@ -137,7 +134,7 @@ class Conntrack:
                 if not is_answer:
                     answered = self._find(turned)
             if answered is not None and self._still_allowed(
-                judge, answered, turned, endpoint, sender, now
+                judge, answered, turned, endpoint, peer, now
             ):
                 answered.touch(packet.tcp_flags, now, answer=True)
                 return Reason.ALLOWED_ESTABLISHED
@@ -211,18 +208,26 @@ class Conntrack:
         return True
 
     def _relates(
-        self, judge: Judge, error: Packet, endpoint: Endpoint, direction: Direction, now: int
+        self,
+        judge: Judge,
+        error: Packet,
+        endpoint: Endpoint,
+        direction: Direction,
+        peer: int,
+        now: int,
     ) -> bool:
         """Whether an ICMP error is about a packet of a known flow.
 
         Errors go to whoever sent the quoted packet, from anywhere on its way: the quoted packet,
-        not the error's source, must be the endpoint's.
+        not the error's source, must be the endpoint's. But no pod is on the way to another, so one
+        that was not sent the packet is lying, and who is unknown may be a pod.
         """
         quoted = error.quoted
         if quoted is None or error.destination != quoted.source:
             return False
         # An error that the endpoint sends must be about a packet that it got.
-        if direction is Direction.EGRESS and error.source != quoted.destination:
+        from_its_end = direction is Direction.EGRESS or peer == Reserved.UNKNOWN or is_pod(peer)
+        if from_its_end and error.source != quoted.destination:
             return False
         what = head(quoted)
         if what.kind not in (Kind.FLOW, Kind.ANSWER):

@@ -220,7 +220,7 @@ class MemoryDataplane:
                 return self._refuse(Direction.INGRESS, reason, packet, 0, mark or 0)
             peer = self._judge.source(packet.source, mark)
             what = self._flows.resolve(packet)
-            reason = self._enforce(packet, what, own, Direction.INGRESS, peer, mark or 0)
+            reason = self._enforce(packet, what, own, Direction.INGRESS, peer)
             return Outcome(Action.PASS if reason.allowed else Action.DROP, reason)
 
     def from_overlay(self, outer_source: Address, tunnel_id: int, packet: Packet) -> Outcome:
@@ -276,9 +276,8 @@ class MemoryDataplane:
         own: Endpoint,
         direction: Direction,
         peer: int,
-        sender: int = 0,
     ) -> Reason:
-        reason = self._flows.enforce(self._judge, packet, what, own, direction, peer, sender)
+        reason = self._flows.enforce(self._judge, packet, what, own, direction, peer)
         self._counters[direction, reason] += 1
         if reason not in (Reason.ALLOWED_ESTABLISHED, Reason.ALLOWED_RELATED):
             self._tell(direction, reason, packet, what, own.identity, peer)

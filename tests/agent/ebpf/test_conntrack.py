@@ -34,6 +34,7 @@ pytestmark = pytest.mark.ebpf
 
 POD = {4: "10.1.0.1", 6: "fd00:1::1"}
 PEER = {4: "10.2.0.9", 6: "fd00:2::9"}
+ROUTER = {4: "203.0.113.1", 6: "2001:db8:ffff::1"}
 EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
 NEW, ESTABLISHED = Reason.ALLOWED_POLICY, Reason.ALLOWED_ESTABLISHED
 
@@ -269,25 +270,63 @@ def test_a_packet_keeps_its_flow_alive(native: Kernel) -> None:
         assert native.ingress(back(4, UDP)) is ESTABLISHED
 
 
+@families
+@transports
+def test_answers_end_when_their_address_is_another_identitys(
+    native: Kernel, v: int, proto: int
+) -> None:
+    native.put(maps(v, endpoint(policy=2)))
+    assert native.ingress(back(v, proto, ports=(40000, 80))) is NEW
+    answer = out(v, proto, ports=(80, 40000))
+    assert native.egress(answer) is ESTABLISHED
+    native.put(maps(v, endpoint(policy=2), peer=302))
+    assert native.egress(answer) is Reason.DENIED_POLICY
+
+    native.put(maps(v, endpoint(policy=1)))
+    assert native.egress(out(v, proto)) is NEW
+    assert native.ingress(back(v, proto)) is ESTABLISHED
+    native.put(maps(v, endpoint(policy=1), peer=302))
+    assert native.ingress(back(v, proto)) is Reason.DENIED_POLICY
+
+
 # ---- ICMP errors
+
+
+def outside(v: int, own: Endpoint | None = None) -> Maps:
+    """With the world around, as on every node."""
+    root = {4: (address("0.0.0.0"), 96), 6: (address("::"), 0)}[v]
+    return replace(maps(v, own), prefixes={root: PrefixEntry(2)})
 
 
 @families
 @pytest.mark.parametrize("proto", [TCP, UDP, SCTP])
 def test_an_error_about_a_flow_passes_from_anywhere(native: Kernel, v: int, proto: int) -> None:
-    native.put(maps(v))
-    router = {4: "203.0.113.1", 6: "2001:db8:ffff::1"}[v]
+    native.put(outside(v))
+    router = ROUTER[v]
     kinds = {4: (3, 11, 12), 6: (1, 2, 3, 4)}[v]
     sent = out(v, proto)
-    assert native.ingress(icmp_error(router, POD[v], sent)) is Reason.DENIED_UNKNOWN_PEER
+    assert native.ingress(icmp_error(router, POD[v], sent)) is Reason.DENIED_POLICY
     native.egress(sent)
 
     for kind in kinds:
         error = icmp_error(router, POD[v], sent, kind=kind)
         assert native.ingress(error) is Reason.ALLOWED_RELATED, kind
     other = icmp_error(router, POD[v], out(v, proto, ports=(40001, 80)))
-    assert native.ingress(other) is Reason.DENIED_UNKNOWN_PEER
-    assert native.ingress(icmp_error(router, POD[v], sent, kind=5)) is Reason.DENIED_UNKNOWN_PEER
+    assert native.ingress(other) is Reason.DENIED_POLICY
+    assert native.ingress(icmp_error(router, POD[v], sent, kind=5)) is Reason.DENIED_POLICY
+
+
+@families
+def test_an_error_about_a_flow_passes_from_no_other_pod(native: Kernel, v: int) -> None:
+    native.put(outside(v))
+    sent = out(v)
+    native.egress(sent)
+    other = icmp_error("10.2.0.8" if v == 4 else "fd00:2::8", POD[v], sent)
+    assert native.ingress(other, mark=MARK | 302) is Reason.DENIED_POLICY
+    assert native.ingress(other, mark=MARK) is Reason.DENIED_UNKNOWN_PEER
+    assert native.ingress(icmp_error(PEER[v], POD[v], sent), mark=MARK | 301) is (
+        Reason.ALLOWED_RELATED
+    )
 
 
 @families
@@ -298,12 +337,10 @@ def test_an_error_about_an_answer_or_an_echo_passes(native: Kernel, v: int) -> N
     answer = out(v, ports=(80, 40000))
     assert native.ingress(icmp_error(PEER[v], POD[v], answer)) is Reason.ALLOWED_RELATED
 
-    native.put(maps(v, endpoint(policy=1)))
+    native.put(outside(v, endpoint(policy=1)))
     ping = packet(POD[v], PEER[v], proto, 77, echo)
     native.egress(ping)
-    assert native.ingress(icmp_error("203.0.113.1" if v == 4 else "2001:db8::1", POD[v], ping)) is (
-        Reason.ALLOWED_RELATED
-    )
+    assert native.ingress(icmp_error(ROUTER[v], POD[v], ping)) is Reason.ALLOWED_RELATED
 
 
 @families

@@ -230,6 +230,16 @@ def test_the_wires_other_traffic_is_the_hosts(native: Kernel) -> None:
         assert native.run("from_wire", frame).reason is None
 
 
+@families
+def test_a_tag_beneath_a_tag_hides_nothing_from_the_wire(native: Kernel, v: int) -> None:
+    """BPF_PROG_TEST_RUN takes no tag off: the frame is as the kernel shows one with two."""
+    native.put(Maps(hosts={address(PEER[v]): 1}))
+    spoofed = packet(PEER[v], POD[v], TCP, 1, 80)
+    for ethertype in (b"\x81\x00", b"\x88\xa8"):
+        tagged = spoofed[:12] + ethertype + b"\0\0" + spoofed[12:]
+        assert native.run("from_wire", tagged).reason is Reason.DENIED_MALFORMED
+
+
 # ---- neighbours
 
 

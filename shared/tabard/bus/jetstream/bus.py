@@ -9,7 +9,7 @@ from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.publish import Publication
 from tabard.bus.jetstream.tail import tail
-from tabard.bus.port import READ_MESSAGES_MAX, Outgoing, Stored, Stream
+from tabard.bus.port import READ_MESSAGES_MAX, BusUnavailable, Outgoing, Stored, Stream
 
 
 class JetStreamBus:
@@ -42,7 +42,14 @@ class JetStreamBus:
 
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
         check_outgoing(stream, messages)
-        return await Publication(self._connection, stream, messages).run()
+        try:
+            return await Publication(self._connection, stream, messages).run()
+        except BusUnavailable:
+            if stream is not Stream.FLOWS:
+                raise
+            # Kept in memory, the stream itself ends with its server, and nobody else makes it anew.
+            await streams.ensure(self._connection, replicas=1, streams=[stream])
+            return await Publication(self._connection, stream, messages).run()
 
     async def append(self, messages: Sequence[Outgoing], expected_last: int) -> int:
         check_batch(messages, expected_last)

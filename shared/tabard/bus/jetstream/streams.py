@@ -4,7 +4,7 @@ Every setting that Tabard leans on is listed, also where it is the server's defa
 by other hands may differ there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tabard.bus.jetstream.connection import Connection
@@ -100,9 +100,13 @@ def differences(want: Settings, have: Mapping[str, Any]) -> list[str]:
     ]
 
 
-async def ensure(connection: Connection, replicas: int) -> None:
-    """Create the streams that are absent, and refuse those that differ."""
-    for stream, want in settings(replicas, connection.options.ledger_bytes_max).items():
+async def ensure(
+    connection: Connection, replicas: int, streams: Iterable[Stream] = tuple(Stream)
+) -> None:
+    """Create those of `streams` that are absent, and refuse those that differ."""
+    wanted = settings(replicas, connection.options.ledger_bytes_max)
+    for stream in streams:
+        want = wanted[stream]
         have = await api(connection, "STREAM.INFO", stream)
         if have.get("error", {}).get("err_code") == STREAM_NOT_FOUND_CODE:
             # What is null stays out of the request: the server takes some nulls for a value.
