@@ -9,9 +9,11 @@ from agent.rig import Bench, Ledger, Recorder, bound, compiled, pod, until
 from tabard.agent.attachments import Held
 from tabard.agent.reconciler import Standing
 from tabard.bus.memory import MemoryBus
-from tabard.dataplane.maps import MAP_NAMES, Mode, address
+from tabard.dataplane.maps import MAP_NAMES, Mode, Protocol, Reason, address
+from tabard.dataplane.packet import Packet
 from tabard.dataplane.port import DataplaneError, MapSizes
 from tabard.events import ledger as events
+from tabard.events.envelope import Envelope, Recorded
 from world import attachment, network_policy
 
 WEB, DB = pod("web", "10.244.1.5", app="web"), pod("db", "10.244.1.6", app="db")
@@ -264,3 +266,63 @@ async def test_a_pod_that_stopped_leaves_the_maps_though_its_interface_is_attach
     await bench.reconciler.tick()
     assert bench.dataplane.read().endpoints == {}
     assert bench.dataplane.calls == ["write", "write"]
+
+
+class Server:
+    """An egress-isolated pod on this node that answers a client on another, outside the span."""
+
+    CLIENT = "10.244.2.5"
+
+    def __init__(self) -> None:
+        self.bench, self.ledger = Bench(), Ledger()
+        bound(self.ledger, WEB)
+        self.ledger.policy(network_policy("p", policyTypes=["Egress"], egress=[]))
+        self.client = self.ledger.pod("default/old", {"app": "old"}, node="n2", ip=self.CLIENT)
+        in_sync(self.bench, self.ledger)
+        attach(self.bench, "web")
+
+    async def asked(self) -> None:
+        await self.bench.reconciler.tick()
+        identity = self.ledger.state.endpoints[self.client].identity
+        assert self.sent(self.CLIENT, WEB.addresses[0], 40_000, 80, identity).allowed
+        assert self.answers()
+
+    def sent(self, source: str, to: str, sport: int, dport: int, mark: int | None) -> Reason:
+        packet = Packet(address(source), address(to), Protocol.TCP, sport, dport)
+        if mark is None:
+            return self.bench.dataplane.from_pod(100, packet).reason
+        return self.bench.dataplane.to_pod(100, packet, mark).reason
+
+    def answers(self) -> bool:
+        return self.sent(WEB.addresses[0], self.CLIENT, 80, 40_000, None).allowed
+
+    async def told(self, *events: object) -> None:
+        """A tick after the ledger went on by `events`."""
+        records = [Recorded("LEDGER", 1, Envelope(b"", "", 0), event) for event in events]
+        self.bench.reconciler.folded(records)  # type: ignore[arg-type]
+        assert await self.bench.reconciler.tick()
+
+
+async def test_answers_stop_when_their_address_is_bound_to_another_identity() -> None:
+    server = Server()
+    await server.asked()
+    server.ledger.stop(server.client)
+    server.ledger.pod("default/new", {"app": "new"}, node="n2", ip=server.CLIENT)
+    await server.told(server.ledger.events[-1][0])
+    assert not server.answers()
+
+
+async def test_answers_stop_when_their_peer_is_relabelled() -> None:
+    server = Server()
+    await server.asked()
+    server.ledger.relabel(server.client, {"app": "suspect"})
+    await server.told(server.ledger.events[-1][0])
+    assert not server.answers()
+
+
+async def test_answers_go_on_when_somebody_else_starts_or_the_address_is_nobodys() -> None:
+    server = Server()
+    await server.asked()
+    server.ledger.pod("default/more", {"app": "new"}, node="n2", ip="10.244.2.6")
+    await server.told(server.ledger.events[-1][0])
+    assert server.answers()

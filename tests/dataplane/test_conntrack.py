@@ -91,6 +91,17 @@ def test_answers_to_what_was_let_in_go_out() -> None:
     assert pod.out(answer) is Reason.ALLOWED_ESTABLISHED
 
 
+def test_a_flow_is_forgotten_when_its_unknown_peer_is_another() -> None:
+    pod = Pod(**ISOLATED, ingress=[{"ports": [{"port": 80}]}])
+    pod.into(Packet(SERVER, POD, Protocol.TCP, 40_000, 80, tcp_flags=SYN))
+    answer = Packet(POD, SERVER, Protocol.TCP, 80, 40_000, tcp_flags=SYN | ACK)
+    peer = pod.world.state.endpoints["x/server"].identity
+    assert pod.dataplane.forget(lambda at, identity: (at, identity) != (SERVER, peer)) == 0
+    assert pod.out(answer) is Reason.ALLOWED_ESTABLISHED
+    assert pod.dataplane.forget(lambda at, identity: (at, identity) == (SERVER, peer)) == 1
+    assert pod.out(answer) is Reason.DENIED_UNKNOWN_PEER
+
+
 def test_a_refused_packet_opens_nothing() -> None:
     pod = Pod(**ISOLATED)
     assert not pod.out().allowed

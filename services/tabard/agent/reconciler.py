@@ -10,9 +10,10 @@ from tabard.agent.attachments import Attachments
 from tabard.agent.changes import local, relief
 from tabard.agent.report import Report
 from tabard.agent.worker import Worker
-from tabard.dataplane.maps import Maps, Mode
+from tabard.dataplane.maps import Address, EndpointFlag, Maps, Mode, address_text
 from tabard.dataplane.port import Change, Dataplane, DataplaneError, MapFull
 from tabard.events import ledger
+from tabard.identity.numbers import is_pod
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.state import State
 from tabard.policy.compile import Compiler
@@ -36,6 +37,10 @@ INERT = (
     ledger.WorkloadForgotten,
 )
 """Events on which no map depends (what follows from them comes as events of their own)."""
+
+
+MOVES = (ledger.EndpointBound, ledger.EndpointRelabelled, ledger.EndpointsRebound)
+"""Events after which an address may be another identity's."""
 
 
 class Standing(Enum):
@@ -86,6 +91,8 @@ class Reconciler:
         """Held from compiling to written, and while the maps are read."""
         self.ticks = 0
         self._compiler = Compiler()
+        self._moved = False
+        """Whether an address changed hands since the flows were last looked through."""
         self._spacing_s = spacing_s
         self._wake = asyncio.Event()
         self._flushing: list[asyncio.Future[int]] = []
@@ -106,6 +113,8 @@ class Reconciler:
 
     def folded(self, records: Iterable[LedgerRecord]) -> None:
         """`state` has gone on by `records`. Costs no tick if no map depends on them."""
+        records = list(records)
+        self._moved |= any(isinstance(record.event, MOVES) for record in records)
         settled = not (self._wake.is_set() or self.lock.locked() or self.report.troubles)
         if (
             settled
@@ -199,10 +208,40 @@ class Reconciler:
             self.actual = await self.worker.call(self.dataplane.read)
             await self._write(diff(self.actual, desired))
         self.actual = desired
+        await self._forget_flows()
         if change:
             log.debug("agent.applied", sequence=sequence, **change.counts())
         self.report.enforced(sequence, _pods(desired))
         return sequence
+
+    async def _forget_flows(self) -> None:
+        """Let no answer reach an address that is another identity's by now.
+
+        In overlay mode this node need not know its peers' bindings: an egress-enforced pod's
+        answers are judged by the identity that opened the flow. In native mode each packet's peer
+        is known.
+        """
+        moved, self._moved = self._moved, False
+        if (
+            self.mode is Mode.OVERLAY
+            and moved
+            and any(
+                EndpointFlag.EGRESS_ENFORCED in endpoint.flags
+                for endpoint in self.actual.endpoints.values()
+            )
+        ):
+            try:
+                forgotten = await self.worker.call(self.dataplane.forget, self._is_another)
+            except DataplaneError:
+                self._moved = True
+                raise
+            if forgotten:
+                log.info("agent.flows_forgotten", flows=forgotten, sequence=self.state.sequence)
+
+    def _is_another(self, address: Address, identity: int) -> bool:
+        """Whether the ledger has bound `address` to another identity than `identity`."""
+        holder = self.state.endpoints.get(self.state.bindings.get(address_text(address), ""))
+        return holder is not None and is_pod(identity) and holder.identity != identity
 
     async def _write(self, change: Change) -> None:
         if not change:

@@ -167,6 +167,17 @@ class Conntrack:
             return own
         return self._fragments.get(key, own)
 
+    def forget(self, is_another: Callable[[Address, int], bool]) -> int:
+        """See the Dataplane port."""
+        gone = [
+            key
+            for key, flow in self._flows.items()
+            if key.direction is Direction.INGRESS and is_another(key.source, flow.peer)
+        ]
+        for key in gone:
+            del self._flows[key]
+        return len(gone)
+
     def _find(self, key: Key) -> Flow | None:
         flow = self._flows.get(key)
         if flow is not None:

@@ -129,6 +129,10 @@ class MemoryDataplane:
                     maps[name] = _without(maps[name], removed)
             self._judge = Judge(Maps(**maps), self._config.mode)
 
+    def forget(self, is_another: Callable[[Address, int], bool]) -> int:
+        with self._lock:
+            return self._flows.forget(is_another)
+
     def attach(self, uid: str, interface: str) -> tuple[int, bytes]:
         with self._lock:
             if not self._exists(interface):

@@ -141,6 +141,14 @@ class Dataplane(Interface):
         are not done and nothing is more open than before; call again with a fresh diff."""
         ...
 
+    def forget(self, is_another: Callable[[Address, int], bool]) -> int:
+        """Forget the flows that a peer opened to a local pod and whose peer, by (address, identity
+        when it was last judged), is another now; how many. Packets of theirs are judged afresh.
+
+        For peers whose binding the maps do not hold: what is known of them is what they said.
+        """
+        ...
+
     def attach(self, uid: str, interface: str) -> tuple[int, bytes]:
         """Guard the pod's host-side interface before traffic flows; its (ifindex, host MAC).
 

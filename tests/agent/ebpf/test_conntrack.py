@@ -289,6 +289,31 @@ def test_answers_end_when_their_address_is_another_identitys(
     assert native.ingress(back(v, proto)) is Reason.DENIED_POLICY
 
 
+@families
+@transports
+def test_a_flow_is_forgotten_when_its_unknown_peer_is_another(
+    native: Kernel, v: int, proto: int
+) -> None:
+    """As in overlay mode outside the span: no binding says who the peer is by now."""
+    native.put(maps(v, endpoint(policy=2)))
+    assert native.ingress(back(v, proto, ports=(40000, 80))) is NEW
+    native.put(replace(maps(v, endpoint(policy=2)), hosts={}))
+    answer = out(v, proto, ports=(80, 40000))
+    asked: list[tuple[bytes, int]] = []
+    assert native.dataplane.forget(lambda *peer: asked.append(peer)) == 0  # type: ignore[arg-type, return-value]
+    assert asked == [(address(PEER[v]), 301)]
+    assert native.egress(answer) is ESTABLISHED
+    assert native.dataplane.forget(lambda at, identity: identity == 301) == 1
+    assert not native.egress(answer).allowed
+
+
+def test_flows_that_the_pod_opened_are_not_looked_through(native: Kernel) -> None:
+    native.put(maps(4, endpoint(policy=1)))
+    assert native.egress(out(4)) is NEW
+    assert native.dataplane.forget(lambda at, identity: True) == 0
+    assert native.ingress(back(4)) is ESTABLISHED
+
+
 # ---- ICMP errors
 
 

@@ -233,6 +233,16 @@ class EbpfDataplane:
 
     # ---- interfaces
 
+    def forget(self, is_another: Callable[[Address, int], bool]) -> int:
+        flows = self._map("conntrack")
+        gone = [
+            key
+            for key, value in flows.items()
+            if (peer := layout.opened_by_peer(key, value)) and is_another(*peer)
+        ]
+        flows.delete(gone)
+        return len(gone)
+
     def attach(self, uid: str, interface: str) -> tuple[int, bytes]:
         self._map("endpoints")  # open
 

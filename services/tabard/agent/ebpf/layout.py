@@ -63,7 +63,7 @@ def shapes(sizes: MapSizes) -> tuple[Shape, ...]:
         Shape("prefixes", LPM_TRIE, PREFIX_KEY.size, PREFIX.size, sizes.prefixes, NO_PREALLOC),
         Shape("hosts", HASH, 16, 4, sizes.hosts, NO_PREALLOC),
         Shape("endpoints", HASH, 16, ENDPOINT.size, sizes.endpoints, NO_PREALLOC),
-        Shape("conntrack", LRU_HASH, 40, 32, sizes.conntrack),
+        Shape("conntrack", LRU_HASH, FLOW_KEY.size, FLOW.size, sizes.conntrack),
         Shape("fragments", LRU_HASH, 40, 8, sizes.fragments),
         Shape("counters", PERCPU_ARRAY, 4, 8, len(Direction) * REASONS_MAX),
         Shape("events", RINGBUF, 0, 0, sizes.events),
@@ -114,6 +114,8 @@ POLICY = struct.Struct("=IQIBB2s")
 PREFIX_KEY = struct.Struct("=I16s")
 PREFIX = struct.Struct("=IB?2x16s")
 ENDPOINT = struct.Struct("=QQII6s6sB3x")
+FLOW_KEY = struct.Struct("=16s16s2s2sBB2x")
+FLOW = struct.Struct("=QQQIB3x")
 EVENT = struct.Struct("=Q16s16sII2s2sBBBx")
 COUNTER = struct.Struct("=Q")
 
@@ -192,6 +194,16 @@ def pack_endpoint(endpoint: Endpoint) -> bytes:
 def unpack_endpoint(value: bytes) -> Endpoint:
     incarnation, policy, identity, ifindex, mac, host_mac, flags = ENDPOINT.unpack(value)
     return Endpoint(incarnation, identity, policy, EndpointFlag(flags), ifindex, mac, host_mac)
+
+
+def opened_by_peer(key: bytes, value: bytes) -> tuple[Address, int] | None:
+    """Of a conntrack entry: the peer that opened the flow, as (address, identity); None if the
+    local pod did."""
+    source, *_, direction = FLOW_KEY.unpack(key)
+    if direction != Direction.INGRESS:
+        return None
+    *_, peer, _ = FLOW.unpack(value)
+    return Address(source), peer
 
 
 def unpack_event(record: bytes, epoch_offset_ns: int) -> Verdict:
