@@ -183,6 +183,8 @@ async def test_a_full_map_is_closed_and_told_and_recovers() -> None:
     bound(ledger, DB)
     assert not await bench.reconciler.tick()
     assert 'map "endpoints" is full (1 of 1); raise' in bench.report.error
+    assert not await bench.reconciler.tick()
+    assert bench.report.status().full == (("endpoints", 2),)
     assert bench.report.sequence == stands
     assert set(bench.dataplane.read().endpoints) == {address("10.244.1.5")}
     ledger.stop("web")

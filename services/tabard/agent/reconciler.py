@@ -162,7 +162,10 @@ class Reconciler:
             try:
                 sequence = await self._enforce()
             except DataplaneError as error:
-                kind = "agent.map_full" if isinstance(error, MapFull) else "agent.dataplane_failed"
+                kind = "agent.dataplane_failed"
+                if isinstance(error, MapFull):
+                    kind = "agent.map_full"
+                    self.report.full[error.name] += 1
                 if self.report.fail("dataplane", str(error)):
                     log.error(kind, error=str(error), sequence=self.report.sequence)
                 for done in flushing:

@@ -19,6 +19,8 @@ class Report:
         self.endpoints = 0
         self.drift = 0
         self.writes: Counter[str] = Counter()
+        self.full: Counter[str] = Counter()
+        """Map → writes that it refused because it was full."""
         self.troubles: dict[str, str] = {}
         """Part of the agent → why it does not go on."""
         self.changed = asyncio.Event()
@@ -64,4 +66,5 @@ class Report:
             map_writes=self.map_writes,
             error=self.error,
             drift=self.drift,
+            full=tuple(sorted(self.full.items())),
         )

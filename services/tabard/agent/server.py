@@ -116,6 +116,7 @@ class Desk:
             "attached": sorted(reconciler.attachments.attached),
             "map_writes": dict(report.map_writes),
             "drift": report.drift,
+            "full": dict(report.full),
             "counters": by_direction,
             "error": report.error,
         }

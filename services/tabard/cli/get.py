@@ -24,6 +24,7 @@ STATUS_COLUMNS = (
     ("ENDPOINTS", "enforced_endpoints"),
     ("MAP-WRITES", "map_writes"),
     ("DRIFT", "drift"),
+    ("FULL", "full"),
     ("ERROR", "error"),
 )
 

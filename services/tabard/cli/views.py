@@ -167,11 +167,12 @@ def _scope(number: int) -> str:
 
 def nodes(reading: Reading) -> list[Row]:
     """{name, addresses, pod_cidrs, endpoints, watermark, lag, dataplane, enforced_endpoints,
-    map_writes, drift, error, said_at}, by name.
+    map_writes, drift, full, error, said_at}, by name.
 
     `endpoints` are those that the ledger has on the node, `enforced_endpoints` those that its agent
-    has; `watermark`, `lag` (LEDGER's head minus watermark) and all else the agent says are null as
-    long as it said nothing; `said_at` in nanoseconds since the Unix epoch.
+    has; `full` are maps that had no room, with the writes that each refused. `watermark`, `lag`
+    (LEDGER's head minus watermark) and all else the agent says are null as long as it said nothing;
+    `said_at` in nanoseconds since the Unix epoch.
     """
     found = []
     for name, node in sorted(reading.state.nodes.items()):
@@ -189,6 +190,7 @@ def nodes(reading: Reading) -> list[Row]:
                 "enforced_endpoints": said and said.endpoints,
                 "map_writes": said and dict(said.map_writes),
                 "drift": said and said.drift,
+                "full": said and dict(said.full),
                 "error": said and said.error,
                 "said_at": word and word.stored_at,
             }

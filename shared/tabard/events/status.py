@@ -20,6 +20,8 @@ class NodeStatus:
     """Why the agent does not go on (the sequence it stopped before, a full map), or empty."""
     drift: int = 0
     """Entries found different from the desired ones at the last check, before repair."""
+    full: tuple[tuple[str, int], ...] = ()
+    """Maps that were full since the agent started → how many writes each refused."""
 
 
 @dataclass(frozen=True, slots=True)
