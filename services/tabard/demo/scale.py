@@ -5,7 +5,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tabard.cluster.publish import publish
@@ -148,21 +148,17 @@ async def run(
         opened = await asyncio.to_thread(never.stop)
     measured = await session.starts()
     leaks = timeline.leaks(outsider.uid, opened.values())
-    starts = [
-        _start(
-            pod, measured.get(uid, {}), [passed[t] for t in passed if t.address in pod.addresses]
-        )
-        for uid, pod in started.items()
-    ]
     costs = _costs(session, started.values(), writes_before, await _map_writes(session))
     filtered = await asyncio.to_thread(_filter_costs, session, filters, costs, started.values())
     starts = [
-        replace(
-            start,
-            map_writes=sum(c.share for c in costs if c.node != start.node),
+        _start(
+            pod,
+            measured[uid],
+            [answer for at, answer in passed.items() if at.address in pod.addresses],
+            map_writes=sum(cost.share for cost in costs if cost.node != pod.node),
             address_filter_writes=filtered[uid],
         )
-        for uid, start in zip(started, starts, strict=True)
+        for uid, pod in started.items()
     ]
     return Scale(session.mode.name.lower(), starts, costs, len(leaks), never.tries)
 
@@ -172,17 +168,18 @@ async def _map_writes(session: Session) -> dict[str, dict[str, int]]:
     return {node: dict(word.status.map_writes) for node, word in words.items()}
 
 
-def _start(pod: EndpointState, line: dict[str, Any], first: list[Answer]) -> Start:
+def _start(pod: EndpointState, line: dict[str, Any], first: list[Answer], **written: Any) -> Start:
     def since_start(at: int) -> float:
         return (at - pod.started_at) / 1e6
 
     return Start(
         pod=f"{pod.namespace}/{pod.name}",
         node=pod.node,
-        resolve_ms=line.get("resolve_ms"),
-        ready_ms=since_start(line["ready_at"]) if line.get("ready_at") else None,
+        resolve_ms=line["resolve_ms"],
+        ready_ms=since_start(line["ready_at"]),
         first_packet_ms=min((since_start(answer.ended) for answer in first), default=None),
-        known=bool(line.get("local")),
+        known=line["local"],
+        **written,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tabard.bus.port import Outgoing, Stored, Stream, subject
 from tabard.events import chain
-from tabard.events.codec import decode, encode, type_name
+from tabard.events.codec import TYPES, decode, encode, type_name
 from tabard.events.envelope import Envelope, Recorded
 from tabard.events.ledger import EventQuarantined, LedgerEvent
 from tabard.events.observed import ObservedEvent, QuarantineRequested
@@ -21,10 +21,11 @@ def first_cause(key: str, at: int, event_id: bytes | None = None) -> Envelope:
 
 def observed(event: ObservedEvent, envelope: Envelope) -> Outgoing:
     """`event` as a message for OBSERVED; published twice with one envelope, it is stored once."""
-    tokens = [type_name(event)]
     if isinstance(event, QuarantineRequested):
-        tokens += [event.stream, str(event.sequence)]
-    return Outgoing(subject(Stream.OBSERVED, *tokens), encode(event, envelope), envelope.id.hex())
+        to = quarantine_subject(Stream.OBSERVED, event.stream, event.sequence)
+    else:
+        to = subject(Stream.OBSERVED, type_name(event))
+    return Outgoing(to, encode(event, envelope), envelope.id.hex())
 
 
 def status(event: NodeStatus, envelope: Envelope) -> Outgoing:
@@ -60,8 +61,7 @@ def quarantine_subject(on: Stream, stream: str, sequence: int) -> str:
     On OBSERVED stands the operator's request, on LEDGER the allocator's record of it.
     """
     kind = QuarantineRequested if on is Stream.OBSERVED else EventQuarantined
-    names = {QuarantineRequested: "quarantine.requested", EventQuarantined: "quarantine.recorded"}
-    return subject(on, names[kind], stream, str(sequence))
+    return subject(on, TYPES[kind][0], stream, str(sequence))
 
 
 def recorded(stream: Stream, message: Stored) -> Recorded[Any]:
