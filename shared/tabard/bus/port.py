@@ -46,6 +46,36 @@ class Stored:
     stored_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """One stream as its leader has it at `now`; times in nanoseconds since the Unix epoch.
+
+    Of an empty stream `first` is `last` + 1, and both times are None.
+    """
+
+    stream: Stream
+    first: int
+    last: int
+    messages: int
+    bytes: int
+    """What the messages take where they are stored, as the bus counts it."""
+    holes: int
+    """Sequences from `first` to `last` without a message: 0 on a whole LEDGER."""
+    first_at: int | None
+    last_at: int | None
+    now: int
+    """The bus's own clock when it answered: the one that `stored_at` is told by."""
+    replicas: int
+    storage: str
+    """`file` or `memory`."""
+    age_s_max: float | None
+    """Older messages are dropped; None: never. So for `bytes_max` and `per_subject_max`."""
+    bytes_max: int | None
+    per_subject_max: int | None
+    refuses: bool
+    """Whether a full stream refuses new messages, or drops its oldest."""
+
+
 class BusError(Exception):
     """The bus could not do it; the message says what, where, and what to do next."""
 
@@ -95,6 +125,10 @@ class Bus(Protocol):
 
     async def first_sequence(self, stream: Stream) -> int:
         """The oldest sequence still stored; last + 1 if there is none."""
+        ...
+
+    async def info(self, stream: Stream) -> StreamInfo:
+        """What the stream holds and keeps; one question, whatever its size."""
         ...
 
     async def read(
