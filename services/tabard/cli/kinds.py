@@ -9,8 +9,11 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "policies": ("policy", "netpol", "networkpolicy", "networkpolicies"),
     "bindings": ("binding",),
     "workloads": ("workload",),
+    "streams": ("stream",),
 }
 """What `get` shows, by its plural name: the singular, then other names."""
+
+WITHOUT_NAMESPACE = ("nodes", "streams")
 
 _SHORT = {
     "deploy": "deployment",

@@ -1,7 +1,7 @@
 """What `tabard get` and `tabard status` show, as plain values: state in, rows out. Pure.
 
 A row is a mapping of JSON values; its keys are the stable shape that `-o json` prints, documented
-at each function. How a row looks in a table is said by the columns beside it.
+in `fields`. How a row looks in a table is said by the columns beside it.
 """
 
 from collections import Counter
@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tabard.cluster.watermarks import Watermark
+from tabard.bus.port import StreamInfo
+from tabard.cli.records import Row, date
+from tabard.cluster.watermarks import Watermark, silent
 from tabard.events.ledger import PolicyAccepted
 from tabard.identity.labels import DERIVED_PREFIXES, NAMESPACE_KEY, LabelSet, split_label
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, is_cidr
@@ -20,8 +22,6 @@ from tabard.policy.kubernetes import read_policy
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Policy
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -29,10 +29,16 @@ class Reading:
 
     state: State
     words: Mapping[str, Watermark] = field(default_factory=dict)
-    observed_head: int = 0
+    """By node; none of the past, which the bus does not keep."""
+    observed_head: int | None = None
     ledger_head: int = 0
     observed_error: str = ""
     """Why the next observed event cannot be taken."""
+    now: int = 0
+    """By the bus's clock, as all times here: nanoseconds since the Unix epoch."""
+    stored: Mapping[int, int] = field(default_factory=dict)
+    """When some LEDGER sequences were stored: the state's, and the one past each watermark."""
+    streams: tuple[StreamInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,14 @@ class Column:
     wide: bool = False
     short: Callable[[Any], Any] | None = None
     """What is shown of the value, but by `-o wide`."""
+    form: Callable[[Any], str] | None = None
+    """How the value is written, if it is not null."""
+
+    def shown(self, row: Row, wide: bool) -> Any:
+        value = row[self.key]
+        if self.form is not None and value is not None:
+            return self.form(value)
+        return value if wide or self.short is None else self.short(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +68,20 @@ class View:
     columns: tuple[Column, ...]
     name: tuple[str, ...]
     """Keys that make a row's name: `pod/shop/web-0`."""
-    labels: Callable[[State, Row], Mapping[str, str]]
-    """What a label selector is held against."""
+    labels: Callable[[State, Row], Mapping[str, str]] | None
+    """What a label selector is held against; None where it fits nothing."""
+    key: tuple[str, ...] = ()
+    """Keys that tell a row from all others; none where the name does."""
+    namespaced: bool = True
+    volatile: frozenset[str] = frozenset()
+    """Keys whose change alone is no news."""
+
+    def identity(self, row: Row) -> tuple[Any, ...]:
+        return tuple(row[key] for key in self.key or self.name)
 
 
 def pods(reading: Reading) -> list[Row]:
-    """{namespace, name, uid, node, addresses, identity, labels, status, reason, owner,
-    service_account, ports, host_network, started_at, sequence}, by namespace and name.
-
-    `status`: Enforced (its node enforces the ledger past its binding), Bound (not yet), Waiting
-    (for a free number) or Refused; `identity` is null for the last two. `sequence` is LEDGER's at
-    its latest binding or change, `started_at` in nanoseconds since the Unix epoch.
-    """
+    """By namespace and name: bound pods, and those that were refused or wait."""
     found = []
     for endpoint in reading.state.endpoints.values():
         word = reading.words.get(endpoint.node)
@@ -115,13 +131,7 @@ def _pod(pod: Any) -> Row:
 
 
 def identities(reading: Reading) -> list[Row]:
-    """{identity, namespace, status, scope, labels, users, sequence}, by number.
-
-    `status`: Used, Idle (nobody's; retires after the grace) or Quarantined (retired: no labels, not
-    yet free for reuse); `namespace`: of its pods, null if it is not one of pods; `scope`:
-    cluster, fixed or cidr; `users`: endpoints that have it, or policies that name its CIDR;
-    `sequence`: LEDGER's at its allocation or retirement.
-    """
+    """By number: live ones, and those in quarantine."""
     found: list[Row] = [
         {
             "identity": number,
@@ -166,14 +176,7 @@ def _scope(number: int) -> str:
 
 
 def nodes(reading: Reading) -> list[Row]:
-    """{name, addresses, pod_cidrs, endpoints, watermark, lag, dataplane, enforced_endpoints,
-    map_writes, drift, full, error, said_at}, by name.
-
-    `endpoints` are those that the ledger has on the node, `enforced_endpoints` those that its agent
-    has; `full` are maps that had no room, with the writes that each refused. `watermark`, `lag`
-    (LEDGER's head minus watermark) and all else the agent says are null as long as it said nothing;
-    `said_at` in nanoseconds since the Unix epoch.
-    """
+    """By name."""
     found = []
     for name, node in sorted(reading.state.nodes.items()):
         word = reading.words.get(name)
@@ -181,11 +184,13 @@ def nodes(reading: Reading) -> list[Row]:
         found.append(
             {
                 "name": name,
+                "status": _node_status(reading, word),
                 "addresses": list(node.addresses),
                 "pod_cidrs": list(node.pod_cidrs),
                 "endpoints": len(reading.state.by_node.get(name, {})),
                 "watermark": said and said.sequence,
                 "lag": said and max(0, reading.ledger_head - said.sequence),
+                "lag_ms": said and _lag_ms(reading, said.sequence),
                 "dataplane": said and said.dataplane,
                 "enforced_endpoints": said and said.endpoints,
                 "map_writes": said and dict(said.map_writes),
@@ -198,13 +203,23 @@ def nodes(reading: Reading) -> list[Row]:
     return found
 
 
-def policies(reading: Reading) -> list[Row]:
-    """{kind, namespace, name, status, reason, isolates, rules, pods, origin}, by kind and place.
+def _node_status(reading: Reading, word: Watermark | None) -> str:
+    if word is None:
+        return "Unknown"
+    if silent(word, reading.now):
+        return "Silent"
+    if word.status.error:
+        return "Failing"
+    return "Current" if word.status.sequence >= reading.ledger_head else "Lagging"
 
-    `status`: Accepted, Refused, or Outdated (a newer version was refused for `reason`, the one
-    accepted before stays in force); `isolates` lists directions, `rules` counts rules, `pods` the
-    endpoints that it selects; null where nothing is in force.
-    """
+
+def _lag_ms(reading: Reading, watermark: int) -> int:
+    since = reading.stored.get(watermark + 1)
+    return 0 if since is None else max(0, reading.now - since) // 1_000_000
+
+
+def policies(reading: Reading) -> list[Row]:
+    """By kind and place: in force or refused."""
     state = reading.state
     keys = sorted(state.policies.keys() | state.refused_policies.keys())
     return [_policy(state, key) for key in keys]
@@ -248,7 +263,7 @@ def selected(state: State, policy: Policy) -> int:
 
 
 def bindings(reading: Reading) -> list[Row]:
-    """{address, identity, namespace, name, uid, node}, by namespace, name and address."""
+    """By namespace, name and address."""
     found = []
     for address, uid in reading.state.bindings.items():
         endpoint = reading.state.endpoints[uid]
@@ -266,10 +281,7 @@ def bindings(reading: Reading) -> list[Row]:
 
 
 def workloads(reading: Reading) -> list[Row]:
-    """{kind, namespace, name, desired, bound, origin}, by namespace and name.
-
-    `desired` is null for a kind that asks for no pods; a DaemonSet desires one on each node.
-    """
+    """By namespace and name. A DaemonSet desires one pod on each node."""
     state = reading.state
     bound = Counter(endpoint.owner for endpoint in state.endpoints.values())
     found = [
@@ -295,22 +307,49 @@ def desired(document: Mapping[str, Any], nodes: int) -> int | None:
     return nodes if replicas is None else replicas
 
 
-def status(reading: Reading) -> Row:
-    """{ledger: {sequence, head}, observed: {head, cursor, lag, error}, allocator: {epoch, holder},
-    pods: {bound, waiting, refused}, nodes: [as `get nodes`], enforced, quarantined}.
+def streams(reading: Reading) -> list[Row]:
+    """In the order of `Stream`."""
+    return [
+        {
+            "name": str(info.stream),
+            "first": info.first,
+            "last": info.last,
+            "messages": info.messages,
+            "bytes": info.bytes,
+            "holes": info.holes,
+            "first_at": info.first_at,
+            "last_at": info.last_at,
+            "replicas": info.replicas,
+            "storage": info.storage,
+            "retention": {
+                "age_s_max": info.age_s_max,
+                "bytes_max": info.bytes_max,
+                "per_subject_max": info.per_subject_max,
+                "when_full": "refuses" if info.refuses else "drops",
+            },
+        }
+        for info in reading.streams
+    ]
 
-    `enforced` is the lowest watermark of all nodes, null if one said nothing or there are none.
-    """
+
+def status(reading: Reading) -> Row:
+    """All of it but `cluster` and `error`, which are not the ledger's to say."""
     state = reading.state
     cursor = state.cursors.get("OBSERVED", 0)
     rows = nodes(reading)
     marks = [row["watermark"] for row in rows]
     return {
-        "ledger": {"sequence": state.sequence, "head": reading.ledger_head},
+        "ledger": {
+            "sequence": state.sequence,
+            "stored_at": reading.stored.get(state.sequence),
+            "head": reading.ledger_head,
+        },
         "observed": {
             "head": reading.observed_head,
             "cursor": cursor,
-            "lag": max(0, reading.observed_head - cursor),
+            "lag": None
+            if reading.observed_head is None
+            else max(0, reading.observed_head - cursor),
             "error": reading.observed_error,
         },
         "allocator": {"epoch": state.epoch, "holder": state.holder},
@@ -336,7 +375,8 @@ def chosen(
     return [
         row
         for row in rows
-        if (not namespace or row["namespace"] == namespace) and selector(view.labels(state, row))
+        if (not namespace or row["namespace"] == namespace)
+        and (view.labels is None or selector(view.labels(state, row)))
     ]
 
 
@@ -368,6 +408,33 @@ def _node_labels(state: State, row: Row) -> Mapping[str, str]:
     return {"kubernetes.io/hostname": row["name"]}
 
 
+def sized(count: int) -> str:
+    """`1.5 MiB`"""
+    size, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.4g} {unit}"
+
+
+def _kept(retention: Row) -> str:
+    """`7 d`, `last per subject`, `for ever, refuses at 16 GiB`"""
+    per_subject, age = retention["per_subject_max"], retention["age_s_max"]
+    parts = []
+    if per_subject is not None:
+        parts.append(
+            f"last {per_subject if per_subject > 1 else ''} per subject".replace("  ", " ")
+        )
+    if age is not None:
+        parts.append(f"{age / 86400:g} d" if age >= 86400 else f"{age / 3600:g} h")
+    if retention["bytes_max"] is not None:
+        parts.append(f"{retention['when_full']} at {sized(retention['bytes_max'])}")
+    if per_subject is None and age is None:
+        parts.insert(0, "for ever")
+    return ", ".join(parts)
+
+
 VIEWS: Mapping[str, View] = {
     "pods": View(
         pods,
@@ -386,6 +453,7 @@ VIEWS: Mapping[str, View] = {
         ),
         ("namespace", "name"),
         _own_labels,
+        key=("uid",),
     ),
     "identities": View(
         identities,
@@ -405,8 +473,10 @@ VIEWS: Mapping[str, View] = {
         nodes,
         (
             Column("NAME", "name"),
+            Column("STATUS", "status"),
             Column("WATERMARK", "watermark"),
             Column("LAG", "lag"),
+            Column("LAG-MS", "lag_ms"),
             Column("DATAPLANE", "dataplane"),
             Column("ENDPOINTS", "endpoints"),
             Column("ADDRESSES", "addresses"),
@@ -417,6 +487,8 @@ VIEWS: Mapping[str, View] = {
         ),
         ("name",),
         _node_labels,
+        namespaced=False,
+        volatile=frozenset({"lag_ms", "said_at"}),
     ),
     "policies": View(
         policies,
@@ -433,6 +505,7 @@ VIEWS: Mapping[str, View] = {
         ),
         ("namespace", "name"),
         _document_labels,
+        key=("kind", "namespace", "name"),
     ),
     "bindings": View(
         bindings,
@@ -459,6 +532,26 @@ VIEWS: Mapping[str, View] = {
         ),
         ("namespace", "name"),
         _document_labels,
+        key=("kind", "namespace", "name"),
+    ),
+    "streams": View(
+        streams,
+        (
+            Column("NAME", "name"),
+            Column("FIRST", "first"),
+            Column("LAST", "last"),
+            Column("MESSAGES", "messages"),
+            Column("BYTES", "bytes", form=sized),
+            Column("HOLES", "holes"),
+            Column("FIRST-STORED", "first_at", form=date),
+            Column("LAST-STORED", "last_at", form=date),
+            Column("REPLICAS", "replicas"),
+            Column("STORAGE", "storage", wide=True),
+            Column("RETENTION", "retention", form=_kept),
+        ),
+        ("name",),
+        None,
+        namespaced=False,
     ),
 }
 """What `get` knows, by its plural name."""
