@@ -15,6 +15,8 @@ COMMANDS = [
     ["scale"],
     ["label"],
     ["get"],
+    ["describe"],
+    ["explain"],
     ["status"],
     ["wait"],
     ["drift"],

@@ -52,7 +52,10 @@ def test_status_shows_every_nodes_lag(tabard: Tabard) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert "ledger     head 8, enforced through 6" in lines
-    assert [line.split()[:3] for line in lines[-2:]] == [["n1", "8", "0"], ["n2", "6", "2"]]
+    assert [line.split()[:4] for line in lines[-2:]] == [
+        ["n1", "Current", "8", "0"],
+        ["n2", "Lagging", "6", "2"],
+    ]
 
 
 def test_status_says_what_the_allocator_stands_before(tabard: Tabard, store: MemoryStore) -> None:
@@ -71,7 +74,7 @@ def test_behind_an_unreadable_event_status_shows_what_is_known_and_get_fails(
     result = tabard("status", "-o", "json")
     assert result.exit_code == 1
     found = json.loads(result.stdout)
-    assert found["ledger"] == {"sequence": 8, "head": 9}
+    assert found["ledger"] == {"sequence": 8, "stored_at": 8, "head": 9}
     assert "LEDGER/9" in found["error"]
     assert found["nodes"][0]["lag"] == 1
     result = tabard("get", "pods")

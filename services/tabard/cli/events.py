@@ -106,10 +106,8 @@ def _print_line(line: Sequence[str], widths: Sequence[int]) -> None:
 def show(sequence: int, stream: Stream, output: Value, cluster: str, nats: str) -> None:
     async def work(bus: Bus, target: Target) -> Row:
         message = await _stored(bus, stream, sequence)
-        found = row(stream, message)
-        if stream is Stream.LEDGER:
-            found["chain"] = await _chain(bus, message)
-        return found
+        chained = await _chain(bus, message) if stream is Stream.LEDGER else None
+        return row(stream, message) | {"chain": chained}
 
     found = with_bus(f"show {stream}/{sequence}", cluster, nats, work)
     show_value(found, output)
@@ -119,7 +117,7 @@ def show(sequence: int, stream: Stream, output: Value, cluster: str, nats: str) 
         command = f"tabard events quarantine {sequence} --stream {stream} --reason WHY"
         tell(f"  {following(command)}")
         raise SystemExit(Exit.FAILED)
-    if found.get("chain"):
+    if found["chain"]:
         tell(found["chain"])
         tell_next("tabard events verify")
         raise SystemExit(Exit.FAILED)

@@ -279,7 +279,9 @@ UNREADABLE = (
 )
 
 CHAIN = Field(
-    "chain", "string", "of LEDGER: why it does not follow from the event before it, or empty"
+    "chain",
+    "string?",
+    "why it does not follow from the event before it, or empty; null but for LEDGER",
 )
 
 VERIFIED = (
@@ -306,17 +308,3 @@ DRIFT = (
         ),
     ),
 )
-
-
-def listed(kind: str) -> tuple[Field, ...]:
-    """What `get KIND` prints."""
-    return (SEQUENCE, STORED_AT, Field("items", "[object]", f"the {kind}", OBJECTS[kind]))
-
-
-def watched(kind: str) -> tuple[Field, ...]:
-    """What `get KIND -w` prints, a document for each change."""
-    return (
-        SEQUENCE,
-        Field("event", "string", "ADDED, MODIFIED or DELETED"),
-        Field("item", "object", "the object, as it was last if DELETED", OBJECTS[kind]),
-    )

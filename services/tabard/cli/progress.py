@@ -42,7 +42,7 @@ def _lines(nodes: Collection[str], sequence: int) -> Iterator[Heard]:
 
     def heard(words: Mapping[str, Watermark]) -> None:
         done, behind = standing(words, nodes, sequence)
-        if [done] != told:
+        if [done] != told and behind:
             told[:] = [done]
             tell(f"{done} of {len(nodes)} nodes enforce LEDGER/{sequence}{behind}")
 

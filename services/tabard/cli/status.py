@@ -92,8 +92,8 @@ def _print(found: Row, output: Document) -> None:
     if output is not Document.TABLE:
         show_value(found, output)
         return
-    for line in _lines(found):
-        show_line(line)
+    for line, style in _lines(found):
+        show_line(line, style)
     observed = found["observed"]
     if observed["error"]:
         tell_next(f"tabard events show {observed['cursor'] + 1} --stream OBSERVED")
@@ -109,7 +109,9 @@ def _showing(output: Document) -> Iterator[Callable[[Row], None]]:
 
         with Live(console=Console(), auto_refresh=False) as live:
             lines = Text("\n")
-            yield lambda found: live.update(lines.join(map(styled, _lines(found))), refresh=True)
+            yield lambda found: live.update(
+                lines.join(styled(*each) for each in _lines(found)), refresh=True
+            )
     else:
         before: list[Row] = []
 
@@ -137,8 +139,8 @@ def _changes(before: Row | None, after: Row) -> list[tuple[str, Row]]:
 
 def _print_changed(before: Row | None, found: Row) -> None:
     if before is None:
-        for line in _lines(found):
-            show_line(line)
+        for line, style in _lines(found):
+            show_line(line, style)
         return
     known = _head(before)
     for line in _head(found):
@@ -151,8 +153,13 @@ def _print_changed(before: Row | None, found: Row) -> None:
             show_line(line)
 
 
-def _lines(found: Row) -> list[str]:
-    return [*_head(found), "", *_nodes(found)]
+def _lines(found: Row) -> list[tuple[str, str]]:
+    """Each with its style at a terminal."""
+    titles, *nodes = _nodes(found)
+    return [(line, "") for line in (*_head(found), "")] + [
+        (titles, "bold"),
+        *((line, "") for line in nodes),
+    ]
 
 
 def _nodes(found: Row) -> list[str]:

@@ -254,12 +254,17 @@ def _in_force(state: State, accepted: PolicyAccepted) -> Row:
 
 def selected(state: State, policy: Policy) -> int:
     """How many pods `policy` selects."""
-    numbers = {
+    numbers = selected_identities(state, policy)
+    return sum(endpoint.identity in numbers for endpoint in state.endpoints.values())
+
+
+def selected_identities(state: State, policy: Policy) -> set[int]:
+    """Numbers of the live identities that `policy` selects."""
+    return {
         number
         for number, identity in state.identities.items()
         if matches(policy.subject, labels_of(identity.labels))
     }
-    return sum(endpoint.identity in numbers for endpoint in state.endpoints.values())
 
 
 def bindings(reading: Reading) -> list[Row]:

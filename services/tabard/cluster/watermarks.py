@@ -140,6 +140,5 @@ def _where(name: str, word: Watermark | None, now: int) -> str:
         return f"node {name} said nothing yet"
     error = f" ({word.status.error})" if word.status.error else ""
     since = f", silent for {(now - word.stored_at) / 1e9:.0f} s" if silent(word, now) else ""
-    return (
-        f"node {name} is at {word.status.sequence} with {word.status.endpoints} pods{since}{error}"
-    )
+    at, pods = word.status.sequence, word.status.endpoints
+    return f"node {name} is at {at} with {pods} pods{since}{error}"

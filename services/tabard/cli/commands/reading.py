@@ -19,6 +19,11 @@ from tabard.cli.options import (
 )
 from tabard.cli.printing import Document, Output
 
+_STREAMS_ARE_NOW = (
+    "a stream is shown as it is now: the bus does not keep what it held; tabard events tail --at "
+    "shows its messages from then on"
+)
+
 
 def get(
     kind: Annotated[
@@ -58,10 +63,7 @@ def get(
         usage(f"{chosen_kind} are in no namespace; leave -n out")
     if chosen_kind == "streams":
         if at is not None:
-            usage(
-                "a stream is shown as it is now: the bus does not keep what it held; "
-                "tabard events tail --at shows its messages from then on"
-            )
+            usage(_STREAMS_ARE_NOW)
         if watch:
             usage("a stream changes with each message; tabard events tail --stream NAME follows it")
         if selector:
@@ -72,6 +74,65 @@ def get(
     except SelectorError as error:
         usage(str(error))
     show(chosen_kind, namespace, chosen, at, watch, timeout, output, cluster, nats)
+
+
+def describe(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help=f"One of {kinds.listed(kinds.SHOWN)}; or KIND/NAME in one word."
+        ),
+    ],
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="As `get` has it; NS/NAME.")] = "",
+    namespace: Namespace = "",
+    at: Moment = None,
+    output: DocumentForm = Document.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show all about one object, and the ledger events that made it so.
+
+    Of a pod: its identity, the policies that select it, whether they isolate it, its node. Of an
+    identity: its pods, the policies that select or name it. Of a policy: its rules, the pods that
+    it selects, the document. What is gone is shown with --at. `tabard explain KIND` says what each
+    key of the JSON means.
+
+    Example: tabard describe pod shop/web-0
+    """
+    from tabard.cli.describe import describe as show
+
+    if not name:
+        kind, _, name = kind.partition("/")
+    chosen_kind = _kind(kind)
+    if not name:
+        usage(f"describe needs the name of a {kinds.SHOWN[chosen_kind][0]}")
+    if namespace and chosen_kind not in ("pods", "policies", "workloads"):
+        usage(f"{chosen_kind} are not named by a namespace; leave -n out")
+    if chosen_kind == "streams" and at is not None:
+        usage(_STREAMS_ARE_NOW)
+    show(chosen_kind, name, namespace, at, output, cluster, nats)
+
+
+def explain(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KIND|COMMAND]", help="As pods, status or events; else all."),
+    ] = None,
+    output: DocumentForm = Document.TABLE,
+) -> None:
+    """Say what each key of a command's JSON and YAML means.
+
+    The keys are stable: none goes or changes its meaning without a word in the changelog.
+
+    Example: tabard explain pods
+    """
+    from tabard.cli.explain import explain as show
+    from tabard.cli.explain import found
+
+    chosen = found(" ".join(what or []))
+    if not chosen:
+        usage(f"no command that prints JSON is called so; all: {', '.join(found(''))}")
+    show(chosen, output)
 
 
 def status(
