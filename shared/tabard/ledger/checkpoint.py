@@ -94,17 +94,27 @@ class Checkpoint:
         return _Save(self, freeze(state), extra)
 
     async def _write(self, chunks: list[bytes], extra: bytes) -> None:
-        database = self._database
         try:
-            if database.in_transaction:  # an earlier save was cancelled half-way
-                await database.rollback()
-            await database.execute("BEGIN IMMEDIATE")
-            await database.execute("DELETE FROM chunk")
-            await database.executemany("INSERT INTO chunk VALUES (?, ?)", enumerate(chunks))
-            await database.execute("INSERT OR REPLACE INTO extra VALUES (0, ?)", (extra,))
-            await database.commit()
+            try:
+                await self._replace(chunks, extra)
+            except sqlite3.DatabaseError as error:
+                if _is_not_the_files_fault(error):
+                    raise
+                await self._database.close()
+                self._database = await _made_anew(self.path, error)
+                await self._replace(chunks, extra)
         except sqlite3.Error as error:
             raise CheckpointError(f"{self.path}: cannot be written ({error})") from error
+
+    async def _replace(self, chunks: list[bytes], extra: bytes) -> None:
+        database = self._database
+        if database.in_transaction:  # an earlier save was cancelled half-way
+            await database.rollback()
+        await database.execute("BEGIN IMMEDIATE")
+        await database.execute("DELETE FROM chunk")
+        await database.executemany("INSERT INTO chunk VALUES (?, ?)", enumerate(chunks))
+        await database.execute("INSERT OR REPLACE INTO extra VALUES (0, ?)", (extra,))
+        await database.commit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +150,13 @@ async def _connected(path: Path) -> aiosqlite.Connection:
     try:
         return await _opened(path)
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # locked, no space, no right: not the file
+        if _is_not_the_files_fault(error):
             raise
         return await _made_anew(path, error)
+
+
+def _is_not_the_files_fault(error: sqlite3.DatabaseError) -> bool:
+    return isinstance(error, sqlite3.OperationalError)  # locked, no space, no right
 
 
 async def _made_anew(path: Path, reason: Exception) -> aiosqlite.Connection:
