@@ -39,7 +39,7 @@ T = TypeVar("T", str, Pairs, Ports)
 
 @lru_cache(maxsize=SHARED_MAX)
 def shared(value: T) -> T:
-    """`value`, or an equal one from before: pods of one template hold one copy of what they share."""
+    """`value`, or an equal one from before: pods of one template hold one copy of what is alike."""
     return value
 
 
