@@ -129,7 +129,13 @@ def _show(said: Row, *, wide: bool) -> None:
         show_table(
             ["EVENT", "TIME", "TYPE", "OF", "CAUSE"],
             (
-                [row["place"], moment(row["at"]), row["type"], row["of"], row["cause"]]
+                [
+                    row["place"],
+                    row["time"] if wide else moment(row["at"]),
+                    row["type"],
+                    row["of"],
+                    row["cause"],
+                ]
                 for row in said["events"]
             ),
         )

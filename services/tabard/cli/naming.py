@@ -118,7 +118,9 @@ def pods(state: State, named: Place) -> list[EndpointState]:
         if name == named.name and named.kind in ("", kind):
             owned.setdefault(kind, []).append(pod)
     if len(owned) > 1:
-        one, other, *_ = (f"{named.namespace}/{kind.lower()}/{named.name}" for kind in owned)
+        one, other, *_ = (
+            f"{named.namespace}/{kind.lower()}/{named.name}" for kind in sorted(owned)
+        )
         raise NotThere(f"{named.text} is two workloads; write {one} or {other}")
     if not owned:
         raise NotThere(*_absent(state, named, inside))

@@ -16,7 +16,9 @@ _END = "Pod or workload NS/NAME, workload NS/KIND/NAME, or address."
 
 @app.callback()
 def main() -> None:
-    """Ask what policies say: of a running cluster, of its past, or of manifests alone (-f).
+    """Ask what policies say of flows.
+
+    Of a running cluster, of its past (--at), or of manifests alone (-f).
 
     Example: tabard policy check -f compose/shop --from shop/cart --to data/postgres
     """
@@ -42,10 +44,10 @@ def policy_check(
 ) -> None:
     """Say whether a flow may pass, and by which rule.
 
-    Of a cluster also which events of the ledger led there. With -f from manifests alone: no cluster is asked, and a workload stands as one pod. Exits 4 if
-    it is denied; of several ports, if one is.
+    Of a cluster also which events of the ledger led there; with -f of manifests alone, where each
+    workload stands as one pod. Exits 4 if it is denied; of several ports, if one is.
 
-    Example: tabard policy check --from shop/frontend --to data/redis --port 6379 --at -5m
+    Example: tabard policy check --from shop/frontend --to data/redis --port 6379
     """
     from tabard.cli import naming
     from tabard.cli.check import check
@@ -94,8 +96,9 @@ def policy_matrix(
 ) -> None:
     """Show who may speak to whom, on which ports.
 
-    Rows speak and columns listen; ports are TCP unless they say otherwise. -o wide, json and yaml give the list of pairs with the rules that allow each. With -f from
-    manifests alone: no cluster is asked, and a workload stands as one pod.
+    Rows speak and columns listen; a port is TCP unless it says otherwise. -o wide, json and yaml
+    list the pairs with the rules that allow each. With -f of manifests alone, where each workload
+    stands as one pod.
 
     Example: tabard policy matrix -n shop --outside 203.0.113.9
     """
