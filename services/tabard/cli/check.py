@@ -57,6 +57,8 @@ def _ends(found: Ground, source: Place, destination: Place) -> tuple[Party, Part
     engine = found.engine
     one, other = _one(found, source), _one(found, destination)
     first = engine.parties.pair(one, other)
+    if first[0].uid and first[0].uid == first[1].uid:
+        tell("note: a pod reaches itself past all policies; this is of another pod like it")
     passing = engine.allowed(*first)
     if any(engine.allowed(*pair) != passing for pair in engine.parties.pairs(one, other)):
         by = " → ".join(str(party.address) for party in first)
