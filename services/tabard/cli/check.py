@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from tabard.cli.failing import Exit, Failure, fail
-from tabard.cli.ground import Ground, ground
-from tabard.cli.moments import At
+from tabard.cli.ground import Ground, Where, ground
 from tabard.cli.naming import NotThere, Place, PortAsked, pods
 from tabard.cli.printing import Output, counted, show_table, show_value, table, tell
 from tabard.cli.records import moment
@@ -23,22 +22,19 @@ def check(
     source: Place,
     destination: Place,
     wanted: Sequence[PortAsked],
-    at: At | None,
-    files: Sequence[str],
+    where: Where,
     output: Output,
-    cluster: str,
-    nats: str,
 ) -> None:
     """Exit.DENIED if not all that was asked for may pass."""
-    found = ground(WHAT, files, at, cluster, nats)
+    found = ground(WHAT, where)
     try:
         ends = _ends(found, source, destination)
         said = answer(found, *ends, (source.text, destination.text), wanted)
     except NotThere as error:
-        fail(WHAT, Failure(str(error), "" if files else error.next))
+        fail(WHAT, Failure(str(error), "" if where.files else error.next))
     except PartyError as error:
         fail(WHAT, Failure(str(error)))
-    if files and not said["allowed"] and _addresses_count(found.engine, *ends):
+    if where.files and not said["allowed"] and _addresses_count(found.engine, *ends):
         tell("note: manifests tell no pod's address; an ipBlock may hold one that it does not here")
     match output:
         case Output.JSON | Output.YAML:

@@ -40,12 +40,19 @@ class Ground:
         return self.state.policies[policy].origin
 
 
-def ground(what: str, files: Sequence[str], at: At | None, cluster: str, nats: str) -> Ground:
-    """That of the manifests in `files`; without any, of the ledger as of `at`.
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where to read from: manifests in `files`, or else a cluster's ledger as of `at`."""
 
-    `what` the command was to do, should this fail.
-    """
-    return _of_manifests(what, files) if files else _of_ledger(what, at, cluster, nats)
+    files: Sequence[str] = ()
+    at: At | None = None
+    cluster: str = ""
+    nats: str = ""
+
+
+def ground(what: str, where: Where) -> Ground:
+    """What `where` says; `what` the command was to do, should that fail."""
+    return _of_manifests(what, where.files) if where.files else _of_ledger(what, where)
 
 
 def _of_manifests(what: str, files: Sequence[str]) -> Ground:
@@ -57,10 +64,10 @@ def _of_manifests(what: str, files: Sequence[str]) -> Ground:
     return Ground(state, Engine(state), manifests={each.key: each for each in found.objects})
 
 
-def _of_ledger(what: str, at: At | None, cluster: str, nats: str) -> Ground:
+def _of_ledger(what: str, where: Where) -> Ground:
     async def work(bus: Bus, target: Target) -> Ground:
         state, provenance = State(), Provenance()
-        await catch_up(bus, state, await sequence_at(bus, at), provenance.observe)
+        await catch_up(bus, state, await sequence_at(bus, where.at), provenance.observe)
         return Ground(state, Engine(state), provenance)
 
-    return with_bus(what, cluster, nats, work)
+    return with_bus(what, where.cluster, where.nats, work)

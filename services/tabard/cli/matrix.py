@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from tabard.cli.check import connection
-from tabard.cli.ground import ground
+from tabard.cli.ground import Where, ground
 from tabard.cli.kinds import By
-from tabard.cli.moments import At
 from tabard.cli.naming import PortAsked
 from tabard.cli.pairs import Group, Pairs, Selector, document, group
 from tabard.cli.printing import GAP, Output, show_table, show_value, tell
@@ -29,15 +28,12 @@ def matrix(
     by: By,
     wanted: Sequence[PortAsked],
     addresses: Sequence[str],
-    at: At | None,
-    files: Sequence[str],
+    where: Where,
     output: Output,
-    cluster: str,
-    nats: str,
 ) -> None:
-    found = ground(WHAT, files, at, cluster, nats)
+    found = ground(WHAT, where)
     pairs = Pairs(found, group(found, by, addresses, namespace, selector), wanted)
-    if files and found.engine.cidrs:
+    if where.files and found.engine.cidrs:
         tell("note: manifests tell no pod's address; an ipBlock holds no pod here")
     match output:
         case Output.JSON | Output.YAML:

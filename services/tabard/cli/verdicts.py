@@ -40,7 +40,7 @@ from tabard.ledger.state import ObjectKey
 from tabard.policy.engine import Grant
 from tabard.policy.misses import misses
 from tabard.policy.parties import Party, Role
-from tabard.policy.traffic import EVERYTHING, Traffic
+from tabard.policy.traffic import EVERYTHING, Traffic, contains
 
 Row = dict[str, Any]
 
@@ -57,37 +57,42 @@ def answer(
     NotThere if a port's name means nothing at the destination.
     """
     ends = (source, destination)
-    passing = connections(ground.engine.allowed(*ends))
     checks = [
-        _check(ground, ends, protocol, port) | {"asked": one.text}
+        _check(ground, ends, one.text, (protocol, port))
         for one in wanted
         for protocol, port in ports(ground.state, one, destination)
     ]
     if not wanted:
-        # Both halves may let something pass, and nothing pass both.
-        checks = [_check(ground, ends) | {"asked": None, "allowed": bool(passing)}]
+        checks = [_check(ground, ends, None, None)]
     return {
         "sequence": ground.sequence,
         "allowed": all(check["allowed"] for check in checks),
         "from": _party(ground, source, asked[0]),
         "to": _party(ground, destination, asked[1]),
         "checks": checks,
-        "connections": passing,
+        "connections": connections(ground.engine.allowed(*ends)),
         "events": _events(ground, ends, checks),
     }
 
 
 def _check(
-    ground: Ground, ends: tuple[Party, Party], protocol: Protocol | None = None, port: int = 0
+    ground: Ground,
+    ends: tuple[Party, Party],
+    asked: str | None,
+    ask: tuple[Protocol, int] | None,
 ) -> Row:
+    """The row of one port, or of any if `ask` is None."""
     source, destination = ends
-    ask = None if protocol is None else (protocol, port)
     egress = _half(ground, Direction.EGRESS, source, destination, ask)
     ingress = _half(ground, Direction.INGRESS, destination, source, ask)
+    protocol, port = (None, None) if ask is None else (ask[0].name, ask[1])
+    passing = ground.engine.allowed(*ends)
     return {
-        "protocol": None if protocol is None else protocol.name,
-        "port": None if protocol is None else port,
-        "allowed": all(half["allowed"] for half in (egress, ingress) if half is not None),
+        "asked": asked,
+        "protocol": protocol,
+        "port": port,
+        # Both halves may let something pass, and nothing pass both.
+        "allowed": bool(passing) if ask is None else contains(passing, *ask),
         "egress": egress,
         "ingress": ingress,
     }

@@ -12,6 +12,10 @@ from tabard.policy.model import Cidr, Peer, Policy, Port, Requirement, Rule, Sel
 from tabard.policy.parties import IP, Party, Role
 from tabard.policy.traffic import contains, shown, union
 
+_EMPTY_LACKS = 1_000
+"""A policy that allows nothing is farther away than any rule."""
+_ROLES = {Role.NODE: "a node", Role.WORLD: "outside the cluster", Role.UNKNOWN: "unknown"}
+
 
 @dataclass(frozen=True, slots=True)
 class Miss:
@@ -45,10 +49,6 @@ def misses(
         for miss in _of_policy(engine, policy, direction, subject, peer, asked)
     ]
     return sorted(found, key=lambda miss: miss.lacks)
-
-
-_EMPTY_LACKS = 1_000
-"""A policy that allows nothing is farther away than any rule."""
 
 
 def _of_policy(
@@ -106,7 +106,7 @@ def _of_peer(named: Peer, peer: Party, labels: Labels) -> tuple[str, int]:
         case Cidr():
             return _of_block(named, peer.address), 1
         case Selector() if peer.role is not Role.POD:
-            return f"selects pods, and the peer is {_SHOWN[peer.role]}", len(named.requirements)
+            return f"selects pods, and the peer is {_ROLES[peer.role]}", len(named.requirements)
         case Selector():
             wanting = [
                 requirement
@@ -123,9 +123,6 @@ def _of_block(block: Cidr, at: IP | None) -> str:
     if hole is not None:
         return f"{block.prefix} excepts {hole}, which holds {at}"
     return f"{block.prefix} does not hold {at}"
-
-
-_SHOWN = {Role.NODE: "a node", Role.WORLD: "outside the cluster", Role.UNKNOWN: "unknown"}
 
 
 def _of_label(requirement: Requirement, labels: Labels) -> str:

@@ -1,6 +1,6 @@
 """`tabard policy check` and `matrix`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,9 @@ from tabard.cli.kinds import By
 from tabard.cli.moments import At
 from tabard.cli.options import Cluster, Files, Form, Moment, Nats, usage
 from tabard.cli.printing import Output
+
+if TYPE_CHECKING:
+    from tabard.cli.ground import Where
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -47,18 +50,19 @@ def policy_check(
     Of a cluster also which events of the ledger led there; with -f of manifests alone, where each
     workload stands as one pod. Exits 4 if it is denied; of several ports, if one is.
 
+    JSON: {sequence, allowed, from, to, checks, connections, events}.
+
     Example: tabard policy check --from shop/frontend --to data/redis --port 6379
     """
     from tabard.cli import naming
     from tabard.cli.check import check
 
-    _either(files, at)
     try:
         ends = naming.place(source), naming.place(destination)
         wanted = [naming.port(text) for text in ports or []]
     except naming.NamingError as error:
         usage(str(error))
-    check(*ends, wanted, at, files or [], output, cluster, nats)
+    check(*ends, wanted, _where(files, at, cluster, nats), output)
 
 
 @app.command("matrix")
@@ -100,22 +104,26 @@ def policy_matrix(
     list the pairs with the rules that allow each. With -f of manifests alone, where each workload
     stands as one pod.
 
+    JSON: {sequence, by, parties, items}; an item is {from, to, connections, some, rules}.
+
     Example: tabard policy matrix -n shop --outside 203.0.113.9
     """
     from tabard.cli import naming
     from tabard.cli.matrix import matrix
     from tabard.cli.selector import SelectorError, parse
 
-    _either(files, at)
     try:
         wanted = [naming.port(text) for text in ports or []]
         addresses = [naming.outside(text) for text in outside or []]
         chosen = parse(selector)
     except (naming.NamingError, SelectorError) as error:
         usage(str(error))
-    matrix(namespace, chosen, by, wanted, addresses, at, files or [], output, cluster, nats)
+    matrix(namespace, chosen, by, wanted, addresses, _where(files, at, cluster, nats), output)
 
 
-def _either(files: list[str] | None, at: At | None) -> None:
+def _where(files: list[str] | None, at: At | None, cluster: str, nats: str) -> "Where":
+    from tabard.cli.ground import Where
+
     if files and at is not None:
         usage("--at is a point of the ledger's history; manifests (-f) have none")
+    return Where(files or (), at, cluster, nats)
