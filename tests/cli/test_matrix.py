@@ -12,6 +12,7 @@ from command import Tabard
 from deciding import Desk, relabelled
 from shops import SHOP, decided, opened
 from tabard.bus.memory import MemoryBus, MemoryStore
+from tabard.cli.matrix import fitting
 from tabard.manifests.objects import check
 from tabard.manifests.source import load
 
@@ -55,6 +56,17 @@ def two(tmp_path: Path) -> str:
     file = tmp_path / "two.yaml"
     file.write_text(TWO)
     return str(file)
+
+
+def test_columns_that_fit_no_terminal_go_into_further_tables() -> None:
+    lines = [["TO x", "one", "two", "three"], ["x/a", "-", "8080", "-"]]
+
+    def runs(room: int | None) -> list[list[str]]:
+        return [lines[0][columns] for columns in fitting(lines, room)]
+
+    assert runs(None) == runs(25) == [["one", "two", "three"]]
+    assert runs(24) == runs(17) == [["one", "two"], ["three"]]
+    assert runs(16) == runs(1) == [["one"], ["two"], ["three"]]
 
 
 def listed(tabard: Tabard, *words: str) -> Any:

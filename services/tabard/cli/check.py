@@ -16,6 +16,7 @@ MISSES_SHOWN = 3
 """Of the reasons why no rule matched, save by `-o wide`."""
 WHAT = "check the flow"
 _END = ("role", "nodes", "address", "identity", "labels")
+"""What `-o wide` shows of either end, beside its name."""
 
 
 def check(
@@ -114,13 +115,7 @@ def _show(said: Row, *, wide: bool) -> None:
         print()
         show_table(
             ["END", "ROLE", "NODE", "ADDRESS", "IDENTITY", "LABELS"],
-            (
-                [
-                    _party(end),
-                    *(end[key] for key in ("role", "nodes", "address", "identity", "labels")),
-                ]
-                for end in (said["from"], said["to"])
-            ),
+            ([_party(end), *(end[key] for key in _END)] for end in (said["from"], said["to"])),
         )
     if said["events"]:
         print()
@@ -211,7 +206,7 @@ def _reasons(half: Row | None, *, wide: bool) -> list[str]:
             ([_key(miss), miss["path"], miss["why"], miss["origin"]] for miss in shown),
         )
         more = len(half["misses"]) - len(shown)
-        return [*lines, f"and {counted(more, 'more')} (-o wide)"] if more else lines
+        return [*lines, f"and {more} more (-o wide)"] if more else lines
     return []
 
 

@@ -70,29 +70,28 @@ def _text(row: Row) -> str:
 
 
 def _show_blocks(pairs: Pairs) -> None:
-    partly = False
-    blocks = [
-        (namespace, list(members))
-        for namespace, members in groupby(pairs.groups, key=lambda each: each.namespace)
-    ]
-    for at, (namespace, destinations) in enumerate(blocks):
+    """A table for each namespace spoken to; whoever may say nothing there is named below it."""
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    partly = printed = False
+    for namespace, members in groupby(pairs.groups, key=lambda each: each.namespace):
+        destinations = list(members)
         lines, silent = [], []
         for source in pairs.groups:
             if not any(pairs.asked(source, each) for each in destinations):
                 continue
             cells = [_cell(pairs, source, each) for each in destinations]
-            if all(text in ("-", _NOT_ASKED) for text in cells):
+            if any(text not in ("-", _NOT_ASKED) for text in cells):
+                lines.append([source.name, *cells])
+            else:
                 silent.append(source.name)
-                continue
-            partly |= any(text.startswith(SOME) for text in cells)
-            lines.append([source.name, *cells])
         if not lines and not silent:
             continue
-        if at:
+        if printed:
             print()
-        titles = [_short(each) for each in destinations]
-        head = [f"TO {namespace or 'outside'}", *titles]
-        for columns in _fitting([head, *lines]):
+        printed = True
+        partly |= any(text.startswith(SOME) for line in lines for text in line)
+        head = [f"TO {namespace or 'outside'}", *(_short(each) for each in destinations)]
+        for columns in fitting([head, *lines], room):
             show_table([head[0], *head[columns]], ([line[0], *line[columns]] for line in lines))
         if silent:
             print(f"nothing from {', '.join(silent)}")
@@ -113,12 +112,11 @@ def _short(group: Group) -> str:
     return group.name.removeprefix(f"{group.namespace}/")
 
 
-def _fitting(lines: Sequence[Sequence[str]]) -> Iterator[slice]:
-    """The columns after the first in runs that fit a terminal beside it; all, if it is none."""
-    if not sys.stdout.isatty():
+def fitting(lines: Sequence[Sequence[str]], room: int | None) -> Iterator[slice]:
+    """The columns after the first in runs that fit `room` characters beside it (None: any)."""
+    if room is None:
         yield slice(1, None)
         return
-    room = shutil.get_terminal_size().columns
     widths = [max(len(line[at]) for line in lines) + len(GAP) for at in range(len(lines[0]))]
     first, used = 1, widths[0]
     for at in range(1, len(widths)):
