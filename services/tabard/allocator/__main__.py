@@ -33,7 +33,7 @@ CHECKPOINT_FILE = "allocator.db"
 
 def main() -> int:
     settings = settings_or_exit(Settings)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     try:
         uvloop.run(_run(settings))
     except FencedError as error:

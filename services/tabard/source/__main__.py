@@ -28,7 +28,7 @@ log = structlog.get_logger("tabard.source")
 
 def main() -> int:
     settings = settings_or_exit(Settings)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     failed = False
     try:
         uvloop.run(_run(settings))

@@ -12,6 +12,7 @@ from tabard.bus.port import (
     READ_MESSAGES_MAX,
     BusUnavailable,
     Conflict,
+    Link,
     Outgoing,
     SequenceGap,
     Stored,
@@ -154,6 +155,10 @@ class MemoryBus:
                 yield found
             else:
                 await changed.wait()
+
+    @property
+    def link(self) -> Link:
+        return Link(not self._closed, 1, "the bus was closed" if self._closed else "")
 
     async def close(self) -> None:
         self._closed = True

@@ -46,6 +46,17 @@ class Stored:
     stored_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How a bus's connection stands."""
+
+    connected: bool
+    connects: int
+    """How often it was made; all but the first are reconnections."""
+    failure: str = ""
+    """Why it is not connected, or was not the last time."""
+
+
 class BusError(Exception):
     """The bus could not do it; the message says what, where, and what to do next."""
 
@@ -118,6 +129,11 @@ class Bus(Protocol):
         message is noticed within two seconds. While the bus is away it waits. SequenceGap on
         LEDGER as in `read`. End it by closing the iterator (`aclose`).
         """
+        ...
+
+    @property
+    def link(self) -> Link:
+        """The connection as it is known to be now; a dead peer is noticed within 8 seconds."""
         ...
 
     async def close(self) -> None:

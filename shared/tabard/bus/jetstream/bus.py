@@ -9,7 +9,7 @@ from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.publish import Publication
 from tabard.bus.jetstream.tail import tail
-from tabard.bus.port import READ_MESSAGES_MAX, BusUnavailable, Outgoing, Stored, Stream
+from tabard.bus.port import READ_MESSAGES_MAX, BusUnavailable, Link, Outgoing, Stored, Stream
 
 
 class JetStreamBus:
@@ -73,6 +73,10 @@ class JetStreamBus:
     def tail(self, stream: Stream, start: int) -> AsyncGenerator[list[Stored], None]:
         check_read(start)
         return tail(self._connection, stream, start)
+
+    @property
+    def link(self) -> Link:
+        return self._connection.link
 
     async def close(self) -> None:
         await self._connection.close()
