@@ -79,7 +79,7 @@ class Histogram:
         through = 0
         for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
             through += count
-            samples.append(("_bucket", (("le", _number(bound)),), through))
+            samples.append(("_bucket", (("le", _bound(bound)),), through))
         samples += [("_sum", (), self._sum), ("_count", (), through)]
         return Family(name, "histogram", help, tuple(samples))
 
@@ -115,9 +115,11 @@ def text(families: Iterable[Family]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _bound(value: float) -> str:
+    return "+Inf" if value == float("inf") else repr(float(value))
+
+
 def _number(value: float) -> str:
-    if value == float("inf"):
-        return "+Inf"
     return str(int(value)) if value == int(value) else repr(value)
 
 
