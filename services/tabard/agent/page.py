@@ -2,6 +2,7 @@
 
 import asyncio
 
+from tabard.agent.errors import Code
 from tabard.agent.reconciler import Standing
 from tabard.agent.service import Agent
 from tabard.bus.port import Stream
@@ -126,7 +127,7 @@ class AgentPage:
                 "tabard_agent_attach_failures_total",
                 "Attaches that the gate did not carry out.",
                 "code",
-                figures.attach_failures,
+                {code.value: figures.attach_failures[code.value] for code in Code},
             ),
             counter(
                 "tabard_agent_flows_lost_total",
