@@ -16,9 +16,9 @@ def metrics(
     output: Form = Output.TABLE,
     cluster: Cluster = "",
 ) -> None:
-    """Show where each service is served and whether it is ready; of those named, the metrics.
+    """Show each service's URL and readiness, or its metrics.
 
-    Each serves /metrics (for Prometheus), /healthz and /readyz. Exits 1 if one is not ready. JSON:
+    Those that are named show their metrics. Each serves /metrics (for Prometheus), /healthz and /readyz. Exits 1 if one is not ready. JSON:
     {services: [{name, url, ready, reason}]}.
 
     Example: tabard metrics agent.n1
