@@ -47,14 +47,33 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """How a bus's connection stands."""
+class StreamInfo:
+    """One stream as its leader has it at `now`; times in nanoseconds since the Unix epoch.
 
-    connected: bool
-    connects: int
-    """How often it was made; all but the first are reconnections."""
-    failure: str = ""
-    """Why it is not connected, or was not the last time."""
+    Of an empty stream `first` is `last` + 1, and both times are None.
+    """
+
+    stream: Stream
+    first: int
+    last: int
+    messages: int
+    bytes: int
+    """What the messages take where they are stored, as the bus counts it."""
+    holes: int
+    """Sequences from `first` to `last` without a message: 0 on a whole LEDGER."""
+    first_at: int | None
+    last_at: int | None
+    now: int
+    """The bus's own clock when it answered: the one that `stored_at` is told by."""
+    replicas: int
+    storage: str
+    """`file` or `memory`."""
+    age_s_max: float | None
+    """Older messages are dropped; None: never. So for `bytes_max` and `per_subject_max`."""
+    bytes_max: int | None
+    per_subject_max: int | None
+    refuses: bool
+    """Whether a full stream refuses new messages, or drops its oldest."""
 
 
 class BusError(Exception):
@@ -75,6 +94,17 @@ class StreamMismatch(BusError):
 
 class SequenceGap(BusError):
     """A message that must be there is not: the log has a hole. Names stream and sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How a bus's connection stands."""
+
+    connected: bool
+    connects: int
+    """How often it was made; all but the first are reconnections."""
+    failure: str = ""
+    """Why it is not connected, or was not the last time."""
 
 
 class Bus(Protocol):
@@ -106,6 +136,10 @@ class Bus(Protocol):
 
     async def first_sequence(self, stream: Stream) -> int:
         """The oldest sequence still stored; last + 1 if there is none."""
+        ...
+
+    async def info(self, stream: Stream) -> StreamInfo:
+        """What the stream holds and keeps; one question, whatever its size."""
         ...
 
     async def read(
