@@ -75,6 +75,7 @@ for command in (
     reading.wait,
     reading.drift,
     observing.metrics,
+    observing.doctor,
 ):
     app.command()(command)
 app.add_typer(events.app, name="events")

@@ -36,23 +36,28 @@ def metrics(services: list[str], output: Output, cluster: str) -> None:
             return
     except ClusterError as error:
         fail("show metrics", error)
-    rows = _each(list(profile.http), lambda name: row(name, profile.http[name]))
+    found = rows(profile)
     match output:
         case Output.JSON:
-            print(as_json({"services": rows}))
+            print(as_json({"services": found}))
         case Output.NAME:
-            for each in rows:
+            for each in found:
                 print(each["name"])
         case _:
             show_table(
                 COLUMNS,
                 (
                     [each["name"], "yes" if each["ready"] else "no", each["url"], each["reason"]]
-                    for each in rows
+                    for each in found
                 ),
             )
-    if not all(each["ready"] for each in rows):
+    if not all(each["ready"] for each in found):
         raise SystemExit(Exit.FAILED)
+
+
+def rows(profile: Profile) -> list[dict[str, Any]]:
+    """`row` of each of the cluster's services."""
+    return _each(list(profile.http), lambda name: row(name, profile.http[name]))
 
 
 def row(name: str, url: str) -> dict[str, Any]:

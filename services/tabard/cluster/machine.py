@@ -54,6 +54,7 @@ class Machine:
     scripts: Path = field(default_factory=lambda: Path(sysconfig.get_path("scripts")))
     probe: Callable[[], None] = preflight.probe
     """Raises OSError, naming what the kernel refused, as `preflight.probe`."""
+    bcc_folder: Callable[[], str | None] = preflight.bcc_folder
 
     def which(self, command: str) -> str | None:
         return shutil.which(command, path=self.environment.get("PATH", ""))
@@ -177,9 +178,7 @@ def _probed(machine: Machine, privileges: Check) -> Iterator[Check]:
 
 
 def bcc(machine: Machine) -> Check:
-    program = "import tabard.cluster.preflight as p; print(p.bcc_folder() or '')"
-    done = _run(machine, program)
-    if done.returncode == 0 and (folder := done.stdout.strip()):
+    if folder := machine.bcc_folder():
         return ok("bcc", f"iovisor's, in {folder}")
     return fault(
         "bcc",

@@ -158,6 +158,10 @@ class MemoryBus:
             refuses=stream is Stream.LEDGER,
         )
 
+    async def faults(self, stream: Stream) -> list[str]:
+        await self._turn()
+        return []
+
     async def read(
         self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
     ) -> list[Stored]:

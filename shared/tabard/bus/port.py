@@ -142,6 +142,11 @@ class Bus(Protocol):
         """What the stream holds and keeps; one question, whatever its size."""
         ...
 
+    async def faults(self, stream: Stream) -> list[str]:
+        """What the stream is not as Tabard needs it: settings that differ, replicas that are not
+        current. BusError if there is no such stream."""
+        ...
+
     async def read(
         self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
     ) -> list[Stored]:

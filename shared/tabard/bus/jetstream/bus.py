@@ -72,6 +72,9 @@ class JetStreamBus:
     async def info(self, stream: Stream) -> StreamInfo:
         return await streams.info(self._connection, stream)
 
+    async def faults(self, stream: Stream) -> list[str]:
+        return await streams.faults(self._connection, stream)
+
     async def read(
         self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
     ) -> list[Stored]:
