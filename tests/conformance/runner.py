@@ -1,0 +1,163 @@
+"""A case's steps, told to one engine; after each step all that the case states of it is asked."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from time import monotonic
+
+from conformance.cluster import Cluster, Refused
+from conformance.planes.plane import Answer, Plane, PlaneError, allowed
+from conformance.story import CaseError, Check, Flow, LeftOut, Step, Story
+from conformance.suites import Case
+from tabard.dataplane.maps import Reason, address_text
+from tabard.ledger.state import State
+
+
+class Kind(Enum):
+    WRONG = "wrong verdict"
+    REFUSED = "refused"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`probe`, `expected`, `got` and `rule` are empty where nothing was judged."""
+
+    kind: Kind
+    suite: str
+    case: str
+    step: str
+    probe: str = ""
+    expected: str = ""
+    got: str = ""
+    rule: str = ""
+    """What decided, in each half that counts."""
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class CaseResult:
+    case: Case
+    passed: int = 0
+    """Checks."""
+    failures: list[Failure] = field(default_factory=list)
+    left_out: str = ""
+    """The tag by which the case did not run."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Checks left out of a case that ran, by tag."""
+    seconds: float = 0.0
+
+    @property
+    def outcome(self) -> str:
+        if self.left_out:
+            return "skipped"
+        return "failed" if self.failures else "passed"
+
+
+def run(cases: Iterable[Case], plane: Plane) -> Iterator[CaseResult]:
+    """One result for each case, in order."""
+    for case in cases:
+        started = monotonic()
+        result = _run(case, plane)
+        result.seconds = monotonic() - started
+        yield result
+
+
+def _run(case: Case, plane: Plane) -> CaseResult:
+    result = CaseResult(case, left_out=case.left_out)
+    if result.left_out:
+        return result
+    step = ""
+
+    def fail(kind: Kind, detail: str) -> CaseResult:
+        result.failures.append(Failure(kind, case.suite, case.name, step, detail=detail))
+        return result
+
+    try:
+        story = case.read()
+        plane.begin()
+        cluster = Cluster(story.addresses, story.nodes, story.avoid, one_node=story.one_node)
+        for each in story.steps:
+            step = each.name
+            for tag, number in each.skipped.items():
+                result.skipped[tag] = result.skipped.get(tag, 0) + number
+            _tell(each, cluster, plane)
+            for check in each.checks(cluster):
+                _judge(check, story, step, cluster.state, plane, result)
+        plane.end()
+    except LeftOut as left_out:
+        result.left_out = left_out.tag
+        return result
+    except Refused as refused:
+        return fail(Kind.REFUSED, str(refused))
+    except (CaseError, PlaneError) as error:
+        return fail(Kind.ERROR, str(error))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return fail(Kind.ERROR, f"the case is not of its format: {error!r}")
+    if not result.passed and not result.failures:
+        if result.skipped:
+            result.left_out = max(result.skipped, key=lambda tag: result.skipped[tag])
+            return result
+        return fail(Kind.ERROR, "the case states nothing")
+    return result
+
+
+def _tell(step: Step, cluster: Cluster, plane: Plane) -> None:
+    for action in step.actions:
+        action(cluster)
+    cluster.settle()
+    plane.follow(cluster.state)
+
+
+def _judge(
+    check: Check, story: Story, step: str, state: State, plane: Plane, result: CaseResult
+) -> None:
+    """All views must say what is expected; of those that do not, the first is told."""
+    for view in plane.views:
+        outcomes = [_passes(plane, view, flow, story.enforcement) for flow in check.flows]
+        found = check.found(outcomes)
+        if found != check.expected:
+            wrong = _telling(check, outcomes)
+            result.failures.append(
+                Failure(
+                    Kind.WRONG,
+                    result.case.suite,
+                    result.case.name,
+                    step,
+                    check.probe,
+                    check.expected,
+                    found,
+                    _rule(plane, view, wrong, state),
+                )
+            )
+            return
+    result.passed += 1
+
+
+def _passes(plane: Plane, view: str, flow: Flow, enforcement: str) -> bool:
+    if enforcement == "never":
+        return True
+    always = enforcement == "always"
+    answer = plane.reasons(view, flow) if always else plane.ask(view, flow)
+    # The source's engine may deny an endpoint that no policy selects; here it is open.
+    return all(
+        allowed(half) and not (always and half is Reason.ALLOWED_NO_POLICY)
+        for half in map(answer.half, flow.halves)
+    )
+
+
+def _telling(check: Check, outcomes: list[bool]) -> Flow:
+    """A flow that shows why: one that is refused if there is any."""
+    refused = [flow for flow, passes in zip(check.flows, outcomes, strict=True) if not passes]
+    return refused[0] if refused else check.flows[0]
+
+
+def _rule(plane: Plane, view: str, flow: Flow, state: State) -> str:
+    answer: Answer = plane.reasons(view, flow)
+    halves = [
+        f"{direction.name.lower()} {half.name if isinstance(half, Reason) else half}"
+        for direction in sorted(flow.halves, reverse=True)
+        if (half := answer.half(direction)) is not None
+    ]
+    at = f"{address_text(flow.source)} -> {address_text(flow.destination)}"
+    return f"{', '.join(halves)} ({view + ', ' if view else ''}{at} port {flow.port})"
