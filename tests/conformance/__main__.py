@@ -11,11 +11,12 @@ from pathlib import Path
 from conformance.planes.ebpf import Ebpf
 from conformance.planes.memory import Memory
 from conformance.planes.plane import Plane, PlaneError
+from conformance.planes.pure import Pure
 from conformance.report import Report
 from conformance.runner import run
 from conformance.suites import SuitesError, find
 
-PLANES: dict[str, Callable[[], Plane]] = {"memory": Memory, "ebpf": Ebpf}
+PLANES: dict[str, Callable[[], Plane]] = {"pure": Pure, "memory": Memory, "ebpf": Ebpf}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="conformance", description=__doc__)
     parser.add_argument("suites", type=Path, help="a folder of suites, or one suite")
-    parser.add_argument("--dataplane", choices=PLANES, default="memory", help="who gives verdicts")
+    parser.add_argument("--dataplane", choices=PLANES, default="pure", help="who gives verdicts")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     parser.add_argument(
         "--only",

@@ -25,6 +25,8 @@ PODS_OF_A_NODE_MAX = 48
 """With addresses of the case's own, each of which is a pod CIDR of its node."""
 RANGES = ("10.255", "172.31", "192.168", "100.64", "198.18")
 """Where pods without an address of their own may lie."""
+OWN_IPV6 = ipaddress.ip_network("fd00::/32")
+"""Where all pods' IPv6 addresses lie that the case does not give."""
 
 
 class Refused(Exception):
@@ -51,17 +53,13 @@ class Cluster:
         self._uids: dict[str, str] = {}
         self._started = 0
         self._addresses: dict[str, tuple[str, ...]] = {}
-        many = len(self._given) // PODS_OF_A_NODE_MAX + 1
-        self._one_node = one_node
         self._prefix = self._free_range(avoid)
-        self._nodes = [*nodes, *[()] * (many - len(nodes))]
         self._hosts: list[tuple[str, ...]] = []
         self._cidrs: list[list[str]] = []
-        for number, own in enumerate(self._nodes, 1):
-            host = (f"192.0.2.{number}", f"fd00:ffff::{number:x}")
-            self._hosts.append((*own, *host))
-            self._cidrs.append([f"{self._prefix}.{number}.0/24", f"fd00:0:0:{number:x}::/64"])
-            self._join(number - 1)
+        many = len(self._given) // PODS_OF_A_NODE_MAX + 1
+        for own in (*nodes, *[()] * (many - len(nodes))):
+            self._node(own)
+        self._pod_nodes = 1 if one_node else len(self._hosts)
 
     @property
     def state(self) -> State:
@@ -71,15 +69,17 @@ class Cluster:
         """A new incarnation of `pod`; one that runs under its name is stopped first."""
         if pod.key in self._uids:
             self.stop(pod.key)
-        self._started += 1
-        at = 0 if self._one_node else self._started % len(self._nodes)
-        uid = f"{pod.key.replace('/', '.')}.{self._started}"
         namespace, _, name = pod.key.partition("/")
         if not name:
             raise CaseError(f"pod {pod.key!r} is not namespace/name")
+        self._started += 1
+        uid = f"pod-{self._started}"
         if pod.host_network:
-            addresses = self._host_of(pod, at)
+            # On a node of its own: to all other pods it is what comes from another node.
+            at = self._node(pod.addresses)
+            addresses = self._hosts[at]
         else:
+            at = self._started % self._pod_nodes
             addresses = self._addresses_of(pod, at)
         self.desk.now += 1
         self._observe(
@@ -155,7 +155,7 @@ class Cluster:
 
     def node_address(self, key: str | None, *, is_ipv6: bool = False) -> Address:
         """Of the node that runs the pod; of another one for None."""
-        at = len(self._nodes) - 1
+        at = 1
         if key is not None:
             at = int(self.state.endpoints[self._uid(key)].node[1:]) - 1
         for text in self._hosts[at]:
@@ -186,6 +186,14 @@ class Cluster:
                     f"{kind} {getattr(decided, 'namespace', '')}/{name}: {decided.reason}"
                 )
 
+    def _node(self, addresses: tuple[str, ...] = ()) -> int:
+        """Another node joins, with `addresses` before those of the runner's choice; its place."""
+        at = len(self._hosts)
+        self._hosts.append((*addresses, f"192.0.2.{at + 1}", f"fd00:ffff::{at + 1:x}"))
+        self._cidrs.append([f"{self._prefix}.{at + 1}.0/24", f"fd00:0:0:{at + 1:x}::/64"])
+        self._join(at)
+        return at
+
     def _join(self, at: int) -> None:
         cidrs = tuple(self._cidrs[at])
         self._observe(NodeJoined(f"n{at + 1}", self._hosts[at], cidrs))
@@ -200,7 +208,7 @@ class Cluster:
                     self._cidrs[at].append(f"{text}/{bits}")
                     self._join(at)
                 found.append(text)
-        low = self._started if self._one_node else 1 + self._started // len(self._nodes)
+        low = 1 + self._started // self._pod_nodes
         if low > 250:
             raise CaseError(f"pod {pod.key} is one more than its node has addresses for")
         if not any("." in text for text in found):
@@ -208,14 +216,6 @@ class Cluster:
         if not any(":" in text for text in found):
             found.append(f"fd00:0:0:{at + 1:x}::{low:x}")
         return tuple(found)
-
-    def _host_of(self, pod: PodSpec, at: int) -> tuple[str, ...]:
-        """A pod in its node's network has the node's addresses; those it brings become such."""
-        new = tuple(text for text in pod.addresses if text not in self._hosts[at])
-        if new:
-            self._hosts[at] = (*new, *self._hosts[at])
-            self._join(at)
-        return self._hosts[at]
 
     def _free_range(self, avoid: Iterable[str]) -> str:
         """The first of RANGES that none of `avoid`'s networks and no given address touches."""

@@ -1,8 +1,8 @@
 """np-guard's connection lists (suites' README, 5): who may connect to whom, and on which ports.
 
 np-guard reads ipBlock as outside addresses alone. Tabard reads it as upstream does, for pods too,
-so here pods speak to each other by their IPv6 addresses, which no CIDR of these cases names, and
-with the outside by IPv4.
+so here pods speak to each other by their IPv6 addresses, and with the outside by IPv4. A case with
+an IPv6 block that holds those is left out by the tag `ipblock-vs-pod`.
 """
 
 import gzip
@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from conformance import manifests
-from conformance.cluster import Cluster
+from conformance.cluster import OWN_IPV6, Cluster
 from conformance.policies import WITH_PORTS, networks_of, ports_of
 from conformance.story import CaseError, Check, Flow, LeftOut, Step, Story, both_ends
-from tabard.dataplane.maps import Protocol, address
+from tabard.dataplane.maps import Address, Protocol, address
 
+SCOPE = "k8s-np"
+"""The cases that are about NetworkPolicy alone."""
+KINDS = ("connlist", "exposure", "eval-map")
+"""Expected files that list connections; one on exposure does above its EXPOSURE line."""
 EXPOSURE = "Exposure Analysis Result:"
 INGRESS_CONTROLLER = "{ingress-controller}"
 ALL, NONE = "All Connections", "No Connections"
@@ -37,13 +41,23 @@ End = str | Spans
 """A workload `ns/name[Kind]`, or outside addresses."""
 
 
+def are_in(entry: Mapping[str, Any]) -> bool:
+    """Whether an index's entry is a directory with connection lists."""
+    expected = entry.get("expected") or ()
+    return any(isinstance(each, Mapping) and each.get("kind") in KINDS for each in expected)
+
+
 def reader(folder: Path, entry: Mapping[str, Any]) -> Callable[[], Story]:
     return partial(_read, folder / entry["dir"], tuple(entry["expected"]))
 
 
 def _read(directory: Path, expected: Sequence[Mapping[str, Any]]) -> Story:
     topology = manifests.read([directory / "manifests"])
-    topology.policies = [(_named(document), origin) for document, origin in topology.policies]
+    for document, _ in topology.policies:
+        metadata = document.get("metadata") or {}
+        document["metadata"] = {**metadata, "name": manifests.valid_name(metadata.get("name"))}
+    if any(OWN_IPV6.overlaps(net) for net in _networks(topology) if net.version == 6):
+        raise LeftOut("ipblock-vs-pod")
     listed, skipped = [], {}
     for each in expected:
         lines = _lines(directory / each["file"], each)
@@ -68,18 +82,11 @@ def _read(directory: Path, expected: Sequence[Mapping[str, Any]]) -> Story:
     return Story(tuple(steps), avoid=avoid)
 
 
-def _named(document: dict[str, Any]) -> dict[str, Any]:
-    """The policy under a name that an API server would take: np-guard asks for no such thing."""
-    metadata = document.get("metadata") or {}
-    name = re.sub(r"[^a-z0-9.-]", "-", str(metadata.get("name", "")).lower())
-    return {**document, "metadata": {**metadata, "name": name}}
-
-
 def _lines(file: Path, entry: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
     """(source, destination, connections) of each line; None if it answers another question."""
     if entry.get("kind") == "exposure" and entry.get("format") != "txt":
         return None
-    if entry.get("kind") not in ("connlist", "exposure", "eval-map"):
+    if entry.get("kind") not in KINDS:
         return None
     try:
         raw = file.read_bytes()
@@ -133,13 +140,19 @@ def _connections(text: str) -> Connections:
     return {protocol: frozenset(spans) for protocol, spans in found.items()}
 
 
+def _networks(
+    topology: manifests.Topology,
+) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    named = networks_of(document for document, _ in topology.policies)
+    return [ipaddress.ip_network(text) for text in named]
+
+
 def _address_cuts(
     topology: manifests.Topology, lines: Sequence[tuple[End, End, Connections]]
 ) -> list[int]:
     """Where the IPv4 space is cut, 0 and its end included."""
     cuts = {0, IPV4_LAST + 1}
-    for text in networks_of(document for document, _ in topology.policies):
-        network = ipaddress.ip_network(text)
+    for network in _networks(topology):
         if network.version == 4:
             cuts |= {int(network[0]), int(network[-1]) + 1}
     for *ends, _ in lines:
@@ -162,7 +175,7 @@ def _checks(
     for name in table.workloads - topology.workloads.keys():
         raise CaseError(f"the list has {name}, and the manifests no such workload")
 
-    def check(source: str, target: str, ends: Sequence[tuple[bytes, bytes]], key: Any) -> Check:
+    def check(source: str, target: str, ends: Sequence[tuple[Address, Address]], key: Any) -> Check:
         return Check(
             probe=f"{source} => {target}",
             flows=tuple(
@@ -223,7 +236,7 @@ def _port_parts(
     return {protocol: both_ends(numbers, 1, 65_535) for protocol, numbers in cuts.items()}
 
 
-def _outside(cluster: Cluster, first: int, end: int) -> list[bytes]:
+def _outside(cluster: Cluster, first: int, end: int) -> list[Address]:
     """Both ends of a part of the IPv4 space, or the next addresses that are not the cluster's."""
     found = []
     for numbers in (range(first, end), range(end - 1, first - 1, -1)):

@@ -4,6 +4,7 @@ Policies go to the engine as they are written. Of workloads only what makes an e
 and leniently: a containerPort without a number, for instance, is passed over.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -92,12 +93,13 @@ def _unlisted(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield value
         return
     for item in value["items"]:
-        yield from _unlisted({"kind": kind.removesuffix("List"), **item})
+        said = {"kind": kind.removesuffix("List"), "apiVersion": value.get("apiVersion")}
+        yield from _unlisted(said | {name: field for name, field in item.items() if field})
 
 
 def _take(topology: Topology, value: dict[str, Any], origin: str) -> None:
-    kind = value.get("kind")
-    metadata = value.get("metadata") or {}
+    kind = str(value.get("kind") or "")
+    metadata: dict[str, Any] = value.get("metadata") or {}
     if kind == "Namespace":
         topology.namespaces[metadata["name"]] = metadata.get("labels") or {}
     elif kind == "NetworkPolicy":
@@ -109,12 +111,17 @@ def _take(topology: Topology, value: dict[str, Any], origin: str) -> None:
             pods.append(spec)
 
 
+def valid_name(name: object) -> str:
+    """`name` as an API server would take it: np-guard asks for no such thing."""
+    return re.sub(r"[^a-z0-9.-]", "-", str(name or "unnamed").lower()).strip(".-")
+
+
 def _workload(kind: str, value: dict[str, Any], metadata: dict[str, Any]) -> tuple[str, PodSpec]:
     namespace = metadata.get("namespace") or "default"
     template: dict[str, Any] = value
     for name in TEMPLATES[kind]:
         template = template.get(name) or {}
-    own = metadata.get("name") or metadata.get("generateName")
+    own = str(metadata.get("name") or metadata.get("generateName") or "")
     name, shown = own, kind
     if kind == "Pod":
         owners = metadata.get("ownerReferences") or ()
@@ -129,7 +136,7 @@ def _workload(kind: str, value: dict[str, Any], metadata: dict[str, Any]) -> tup
         if port.get("name") and port.get("containerPort")
     ]
     pod = PodSpec(
-        key=f"{namespace}/{str(own).lower()}.{kind.lower()}",
+        key=f"{namespace}/{valid_name(own)}.{kind.lower()}",
         labels=(template.get("metadata") or {}).get("labels") or {},
         ports=tuple(dict.fromkeys(ports)),
         service_account=spec.get("serviceAccountName") or spec.get("serviceAccount") or "default",

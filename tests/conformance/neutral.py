@@ -85,12 +85,12 @@ class _Reading:
         self._externals: dict[str, dict[str, Any]] = case.get("externals") or {}
         for name, external in self._externals.items():
             _known(f"external {name}", external, _EXTERNAL)
-        self._ignores_loopback = settings.get("loopback") == "ignore"
-        self._twins = set()
+        self._twins: set[str] = set()
+        """Pods that are asked about traffic to another of their own identity."""
         self._given: set[str] = set()
         self._policies: list[Any] = []
         steps = case.get("steps") or []
-        if not self._ignores_loopback:
+        if settings.get("loopback") != "ignore":
             probes = [probe for step in steps for probe in step.get("probes") or ()]
             self._twins = {probe["from"] for probe in probes if probe["from"] == probe["to"]}
             self._twins -= self._externals.keys()
@@ -163,7 +163,8 @@ class _Reading:
             for kind, value in action.items()
             for told in self._actions(kind, value)
         ]
-        probes, skipped = [], {}
+        probes: list[dict[str, Any]] = []
+        skipped: dict[str, int] = {}
         for probe in (*(step.get("probes") or ()), *_matrix(step.get("matrix"))):
             _known("probe", probe, _PROBE)
             tag = self._left_out(probe)
@@ -173,13 +174,10 @@ class _Reading:
                 raise CaseError(f"probe {probe} expects {probe['expect']!r}, which is not known")
             else:
                 probes.append(probe)
-        # By now every policy of the case is known, later ones too: their ports are asked as well.
         return Step(name, tuple(actions), partial(self._checks, probes), skipped)
 
     def _left_out(self, probe: Mapping[str, Any]) -> str:
-        if probe["from"] == probe["to"] and (
-            self._ignores_loopback or probe["from"] in self._externals
-        ):
+        if probe["from"] == probe["to"] and probe["from"] not in self._twins:
             return "loopback"
         if probe["expect"] == "l7-deny":
             return "l7-deny"
@@ -254,13 +252,13 @@ class _Reading:
     def _ports(
         self, cluster: Cluster, probe: Mapping[str, Any], target: str, protocol: Protocol
     ) -> list[int]:
-        name = probe.get("port_name")
+        name, number = probe.get("port_name"), probe.get("port")
         if name and target not in self._externals:
-            number = cluster.named_port(target, name, protocol.name)
-            if number is not None:
-                return [number]
-        if probe.get("port") is not None:
-            return [probe["port"]]
+            named = cluster.named_port(target, name, protocol.name)
+            if named is not None:
+                return [named]
+        if number is not None:
+            return [int(number)]
         if name:
             raise CaseError(f"probe {probe}: {target} has no port {name}/{protocol.name}")
         if protocol in (Protocol.ICMP, Protocol.ICMPV6):

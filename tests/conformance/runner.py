@@ -6,6 +6,7 @@ from enum import Enum
 from time import monotonic
 
 from conformance.cluster import Cluster, Refused
+from conformance.deciding_rule import deciding_rule
 from conformance.planes.plane import Answer, Plane, PlaneError, allowed
 from conformance.story import CaseError, Check, Flow, LeftOut, Step, Story
 from conformance.suites import Case
@@ -153,11 +154,14 @@ def _telling(check: Check, outcomes: list[bool]) -> Flow:
 
 
 def _rule(plane: Plane, view: str, flow: Flow, state: State) -> str:
+    """What the pure engine says of the flow, and what the plane did if it is another one."""
+    at = f"{address_text(flow.source)} -> {address_text(flow.destination)} port {flow.port}"
+    if not view:
+        return f"{deciding_rule(state, flow)} ({at})"
     answer: Answer = plane.reasons(view, flow)
-    halves = [
-        f"{direction.name.lower()} {half.name if isinstance(half, Reason) else half}"
+    said = ", ".join(
+        f"{direction.name.lower()} {half.name}"
         for direction in sorted(flow.halves, reverse=True)
-        if (half := answer.half(direction)) is not None
-    ]
-    at = f"{address_text(flow.source)} -> {address_text(flow.destination)}"
-    return f"{', '.join(halves)} ({view + ', ' if view else ''}{at} port {flow.port})"
+        if isinstance(half := answer.half(direction), Reason)
+    )
+    return f"{said} in {view} mode ({at}); the pure engine: {deciding_rule(state, flow)}"

@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from conformance import connections, neutral, required
-from conformance.story import CaseError, LeftOut, Story
+from conformance.story import CaseError, Story
 
 EXCLUDED = (
     "AdminNetworkPolicy",
@@ -26,7 +27,7 @@ EXCLUDED = (
 
 
 class SuitesError(Exception):
-    """There is nothing to run, or its index cannot be read."""
+    """There is nothing to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Case:
     features: tuple[str, ...]
     left_out: str
     """The tag by which the case is left out; "" if it is to run."""
+    lines: int
+    """Connection lines, for lists."""
     read: Callable[[], Story]
     """Raises LeftOut if the case itself declares what its index does not."""
 
@@ -79,22 +82,28 @@ def _indexed(folder: Path, index_file: Path) -> Iterator[Case]:
     try:
         index = json.loads(index_file.read_text(encoding="utf-8"))
         entries = index["cases"]
-        form = str(index.get("format", "no format"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SuitesError(f"{index_file} is no index of cases: {error!r}") from error
-    if not entries:
-        raise SuitesError(f"{index_file} lists no cases")
-    for entry in entries:
-        if entry.get("case"):
-            name = Path(entry["case"]).stem
-            yield _case(folder, name, entry, "", neutral.reader(folder / entry["case"]))
-        elif "expected" in entry and "scope" in entry and "dir" in entry:
-            scope = entry["scope"]
-            left_out = "" if scope == "k8s-np" else f"scope:{scope}"
-            yield _case(folder, entry["dir"], entry, left_out, connections.reader(folder, entry))
-        else:
-            name = str(entry.get("dir") or entry.get("file") or entry.get("name"))
-            yield _case(folder, name, entry, f"format: {form.partition(';')[0]}", _unread)
+        if not entries:
+            raise CaseError("it lists no cases")
+        form = str(index.get("format", "none"))
+        yield from [_entry(folder, entry, form) for entry in entries]
+    except (CaseError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        yield _case(folder, "index.json", {}, "", partial(_unread, f"{index_file}: {error!r}"))
+
+
+def _entry(folder: Path, entry: dict[str, Any], form: str) -> Case:
+    """The case of an index's entry, its format known by what the entry names."""
+    if entry.get("case"):
+        path = folder / entry["case"]
+        return _case(folder, path.stem, entry, "", neutral.reader(path))
+    directory = entry.get("dir")
+    if directory and (folder / directory / "required_flows.json").is_file():
+        return _case(folder, directory, entry, "", required.reader(folder / directory))
+    if directory and connections.are_in(entry):
+        scope = entry.get("scope", connections.SCOPE)
+        left_out = "" if scope == connections.SCOPE else f"scope:{scope}"
+        return _case(folder, directory, entry, left_out, connections.reader(folder, entry))
+    name = str(directory or entry.get("file") or entry["name"])
+    return _case(folder, name, entry, f"format: {form}", partial(_unread, "no known format"))
 
 
 def _case(
@@ -103,11 +112,9 @@ def _case(
     features = tuple(entry.get("features") or ())
     declared = next((tag for tag in EXCLUDED if tag in features), "")
     title = str(entry.get("name") or name)
-    return Case(folder.parent.name, name, title, features, left_out or declared, read)
+    lines = int(entry.get("connection_lines") or 0)
+    return Case(folder.parent.name, name, title, features, left_out or declared, lines, read)
 
 
-def _unread() -> Story:
-    raise CaseError("its format is not read")
-
-
-__all__ = ["EXCLUDED", "Case", "LeftOut", "SuitesError", "find"]
+def _unread(why: str) -> Story:
+    raise CaseError(why)

@@ -1,4 +1,4 @@
-"""The kernel's programs on crafted packets (BPF_PROG_TEST_RUN), on maps that are written by diff."""
+"""The kernel's programs on crafted packets (BPF_PROG_TEST_RUN), their maps written by diff."""
 
 import os
 from collections import Counter
@@ -21,7 +21,7 @@ class Ebpf:
     """One set of maps and programs for each node in each mode, kept from case to case."""
 
     name = "ebpf"
-    views = tuple(VIEWS)
+    views: tuple[str, ...] = tuple(VIEWS)
 
     def __init__(self) -> None:
         if os.geteuid() != 0:

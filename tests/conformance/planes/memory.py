@@ -6,7 +6,6 @@ from conformance.planes.nodes import VIEWS, Nodes
 from conformance.planes.packets import packet
 from conformance.planes.plane import JUDGED, Answer, PlaneError
 from conformance.story import Flow
-from tabard.dataplane.maps import Mode, Reason
 from tabard.dataplane.memory import MemoryDataplane
 from tabard.dataplane.port import MapSizes, NodeConfig
 from tabard.ledger.state import State
@@ -17,7 +16,7 @@ SIZES = MapSizes(conntrack=4096)
 
 class Memory:
     name = "memory"
-    views = tuple(VIEWS)
+    views: tuple[str, ...] = tuple(VIEWS)
 
     def __init__(self) -> None:
         self._sent = count()
@@ -63,6 +62,3 @@ class Memory:
 
     def close(self) -> None:
         pass
-
-
-__all__ = ["Memory", "Mode", "Reason"]

@@ -45,6 +45,6 @@ class Nodes:
         sender, receiver = self.local.get(source), self.local.get(destination)
         mark = None
         if sender is not None and receiver is not None:
-            if self.mode is Mode.OVERLAY or sender[0] == receiver[0]:
-                mark = sender[1].identity
+            is_marked = self.mode is Mode.OVERLAY or sender[0] == receiver[0]
+            mark = sender[1].identity if is_marked else None
         return sender, receiver, mark
