@@ -84,14 +84,13 @@ def _read(directory: Path, expected: Sequence[Mapping[str, Any]]) -> Story:
 
 def _lines(file: Path, entry: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
     """(source, destination, connections) of each line; None if it answers another question."""
-    if entry.get("kind") == "exposure" and entry.get("format") != "txt":
-        return None
-    if entry.get("kind") not in KINDS:
+    kind, form = entry.get("kind"), entry.get("format")
+    if kind not in KINDS or form not in ("txt", "json") or (kind, form) == ("exposure", "json"):
         return None
     try:
         raw = file.read_bytes()
         text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode()
-        if entry.get("format") == "json":
+        if form == "json":
             return [(line["src"], line["dst"], line["conn"]) for line in json.loads(text)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CaseError(f"{file} cannot be read: {error!r}") from error

@@ -36,12 +36,10 @@ def _checks(
             if end not in topology.workloads:
                 raise CaseError(f"the manifests have no workload {end}")
         sources, targets = ([pod.key for pod in topology.workloads[end]] for end in ends)
-        protocol = Protocol[flow["protocol"]]
+        protocol = Protocol[flow.get("protocol", "TCP")]
         flows = tuple(
             Flow(cluster.address(source), cluster.address(target), protocol, flow["port"])
             for source in sources
             for target in targets
         )
-        yield Check(
-            f"{' -> '.join(ends)} {flow['port']}/{flow['protocol']}", flows, "allow", verdict
-        )
+        yield Check(f"{' -> '.join(ends)} {flow['port']}/{protocol.name}", flows, "allow", verdict)

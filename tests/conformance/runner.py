@@ -1,8 +1,10 @@
 """A case's steps, told to one engine; after each step all that the case states of it is asked."""
 
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from time import monotonic
 
 from conformance.cluster import Cluster, Refused
@@ -93,14 +95,19 @@ def _run(case: Case, plane: Plane) -> CaseResult:
         return fail(Kind.REFUSED, str(refused))
     except (CaseError, PlaneError) as error:
         return fail(Kind.ERROR, str(error))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return fail(Kind.ERROR, f"the case is not of its format: {error!r}")
+    except Exception as error:  # whatever breaks in one case: it failed, and the others run
+        return fail(Kind.ERROR, _broken(error))
     if not result.passed and not result.failures:
         if result.skipped:
             result.left_out = max(result.skipped, key=lambda tag: result.skipped[tag])
             return result
         return fail(Kind.ERROR, "the case states nothing")
     return result
+
+
+def _broken(error: Exception) -> str:
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} (at {Path(at.filename).name}:{at.lineno})"
 
 
 def _tell(step: Step, cluster: Cluster, plane: Plane) -> None:

@@ -35,7 +35,6 @@ class Case:
     suite: str
     name: str
     """Unique in its suite: the file's stem or the directory's name."""
-    title: str
     features: tuple[str, ...]
     left_out: str
     """The tag by which the case is left out; "" if it is to run."""
@@ -111,9 +110,8 @@ def _case(
 ) -> Case:
     features = tuple(entry.get("features") or ())
     declared = next((tag for tag in EXCLUDED if tag in features), "")
-    title = str(entry.get("name") or name)
     lines = int(entry.get("connection_lines") or 0)
-    return Case(folder.parent.name, name, title, features, left_out or declared, lines, read)
+    return Case(folder.parent.name, name, features, left_out or declared, lines, read)
 
 
 def _unread(why: str) -> Story:

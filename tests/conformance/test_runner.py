@@ -9,8 +9,11 @@ import yaml
 
 from conformance.__main__ import main
 
-WEB = {"labels": {"app": "web"}, "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}]}
-DENY = {
+WEB: dict[str, Any] = {
+    "labels": {"app": "web"},
+    "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+}
+DENY: dict[str, Any] = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "NetworkPolicy",
     "metadata": {"name": "closed", "namespace": "x"},
@@ -119,8 +122,8 @@ def test_a_refusing_half_is_told_with_the_policies_that_isolate(
     (failure,) = failures(capsys, suite(tmp_path, "s", case))
     assert failure["kind"] == "wrong verdict"
     assert (failure["expected"], failure["got"]) == ("allow", "deny")
-    assert "ingress denied" in failure["rule"]
-    assert "NetworkPolicy x/closed" in failure["rule"]
+    assert "ingress denied, being isolated by NetworkPolicy x/closed" in failure["rule"]
+    assert "spec.ingress[0].from[0]: needs app=db, has no app" in failure["rule"]
 
 
 def test_a_wrong_cell_of_a_matrix_points_at_its_half(
@@ -213,6 +216,16 @@ def test_a_refused_policy_is_told_apart_from_a_wrong_verdict(
     (failure,) = failures(capsys, suite(tmp_path, "s", case))
     assert failure["kind"] == "refused"
     assert "toPorts" in failure["detail"]
+
+
+def test_what_breaks_in_one_case_is_told_and_the_others_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = neutral({"probes": [probe("allow")]})
+    suite(tmp_path, "s", neutral({"probes": [probe("allow", port=[80])]}), right)
+    code, lines = ran(capsys, tmp_path)
+    assert (code, lines[-1]) == (1, "1 passed, 1 failed, 0 skipped")
+    assert any("error: TypeError" in line for line in lines)
 
 
 def test_a_declared_feature_leaves_a_case_out_in_the_open(

@@ -12,6 +12,7 @@ from frames import frame
 from kernel import LOOPBACK, MARK, SHOT, SMALL, Kernel
 from tabard.agent.ebpf import syscalls
 from tabard.dataplane.maps import Direction, Endpoint, Maps, Reason
+from tabard.dataplane.port import DataplaneError
 from tabard.ledger.state import State
 
 SIZES = replace(SMALL, identities=16_384, policies=65_536, prefixes=16_384, hosts=1_024)
@@ -39,6 +40,13 @@ class Ebpf:
             self._counted[key] = Counter(kernel.dataplane.counters())
 
     def follow(self, state: State) -> None:
+        try:
+            self._follow(state)
+        except DataplaneError:
+            self.close()  # what was half written serves no other case
+            raise
+
+    def _follow(self, state: State) -> None:
         for view, nodes in self._nodes.items():
             for node, maps in nodes.follow(state).items():
                 kernel = self._kernels.get((view, node))
