@@ -126,6 +126,8 @@ def _range(text: str) -> tuple[int, int]:
 def _connections(text: str) -> Connections:
     if text.strip() == ALL:
         return dict.fromkeys(WITH_PORTS, frozenset({(1, 65_535)}))
+    if text.strip() == NONE:
+        return {}
     found: dict[Protocol, set[tuple[int, int]]] = {}
     protocol = None
     for part in text.replace("{", "").replace("}", "").split(","):
