@@ -131,9 +131,6 @@ class Cluster:
         self.desk.tick(after_ms=GRACE_MS)
         self.desk.tick()
 
-    def runs(self, key: str) -> bool:
-        return key in self._uids
-
     def address(self, key: str, *, is_ipv6: bool = False) -> Address:
         """The pod's address of that IP version."""
         self._uid(key)
@@ -203,10 +200,7 @@ class Cluster:
         for text in pod.addresses:
             # Some sources give two pods one address, where no address is judged; one holds it.
             if text not in self.state.bindings:
-                bits = 128 if ":" in text else 32
-                if f"{text}/{bits}" not in self._cidrs[at]:
-                    self._cidrs[at].append(f"{text}/{bits}")
-                    self._join(at)
+                self._route(f"{text}/{128 if ':' in text else 32}", at)
                 found.append(text)
         low = 1 + self._started // self._pod_nodes
         if low > 250:
@@ -216,6 +210,16 @@ class Cluster:
         if not any(":" in text for text in found):
             found.append(f"fd00:0:0:{at + 1:x}::{low:x}")
         return tuple(found)
+
+    def _route(self, cidr: str, at: int) -> None:
+        """A pod CIDR is one node's: of two pods that had the address, the later one's."""
+        for node, cidrs in enumerate(self._cidrs):
+            if (cidr in cidrs) != (node == at):
+                if node == at:
+                    cidrs.append(cidr)
+                else:
+                    cidrs.remove(cidr)
+                self._join(node)
 
     def _free_range(self, avoid: Iterable[str]) -> str:
         """The first of RANGES that none of `avoid`'s networks and no given address touches."""

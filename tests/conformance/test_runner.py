@@ -312,6 +312,43 @@ def test_outsiders_hosts_and_icmp_are_asked_for(
     assert told["total"]["checks"]["passed"] == 9
 
 
+@pytest.mark.parametrize("dataplane", ["pure", "memory"])
+def test_an_address_goes_on_to_another_pod_and_its_node(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataplane: str
+) -> None:
+    given = {"labels": {"app": "db"}, "ip": "10.9.9.9"}
+    again = {"pod": "x/again", **given}
+    case = neutral(
+        {"actions": [{"create_pod": {"pod": "x/first", **given}}, {"apply": [DENY]}]},
+        {
+            "actions": [{"delete_pod": "x/first"}, {"create_pod": again}],
+            "probes": [probe("allow", "x/again"), probe("allow", "x/web", "x/again")],
+        },
+        {
+            "actions": [{"delete_pod": "x/again"}, {"create_pod": {**again, "labels": {}}}],
+            "probes": [probe("deny", "x/again"), probe("allow", "x/web", "x/again")],
+        },
+    )
+    code, lines = ran(capsys, suite(tmp_path, "s", case), "--dataplane", dataplane)
+    assert code == 0, lines
+
+
+def test_a_pod_in_its_nodes_network_is_no_policys_subject(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = {"labels": {"app": "db"}, "ip": "172.20.0.9", "hostNetwork": True}
+    closed = {**DENY, "spec": {"podSelector": {}, "ingress": []}}
+    probes = [probe("allow", "x/web", "x/host"), probe("deny", "x/host")]
+    case = neutral(
+        {
+            "actions": [{"create_pod": {"pod": "x/host", **host}}, {"apply": [closed]}],
+            "probes": probes,
+        }
+    )
+    code, lines = ran(capsys, suite(tmp_path, "s", case), "--dataplane", "memory")
+    assert code == 0, lines
+
+
 def test_where_the_source_denies_what_no_policy_selects_so_does_the_case(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
