@@ -32,7 +32,8 @@ def test_an_old_ledger_comes_to_the_state_that_it_came_to(golden: Golden) -> Non
 def test_an_old_ledgers_maps_let_pass_what_they_let_pass(golden: Golden) -> None:
     expected = golden.verdicts()
     for state, _ in golden.replay():
-        lines = expected.pop(state.sequence, [])
+        if (lines := expected.pop(state.sequence, None)) is None:
+            continue
         for found, line in zip(said(state, asked(lines)), lines, strict=True):
             assert found == line, f"at LEDGER/{state.sequence}"
     assert not expected

@@ -11,7 +11,7 @@ from world import attachment
 
 OUTSIDE = ("203.0.113.9", "203.0.113.200", "8.8.8.8", "2001:db8::9", "2001:4860::8")
 PORTS = (1, 53, 80, 1024, 65_535)
-FLOWS_MAX = 1_500
+FLOWS_MAX = 4_000
 """Of more, only each second, third, … is asked."""
 
 
