@@ -7,13 +7,10 @@ from typing import Any
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from deciding import GRACE_MS, SETTINGS, Desk, namespace, relabelled, started, stopped
+from deciding import GRACE_MS, TICK, Teller, namespace, relabelled, started, stopped
 from scenarios import stories
 from strategies import NAMESPACES, labels, named_ports, specs
-from tabard.allocator.batch import Batch
-from tabard.allocator.numbering import FreeNumbers
-from tabard.events.envelope import Envelope
-from tabard.events.ledger import EpochClaimed, SettingsAdopted
+from tabard.events.ledger import SettingsAdopted
 from tabard.events.observed import (
     NamespaceRemoved,
     NodeJoined,
@@ -24,13 +21,8 @@ from tabard.events.observed import (
     WorkloadRemoved,
     WorkloadSet,
 )
-from tabard.identity.numbers import NumberSpace
-from tabard.ledger.messages import observed
-from tabard.ledger.state import State
 from world import network_policy
 
-TICK = "tick"
-START = 1_700_000_000_000_000_000
 FIXED = SettingsAdopted(
     cluster="golden",
     cluster_id=3,
@@ -40,37 +32,6 @@ FIXED = SettingsAdopted(
     fixed=((200, ("k8s:app=fixed",)),),
     retire_grace_ms=GRACE_MS,
 )
-
-
-class Teller(Desk):
-    """A desk whose messages are a whole ledger, from the claim of the first epoch on."""
-
-    def __init__(self, settings: SettingsAdopted = SETTINGS, numbers: int = 60_000) -> None:
-        super().__init__(settings, checked=False)
-        self.state = State()
-        self.now = START
-        self.told: list[bytes] = []
-        space = NumberSpace(settings.cluster_id, settings.cluster_bits)
-        taken = range(space.first, space.last + 1 - numbers)
-        self.indexes.numbering.cluster = FreeNumbers(space.first, space.last, taken)
-        self.claim(1, settings)
-
-    def claim(self, epoch: int, *more: SettingsAdopted) -> None:
-        batch = Batch(self.state, self.indexes, self.now)
-        batch.add([EpochClaimed(epoch, f"story-{epoch}"), *more])
-        batch.close(self.observed)
-        self.messages += batch.messages
-
-    def tell(self, *story: Any) -> None:
-        for event in story:
-            self.now += 1_000_000
-            if event == TICK:
-                self.tick(after_ms=GRACE_MS)
-            else:
-                number = len(self.told) + 1
-                envelope = Envelope(number.to_bytes(16, "big"), "", self.now)
-                self.told.append(observed(event, envelope).payload)
-                self.observe(event)
 
 
 def every_event() -> Teller:
