@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help demo test lint setup clean
+.PHONY: help demo test bench lint setup clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,6 +12,10 @@ demo: setup ## run the main job: a shop of pods, real packets, four trials
 
 test: setup lint ## all tests; as root on Linux the eBPF and NATS tests must run
 	@$(BIN)/pytest $(PYTEST)
+
+bench: setup ## measure; ONLY=name,… some of it, LIST=1 what there is, FORMAT=markdown, SCALE=0.1
+	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(LIST),--list) $(if $(SHOW),--show) \
+	  $(if $(ONLY),--only '$(ONLY)') $(if $(FORMAT),--format $(FORMAT)) $(if $(SCALE),--scale $(SCALE))
 
 lint: setup ## format, lint and type checks
 	@$(BIN)/ruff format --check -q .

@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
         return 0
     names = [name.strip() for name in asked.only.split(",")] if asked.only else list(BENCHMARKS)
     if unknown := sorted(set(names) - BENCHMARKS.keys()):
-        print(f"there is no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+        known = ", ".join(BENCHMARKS)
+        print(f"there is no benchmark {unknown[0]!r}; there are {known}", file=sys.stderr)
         return 2
     found = _measure(names, asked.scale, asked.directory)
     asked.output.parent.mkdir(parents=True, exist_ok=True)

@@ -3,18 +3,7 @@
 from collections.abc import Mapping
 from types import ModuleType
 
-from bench import (
-    allocate,
-    cold,
-    compiling,
-    crowd,
-    known,
-    resident,
-    start,
-    trace,
-    verdict,
-    writes,
-)
+from bench import allocate, compiling, known, start, verdict, writes
 
 BENCHMARKS: Mapping[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
@@ -22,13 +11,9 @@ BENCHMARKS: Mapping[str, ModuleType] = {
         known,
         allocate,
         start,
-        crowd,
-        cold,
         verdict,
         writes,
         compiling,
-        resident,
-        trace,
     )
 }
 """By name, in the order in which they run and are shown."""

@@ -94,7 +94,7 @@ class Driver:
     def run(
         self, program: str, frame: bytes, runs: int, *, address_offset: int, port_offset: int = 0
     ) -> float:
-        """Nanoseconds a run behind the driver; `program` is one of Tabard's, `empty` or `look_up`."""
+        """Nanoseconds a run behind the driver: a program of Tabard's, `empty` or `look_up`."""
         own = self._dataplane.programs.get(program) or self._programs[program]
         syscalls.map_update(self._maps["programs"], bytes(4), own.to_bytes(4, "little"))
         plan = _PLAN.pack(0, len(self._addresses), address_offset, port_offset)
