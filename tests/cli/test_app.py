@@ -94,7 +94,10 @@ def test_the_version_is_the_installed_one(tabard: Tabard) -> None:
     [
         (["up", "--nodes", "abc"], "'--nodes': 'abc' is no whole number"),
         (["wait", "--timeout", "soon"], "'--timeout': 'soon' is no number"),
-        (["status", "-o", "xml"], "'--output': 'xml' is not one of 'table', 'json'"),
+        (
+            ["status", "-o", "xml"],
+            "'--output': 'xml' is not one of 'table', 'wide', 'json', 'yaml', 'name'",
+        ),
         (["get", "services"], "there is no kind 'services'; there are pods (pod, po)"),
         (["label", "pod", "shop/web-0", "role=a,b"], "'role=a,b': a value has up to 63 letters"),
         (["scale", "daemonset/dns", "--replicas", "2"], "a DaemonSet has one pod per node"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from tabard.agent.checkpoints import Checkpoints
+from tabard.agent.digests import keep_digest
 from tabard.agent.drift import DriftCheck
 from tabard.agent.errors import AlreadyRunning
 from tabard.agent.flows import Flows
@@ -106,6 +107,12 @@ class Agent:
                     "gate": serve(settings.socket_path, desk),
                     "checkpoints": checkpoints.run(),
                     "drift": drift.run(),
+                    "digest": keep_digest(
+                        self.reconciler,
+                        self.follower,
+                        self.report,
+                        settings.digest_after_ms / 1000,
+                    ),
                     "offline": stand_offline(self.reconciler, settings.offline_after_ms / 1000),
                     "bus": self._bus_side(checkpoints),
                 }.items():

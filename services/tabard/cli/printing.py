@@ -16,6 +16,7 @@ class Output(StrEnum):
     TABLE = "table"
     WIDE = "wide"
     JSON = "json"
+    YAML = "yaml"
     NAME = "name"
 
 
