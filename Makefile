@@ -5,8 +5,7 @@ SUITES ?= ../shared/suites
 DATAPLANE ?= pure
 OUTPUT ?= text
 
-.PHONY: help demo test conformance lint setup clean
-.PHONY: help demo test bench lint setup clean
+.PHONY: help demo test conformance bench lint setup clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +19,7 @@ test: setup lint ## all tests; as root on Linux the eBPF and NATS tests must run
 conformance: setup ## other projects' cases; SUITES=DIR DATAPLANE=pure|memory|ebpf OUTPUT=json ONLY=SUITE/CASE
 	@PYTHONPATH=tests $(BIN)/python -m conformance '$(SUITES)' --dataplane '$(DATAPLANE)' \
 		--output '$(OUTPUT)' $(foreach one,$(ONLY),--only '$(one)')
+
 bench: setup ## measure; ONLY=name,… some of it, LIST=1 what there is, FORMAT=markdown, SCALE=0.1
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(LIST),--list) $(if $(SHOW),--show) \
 	  $(if $(ONLY),--only '$(ONLY)') $(if $(FORMAT),--format $(FORMAT)) $(if $(SCALE),--scale $(SCALE))
