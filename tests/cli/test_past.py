@@ -103,6 +103,8 @@ def test_what_nodes_said_in_the_past_is_not_known(tabard: Tabard, ledger: Memory
 def test_status_of_the_past_is_what_was_decided_by_then(tabard: Tabard, ledger: MemoryBus) -> None:
     found = json.loads(tabard("status", "-o", "json", "--at", "7").stdout)
     stored = (BEGIN + 6) * SECOND
+    now = json.loads(tabard("status", "-o", "json").stdout)["ledger"]
+    assert found["ledger"].pop("digest") != now["digest"]
     assert found["ledger"] == {"sequence": 7, "stored_at": stored, "head": 10}
     assert found["observed"] == {"head": None, "cursor": 0, "lag": None, "error": ""}
     assert (found["pods"]["bound"], found["enforced"]) == (1, None)

@@ -103,6 +103,13 @@ NODES = (
     Field("full", "{string: integer}?", "maps that had no room, with the writes each refused"),
     Field("error", "string?", "why its agent does not go on, or empty"),
     Field("said_at", "integer?", "when it said so"),
+    Field("digest", "string?", "of the state that it folded (hexadecimal); empty before the first"),
+    Field("digest_at", "integer?", "the LEDGER sequence of that state"),
+    Field(
+        "digest_agrees",
+        "boolean?",
+        "whether it is the ledger's there; null where the two were not compared (`status` does)",
+    ),
 )
 
 POLICIES = (
@@ -188,6 +195,7 @@ STATUS = (
             Field("sequence", "integer", "through which all of this is folded"),
             Field("stored_at", "integer?", "when that event was stored; null before the first"),
             Field("head", "integer", "its last sequence"),
+            Field("digest", "string", "of the state through `sequence`, in hexadecimal"),
         ),
     ),
     Field(
@@ -226,6 +234,7 @@ STATUS = (
         "integer?",
         "the lowest watermark of all nodes; null if one said nothing or there are none",
     ),
+    Field("diverged", "[string]", "nodes whose state is not what the ledger says"),
     Field("quarantined", "[string]", "STREAM/sequence of events that readers go on past"),
     Field(
         "cluster",
@@ -237,6 +246,7 @@ STATUS = (
             Field("dataplane", "string", "ebpf or memory"),
             Field("pods", "string", "netns, memory or none"),
             Field("data", "string", "its state directory"),
+            Field("http", "{string: string}", "addresses of its services' metrics and health"),
         ),
     ),
     Field("error", "string", "why the ledger is not read further, or empty"),

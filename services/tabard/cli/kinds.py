@@ -1,6 +1,7 @@
 """The kinds that commands take, by every name that kubectl's users type. Pure."""
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 
 SHOWN: Mapping[str, tuple[str, ...]] = {
     "pods": ("pod", "po"),
@@ -14,6 +15,15 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
 """What `get` shows, by its plural name: the singular, then other names."""
 
 WITHOUT_NAMESPACE = ("nodes", "streams")
+
+
+class By(StrEnum):
+    """What stands for pods in a matrix."""
+
+    WORKLOAD = "workload"
+    POD = "pod"
+    IDENTITY = "identity"
+
 
 _SHORT = {
     "deploy": "deployment",

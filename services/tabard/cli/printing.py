@@ -109,19 +109,23 @@ def _json(value: object) -> Any:
 def show_table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table to stdout; at a terminal its head is bold, and STYLES are in colour."""
     head, *body = table(titles, rows)
-    show_line(head, "bold")
-    for line in body:
-        show_line(line)
+    show_lines([(head, "bold"), *((line, "") for line in body)])
 
 
-def show_line(line: str, style: str = "") -> None:
-    """Print a table's line to stdout."""
+def show_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """Print a table's lines to stdout, each in its style at a terminal."""
     if coloured(sys.stdout):
         from rich.console import Console
 
-        Console().print(styled(line, style), soft_wrap=True)
+        console = Console()
+        for line in lines:
+            console.print(styled(*line), soft_wrap=True)
     else:
-        print(line, flush=True)
+        print("\n".join(line for line, _ in lines), flush=True)
+
+
+def show_line(line: str, style: str = "") -> None:
+    show_lines([(line, style)])
 
 
 STYLES = {

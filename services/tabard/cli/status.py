@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tabard.bus.port import Bus
+from tabard.cli.digests import fold_comparing
 from tabard.cli.failing import Exit
 from tabard.cli.get import known, past
 from tabard.cli.moments import At
@@ -13,6 +15,7 @@ from tabard.cli.printing import (
     Document,
     coloured,
     show_line,
+    show_lines,
     show_next,
     show_value,
     styled,
@@ -23,6 +26,7 @@ from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row, date
 from tabard.cli.views import VIEWS, Reading, status
 from tabard.cli.watching import differences, watch
+from tabard.ledger.digest import digest
 from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
@@ -38,6 +42,7 @@ COLUMNS = (
     ("MAP-WRITES", "map_writes"),
     ("DRIFT", "drift"),
     ("FULL", "full"),
+    ("DIGEST", "digest"),
     ("ERROR", "error"),
 )
 
@@ -52,25 +57,43 @@ def show_status(
 ) -> None:
     """`follow`: go on with what changes, for `timeout_s` if not None."""
 
-    async def work(bus: Bus, target: Target) -> str:
+    async def work(bus: Bus, target: Target) -> bool:
         state, trouble = State(), ""
+        digests: dict[int, bytes] = {}
+        through = await sequence_at(bus, at)
         try:
-            await catch_up(bus, state, await sequence_at(bus, at))
+            if at is None:
+                await fold_comparing(bus, state, digests, through)
+            else:
+                await catch_up(bus, state, through)
         except Stopped as error:
             # What is known up to there is what an operator needs now.
             trouble = str(error)
 
         def document(reading: Reading) -> Row:
-            return status(reading) | {"cluster": _cluster(target), "error": trouble}
+            if reading.state.sequence not in digests:
+                digests[reading.state.sequence] = digest(reading.state)
+            whole = status(replace(reading, digests=digests))
+            return whole | {"cluster": _cluster(target), "error": trouble}
 
         found = document(await known(bus, state) if at is None else await past(bus, state))
         if not follow or trouble:
             _print(found, output)
-            return trouble
+            return bool(trouble or found["diverged"])
         with _showing(output) as show:
             show(found)
-            await watch(bus, state, known, lambda each: show(document(each)), timeout_s)
-        return ""
+
+            def go_on(reading: Reading) -> None:
+                nonlocal found
+                # A node takes its digest where the ledger rests, and so is one taken here.
+                spoken = {word.status.digest_at for word in reading.words.values()}
+                for sequence in digests.keys() - spoken - {reading.state.sequence}:
+                    del digests[sequence]
+                found = document(reading)
+                show(found)
+
+            await watch(bus, state, known, go_on, timeout_s)
+        return bool(found["diverged"])
 
     if with_bus("read the cluster's status", cluster, nats, work):
         raise SystemExit(Exit.FAILED)
@@ -85,6 +108,7 @@ def _cluster(target: Target) -> Row | None:
         "dataplane": profile.dataplane,
         "pods": profile.pods,
         "data": profile.data,
+        "http": dict(profile.http),
     }
 
 
@@ -92,11 +116,12 @@ def _print(found: Row, output: Document) -> None:
     if output is not Document.TABLE:
         show_value(found, output)
         return
-    for line, style in _lines(found):
-        show_line(line, style)
+    show_lines(_lines(found))
     observed = found["observed"]
     if observed["error"]:
         tell_next(f"tabard events show {observed['cursor'] + 1} --stream OBSERVED")
+    if found["diverged"]:
+        tell_next("tabard events verify")
 
 
 @contextmanager
@@ -139,8 +164,7 @@ def _changes(before: Row | None, after: Row) -> list[tuple[str, Row]]:
 
 def _print_changed(before: Row | None, found: Row) -> None:
     if before is None:
-        for line, style in _lines(found):
-            show_line(line, style)
+        show_lines(_lines(found))
         return
     known = _head(before)
     for line in _head(found):
@@ -163,8 +187,17 @@ def _lines(found: Row) -> list[tuple[str, str]]:
 
 
 def _nodes(found: Row) -> list[str]:
-    rows = ([row[key] for _, key in COLUMNS] for row in found["nodes"])
+    shown = (row | {"digest": _digest(row)} for row in found["nodes"])
+    rows = ([row[key] for _, key in COLUMNS] for row in shown)
     return table([title for title, _ in COLUMNS], rows)
+
+
+def _digest(node: Row) -> str:
+    """`3fa9c1d2@881`, loud if it is not the ledger's, with a question mark if not compared."""
+    if not node["digest"]:
+        return ""
+    mark = {True: "", False: " DIFFERS", None: "?"}[node["digest_agrees"]]
+    return f"{node['digest'][:8]}@{node['digest_at']}{mark}"
 
 
 def _head(found: Row) -> list[str]:
@@ -179,10 +212,12 @@ def _head(found: Row) -> list[str]:
         stored = ledger["stored_at"]
         when = "before the first event" if stored is None else f"stored {date(stored)}"
         lines.append(f"ledger     as of {ledger['sequence']}, {when}; head {ledger['head']}")
+        lines.append(f"digest     {ledger['digest']}")
         lines.append(f"observed   taken {observed['cursor']}")
     else:
         enforced = "not by every node yet" if found["enforced"] is None else found["enforced"]
         lines.append(f"ledger     head {ledger['head']}, enforced through {enforced}")
+        lines.append(f"digest     {ledger['digest']} at {ledger['sequence']}")
         lines.append(
             f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}"
         )
@@ -196,4 +231,9 @@ def _head(found: Row) -> list[str]:
         lines.append(f"quarantined {', '.join(found['quarantined'])}")
     if found["error"]:
         lines.append(f"error      {found['error']}")
+    if found["diverged"]:
+        lines.append(
+            f"DIVERGED   {', '.join(found['diverged'])}: its state is not what the ledger says; "
+            "stop its agent, remove agent.db from its data directory, and start it again"
+        )
     return lines

@@ -39,6 +39,8 @@ class Reading:
     stored: Mapping[int, int] = field(default_factory=dict)
     """When some LEDGER sequences were stored: the state's, and the one past each watermark."""
     streams: tuple[StreamInfo, ...] = ()
+    digests: Mapping[int, bytes] = field(default_factory=dict)
+    """Sequence → digest of the ledger folded through it, where it was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,9 @@ def nodes(reading: Reading) -> list[Row]:
                 "full": said and dict(said.full),
                 "error": said and said.error,
                 "said_at": word and word.stored_at,
+                "digest": said and said.digest.hex(),
+                "digest_at": said and said.digest_at,
+                "digest_agrees": said and _agrees(reading, said.digest_at, said.digest),
             }
         )
     return found
@@ -211,6 +216,11 @@ def _node_status(reading: Reading, word: Watermark | None) -> str:
     if word.status.error:
         return "Failing"
     return "Current" if word.status.sequence >= reading.ledger_head else "Lagging"
+
+
+def _agrees(reading: Reading, sequence: int, digest: bytes) -> bool | None:
+    own = reading.digests.get(sequence)
+    return own == digest if own and digest else None
 
 
 def _lag_ms(reading: Reading, watermark: int) -> int:
@@ -348,6 +358,7 @@ def status(reading: Reading) -> Row:
             "sequence": state.sequence,
             "stored_at": reading.stored.get(state.sequence),
             "head": reading.ledger_head,
+            "digest": reading.digests.get(state.sequence, b"").hex(),
         },
         "observed": {
             "head": reading.observed_head,
@@ -365,6 +376,7 @@ def status(reading: Reading) -> Row:
         },
         "nodes": rows,
         "enforced": min(marks) if marks and None not in marks else None,
+        "diverged": [row["name"] for row in rows if row["digest_agrees"] is False],
         "quarantined": [f"{stream}/{sequence}" for stream, sequence in sorted(state.quarantined)],
     }
 

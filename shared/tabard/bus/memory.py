@@ -12,6 +12,7 @@ from tabard.bus.port import (
     READ_MESSAGES_MAX,
     BusUnavailable,
     Conflict,
+    Link,
     Outgoing,
     SequenceGap,
     Stored,
@@ -157,6 +158,10 @@ class MemoryBus:
             refuses=stream is Stream.LEDGER,
         )
 
+    async def faults(self, stream: Stream) -> list[str]:
+        await self._turn()
+        return []
+
     async def read(
         self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
     ) -> list[Stored]:
@@ -178,6 +183,10 @@ class MemoryBus:
                 yield found
             else:
                 await changed.wait()
+
+    @property
+    def link(self) -> Link:
+        return Link(not self._closed, 1, "the bus was closed" if self._closed else "")
 
     async def close(self) -> None:
         self._closed = True

@@ -96,6 +96,17 @@ class SequenceGap(BusError):
     """A message that must be there is not: the log has a hole. Names stream and sequence."""
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How a bus's connection stands."""
+
+    connected: bool
+    connects: int
+    """How often it was made; all but the first are reconnections."""
+    failure: str = ""
+    """Why it is not connected, or was not the last time."""
+
+
 class Bus(Protocol):
     """Ordered durable streams. All methods raise BusUnavailable when the bus gives no answer."""
 
@@ -131,6 +142,11 @@ class Bus(Protocol):
         """What the stream holds and keeps; one question, whatever its size."""
         ...
 
+    async def faults(self, stream: Stream) -> list[str]:
+        """What the stream is not as Tabard needs it: settings that differ, replicas that are not
+        current. BusError if there is no such stream."""
+        ...
+
     async def read(
         self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
     ) -> list[Stored]:
@@ -152,6 +168,11 @@ class Bus(Protocol):
         message is noticed within two seconds. While the bus is away it waits. SequenceGap on
         LEDGER as in `read`. End it by closing the iterator (`aclose`).
         """
+        ...
+
+    @property
+    def link(self) -> Link:
+        """The connection as it is known to be now; a dead peer is noticed within 8 seconds."""
         ...
 
     async def close(self) -> None:

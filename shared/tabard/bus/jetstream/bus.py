@@ -12,6 +12,7 @@ from tabard.bus.jetstream.tail import tail
 from tabard.bus.port import (
     READ_MESSAGES_MAX,
     BusUnavailable,
+    Link,
     Outgoing,
     Stored,
     Stream,
@@ -71,6 +72,9 @@ class JetStreamBus:
     async def info(self, stream: Stream) -> StreamInfo:
         return await streams.info(self._connection, stream)
 
+    async def faults(self, stream: Stream) -> list[str]:
+        return await streams.faults(self._connection, stream)
+
     async def read(
         self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
     ) -> list[Stored]:
@@ -83,6 +87,10 @@ class JetStreamBus:
     def tail(self, stream: Stream, start: int) -> AsyncGenerator[list[Stored], None]:
         check_read(start)
         return tail(self._connection, stream, start)
+
+    @property
+    def link(self) -> Link:
+        return self._connection.link
 
     async def close(self) -> None:
         await self._connection.close()

@@ -121,6 +121,25 @@ async def ensure(
             )
 
 
+async def faults(connection: Connection, stream: Stream) -> list[str]:
+    """How the stream differs from what `ensure` would make with as many replicas, and which of
+    these are not current; BusError if there is no such stream."""
+    found = await leader_info(connection, stream)
+    replicas = found["config"]["num_replicas"]
+    want = settings(replicas, connection.options.ledger_bytes_max)[stream]
+    wrong = differences(want, found["config"])
+    followers = (found.get("cluster") or {}).get("replicas") or []
+    if replicas > 1 and len(followers) < replicas - 1:
+        wrong.append(f"{len(followers) + 1} of {replicas} replicas are there")
+    wrong += [
+        f"replica {each['name']} is {'offline' if each.get('offline') else 'not current'}"
+        f" (lag {each.get('lag', 0)})"
+        for each in followers
+        if each.get("offline") or not each.get("current")
+    ]
+    return wrong
+
+
 Number = TypeVar("Number", int, float)
 
 
