@@ -21,6 +21,7 @@ from tabard.cli.fields import (
     WORKLOADS,
     Field,
 )
+from tabard.cli.judgements import CHECKED, DOCTOR, MATRIX, METRICS
 from tabard.cli.kinds import SHOWN
 
 HISTORY = Field("history", "[object]", "the ledger events about it, oldest first", READABLE)
@@ -119,6 +120,10 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "events show, of an unreadable event", (*UNREADABLE, CHAIN)
     yield "events verify", VERIFIED
     yield "drift", DRIFT
+    yield "policy check", CHECKED
+    yield "policy matrix", MATRIX
+    yield "doctor", DOCTOR
+    yield "metrics", METRICS
 
 
 COMMANDS: Mapping[str, tuple[Field, ...]] = dict(_commands())
