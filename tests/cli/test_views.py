@@ -11,7 +11,8 @@ from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Stream
 from tabard.cli.get import read
 from tabard.cli.selector import parse
-from tabard.cli.views import VIEWS, Reading, chosen, sized, status
+from tabard.cli.tables import VIEWS, chosen, sized
+from tabard.cli.views import Reading, status
 from tabard.cluster.watermarks import Watermark
 from tabard.events import ledger as events
 from tabard.events.status import NodeStatus

@@ -14,7 +14,8 @@ from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.cli import status, watching
 from tabard.cli.get import known, read
 from tabard.cli.printing import Document, Output
-from tabard.cli.views import VIEWS, Reading
+from tabard.cli.tables import VIEWS
+from tabard.cli.views import Reading
 from tabard.cli.watching import Changes, differences, watch
 from tabard.events import ledger as events
 from tabard.ledger.reader import Stopped

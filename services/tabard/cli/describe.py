@@ -15,7 +15,8 @@ from tabard.cli.printing import Document, show_value
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row, row
 from tabard.cli.sections import show_sections
-from tabard.cli.views import VIEWS, Reading
+from tabard.cli.tables import VIEWS
+from tabard.cli.views import Reading
 from tabard.ledger.state import State
 
 STREAM_EVENTS = 5

@@ -11,7 +11,8 @@ from tabard.cli.printing import Output, show_table, show_value, tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row
 from tabard.cli.selector import LabelSelector
-from tabard.cli.views import VIEWS, Reading, View, chosen
+from tabard.cli.tables import VIEWS, View, chosen
+from tabard.cli.views import Reading
 from tabard.cli.watching import Changes, watch
 from tabard.cluster.watermarks import Watermark, watermarks
 from tabard.events.errors import EventError

@@ -9,7 +9,7 @@ from tabard.cli.fields import OBJECTS, READABLE, Field
 from tabard.cli.kinds import SHOWN
 from tabard.cli.printing import as_yaml, cell, counted, show_line, table
 from tabard.cli.records import Row, cells, date
-from tabard.cli.views import VIEWS
+from tabard.cli.tables import VIEWS
 
 ROWS_MAX = 20
 """Most rows of one section; JSON has them all."""

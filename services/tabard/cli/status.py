@@ -24,7 +24,8 @@ from tabard.cli.printing import (
 )
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row, date
-from tabard.cli.views import VIEWS, Reading, status
+from tabard.cli.tables import VIEWS
+from tabard.cli.views import Reading, status
 from tabard.cli.watching import differences, watch
 from tabard.ledger.digest import digest
 from tabard.ledger.follow import catch_up

@@ -9,7 +9,8 @@ from tabard.bus.port import Bus, Stream
 from tabard.cli.kinds import SHOWN
 from tabard.cli.printing import GAP, Output, cell, show_line, show_next
 from tabard.cli.records import Row
-from tabard.cli.views import VIEWS, Reading, View
+from tabard.cli.tables import VIEWS, View
+from tabard.cli.views import Reading
 from tabard.cluster.watermarks import Watermark, watermark, watermarks
 from tabard.ledger.follow import follow
 from tabard.ledger.state import State
