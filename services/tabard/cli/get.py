@@ -47,8 +47,8 @@ async def known(bus: Bus, state: State, words: dict[str, Watermark] | None = Non
     words = {name: words[name] for name in state.nodes if name in words}
     ledger, observed = await bus.info(Stream.LEDGER), await bus.info(Stream.OBSERVED)
     messages = await bus.read(Stream.OBSERVED, state.cursors.get(Stream.OBSERVED, 0) + 1, 1)
-    past_marks = {word.status.sequence + 1 for word in words.values()}
-    wanted = {state.sequence, *(each for each in past_marks if each <= ledger.last)} - {0}
+    lacking = {word.status.sequence + 1 for word in words.values()}
+    wanted = {state.sequence, *(first for first in lacking if first <= ledger.last)} - {0}
     return Reading(
         state,
         words,
