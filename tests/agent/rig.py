@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -106,12 +106,28 @@ class Bench:
         self.gate = Gate(self.reconciler, self.follower)
 
 
+@asynccontextmanager
+async def at_work(bench: Bench, *more: Awaitable[Any], bus: MemoryBus) -> AsyncIterator[None]:
+    """Tick and follow `bus`, and whatever else is to run."""
+    work = [bench.reconciler.run(), bench.follower.run(bus), *more]
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        yield
+        assert not any(task.done() for task in tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def settings(data: Path, **values: Any) -> Settings:
     given: dict[str, Any] = {
+        "node": NODE,
         "underlay": ("192.168.9.1",),
         "pod_cidrs": ("10.244.1.0/24",),
         "status_spacing_ms": 1,
         "checkpoint_spacing_ms": 20,
+        "digest_after_ms": 5,
         "drift_interval_ms": 60_000,
         "flows_spacing_ms": 1,
         "offline_after_ms": 50,
@@ -120,7 +136,6 @@ def settings(data: Path, **values: Any) -> Settings:
         nats=("nats://nowhere",),
         cluster="test",
         data=data,
-        node=NODE,
         dataplane="memory",
         **(given | values),
     )

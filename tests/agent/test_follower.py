@@ -1,9 +1,4 @@
-import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
-from typing import Any
-
-from agent.rig import Bench, Ledger, bound, compiled, pod, until
+from agent.rig import Bench, Ledger, at_work, bound, compiled, pod, until
 from tabard.agent.attachments import Held
 from tabard.agent.follower import stand_offline
 from tabard.agent.reconciler import Standing
@@ -15,19 +10,6 @@ from tabard.ledger.state import State
 from world import attachment
 
 WEB = pod("web", "10.244.1.5", app="web")
-
-
-@asynccontextmanager
-async def at_work(bench: Bench, *more: Awaitable[Any], bus: MemoryBus) -> AsyncIterator[None]:
-    work = [bench.reconciler.run(), bench.follower.run(bus), *more]
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        yield
-        assert not any(task.done() for task in tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def poison(bus: MemoryBus, ledger: Ledger) -> int:

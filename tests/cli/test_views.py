@@ -162,6 +162,6 @@ def test_status_counts_lag_and_takes_the_lowest_watermark() -> None:
     assert status(reading(n1=8))["enforced"] is None
     found = status(reading(n1=8, n2=6))
     assert found["enforced"] == 6
-    assert found["ledger"] == {"sequence": 8, "head": 8}
+    assert found["ledger"] == {"sequence": 8, "head": 8, "digest": ""}
     assert found["allocator"] == {"epoch": 1, "holder": "h-1"}
     assert found["pods"] == {"bound": 1, "waiting": 0, "refused": 0}

@@ -1,4 +1,4 @@
-"""Random clusters: the verdicts of compiled maps are those of the naive reading of the policies."""
+"""Random clusters: compiled maps, the pure engine and the naive reading give the same verdicts."""
 
 from typing import Any
 
@@ -10,6 +10,8 @@ from strategies import NAMESPACES, PORTS, PROTOCOLS, named_ports, specs
 from strategies import labels as label_maps
 from tabard.dataplane.maps import Mode, Protocol, address
 from tabard.dataplane.verdict import flow_verdict
+from tabard.policy.engine import Engine
+from tabard.policy.traffic import contains
 from world import World, network_policy
 
 IPS = ("10.244.1.1", "10.244.2.2", "10.1.1.7", "10.1.1.8", "10.1.9.9", "10.2.3.4")
@@ -74,11 +76,13 @@ class Twin:
 
     def check(self, mode: Mode) -> None:
         judges = self.world.judges(mode)
+        engine = Engine(self.world.state)
         outside = [oracle.Outside(ip) for ip in OUTSIDE]
         for source in (*self.pods, *outside):
             for target in (*self.pods, *outside):
                 if source == target:
                     continue
+                allowed = engine.allowed(source.ip, target.ip)
                 for protocol in PROTOCOLS:
                     for port in PORTS:
                         expected = oracle.allows(
@@ -101,11 +105,18 @@ class Twin:
                             for reason in (verdict.egress, verdict.ingress)
                         )
                         assert found == expected, (source, target, port, protocol, verdict)
+                        decision = engine.decide(source.ip, target.ip, Protocol[protocol], port)
+                        found = tuple(
+                            half is None or half.allowed
+                            for half in (decision.egress, decision.ingress)
+                        )
+                        assert found == expected, (source, target, port, protocol, decision)
+                        assert contains(allowed, Protocol[protocol], port) is all(expected)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(pods, steps, st.sampled_from(Mode))
-def test_compiled_verdicts_are_the_oracles_after_every_step(
+def test_compiled_verdicts_and_the_engines_are_the_oracles_after_every_step(
     found: list[tuple[str, dict[str, str], Any]], steps: list[tuple[Any, ...]], mode: Mode
 ) -> None:
     twin = Twin(found)

@@ -21,6 +21,9 @@ class Report:
         self.writes: Counter[str] = Counter()
         self.full: Counter[str] = Counter()
         """Map → writes that it refused because it was full."""
+        self.digest = b""
+        """Of the folded state at `digest_at`."""
+        self.digest_at = 0
         self.troubles: dict[str, str] = {}
         """Part of the agent → why it does not go on."""
         self.changed = asyncio.Event()
@@ -29,6 +32,10 @@ class Report:
         if (sequence, endpoints) != (self.sequence, self.endpoints):
             self.sequence, self.endpoints = sequence, endpoints
             self.changed.set()
+
+    def digested(self, sequence: int, digest: bytes) -> None:
+        self.digest_at, self.digest = sequence, digest
+        self.changed.set()
 
     def wrote(self, counts: Mapping[str, int]) -> None:
         self.writes.update(counts)
@@ -67,4 +74,6 @@ class Report:
             error=self.error,
             drift=self.drift,
             full=tuple(sorted(self.full.items())),
+            digest=self.digest,
+            digest_at=self.digest_at,
         )

@@ -1,8 +1,10 @@
 """`tabard get` and `tabard status`."""
 
+from dataclasses import replace
 from typing import Any
 
 from tabard.bus.port import Bus, Stored, Stream
+from tabard.cli.digests import fold_comparing
 from tabard.cli.failing import Exit
 from tabard.cli.kinds import SHOWN
 from tabard.cli.printing import Output, as_json, show_table, tell, tell_next
@@ -25,6 +27,7 @@ STATUS_COLUMNS = (
     ("MAP-WRITES", "map_writes"),
     ("DRIFT", "drift"),
     ("FULL", "full"),
+    ("DIGEST", "digest"),
     ("ERROR", "error"),
 )
 
@@ -91,12 +94,14 @@ def _shown(value: Any, column: Column, wide: bool) -> Any:
 
 def show_status(output: Output, cluster: str, nats: str) -> None:
     async def work(bus: Bus, target: Target) -> tuple[Row, str]:
-        state = State()
+        state, trouble = State(), ""
+        digests: dict[int, bytes] = {}
         try:
-            reading, trouble = await read(bus, state), ""
+            await fold_comparing(bus, state, digests)
         except Stopped as error:
             # What is known up to there is what an operator needs now.
-            reading, trouble = await known(bus, state), str(error)
+            trouble = str(error)
+        reading = replace(await known(bus, state), digests=digests)
         found = status(reading) | {"cluster": _cluster(target), "error": trouble}
         return found, trouble
 
@@ -105,12 +110,12 @@ def show_status(output: Output, cluster: str, nats: str) -> None:
         print(as_json(found))
     else:
         _print_status(found)
-    if trouble:
+    if trouble or found["diverged"]:
         raise SystemExit(Exit.FAILED)
 
 
 def _cluster(target: Target) -> Row | None:
-    """{name, mode, dataplane, pods, data} of a cluster on this machine, else null."""
+    """{name, mode, dataplane, pods, data, http} of a cluster on this machine, else null."""
     if (profile := target.profile) is None:
         return None
     return {
@@ -119,6 +124,7 @@ def _cluster(target: Target) -> Row | None:
         "dataplane": profile.dataplane,
         "pods": profile.pods,
         "data": profile.data,
+        "http": dict(profile.http),
     }
 
 
@@ -131,6 +137,7 @@ def _print_status(found: Row) -> None:
     ledger, observed = found["ledger"], found["observed"]
     enforced = "not by every node yet" if found["enforced"] is None else found["enforced"]
     print(f"ledger     head {ledger['head']}, enforced through {enforced}")
+    print(f"digest     {ledger['digest']} at {ledger['sequence']}")
     print(f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}")
     if observed["error"]:
         print(f"           stopped before {observed['error']}")
@@ -143,8 +150,25 @@ def _print_status(found: Row) -> None:
         print(f"quarantined {', '.join(found['quarantined'])}")
     if found["error"]:
         print(f"error      {found['error']}")
+    if found["diverged"]:
+        print(
+            f"DIVERGED   {', '.join(found['diverged'])}: its state is not what the ledger says; "
+            "stop its agent, remove agent.db from its data directory, and start it again"
+        )
+        tell_next("tabard events verify")
     print()
     show_table(
         [title for title, _ in STATUS_COLUMNS],
-        ([row[key] for _, key in STATUS_COLUMNS] for row in found["nodes"]),
+        (
+            [row[key] for _, key in STATUS_COLUMNS]
+            for row in (node | {"digest": _shown_digest(node)} for node in found["nodes"])
+        ),
     )
+
+
+def _shown_digest(node: Row) -> str:
+    """`3fa9c1d2@881`, loud if it is not the ledger's, with a question mark if not compared."""
+    if not node["digest"]:
+        return ""
+    mark = {True: "", False: " DIFFERS", None: "?"}[node["digest_agrees"]]
+    return f"{node['digest'][:8]}@{node['digest_at']}{mark}"

@@ -33,6 +33,8 @@ class Reading:
     ledger_head: int = 0
     observed_error: str = ""
     """Why the next observed event cannot be taken."""
+    digests: Mapping[int, bytes] = field(default_factory=dict)
+    """Sequence → digest of the ledger folded through it, where it was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +169,14 @@ def _scope(number: int) -> str:
 
 def nodes(reading: Reading) -> list[Row]:
     """{name, addresses, pod_cidrs, endpoints, watermark, lag, dataplane, enforced_endpoints,
-    map_writes, drift, full, error, said_at}, by name.
+    map_writes, drift, full, error, said_at, digest, digest_at, digest_agrees}, by name.
 
     `endpoints` are those that the ledger has on the node, `enforced_endpoints` those that its agent
     has; `full` are maps that had no room, with the writes that each refused. `watermark`, `lag`
     (LEDGER's head minus watermark) and all else the agent says are null as long as it said nothing;
-    `said_at` in nanoseconds since the Unix epoch.
+    `said_at` in nanoseconds since the Unix epoch. `digest` (hex, empty if the agent took none yet)
+    is that of its folded state at `digest_at`; `digest_agrees` says whether it is the ledger's at
+    that sequence, null where the two were not compared.
     """
     found = []
     for name, node in sorted(reading.state.nodes.items()):
@@ -193,9 +197,17 @@ def nodes(reading: Reading) -> list[Row]:
                 "full": said and dict(said.full),
                 "error": said and said.error,
                 "said_at": word and word.stored_at,
+                "digest": said and said.digest.hex(),
+                "digest_at": said and said.digest_at,
+                "digest_agrees": said and _agrees(reading, said.digest_at, said.digest),
             }
         )
     return found
+
+
+def _agrees(reading: Reading, sequence: int, digest: bytes) -> bool | None:
+    own = reading.digests.get(sequence)
+    return own == digest if own and digest else None
 
 
 def policies(reading: Reading) -> list[Row]:
@@ -296,17 +308,24 @@ def desired(document: Mapping[str, Any], nodes: int) -> int | None:
 
 
 def status(reading: Reading) -> Row:
-    """{ledger: {sequence, head}, observed: {head, cursor, lag, error}, allocator: {epoch, holder},
-    pods: {bound, waiting, refused}, nodes: [as `get nodes`], enforced, quarantined}.
+    """{ledger: {sequence, head, digest}, observed: {head, cursor, lag, error}, allocator: {epoch,
+    holder}, pods: {bound, waiting, refused}, nodes: [as `get nodes`], enforced, diverged,
+    quarantined}.
 
-    `enforced` is the lowest watermark of all nodes, null if one said nothing or there are none.
+    `enforced` is the lowest watermark of all nodes, null if one said nothing or there are none;
+    `digest` (hex) is that of the state at `sequence`; `diverged` names the nodes whose state is not
+    what the ledger says.
     """
     state = reading.state
     cursor = state.cursors.get("OBSERVED", 0)
     rows = nodes(reading)
     marks = [row["watermark"] for row in rows]
     return {
-        "ledger": {"sequence": state.sequence, "head": reading.ledger_head},
+        "ledger": {
+            "sequence": state.sequence,
+            "head": reading.ledger_head,
+            "digest": reading.digests.get(state.sequence, b"").hex(),
+        },
         "observed": {
             "head": reading.observed_head,
             "cursor": cursor,
@@ -321,6 +340,7 @@ def status(reading: Reading) -> Row:
         },
         "nodes": rows,
         "enforced": min(marks) if marks and None not in marks else None,
+        "diverged": [row["name"] for row in rows if row["digest_agrees"] is False],
         "quarantined": [f"{stream}/{sequence}" for stream, sequence in sorted(state.quarantined)],
     }
 

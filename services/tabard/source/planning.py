@@ -13,11 +13,12 @@ twice and no address given twice. Following Kubernetes' controllers:
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from tabard.events.observed import Pairs, PodStarted, PodStopped
+from tabard.events.observed import PodStarted, PodStopped
 from tabard.ledger.state import State
+from tabard.manifests.pods import REVISION_HASH, TEMPLATE_HASH, labels_of, revision_key
 from tabard.manifests.workloads import SAFE_DIGITS, Workload
 from tabard.source.placement import Existing, Placement, existing
 
@@ -28,8 +29,6 @@ BACKOFF_MS_MAX = 300_000
 """A workload whose pods the ledger refuses is tried again one pod at a time, after a delay that
 doubles from the first value to the second."""
 
-TEMPLATE_HASH = "pod-template-hash"
-REVISION_HASH = "controller-revision-hash"
 HOSTNAME = "kubernetes.io/hostname"
 
 _SUFFIX_DIGITS = 5
@@ -145,22 +144,14 @@ def _whole(pod: Existing, state: State) -> bool:
 
 
 def _outdated(workload: Workload, pod: Existing) -> bool:
-    key = _revision_key(workload.kind)
+    key = revision_key(workload.kind)
     # Somebody may have taken the label away; that alone restarts nothing.
     return key is not None and dict(pod.labels).get(key, workload.revision) != workload.revision
 
 
-def _revision_key(kind: str) -> str | None:
-    """The label that says which template a pod was made from. Kubernetes gives a bare Pod none;
-    it has no part in identities (the default label filter leaves it out)."""
-    if kind == "Deployment":
-        return TEMPLATE_HASH
-    return REVISION_HASH if kind in ("StatefulSet", "DaemonSet", "Pod") else None
-
-
 def _revision(workload: Workload) -> tuple[str, str]:
     """(owner, revision), "" where a kind's pods carry none."""
-    return workload.owner, workload.revision if _revision_key(workload.kind) else ""
+    return workload.owner, workload.revision if revision_key(workload.kind) else ""
 
 
 def _eligible(workload: Workload, state: State) -> list[str]:
@@ -262,29 +253,13 @@ def _pod(
         name=name,
         node=node,
         addresses=addresses,
-        labels=_labels(workload, name),
+        labels=labels_of(workload, name),
         started_at=now,
         service_account=template.service_account,
         ports=template.named_ports,
         owner=workload.owner,
         host_network=template.host_network,
     )
-
-
-def _labels(workload: Workload, name: str) -> Pairs:
-    """The template's labels and those that the kind's controller adds."""
-    added: Mapping[str, str] = {}
-    match workload.kind:
-        case "StatefulSet":
-            added = {
-                "statefulset.kubernetes.io/pod-name": name,
-                "apps.kubernetes.io/pod-index": name.rpartition("-")[2],
-            }
-        case "Job":
-            added = {"batch.kubernetes.io/job-name": workload.name, "job-name": workload.name}
-    key = _revision_key(workload.kind)
-    revision = {key: workload.revision} if key else {}
-    return tuple(sorted({**dict(workload.template.labels), **added, **revision}.items()))
 
 
 def _suffix(draw: Draw) -> str:

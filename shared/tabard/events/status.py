@@ -22,6 +22,10 @@ class NodeStatus:
     """Entries found different from the desired ones at the last check, before repair."""
     full: tuple[tuple[str, int], ...] = ()
     """Maps that were full since the agent started → how many writes each refused."""
+    digest: bytes = b""
+    """Of the folded state at `digest_at` (`tabard.ledger.digest`); empty before the first."""
+    digest_at: int = 0
+    """The sequence at which the ledger was last quiet for long enough to take its digest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Following the ledger on a bus: catching up, and staying with it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from tabard.bus.port import Bus, Stored, Stream
 from tabard.events.errors import EventError
@@ -11,8 +11,18 @@ from tabard.ledger.reader import Stopped, take
 from tabard.ledger.state import State
 
 
-async def catch_up(bus: Bus, state: State, through: int | None = None) -> State:
-    """Fold the ledger into `state` through sequence `through` (the present end if None).
+def _unseen(record: LedgerRecord) -> None:
+    """What `catch_up` shows records to where nobody asks for them."""
+
+
+async def catch_up(
+    bus: Bus,
+    state: State,
+    through: int | None = None,
+    observe: Callable[[LedgerRecord], None] = _unseen,
+) -> State:
+    """Fold the ledger into `state` through sequence `through` (the present end if None), and show
+    `observe` each record after it was folded.
 
     Raises Stopped before an event that cannot be taken and is not quarantined.
     """
@@ -21,7 +31,9 @@ async def catch_up(bus: Bus, state: State, through: int | None = None) -> State:
         messages = await bus.read(Stream.LEDGER, state.sequence + 1)
         if not messages:
             break
-        await take_or_ask(bus, state, [message for message in messages if message.sequence <= end])
+        wanted = [message for message in messages if message.sequence <= end]
+        for record in await take_or_ask(bus, state, wanted):
+            observe(record)
     return state
 
 

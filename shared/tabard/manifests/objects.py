@@ -1,7 +1,7 @@
 """Documents → checked objects, and notes on what was left out."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
 from typing import Any
@@ -58,6 +58,8 @@ class Manifest:
     document: dict[str, Any]
     origin: str
     """`file:line`"""
+    source: Document = field(compare=False, repr=False)
+    """As it was written: knows the line of each field."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -121,9 +123,9 @@ def check(documents: Iterable[Document], namespace: str = DEFAULT_NAMESPACE) -> 
 
 def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | None:
     top = Field(document.value)
-    for field in (top["kind"], top["apiVersion"]):
-        if field.absent:
-            field.fail("every object needs one")
+    for named in (top["kind"], top["apiVersion"]):
+        if named.absent:
+            named.fail("every object needs one")
     kind = top["kind"].text()
     version = top["apiVersion"].text()
 
@@ -142,16 +144,18 @@ def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | 
     if kind == "Namespace":
         name = top["metadata"]["name"].namespace()
         top["metadata"]["labels"].labels()
-        return Manifest(Role.NAMESPACE, kind, "", name, value, document.origin)
+        return Manifest(Role.NAMESPACE, kind, "", name, value, document.origin, document)
     if top["metadata"]["namespace"].absent:
         value = {**value, "metadata": {**top["metadata"].mapping(), "namespace": namespace}}
     if kind == POLICY_KIND:
         policy = read_policy(value, document.origin)
-        return Manifest(Role.POLICY, kind, policy.namespace, policy.name, value, document.origin)
+        place = (policy.namespace, policy.name)
+        return Manifest(Role.POLICY, kind, *place, value, document.origin, document)
     workload = read_workload(value)
     for reason in _ineffective(workload):
         note(reason)
-    return Manifest(Role.WORKLOAD, kind, workload.namespace, workload.name, value, document.origin)
+    place = (workload.namespace, workload.name)
+    return Manifest(Role.WORKLOAD, kind, *place, value, document.origin, document)
 
 
 def _refuse_policy_or_misspelling(kind: str, version: str) -> None:

@@ -1,0 +1,51 @@
+"""The digest of the folded state, for STATUS: taken when the ledger is quiet, a few rows at a time.
+
+It costs as much as reading the whole state. While the ledger is on the move the last digest stands;
+how old it is, its sequence tells.
+"""
+
+import asyncio
+from itertools import islice
+
+from tabard.agent.follower import Follower
+from tabard.agent.reconciler import Reconciler
+from tabard.agent.report import Report
+from tabard.ledger.digest import Sum, rows
+
+SLICE_ROWS = 500
+"""Rows taken in at a time, about half a millisecond; in between everyone else has a turn."""
+
+
+async def keep_digest(
+    reconciler: Reconciler, follower: Follower, report: Report, quiet_s: float
+) -> None:
+    """For ever, once in sync: digest each state that did not go on for `quiet_s`."""
+    await reconciler.in_sync.wait()
+    while True:
+        sequence = reconciler.state.sequence
+        if sequence == report.digest_at:
+            await follower.folded()
+        elif await _is_quiet(follower, quiet_s):
+            found = await _digested(reconciler, sequence)
+            if found is not None:
+                report.digested(sequence, found)
+
+
+async def _is_quiet(follower: Follower, quiet_s: float) -> bool:
+    try:
+        async with asyncio.timeout(quiet_s):
+            await follower.folded()
+    except TimeoutError:
+        return True
+    return False
+
+
+async def _digested(reconciler: Reconciler, sequence: int) -> bytes | None:
+    """The digest of the state at `sequence`; None if it went on meanwhile."""
+    total, left = Sum(), rows(reconciler.state)
+    while part := list(islice(left, SLICE_ROWS)):
+        total.add(part)
+        await asyncio.sleep(0)
+        if reconciler.state.sequence != sequence:
+            return None
+    return total.digest()

@@ -1,0 +1,110 @@
+"""`tabard events tail`, `show`, `quarantine` and `verify`."""
+
+from typing import Annotated
+
+import typer
+
+from tabard.cli.options import Cluster, Form, Nats, Stream, StreamName, usage
+from tabard.cli.printing import Output
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def main() -> None:
+    """Look at the event streams themselves.
+
+    Example: tabard events tail
+    """
+
+
+@app.command("tail")
+def events_tail(
+    stream: Stream = StreamName.LEDGER,
+    start: Annotated[
+        int | None,
+        typer.Option("--from", min=1, metavar="SEQ", help="First event; else the last 20."),
+    ] = None,
+    no_follow: Annotated[bool, typer.Option("--no-follow", help="End at the head.")] = False,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Of FLOWS: those of link-local and multicast addresses too."),
+    ] = False,
+    output: Form = Output.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show events as they come; of FLOWS, a flow a line.
+
+    JSON: one event a line.
+
+    Example: tabard events tail --stream OBSERVED --from 1
+    """
+    from tabard.bus.port import Stream as Chosen
+    from tabard.cli import events
+
+    events.tail(
+        Chosen(stream.value),
+        start,
+        not no_follow,
+        everything,
+        output,
+        cluster,
+        nats,
+    )
+
+
+@app.command("show")
+def events_show(
+    sequence: Annotated[int, typer.Argument(min=1, metavar="SEQ")],
+    stream: Stream = StreamName.LEDGER,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show one event as JSON.
+
+    Of an unreadable one: why, its first bytes, and how to go on.
+
+    Example: tabard events show 17 --stream LEDGER
+    """
+    from tabard.bus.port import Stream as Chosen
+    from tabard.cli import events
+
+    events.show(sequence, Chosen(stream.value), cluster, nats)
+
+
+@app.command("quarantine")
+def events_quarantine(
+    sequence: Annotated[int, typer.Argument(min=1, metavar="SEQ")],
+    stream: Annotated[
+        StreamName, typer.Option("--stream", case_sensitive=False, help="Which stream.")
+    ],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands in the ledger.")],
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Let readers go on past an event that they cannot read.
+
+    One that can be read is refused.
+
+    Example: tabard events quarantine 17 --stream LEDGER --reason "flipped bit on disk"
+    """
+    from tabard.bus.port import Stream as Chosen
+    from tabard.cli import events
+
+    if not reason.strip():
+        usage("--reason must say why")
+    events.quarantine(sequence, Chosen(stream.value), reason, cluster, nats)
+
+
+@app.command("verify")
+def events_verify(output: Form = Output.TABLE, cluster: Cluster = "", nats: Nats = "") -> None:
+    """Replay the whole ledger: no hole, no changed event?
+
+    Exits 1 naming the first bad one.
+
+    Example: tabard events verify
+    """
+    from tabard.cli import events
+
+    events.verify(output, cluster, nats)

@@ -1,0 +1,130 @@
+"""Options that several commands take, and what is wrong with a value, told as its user sees it."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from tabard.cli import advice
+from tabard.cli.moments import At, MomentError, parse
+from tabard.cli.printing import Output
+
+if TYPE_CHECKING:
+    from tabard.cli.change import Until
+
+
+class StreamName(StrEnum):
+    OBSERVED = "OBSERVED"
+    LEDGER = "LEDGER"
+    STATUS = "STATUS"
+    FLOWS = "FLOWS"
+
+
+class ModeName(StrEnum):
+    OVERLAY = "overlay"
+    NATIVE = "native"
+
+
+class PodsName(StrEnum):
+    NETNS = "netns"
+    MEMORY = "memory"
+    NONE = "none"
+
+
+class DataplaneName(StrEnum):
+    AUTO = "auto"
+    EBPF = "ebpf"
+    MEMORY = "memory"
+
+
+def _kept(option: str) -> Callable[[str], str]:
+    """For what is suggested to be typed next, remember that `option` chose the cluster."""
+
+    def keep(value: str) -> str:
+        if value:
+            advice.keep(option, value)
+        return value
+
+    return keep
+
+
+Cluster = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        metavar="NAME",
+        help="Which of this machine's clusters.",
+        callback=_kept("--cluster"),
+    ),
+]
+Nats = Annotated[
+    str,
+    typer.Option(
+        "--nats",
+        metavar="URL",
+        help="Bus of a cluster that runs elsewhere.",
+        callback=_kept("--nats"),
+    ),
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-f", "--filename", metavar="FILE|DIR", help="Manifests; - for stdin. Repeatable."
+    ),
+]
+NoWait = Annotated[
+    bool,
+    typer.Option(
+        "--no-wait", help="Return once it is published; else once the allocator has decided."
+    ),
+]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Return once every live node enforces what the allocator has decided."
+    ),
+]
+Timeout = Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Longest wait.")]
+Namespace = Annotated[
+    str, typer.Option("-n", "--namespace", metavar="NS", help="Only this namespace.")
+]
+Form = Annotated[Output, typer.Option("-o", "--output", help="Form of the output.")]
+Stream = Annotated[StreamName, typer.Option("--stream", case_sensitive=False, help="Which stream.")]
+
+
+def _moment(text: str) -> At:
+    try:
+        return parse(text)
+    except MomentError as error:
+        usage(str(error))
+
+
+Moment = Annotated[
+    At | None,
+    typer.Option(
+        "--at",
+        parser=_moment,
+        metavar="SEQ|TIME|-5m",
+        help="As of then: a LEDGER sequence, a time (UTC), or so long ago.",
+    ),
+]
+
+
+def usage(message: str) -> NoReturn:
+    raise typer.BadParameter(message)
+
+
+def until(no_wait: bool, wait: bool) -> "Until":
+    from tabard.cli.change import Until
+
+    if no_wait and wait:
+        usage("--no-wait and --wait exclude each other")
+    return Until.PUBLISHED if no_wait else Until.ENFORCED if wait else Until.TAKEN
+
+
+def place(name: str) -> None:
+    """`name` must be namespace/name."""
+    namespace, separator, pod = name.partition("/")
+    if not (namespace and separator and pod) or "/" in pod:
+        usage(f"{name!r} is not NS/NAME, such as shop/web-0")
