@@ -1,6 +1,5 @@
 """Going on by what was folded gives the maps that compiling all of it gives, and their change."""
 
-from collections import deque
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +10,6 @@ from strategies import CIDRS, NAMESPACES, labels, named_ports, specs
 from tabard.dataplane.maps import Maps, Mode
 from tabard.dataplane.port import Change
 from tabard.events import ledger as events
-from tabard.events.envelope import Envelope, Recorded
 from tabard.policy.compile import Attachment, Compiler, Provisional
 from tabard.policy.diff import diff
 from world import World, attachment, network_policy
@@ -65,24 +63,18 @@ steps = st.one_of(
 
 
 class Story(World):
-    """A cluster, the pods attached to n1, and the events that nobody was told of yet.
+    """A cluster, and the pods attached to n1.
 
     It begins with a pod for each UID, half of them here, so that what comes next meets someone.
     """
 
     def __init__(self, begins: list[tuple[str, dict[str, str], Any]]) -> None:
-        self.untold: deque[Recorded[events.LedgerEvent]] = deque()
         self.attached: dict[str, Attachment] = {}
         super().__init__(nodes=2)
         for number, (namespace, label, ports) in enumerate(begins):
             uid, node = UIDS[number], NODES[number % 2]
             self.pod(f"{namespace}/{uid}", label, node=node, ip=IPS[number], ports=ports, uid=uid)
             self.take("attach", uid)
-
-    def emit(self, event: events.LedgerEvent, at: int = 0) -> None:
-        super().emit(event, at)
-        envelope = Envelope(b"i" * 16, "", at)
-        self.untold.append(Recorded("LEDGER", self.state.sequence, envelope, event))
 
     def take(self, kind: str, *rest: Any) -> None:
         state = self.state
