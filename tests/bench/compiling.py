@@ -11,7 +11,6 @@ from bench.lab import Lab
 from bench.yardsticks import map_updates
 from tabard.dataplane.maps import Maps, Mode
 from tabard.dataplane.port import Change
-from tabard.ledger.state import State
 from tabard.policy.compile import Attachment, Compiler
 from tabard.policy.diff import diff
 from world import World
@@ -31,19 +30,22 @@ class Step:
     def __init__(self, attachments: Mapping[str, Attachment]) -> None:
         self._compiler = Compiler()
         self._attachments = attachments
-        self.maps = Maps()
 
-    def change(self, state: State) -> Change:
-        desired = self._compiler.compile(state, NODE, Mode.OVERLAY, self._attachments)
-        change = diff(self.maps, desired)
-        self.maps = desired
-        return change
+    @property
+    def maps(self) -> Maps:
+        return self._compiler.maps
+
+    def change(self, world: World) -> Change:
+        self._compiler.note(world.untold)
+        world.untold.clear()
+        change = self._compiler.update(world.state, NODE, Mode.OVERLAY, self._attachments)
+        return diff(Maps(), self.maps) if change is None else change
 
 
 def run(lab: Lab) -> list[Figure]:
     world = _world(lab.scaled(RULES, 4), lab.scaled(IDENTITIES, 10), lab.scaled(LOCAL, 5))
     step = Step(world.attachments(NODE))
-    step.change(world.state)
+    step.change(world)
     fresh = iter(range(1 << 20, 1 << 21))
     gc.collect()
     gc.freeze()  # as an agent that has run for long; what a step makes is still collected
@@ -56,7 +58,7 @@ def run(lab: Lab) -> list[Figure]:
             key = f"{population.namespace(number)}/new-{number}"
             world.pod(key, _labels(number), node="n2")
             begun = time.process_time_ns()
-            change = step.change(world.state)
+            change = step.change(world)
             took.append((time.process_time_ns() - begun) / 1e6)
             assert change.identities_added, "a new identity must reach the node"
             writes.append(sum(change.counts().values()))
@@ -113,5 +115,5 @@ def _world(rules: int, identities: int, local: int) -> World:
 def _cold(world: World) -> float:
     step = Step(world.attachments(NODE))
     begun = time.process_time_ns()
-    step.change(world.state)
+    step.change(world)
     return (time.process_time_ns() - begun) / 1e6
