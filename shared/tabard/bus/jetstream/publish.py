@@ -28,7 +28,7 @@ WINDOW_MESSAGES_MAX = 256
 """Most messages sent and not yet acknowledged."""
 WINDOW_BYTES_MAX = 4 << 20
 """Most payload bytes sent and not yet acknowledged, save for a single larger message."""
-BATCH_MESSAGES_MIN = 32
+BATCH_MESSAGES_MIN = 16
 """Fewer are not worth a batch: a server with one replica makes a log of its own for each."""
 TRIES_MAX = 5
 RETRY_DELAY_S = 0.1
