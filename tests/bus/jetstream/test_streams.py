@@ -52,6 +52,7 @@ async def test_the_server_has_every_setting_as_asked(nats_bus: JetStreamBus, nat
         (Stream.LEDGER, {"republish": {"src": ">", "dest": "elsewhere.>"}}),
         (Stream.OBSERVED, {"duplicate_window": 1_000_000_000}),
         (Stream.OBSERVED, {"allow_direct": False}),
+        (Stream.OBSERVED, {"allow_atomic": False}),
         (Stream.STATUS, {"max_msgs_per_subject": 2}),
         (Stream.FLOWS, {"storage": "file"}),
         (Stream.FLOWS, {"subjects": ["tabard.flows.x"]}),
