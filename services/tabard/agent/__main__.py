@@ -24,6 +24,7 @@ from tabard.ledger.checkpoint import CheckpointError
 from tabard.netns.enter import NamespaceError
 from tabard.process.environment import settings_or_exit
 from tabard.process.logs import log_to_stderr
+from tabard.process.memory import collect_seldom
 
 log = structlog.get_logger("tabard.agent")
 
@@ -31,6 +32,7 @@ log = structlog.get_logger("tabard.agent")
 def main() -> int:
     settings = settings_or_exit(Settings)
     log_to_stderr(settings.log_level)
+    collect_seldom()
     os.umask(0o077)  # checkpoint and socket are nobody else's
     try:
         return uvloop.run(_run(settings))

@@ -23,6 +23,7 @@ from tabard.ledger.checkpoint import Checkpoint, CheckpointError
 from tabard.ledger.reader import Stopped
 from tabard.process.environment import settings_or_exit
 from tabard.process.logs import log_to_stderr
+from tabard.process.memory import collect_seldom
 
 _log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ CHECKPOINT_FILE = "allocator.db"
 def main() -> int:
     settings = settings_or_exit(Settings)
     log_to_stderr(settings.log_level)
+    collect_seldom()
     try:
         uvloop.run(_run(settings))
     except FencedError as error:

@@ -15,6 +15,7 @@ from tabard.bus.port import BusError
 from tabard.ledger.reader import Stopped
 from tabard.process.environment import settings_or_exit
 from tabard.process.logs import log_to_stderr
+from tabard.process.memory import collect_seldom
 from tabard.source.pods.gate import Gate
 from tabard.source.pods.keeper import Keeper
 from tabard.source.pods.kernel import KernelRuntime
@@ -29,6 +30,7 @@ log = structlog.get_logger("tabard.source")
 def main() -> int:
     settings = settings_or_exit(Settings)
     log_to_stderr(settings.log_level)
+    collect_seldom()
     failed = False
     try:
         uvloop.run(_run(settings))
