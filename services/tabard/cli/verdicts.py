@@ -188,7 +188,8 @@ def _party(ground: Ground, party: Party, asked: str) -> Row:
         "name": pod and pod.name,
         "uid": pod and pod.uid,
         "owner": pod and pod.owner,
-        "nodes": sorted(party.nodes - {""}),
+        # Manifests know no nodes; what stands for them there keeps pods apart, and no more.
+        "nodes": sorted(party.nodes) if ground.provenance is not None else [],
         "address": party.address and str(party.address),
         "identity": party.identity,
         "labels": list(known.labels) if known is not None else [],
