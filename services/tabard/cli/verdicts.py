@@ -40,7 +40,7 @@ from tabard.ledger.state import ObjectKey
 from tabard.policy.engine import Grant
 from tabard.policy.misses import misses
 from tabard.policy.parties import Party, Role
-from tabard.policy.traffic import EVERYTHING, Traffic, contains
+from tabard.policy.traffic import EVERYTHING, PORT_MAX, Traffic, contains
 
 Row = dict[str, Any]
 
@@ -142,7 +142,7 @@ def _half(
 def connections(traffic: Traffic) -> list[Row]:
     """[{protocol, first, last}]; everything is the one of protocol ANY."""
     if traffic == EVERYTHING:
-        return [{"protocol": "ANY", "first": 0, "last": 65_535}]
+        return [{"protocol": "ANY", "first": 0, "last": PORT_MAX}]
     return [
         {"protocol": protocol.name, "first": first, "last": last}
         for protocol, ranges in traffic.items()

@@ -10,7 +10,7 @@ from tabard.cli.options import Cluster, Files, Form, Moment, Nats, usage
 from tabard.cli.printing import Output
 
 if TYPE_CHECKING:
-    from tabard.cli.ground import Where
+    from tabard.cli.where import Where
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -122,7 +122,7 @@ def policy_matrix(
 
 
 def _where(files: list[str] | None, at: At | None, cluster: str, nats: str) -> "Where":
-    from tabard.cli.ground import Where
+    from tabard.cli.where import Where
 
     if files and at is not None:
         usage("--at is a point of the ledger's history; manifests (-f) have none")
