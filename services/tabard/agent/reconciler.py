@@ -8,6 +8,7 @@ import structlog
 
 from tabard.agent.attachments import Attachments
 from tabard.agent.changes import carried_out, local, relief
+from tabard.agent.figures import Figures
 from tabard.agent.report import Report
 from tabard.agent.worker import Worker
 from tabard.dataplane.maps import Address, Endpoint, EndpointFlag, Maps, Mode, address_text
@@ -76,6 +77,7 @@ class Reconciler:
         self.lock = asyncio.Lock()
         """Held from compiling to written, and while the maps are read."""
         self.ticks = 0
+        self.figures = Figures()
         self._compiler = Compiler()
         self._pods = 0
         """Local pods that are enforced, and whether any of them is for egress."""
@@ -115,6 +117,8 @@ class Reconciler:
             self.expected_at = self.state.sequence
             self.report.enforced(self.state.sequence, self._pods)
         else:
+            if self.standing is Standing.IN_SYNC:  # else they are the past, read again
+                self.figures.came(records)
             self.wake()
 
     async def flush(self) -> int:
@@ -136,7 +140,9 @@ class Reconciler:
             await self.ready.wait()
             self._wake.clear()
             begun = loop.time()
-            if await self.tick():
+            done = await self.tick()
+            self.figures.ticked(loop.time() - begun, self.report.sequence if done else None)
+            if done:
                 retry_s = RETRY_S_MIN
                 # As much pause as work: a node that falls behind folds more into each tick.
                 pause_s = max(self._spacing_s, loop.time() - begun)

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from tabard.cli import advice
-from tabard.cli.commands import changing, events, policy, reading, running
+from tabard.cli.commands import changing, events, observing, policy, reading, running
 
 _NUMBERS = {
     "int_parsing": "whole number",
@@ -74,6 +74,8 @@ for command in (
     reading.status,
     reading.wait,
     reading.drift,
+    observing.metrics,
+    observing.doctor,
 ):
     app.command()(command)
 app.add_typer(events.app, name="events")
