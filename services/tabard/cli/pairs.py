@@ -1,17 +1,6 @@
-"""Who may speak to whom, as plain values: what `tabard policy matrix -o json` prints. Pure.
+"""Who may speak to whom, as plain values: what `tabard policy matrix` shows. Pure.
 
-It is {sequence, by, parties, items}:
-
-- `sequence`: LEDGER's that it is true for; null for manifests alone.
-- `by`: workload, pod or identity, whichever a party is.
-- `parties`: {name, namespace, kind, pods, identities}, in the order of the table: `pods` their
-  names, `identities` their numbers; `kind` is the workload's, or Pod, Identity or Address.
-- `items`: {from, to, connections, some, rules}, for each pair of parties (by name) between which
-  something may pass; between all others that were asked for nothing may. `connections` is what all
-  pods of the one may send to all of the other, `some` what some may: they differ only if policies
-  tell the pods of one party apart. Both are lists of {protocol, first, last}, protocol ANY standing
-  for everything. `rules` are those that allow it, as in `tabard policy check`; none where no policy
-  isolates.
+Rows are mappings of JSON values with the keys that `tabard.cli.judgements` documents.
 """
 
 import contextlib
