@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from tabard.cli.failing import Exit, Failure, fail
 from tabard.cli.ground import Ground
 from tabard.cli.naming import NotThere, Place, PortAsked, pods
-from tabard.cli.printing import Output, counted, show_table, show_value, table, tell
+from tabard.cli.printing import Output, counted, show_lines, show_table, show_value, table, tell
 from tabard.cli.records import moment
 from tabard.cli.verdicts import Row, answer, deciding
 from tabard.cli.where import Where, ground
@@ -103,8 +103,8 @@ def _key(row: Row) -> str:
 def _show(said: Row, *, wide: bool) -> None:
     source, destination = _party(said["from"]), _party(said["to"])
     for each in said["checks"]:
-        verdict = "allowed" if each["allowed"] else "DENIED"
-        print(f"{verdict}  {source} → {destination}, {_asked(each, said)}")
+        verdict, style = ("allowed", "green") if each["allowed"] else ("DENIED", "red")
+        show_lines([(f"{verdict}  {source} → {destination}, {_asked(each, said)}", style)])
         for direction, place, who in (("egress", "from", source), ("ingress", "to", destination)):
             half = each[direction]
             print(f"  {direction:<8} {place} {who}: {_verdict(half, said[place])}")
