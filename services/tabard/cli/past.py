@@ -43,7 +43,9 @@ async def stored_by(bus: Bus, stream: Stream, time: int) -> int:
     """
     info = await bus.info(stream)
     if time > info.now:
-        raise Failure(f"{date(time)} is yet to come: the bus's clock says {date(info.now)}")
+        raise Failure(
+            f"{date(time)} is yet to come: the bus's clock says {date(info.now)}", "tabard status"
+        )
     low, high = info.first - 1, info.last
     while low < high:
         middle = (low + high + 1) // 2

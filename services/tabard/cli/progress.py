@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
-from tabard.cli.printing import coloured, tell
+from tabard.cli.printing import coloured, counted, tell
 from tabard.cluster.watermarks import Watermark, lagging
 
 Heard = Callable[[Mapping[str, Watermark]], None]
@@ -58,5 +58,5 @@ def standing(
     if not marks:
         return len(nodes), ""
     last = min(sorted(marks), key=marks.__getitem__)
-    lag = sequence - marks[last]
-    return len(nodes) - len(behind), f"; {last} lags by {lag} event{'s' if lag != 1 else ''}"
+    lag = counted(sequence - marks[last], "event")
+    return len(nodes) - len(behind), f"; {last} lags by {lag}"
