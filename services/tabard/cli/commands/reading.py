@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tabard.cli import kinds
+from tabard.cli import completion, kinds
 from tabard.cli.options import Cluster, Form, Namespace, Nats, Timeout, usage
 from tabard.cli.printing import Output
 
@@ -12,7 +12,11 @@ from tabard.cli.printing import Output
 def get(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help=f"One of {kinds.listed(kinds.SHOWN)}."),
+        typer.Argument(
+            metavar="KIND",
+            help=f"One of {kinds.listed(kinds.SHOWN)}.",
+            autocompletion=completion.shown_kinds,
+        ),
     ],
     namespace: Namespace = "",
     all_namespaces: Annotated[
@@ -81,7 +85,9 @@ def wait(
 
 
 def drift(
-    node: Annotated[str, typer.Option(metavar="N", help="Only this node.")] = "",
+    node: Annotated[
+        str, typer.Option(metavar="N", help="Only this node.", autocompletion=completion.nodes)
+    ] = "",
     output: Form = Output.TABLE,
     cluster: Cluster = "",
 ) -> None:
