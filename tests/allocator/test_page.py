@@ -82,9 +82,11 @@ async def test_an_allocators_readiness_follows_its_bus_and_its_figures_the_ledge
 
 
 async def test_a_port_in_use_ends_the_process_with_the_setting_named(tmp_path: Path) -> None:
-    async with service("tabard.allocator", tmp_path, NATS="nats://127.0.0.1:1", CLUSTER="a") as one:
+    first = {"NATS": "nats://127.0.0.1:1", "CLUSTER": "a", "LOG_FORMAT": "console"}
+    async with service("tabard.allocator", tmp_path, **first) as one:
         address = one.url.removeprefix("http://")
         await one.becomes(503)
+        assert f"http.serving                   url={one.url}" in one.log.read_text()
         other = tmp_path / "other"
         other.mkdir()
         settings = {"NATS": "nats://127.0.0.1:1", "CLUSTER": "a", "HTTP": address}
