@@ -223,7 +223,7 @@ class _Attempt:
         reconciler, pod = self._reconciler, self._request.pod
         bound = reconciler.state.endpoints.get(pod.uid)
         found = [
-            reconciler.actual.endpoints.get(address(text))
+            reconciler.endpoint(address(text))
             for text in (pod.addresses if bound is None else bound.addresses)
         ]
         own = [

@@ -25,6 +25,7 @@ from tabard.ledger.reader import Stopped
 from tabard.process.environment import settings_or_exit
 from tabard.process.http import ListenError, serving
 from tabard.process.logs import log_to_stderr
+from tabard.process.memory import collect_seldom
 
 _log = structlog.get_logger()
 
@@ -36,6 +37,7 @@ CHECKPOINT_FILE = "allocator.db"
 def main() -> int:
     settings = settings_or_exit(Settings)
     log_to_stderr(settings.log_level, settings.log_format)
+    collect_seldom()
     try:
         uvloop.run(_run(settings))
     except FencedError as error:

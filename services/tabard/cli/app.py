@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from tabard.cli import advice
-from tabard.cli.commands import changing, events, observing, reading, running
+from tabard.cli.commands import changing, events, observing, policy, reading, running
 
 _NUMBERS = {
     "int_parsing": "whole number",
@@ -32,7 +32,7 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 time-out, 130 interrupted.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 time-out, 4 denied, 130 interrupted.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -78,3 +78,4 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(events.app, name="events")
+app.add_typer(policy.app, name="policy")

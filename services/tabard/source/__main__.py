@@ -16,6 +16,7 @@ from tabard.ledger.reader import Stopped
 from tabard.process.environment import settings_or_exit
 from tabard.process.http import ListenError, serving
 from tabard.process.logs import log_to_stderr
+from tabard.process.memory import collect_seldom
 from tabard.source.page import SourcePage
 from tabard.source.pods.gate import Gate
 from tabard.source.pods.keeper import Keeper
@@ -31,6 +32,7 @@ log = structlog.get_logger("tabard.source")
 def main() -> int:
     settings = settings_or_exit(Settings)
     log_to_stderr(settings.log_level, settings.log_format)
+    collect_seldom()
     failed = False
     try:
         uvloop.run(_run(settings))
