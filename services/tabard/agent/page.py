@@ -140,7 +140,7 @@ class AgentPage:
         ]
 
     async def _verdicts(self) -> list[Family]:
-        """None while the dataplane is not open, or busy for longer than a scrape waits."""
+        """Empty while the dataplane is not open, or busy for longer than a scrape waits."""
         reconciler = self._agent.reconciler
         try:
             async with asyncio.timeout(bus.ANSWER_S_MAX):
