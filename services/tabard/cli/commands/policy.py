@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tabard.cli import completion
 from tabard.cli.kinds import By
 from tabard.cli.moments import At
 from tabard.cli.options import Cluster, Files, Form, Moment, Nats, usage
@@ -29,8 +30,13 @@ def main() -> None:
 
 @app.command("check")
 def policy_check(
-    source: Annotated[str, typer.Option("--from", metavar="END", help=_END)],
-    destination: Annotated[str, typer.Option("--to", metavar="END", help=_END)],
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="END", help=_END, autocompletion=completion.pods),
+    ],
+    destination: Annotated[
+        str, typer.Option("--to", metavar="END", help=_END, autocompletion=completion.pods)
+    ],
     ports: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,7 +76,13 @@ def policy_check(
 def policy_matrix(
     namespace: Annotated[
         str,
-        typer.Option("-n", "--namespace", metavar="NS", help="Pairs with one end there, at least."),
+        typer.Option(
+            "-n",
+            "--namespace",
+            metavar="NS",
+            help="Pairs with one end there, at least.",
+            autocompletion=completion.namespaces,
+        ),
     ] = "",
     selector: Annotated[
         str,
