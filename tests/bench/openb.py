@@ -13,8 +13,6 @@ from tabard.events.observed import ObservedEvent, PodStarted, PodStopped
 
 FILE = Path(__file__).parents[3] / "shared/suites/traces/openb/openb_pod_list_default.csv"
 
-DAYS = 149
-
 Row = dict[str, str]
 
 

@@ -35,8 +35,10 @@ NODES = 3
 RUNS = 3
 CHUNK = 500
 """Events in one publish at full speed."""
-REPLAY_S = 60.0
-"""How long the trace's 149 days take when the time of each event counts."""
+REPLAY_S = 90.0
+"""How long the trace's busy days take when the time of each event counts."""
+QUIET = 0.01
+"""Share of the events that come before the busy days; those are published at once."""
 BUSY_S = 0.1
 WAIT_S = 300.0
 ATTACHES = 64
@@ -65,7 +67,7 @@ async def _run(lab: Lab) -> list[Figure]:
             async with raw(world.url) as stream:
                 payloads = [message.payload for message in messages]
                 yardsticks.append(await stream.pipelined(payloads, 256))
-    lab.tell(f"{openb.DAYS} days in {REPLAY_S * lab.scale:g} s")
+    lab.tell(f"in time, {REPLAY_S * lab.scale:g} s")
     async with _world(lab) as world:
         took = await world.in_time(trace, REPLAY_S * lab.scale)
         lab.tell(await world.checked())
@@ -83,8 +85,8 @@ async def _run(lab: Lab) -> list[Figure]:
     ]
     busiest = _busiest(took)
     for name, what, values in (
-        ("all", f"in {REPLAY_S:g} s instead of 149 days", [ms for _, ms in took]),
-        ("burst", f"of these, the busiest 0.1 s: {len(busiest)} events", busiest),
+        ("all", f"its busy days in {REPLAY_S:g} s", [ms for _, ms in took]),
+        ("burst", f"its busiest {BUSY_S:g} s, {len(busiest)} events", busiest),
     ):
         figures += [
             Figure(
@@ -94,7 +96,7 @@ async def _run(lab: Lab) -> list[Figure]:
                 (quantile(values, share),),
                 means="From an event's publication until all agents enforce what follows from it.",
             )
-            for share in (0.5, 0.99, 1.0)
+            for share in (0.5, 0.99)
         ]
     return figures
 
@@ -154,16 +156,17 @@ class World:
             await self._bus.publish(Stream.OBSERVED, list(map(_message, chunk)))
 
     async def in_time(self, trace: Sequence[Second], lasting_s: float) -> list[tuple[float, float]]:
-        """(when, milliseconds until all agents enforced it) of each event; the trace's time is
-        shrunk to `lasting_s`."""
-        speed_up = (trace[-1].at - trace[0].at) / lasting_s
+        """(when, milliseconds until all agents enforced it) of each event; the trace's busy days
+        are shrunk to `lasting_s`."""
+        first = quantile([second.at for second in trace], QUIET)
+        speed_up = (trace[-1].at - first) / lasting_s
         published: list[tuple[float, asyncio.Task[list[int]], int]] = []
         watching = asyncio.create_task(self._watch_agents(), name="agents' watermarks")
         begun = time.perf_counter()
         try:
             async with asyncio.TaskGroup() as publishing:
                 for second in trace:
-                    wait = begun + (second.at - trace[0].at) / speed_up - time.perf_counter()
+                    wait = begun + (second.at - first) / speed_up - time.perf_counter()
                     if wait > 0:
                         await asyncio.sleep(wait)
                     batch = list(map(_message, second.events))
