@@ -10,7 +10,7 @@ from tabard.allocator.numbering import FreeNumbers
 from tabard.allocator.plan import Indexes
 from tabard.bus.port import Outgoing, Stored
 from tabard.events.envelope import Envelope, Recorded
-from tabard.events.ledger import LedgerEvent, SettingsAdopted
+from tabard.events.ledger import EpochClaimed, LedgerEvent, SettingsAdopted
 from tabard.events.observed import (
     NamespaceLabelsSet,
     NodeJoined,
@@ -21,11 +21,14 @@ from tabard.events.observed import (
 )
 from tabard.identity.numbers import NumberSpace
 from tabard.ledger.fold import apply
+from tabard.ledger.messages import observed
 from tabard.ledger.reader import take_all
 from tabard.ledger.snapshot import freeze
 from tabard.ledger.state import State
 
 MS = 1_000_000
+TICK = "tick"
+START = 1_700_000_000_000_000_000
 GRACE_MS = 1_000
 
 SETTINGS = SettingsAdopted(
@@ -91,14 +94,60 @@ class Desk:
 
     def refolded(self) -> State:
         """The state that the written ledger gives, chain and all."""
-        state = State()
-        apply(state, self._settings, 1, 0)
+        state = self._begun()
         stored = [
             Stored(sequence, message.subject, message.payload, 0)
             for sequence, message in enumerate(self.messages, 1)
         ]
         take_all(state, stored)
         return state
+
+    def _begun(self) -> State:
+        """The state before the first message: the settings are taken for granted."""
+        state = State()
+        apply(state, self._settings, 1, 0)
+        return state
+
+
+class Teller(Desk):
+    """A desk whose messages are a whole ledger, from the claim of the first epoch on.
+
+    `numbers` are free for pods.
+    """
+
+    def __init__(self, settings: SettingsAdopted = SETTINGS, numbers: int = 60_000) -> None:
+        super().__init__(settings, checked=False)
+        self.state = State()
+        self.now = START
+        self.grace_ms = settings.retire_grace_ms
+        self.told: list[bytes] = []
+        """What was observed, as it stands on the bus."""
+        space = NumberSpace(settings.cluster_id, settings.cluster_bits)
+        taken = range(space.first, space.last + 1 - numbers)
+        self.indexes.numbering.cluster = FreeNumbers(space.first, space.last, taken)
+        self.claim(1, settings)
+
+    def claim(self, epoch: int, *more: SettingsAdopted) -> None:
+        """Another allocator takes the lead."""
+        batch = Batch(self.state, self.indexes, self.now)
+        batch.add([EpochClaimed(epoch, f"story-{epoch}"), *more])
+        batch.close(self.observed)
+        self.messages += batch.messages
+
+    def tell(self, *story: Any) -> None:
+        """Observe each event of the story, or let the grace go by where it says TICK."""
+        for event in story:
+            self.now += MS
+            if event == TICK:
+                self.tick(after_ms=self.grace_ms)
+            else:
+                number = len(self.told) + 1
+                envelope = Envelope(number.to_bytes(16, "big"), "", self.now)
+                self.told.append(observed(event, envelope).payload)
+                self.observe(event)
+
+    def _begun(self) -> State:
+        return State()
 
 
 def pairs(labels: Mapping[str, str] | None = None) -> Pairs:

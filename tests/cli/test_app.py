@@ -22,6 +22,8 @@ COMMANDS = [
     ["events", "show"],
     ["events", "quarantine"],
     ["events", "verify"],
+    ["policy", "check"],
+    ["policy", "matrix"],
 ]
 
 
@@ -62,6 +64,13 @@ def test_help_of_every_command_has_one_example(tabard: Tabard, command: list[str
         ["up", "--replicas", "2", "--nats", "nats://x"],
         ["up", "--replicas", "3"],
         ["up", "--name", "No Name"],
+        ["policy", "check", "--from", "shop/web"],
+        ["policy", "check", "--from", "web", "--to", "shop/web"],
+        ["policy", "check", "--from", "shop/web", "--to", "shop/web", "--port", "80/GRE"],
+        ["policy", "check", "--from", "a/b", "--to", "a/b", "-f", "x", "--at", "7"],
+        ["policy", "matrix", "-f", "x", "--at", "7"],
+        ["policy", "matrix", "--outside", "web"],
+        ["policy", "matrix", "--by", "node"],
         ["nonsense"],
     ],
     ids=" ".join,
@@ -70,7 +79,9 @@ def test_a_usage_error_exits_with_two(tabard: Tabard, words: list[str]) -> None:
     assert tabard(*words).exit_code == 2
 
 
-@pytest.mark.parametrize("command", [[], ["events"]], ids=["tabard", "events"])
+@pytest.mark.parametrize(
+    "command", [[], ["events"], ["policy"]], ids=["tabard", "events", "policy"]
+)
 def test_help_of_all_commands_has_an_example_and_cuts_no_line(
     tabard: Tabard, command: list[str]
 ) -> None:

@@ -258,6 +258,15 @@ def test_two_clusters_at_once_enforce_and_leave_nothing(runs: Runs) -> None:
     drift = runs.run("drift", "--cluster", first)
     assert drift.returncode == 0, drift.stdout + drift.stderr
 
+    # Everyone's page is on the host, whatever namespace they live in.
+    pages = {name: runs.run("metrics", "-o", "json", "--cluster", name) for name in started}
+    assert {page.returncode for page in pages.values()} == {0}, pages
+    urls = [row["url"] for page in pages.values() for row in json.loads(page.stdout)["services"]]
+    assert len(set(urls)) == len(urls) == 8
+    shown = runs.run("metrics", "agent.n1", "agent.n2", "--cluster", second).stdout
+    assert shown.count("\ntabard_agent_in_sync 1\n") == 2
+    assert 'verdict_packets_total{direction="ingress",reason="denied_policy"}' in shown
+
     # Ctrl-C ends one and leaves the other alone.
     started[first].send_signal(signal.SIGINT)
     assert started[first].wait(60) == 0, runs.told(first)

@@ -25,6 +25,8 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     TIMEOUT = 3
+    DENIED = 4
+    """The question was answered, and the answer is no."""
     INTERRUPTED = 130
     """128 and SIGINT, as shells have it."""
 

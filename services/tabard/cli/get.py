@@ -115,7 +115,7 @@ def show_status(output: Output, cluster: str, nats: str) -> None:
 
 
 def _cluster(target: Target) -> Row | None:
-    """{name, mode, dataplane, pods, data} of a cluster on this machine, else null."""
+    """{name, mode, dataplane, pods, data, http} of a cluster on this machine, else null."""
     if (profile := target.profile) is None:
         return None
     return {
@@ -124,6 +124,7 @@ def _cluster(target: Target) -> Row | None:
         "dataplane": profile.dataplane,
         "pods": profile.pods,
         "data": profile.data,
+        "http": dict(profile.http),
     }
 
 

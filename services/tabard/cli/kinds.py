@@ -1,6 +1,7 @@
 """The kinds that commands take, by every name that kubectl's users type. Pure."""
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 
 SHOWN: Mapping[str, tuple[str, ...]] = {
     "pods": ("pod", "po"),
@@ -11,6 +12,15 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "workloads": ("workload",),
 }
 """What `get` shows, by its plural name: the singular, then other names."""
+
+
+class By(StrEnum):
+    """What stands for pods in a matrix."""
+
+    WORKLOAD = "workload"
+    POD = "pod"
+    IDENTITY = "identity"
+
 
 _SHORT = {
     "deploy": "deployment",

@@ -55,6 +55,22 @@ def json_line(value: Any) -> str:
     return json.dumps(value, default=_json)
 
 
+def as_yaml(value: Any) -> str:
+    """The same value as `as_json`, as a YAML document that ends with a newline."""
+    import yaml
+
+    plain = json.loads(as_json(value))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+
+
+def show_value(value: Any, output: str) -> None:
+    """Print a value as JSON or YAML."""
+    print(
+        as_yaml(value) if output == Output.YAML else as_json(value),
+        end="" if output == Output.YAML else "\n",
+    )
+
+
 def _json(value: object) -> Any:
     if isinstance(value, bytes):
         return value.hex()

@@ -9,7 +9,15 @@ from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.publish import Publication
 from tabard.bus.jetstream.tail import tail
-from tabard.bus.port import READ_MESSAGES_MAX, BusUnavailable, Outgoing, Stored, Stream
+from tabard.bus.port import (
+    READ_MESSAGES_MAX,
+    BusUnavailable,
+    Link,
+    Outgoing,
+    Stored,
+    Stream,
+    StreamInfo,
+)
 
 
 class JetStreamBus:
@@ -61,6 +69,12 @@ class JetStreamBus:
     async def first_sequence(self, stream: Stream) -> int:
         return (await read.bounds(self._connection, stream))[0]
 
+    async def info(self, stream: Stream) -> StreamInfo:
+        return await streams.info(self._connection, stream)
+
+    async def faults(self, stream: Stream) -> list[str]:
+        return await streams.faults(self._connection, stream)
+
     async def read(
         self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
     ) -> list[Stored]:
@@ -73,6 +87,10 @@ class JetStreamBus:
     def tail(self, stream: Stream, start: int) -> AsyncGenerator[list[Stored], None]:
         check_read(start)
         return tail(self._connection, stream, start)
+
+    @property
+    def link(self) -> Link:
+        return self._connection.link
 
     async def close(self) -> None:
         await self._connection.close()

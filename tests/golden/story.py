@@ -1,0 +1,171 @@
+"""Ledgers of made-up stories: the allocator's own decisions, on a clock of the story's."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from deciding import GRACE_MS, TICK, Teller, namespace, relabelled, started, stopped
+from scenarios import stories
+from strategies import NAMESPACES, labels, named_ports, specs
+from tabard.events.ledger import SettingsAdopted
+from tabard.events.observed import (
+    NamespaceRemoved,
+    NodeJoined,
+    NodeLeft,
+    PolicyRemoved,
+    PolicySet,
+    QuarantineRequested,
+    WorkloadRemoved,
+    WorkloadSet,
+)
+from world import network_policy
+
+FIXED = SettingsAdopted(
+    cluster="golden",
+    cluster_id=3,
+    cluster_bits=8,
+    include=(),
+    exclude=("noise",),
+    fixed=((200, ("k8s:app=fixed",)),),
+    retire_grace_ms=GRACE_MS,
+)
+
+
+def every_event() -> Teller:
+    """Each thing that can happen, at least once, told by hand."""
+    teller = Teller(FIXED, numbers=12)
+    web, db = {"app": "web", "noise": "1"}, {"app": "db"}
+    ports = (("http", 8080, "TCP"), ("dns", 53, "UDP"))
+    teller.tell(
+        *(
+            NodeJoined(f"n{n}", (f"192.168.9.{n}", f"fd99::{n}"), (f"10.244.{n}.0/24",))
+            for n in (1, 2, 3)
+        ),
+        NodeLeft("n3"),
+        namespace("shop", team="red"),
+        namespace("bank"),
+        _workload("web", 2),
+        _workload("old", 1),
+        started("w1", web, "10.244.1.1", "fd00::1", namespace="shop", at=1, ports=ports),
+        started("w2", web, "10.244.2.1", namespace="shop", node="n2", at=2, ports=ports),
+        started("d1", db, "10.244.2.2", namespace="bank", node="n2", at=3, owner="Pod/bank/d1"),
+        started("host", {}, "192.168.9.1", namespace="bank", at=3, host_network=True),
+        started("fixed", {"app": "fixed"}, "10.244.1.9", namespace="bank", at=3),
+        _policy(
+            "in", "shop", ingress=[{"from": [{"podSelector": {}}], "ports": [{"port": "http"}]}]
+        ),
+        _policy(
+            "out",
+            "shop",
+            policyTypes=["Egress"],
+            egress=[
+                {
+                    "to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.244.2.0/24"]}}],
+                    "ports": [{"protocol": "TCP", "port": 1000, "endPort": 9000}],
+                },
+                {"to": [{"ipBlock": {"cidr": "2001:db8::/32"}}]},
+                {"to": [{"namespaceSelector": {}}], "ports": [{"protocol": "UDP", "port": "dns"}]},
+            ],
+        ),
+        _policy("in", "bank", ingress=[{"from": [_everywhere(team="red")]}]),
+        _policy("wrong", "bank", ingress=[{"from": [{"oops": {}}]}]),
+        _policy("brief", "bank", ingress=[{"from": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]}]),
+        relabelled("w2", app="api", tier="b"),
+        namespace("shop", team="blue"),
+        stopped("never-started"),
+        started("never-started", web, namespace="shop"),
+        # An address goes to a younger pod, and the late stop of the older one takes nothing away.
+        started("d2", {"app": "cache"}, "10.244.2.2", namespace="bank", node="n2", at=9),
+        stopped("d1"),
+        started("old", db, "10.244.2.2", namespace="bank", at=0),
+        started("no name", {"app": "bad uid"}),
+        QuarantineRequested("LEDGER", 3, "vouched for by hand"),
+        PolicyRemoved("NetworkPolicy", "bank", "brief"),
+        WorkloadRemoved("Deployment", "shop", "old"),
+        TICK,
+        TICK,
+        # Numbers run out, one waits, and comes in when one is free.
+        *(started(f"x{n}", {"app": f"x{n}"}, f"10.244.1.{20 + n}", at=10) for n in range(9)),
+        stopped("x0"),
+        TICK,
+        TICK,
+    )
+    teller.claim(2)
+    teller.tell(
+        namespace("shop", team="red"),
+        NamespaceRemoved("bank"),
+        _policy("out", "shop", policyTypes=["Egress"]),
+        TICK,
+        TICK,
+        started("late", {"app": "late"}, "10.244.1.30", namespace="shop", at=20),
+    )
+    return teller
+
+
+def told_by_chance(number: int) -> Teller:
+    """Random stories one after the other, with random policies over them."""
+    teller = Teller()
+    teller.tell(*(NodeJoined(f"n{n}", (f"192.168.9.{n}",), (f"10.{n}.0.0/16",)) for n in (1, 2)))
+    chapters: list[list[Any]] = []
+
+    @seed(number)
+    @settings(max_examples=12, database=None, deadline=None, phases=[Phase.generate])
+    @given(story=stories, more=st.lists(_happenings, min_size=8, max_size=12))
+    def collect(story: list[Any], more: list[Any]) -> None:
+        chapters.append([*story, *more])
+
+    collect()
+    for chapter, story in enumerate(chapters):
+        teller.tell(*_in(chapter, story))
+    return teller
+
+
+def _in(chapter: int, story: list[Any]) -> Iterator[Any]:
+    """Pods have a life of their own in each chapter."""
+    for event in story:
+        is_pods = hasattr(event, "uid")
+        yield replace(event, uid=f"{event.uid}-{chapter}") if is_pods else event
+
+
+def _policy(name: str, namespace: str, **spec: Any) -> PolicySet:
+    return PolicySet(network_policy(name, namespace, **spec), f"story.yaml:{len(name)}")
+
+
+def _everywhere(**labels: str) -> dict[str, Any]:
+    return {"namespaceSelector": {"matchLabels": labels}}
+
+
+def _workload(name: str, replicas: int) -> WorkloadSet:
+    metadata = {"name": name, "namespace": "shop"}
+    return WorkloadSet({"kind": "Deployment", "metadata": metadata, "spec": {"replicas": replicas}})
+
+
+_spaces = st.sampled_from(NAMESPACES)
+_happenings = st.one_of(
+    st.builds(
+        lambda name, space, spec: _policy(name, space, **spec),
+        st.sampled_from("pqr"),
+        _spaces,
+        specs,
+    ),
+    st.builds(
+        lambda number, labels, ports, space: started(
+            f"c{number}",
+            labels,
+            f"10.{number % 2 + 1}.1.{number}",
+            namespace=space,
+            node=f"n{number % 2 + 1}",
+            at=number,
+            ports=ports,
+        ),
+        st.integers(1, 9),
+        labels,
+        named_ports,
+        _spaces,
+    ),
+    st.builds(lambda name, labels: namespace(name, **labels), _spaces, labels),
+    st.builds(lambda number, labels: relabelled(f"c{number}", **labels), st.integers(1, 9), labels),
+)

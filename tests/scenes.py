@@ -1,0 +1,63 @@
+"""Random histories of scenes, from alphabets so small that things meet and come back."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from sequences import Key, Scene
+from strategies import NAMESPACES, labels, named_ports, specs
+from tabard.events.observed import (
+    NamespaceLabelsSet,
+    NodeJoined,
+    PodStarted,
+    PolicySet,
+    WorkloadSet,
+)
+from world import network_policy
+
+SLOTS = 5
+NODES = ("n1", "n2")
+
+
+@st.composite
+def _scenes(draw: st.DrawFn) -> Scene:
+    scene: dict[Key, Any] = {}
+    for n, node in enumerate(NODES, 1):
+        if draw(st.sampled_from([True, True, True, False])):
+            cidrs = (f"10.244.{n}.0/24", f"fd10:f4:{n}::/48")
+            scene["node", node] = NodeJoined(node, (f"192.168.9.{n}",), cidrs)
+    for name in draw(st.sets(st.sampled_from(NAMESPACES))):
+        scene["namespace", name] = NamespaceLabelsSet(name, _pairs(draw(labels)))
+    # Addresses go from pod to pod between scenes, but no two pods of one scene share any.
+    moved = draw(st.sampled_from([0, 0, 0, 1, 2]))
+    for slot in draw(st.sets(st.integers(0, SLOTS - 1))):
+        place = (slot + moved) % SLOTS
+        scene["pod", f"p{slot}"] = PodStarted(
+            uid="",
+            namespace=draw(st.sampled_from(NAMESPACES)),
+            name=f"p{slot}",
+            node=NODES[slot % 2],
+            addresses=(f"10.244.1.{place}", f"fd10:f4:1::{place}"),
+            labels=_pairs(draw(labels)),
+            started_at=0,
+            ports=draw(named_ports),
+            host_network=draw(st.sampled_from([False] * 9 + [True])),
+        )
+    for namespace in draw(st.sets(st.sampled_from(NAMESPACES))):
+        for name in draw(st.sets(st.sampled_from("pq"), min_size=1)):
+            document = network_policy(name, namespace, **draw(specs))
+            scene["policy", "NetworkPolicy", namespace, name] = PolicySet(document, "")
+    if draw(st.booleans()):
+        document = {"kind": "Pod", "metadata": {"name": "w", "namespace": "x"}, "n": draw(_few)}
+        scene["workload", "Pod", "x", "w"] = WorkloadSet(document)
+    return scene
+
+
+_few = st.integers(0, 1)
+
+
+def _pairs(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))
+
+
+histories = st.lists(_scenes(), min_size=2, max_size=4)
