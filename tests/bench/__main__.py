@@ -58,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help="names, with commas between; ? lists them")
     parser.add_argument("--list", action="store_true", help="say what there is")
     parser.add_argument("--show", action="store_true", help="print the last report again")
-    parser.add_argument("--format", choices=("plain", "markdown"), default="plain")
+    parser.add_argument(
+        "--format",
+        choices=("plain", "markdown", "summary"),
+        default="plain",
+        help="summary: markdown of what has a target",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="0.1 for a quick look")
     parser.add_argument("--output", type=Path, default=report.LATEST)
     parser.add_argument(
@@ -146,8 +151,11 @@ def _why_no_kernel() -> str:
 
 
 def _shown(found: dict[str, Any], kind: str) -> str:
-    shown = table.markdown if kind == "markdown" else table.plain
-    return f"{report.heading(found)}\n\n{shown(found['figures'])}"
+    figures = found["figures"]
+    if kind == "summary":
+        figures = [figure for figure in figures if figure["target"]]
+    shown = table.plain if kind == "plain" else table.markdown
+    return f"{report.heading(found)}\n\n{shown(figures)}"
 
 
 if __name__ == "__main__":
