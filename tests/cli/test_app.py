@@ -15,6 +15,8 @@ COMMANDS = [
     ["scale"],
     ["label"],
     ["get"],
+    ["describe"],
+    ["explain"],
     ["status"],
     ["wait"],
     ["drift"],
@@ -106,7 +108,7 @@ def test_the_version_is_the_installed_one(tabard: Tabard) -> None:
         (["up", "--nodes", "abc"], "'--nodes': 'abc' is no whole number"),
         (["wait", "--timeout", "soon"], "'--timeout': 'soon' is no number"),
         (
-            ["status", "-o", "xml"],
+            ["get", "pods", "-o", "xml"],
             "'--output': 'xml' is not one of 'table', 'wide', 'json', 'yaml', 'name'",
         ),
         (["get", "services"], "there is no kind 'services'; there are pods (pod, po)"),

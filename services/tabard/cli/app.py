@@ -71,6 +71,8 @@ for command in (
     changing.scale,
     changing.label,
     reading.get,
+    reading.describe,
+    reading.explain,
     reading.status,
     reading.wait,
     reading.drift,

@@ -10,7 +10,7 @@ from tabard.bus.port import BusError
 from tabard.cli import reach
 from tabard.cli.failing import Exit, fail, run
 from tabard.cli.metrics import rows as services
-from tabard.cli.printing import Output, as_json, show_table, tell, tell_next
+from tabard.cli.printing import Output, show_table, show_value, tell, tell_next
 from tabard.cli.reach import Target, target
 from tabard.cluster import health, machine, profile
 from tabard.cluster.checkup import Check, Outcome, fault, ok, warn
@@ -89,8 +89,8 @@ def _services(chosen: Target) -> Iterable[Check]:
 
 def _print(checks: list[Check], output: Output) -> None:
     match output:
-        case Output.JSON:
-            print(as_json({"checks": [asdict(check) for check in checks]}))
+        case Output.JSON | Output.YAML:
+            show_value({"checks": [asdict(check) for check in checks]}, output)
             return
         case Output.NAME:
             for check in checks:
