@@ -3,7 +3,7 @@
 import gc
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from bench import population
 from bench.figures import Figure, Target, Yardstick
@@ -11,10 +11,6 @@ from bench.lab import Lab
 from bench.yardsticks import map_updates
 from tabard.dataplane.maps import Maps, Mode
 from tabard.dataplane.port import Change
-from tabard.events.envelope import Envelope, Recorded
-from tabard.events.ledger import LedgerEvent
-from tabard.ledger.fold import LedgerRecord
-from tabard.ledger.state import State
 from tabard.policy.compile import Attachment, Compiler
 from tabard.policy.diff import diff
 from world import World
@@ -39,33 +35,17 @@ class Step:
     def maps(self) -> Maps:
         return self._compiler.maps
 
-    def change(self, state: State, records: Iterable[LedgerRecord]) -> Change:
-        self._compiler.note(records)
-        change = self._compiler.update(state, NODE, Mode.OVERLAY, self._attachments)
+    def change(self, world: World) -> Change:
+        self._compiler.note(world.untold)
+        world.untold.clear()
+        change = self._compiler.update(world.state, NODE, Mode.OVERLAY, self._attachments)
         return diff(Maps(), self.maps) if change is None else change
-
-
-class Told(World):
-    """Keeps what was emitted, until it is taken."""
-
-    def __init__(self) -> None:
-        self._records: list[LedgerRecord] = []
-        super().__init__(nodes=2)
-
-    def emit(self, event: LedgerEvent, at: int = 0) -> None:
-        super().emit(event, at)
-        envelope = Envelope(bytes(16), "", at)
-        self._records.append(Recorded("LEDGER", self.state.sequence, envelope, event))
-
-    def take(self) -> list[LedgerRecord]:
-        records, self._records = self._records, []
-        return records
 
 
 def run(lab: Lab) -> list[Figure]:
     world = _world(lab.scaled(RULES, 4), lab.scaled(IDENTITIES, 10), lab.scaled(LOCAL, 5))
     step = Step(world.attachments(NODE))
-    step.change(world.state, world.take())
+    step.change(world)
     fresh = iter(range(1 << 20, 1 << 21))
     gc.collect()
     gc.freeze()  # as an agent that has run for long; what a step makes is still collected
@@ -77,9 +57,8 @@ def run(lab: Lab) -> list[Figure]:
             number = next(fresh)
             key = f"{population.namespace(number)}/new-{number}"
             world.pod(key, _labels(number), node="n2")
-            records = world.take()
             begun = time.process_time_ns()
-            change = step.change(world.state, records)
+            change = step.change(world)
             took.append((time.process_time_ns() - begun) / 1e6)
             assert change.identities_added, "a new identity must reach the node"
             writes.append(sum(change.counts().values()))
@@ -117,8 +96,8 @@ def _labels(number: int) -> dict[str, str]:
     return dict(population.labels(number))
 
 
-def _world(rules: int, identities: int, local: int) -> Told:
-    world = Told()
+def _world(rules: int, identities: int, local: int) -> World:
+    world = World(nodes=2)
     for document in population.policies(rules):
         world.policy(document)
     chosen = random.Random(7).sample(range(identities), min(identities, LOCAL_IDENTITIES))
@@ -136,5 +115,5 @@ def _world(rules: int, identities: int, local: int) -> Told:
 def _cold(world: World) -> float:
     step = Step(world.attachments(NODE))
     begun = time.process_time_ns()
-    step.change(world.state, [])
+    step.change(world)
     return (time.process_time_ns() - begun) / 1e6
