@@ -8,11 +8,13 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 WAIT_S = 30.0
 
@@ -52,6 +54,18 @@ def read(text: str) -> Scrape:
             assert key not in found, key
             found[key] = sample.value
     return found
+
+
+def shown(families: Iterable[Metric]) -> Scrape:
+    """The samples that a scraper of `families` reads."""
+
+    class Given(Collector):
+        def collect(self) -> Iterable[Metric]:
+            return families
+
+    registry = CollectorRegistry()
+    registry.register(Given())
+    return read(generate_latest(registry).decode())
 
 
 async def get(url: str) -> tuple[int, str]:

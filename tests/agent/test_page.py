@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+import scraping
 from agent.rig import NODE, Ledger, ask, attaching, bound, pod, running, statuses, until
-from scraping import read, service
+from scraping import service
 from tabard.agent.page import PARTS, AgentPage
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.memory import MemoryBus
@@ -17,7 +18,6 @@ from tabard.bus.server import EmbeddedServer
 from tabard.dataplane.maps import address
 from tabard.dataplane.port import Change, DataplaneError, MapSizes
 from tabard.process import bus as process_bus
-from tabard.process.metrics import text
 
 WEB = pod("web", "10.244.1.5", app="web")
 
@@ -26,7 +26,7 @@ async def shown(page: AgentPage) -> dict[str, float]:
     """`name{label value,…}` → value."""
     return {
         name + "".join(f"{{{value}}}" for _, value in labels): value
-        for (name, labels), value in read(text(await page.families())).items()
+        for (name, labels), value in scraping.shown(await page.families()).items()
     }
 
 
@@ -54,10 +54,14 @@ async def test_figures_are_those_of_the_agents_own_records(tmp_path: Path) -> No
         written = figures["tabard_agent_map_writes_total{identities}"]
         bound(ledger, pod("two", "10.244.1.6", app="two"))
         await client.enforces(await ledger.write(bus))
-        await until(lambda: client.agent.reconciler.figures.enforce_s.count)
+        enforced = "tabard_agent_decided_to_enforced_seconds_count"
+
+        async def timed() -> bool:
+            return (await shown(page))[enforced] >= 1
+
+        await scraping.until(timed)
         figures = await shown(page)
         assert figures["tabard_agent_map_writes_total{identities}"] > written
-        assert figures["tabard_agent_decided_to_enforced_seconds_count"] >= 1
 
         client.dataplane.write(Change(hosts_set={address("10.9.9.9"): 5}))
         await client.ask("drift")

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from tabard.ledger.fold import LedgerRecord
-from tabard.process.metrics import Histogram
+from tabard.process.metrics import seconds
 
 BATCHES_WAITING_MAX = 4_096
 """Batches of events that wait to be enforced and are timed; the oldest make room, untimed."""
@@ -15,13 +15,21 @@ class Figures:
     """`clock` gives nanoseconds since the Unix epoch, as events' own times."""
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
-        self.tick_s = Histogram()
+        self.tick_s = seconds(
+            "tabard_agent_tick_seconds", "Compiling, comparing and writing the maps."
+        )
         self.tick_failures = 0
-        self.attach_s = Histogram()
+        self.attach_s = seconds(
+            "tabard_agent_attach_seconds",
+            "From the request to attach a pod until its policy stands in the dataplane.",
+        )
         self.attach_failures: Counter[str] = Counter()
         """By code of the gate's error."""
-        self.enforce_s = Histogram()
-        """From an event's decision to its enforcement: of the first event of each batch."""
+        self.enforce_s = seconds(
+            "tabard_agent_decided_to_enforced_seconds",
+            "From the allocator's decision (its clock) to enforcement here, of the first event "
+            "of each batch that came while in sync.",
+        )
         self._clock = clock
         self._waiting: deque[tuple[int, int]] = deque(maxlen=BATCHES_WAITING_MAX)
 

@@ -2,6 +2,9 @@
 
 import asyncio
 
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
 from tabard.agent.errors import Code
 from tabard.agent.reconciler import Standing
 from tabard.agent.service import Agent
@@ -9,7 +12,7 @@ from tabard.bus.port import Stream
 from tabard.dataplane.maps import MAP_NAMES
 from tabard.dataplane.port import DataplaneError, MapSizes
 from tabard.process import bus
-from tabard.process.metrics import Family, counter, counters, gauge, gauges
+from tabard.process.metrics import counters, gauges
 
 PARTS = ("bus", "ledger", "dataplane", "drift", "checkpoint")
 """Of the agent, that can be in trouble (the keys of `Report.troubles`)."""
@@ -34,7 +37,7 @@ class AgentPage:
         reasons += [text for part, text in report.troubles.items() if part != "bus"]
         return "; ".join(reason for reason in reasons if reason)
 
-    async def families(self) -> list[Family]:
+    async def families(self) -> list[Metric]:
         agent, sizes = self._agent, self._sizes
         report, reconciler, follower = agent.report, agent.reconciler, agent.follower
         figures = reconciler.figures
@@ -44,7 +47,7 @@ class AgentPage:
         head = max(follower.head, end or 0)
         return [
             *bus.families("agent", agent.bus),
-            gauge(
+            GaugeMetricFamily(
                 "tabard_agent_in_sync",
                 "1 once it has read all that was in the ledger when it began to follow.",
                 reconciler.standing is Standing.IN_SYNC,
@@ -55,31 +58,27 @@ class AgentPage:
                 "part",
                 {part: part in report.troubles for part in PARTS},
             ),
-            gauge(
+            GaugeMetricFamily(
                 "tabard_agent_watermark_sequence",
                 "Ledger sequence that this node enforces.",
                 report.sequence,
             ),
-            gauge(
+            GaugeMetricFamily(
                 "tabard_agent_read_sequence",
                 "Ledger sequence that this node has read and checked.",
                 reconciler.state.sequence,
             ),
-            gauge(
+            GaugeMetricFamily(
                 "tabard_agent_lag_events",
                 "The ledger's last known sequence less the watermark.",
                 max(0, head - report.sequence),
             ),
-            counter("tabard_agent_events_total", "Ledger events read.", follower.events),
-            figures.enforce_s.family(
-                "tabard_agent_decided_to_enforced_seconds",
-                "From the allocator's decision (its clock) to enforcement here, of the first event "
-                "of each batch that came while in sync.",
+            CounterMetricFamily(
+                "tabard_agent_events_total", "Ledger events read.", follower.events
             ),
-            figures.tick_s.family(
-                "tabard_agent_tick_seconds", "Compiling, comparing and writing the maps."
-            ),
-            counter(
+            *figures.enforce_s.collect(),
+            *figures.tick_s.collect(),
+            CounterMetricFamily(
                 "tabard_agent_tick_failures_total",
                 "Ticks that did not bring the maps to the state; they are tried again.",
                 figures.tick_failures,
@@ -108,30 +107,27 @@ class AgentPage:
                 "map",
                 {name: report.full[name] for name in MAP_NAMES},
             ),
-            gauge(
+            GaugeMetricFamily(
                 "tabard_agent_drift_entries",
                 "Entries that differed from the ledger at the last check.",
                 report.drift,
             ),
-            gauge(
+            GaugeMetricFamily(
                 "tabard_agent_endpoints", "Pods that the maps let communicate.", report.endpoints
             ),
-            gauge(
+            GaugeMetricFamily(
                 "tabard_agent_attached_pods",
                 "Pods whose interface is guarded.",
                 len(reconciler.attachments),
             ),
-            figures.attach_s.family(
-                "tabard_agent_attach_seconds",
-                "From the request to attach a pod until its policy stands in the dataplane.",
-            ),
+            *figures.attach_s.collect(),
             counters(
                 "tabard_agent_attach_failures_total",
                 "Attaches that the gate did not carry out.",
                 "code",
                 {code.value: figures.attach_failures[code.value] for code in Code},
             ),
-            counter(
+            CounterMetricFamily(
                 "tabard_agent_flows_lost_total",
                 "Flow records dropped or not taken by the bus.",
                 agent.flows.lost,
@@ -139,7 +135,7 @@ class AgentPage:
             *await self._verdicts(),
         ]
 
-    async def _verdicts(self) -> list[Family]:
+    async def _verdicts(self) -> list[Metric]:
         """Empty while the dataplane is not open, or busy for longer than a scrape waits."""
         reconciler = self._agent.reconciler
         try:
@@ -147,19 +143,11 @@ class AgentPage:
                 counted = await reconciler.worker.call(reconciler.dataplane.counters)
         except (TimeoutError, DataplaneError):
             return []
-        samples = tuple(
-            (
-                "",
-                (("direction", direction.name.lower()), ("reason", reason.name.lower())),
-                packets,
-            )
-            for (direction, reason), packets in sorted(counted.items())
+        family = CounterMetricFamily(
+            "tabard_agent_verdict_packets_total",
+            "Packets judged, by direction and reason, since the maps were made.",
+            labels=["direction", "reason"],
         )
-        return [
-            Family(
-                "tabard_agent_verdict_packets_total",
-                "counter",
-                "Packets judged, by direction and reason, since the maps were made.",
-                samples,
-            )
-        ]
+        for (direction, reason), packets in sorted(counted.items()):
+            family.add_metric([direction.name.lower(), reason.name.lower()], packets)
+        return [family]

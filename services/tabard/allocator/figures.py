@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from prometheus_client import Histogram
+
 from tabard.bus.port import Outgoing
-from tabard.process.metrics import Histogram
+from tabard.process.metrics import seconds
 
 EVENTS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 """Bounds of the sizes of batches; the last is the most that one takes."""
@@ -12,8 +14,15 @@ EVENTS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 class Figures:
     def __init__(self) -> None:
-        self.append_s = Histogram()
-        self.batch_events = Histogram(EVENTS)
+        self.append_s = seconds(
+            "tabard_allocator_append_seconds", "An append, until it is durable, retries included."
+        )
+        self.batch_events = Histogram(
+            "tabard_allocator_batch_events",
+            "Ledger events in one atomic append.",
+            registry=None,
+            buckets=EVENTS,
+        )
         self._appended: Counter[str] = Counter()
 
     def appended(self, messages: Sequence[Outgoing], took_s: float) -> None:

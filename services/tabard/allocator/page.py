@@ -1,10 +1,13 @@
 """The allocator's /metrics and /readyz, from the state of its parts."""
 
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
 from tabard.allocator.patience import Patience
 from tabard.allocator.service import Allocator, Leader
 from tabard.bus.port import Bus, Stream
 from tabard.process import bus
-from tabard.process.metrics import Family, counter, counters, gauge, gauges
+from tabard.process.metrics import counters, gauges
 
 
 class AllocatorPage:
@@ -28,12 +31,12 @@ class AllocatorPage:
     def _leads(self) -> bool:
         return self.allocator is not None and self.allocator.leader is not None
 
-    async def families(self) -> list[Family]:
+    async def families(self) -> list[Metric]:
         leader = self.allocator.leader if self.allocator is not None else None
         families = [
             *bus.families("allocator", self.bus),
-            gauge("tabard_allocator_leading", "1 while it leads.", self._leads),
-            gauge(
+            GaugeMetricFamily("tabard_allocator_leading", "1 while it leads.", self._leads),
+            GaugeMetricFamily(
                 "tabard_allocator_stopped",
                 "1 while it stands before an event that it cannot take; the log says which.",
                 bool(self._patience.stands_before),
@@ -45,29 +48,25 @@ class AllocatorPage:
             if (end := await bus.last_sequence(self.bus, Stream.OBSERVED)) is not None:
                 help = "Observed events, on the bus, that have not had their effect."
                 lag = max(0, end - cursor)
-                families.append(gauge("tabard_allocator_cursor_lag_events", help, lag))
+                families.append(GaugeMetricFamily("tabard_allocator_cursor_lag_events", help, lag))
         return families
 
 
-def _of_leader(leader: Leader) -> list[Family]:
+def _of_leader(leader: Leader) -> list[Metric]:
     state, figures = leader.state, leader.figures
     return [
-        gauge("tabard_allocator_epoch", "The epoch that it claimed.", state.epoch),
-        gauge("tabard_allocator_ledger_sequence", "The ledger's end.", state.sequence),
-        gauge(
+        GaugeMetricFamily("tabard_allocator_epoch", "The epoch that it claimed.", state.epoch),
+        GaugeMetricFamily("tabard_allocator_ledger_sequence", "The ledger's end.", state.sequence),
+        GaugeMetricFamily(
             "tabard_allocator_cursor_sequence",
             "Observed event through which all have had their effect.",
             leader.cursor,
         ),
-        gauge(
+        GaugeMetricFamily(
             "tabard_allocator_inbox_messages", "Observed events read, not decided.", leader.waiting
         ),
-        figures.batch_events.family(
-            "tabard_allocator_batch_events", "Ledger events in one atomic append."
-        ),
-        figures.append_s.family(
-            "tabard_allocator_append_seconds", "An append, until it is durable, retries included."
-        ),
+        *figures.batch_events.collect(),
+        *figures.append_s.collect(),
         counters(
             "tabard_allocator_decisions_total",
             "Events appended to the ledger by this process as leader.",
@@ -90,10 +89,10 @@ def _of_leader(leader: Leader) -> list[Family]:
                 "policy": len(state.refused_policies),
             },
         ),
-        gauge("tabard_allocator_endpoints", "Bound pods.", len(state.endpoints)),
-        gauge("tabard_allocator_policies", "Accepted policies.", len(state.policies)),
-        gauge("tabard_allocator_nodes", "Nodes.", len(state.nodes)),
-        counter(
+        GaugeMetricFamily("tabard_allocator_endpoints", "Bound pods.", len(state.endpoints)),
+        GaugeMetricFamily("tabard_allocator_policies", "Accepted policies.", len(state.policies)),
+        GaugeMetricFamily("tabard_allocator_nodes", "Nodes.", len(state.nodes)),
+        CounterMetricFamily(
             "tabard_allocator_quarantined_total",
             "Events that operators had passed over, in the ledger's whole life.",
             len(state.quarantined),

@@ -1,8 +1,11 @@
 """The source's /metrics and /readyz, from the state of its parts."""
 
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+
 from tabard.bus.port import Bus
 from tabard.process import bus
-from tabard.process.metrics import Family, counters, gauge, gauges
+from tabard.process.metrics import counters, gauges
 from tabard.source.pods.keeper import Keeper
 from tabard.source.service import Source
 
@@ -24,7 +27,7 @@ class SourcePage:
         )
         return "; ".join(reason for reason in reasons if reason)
 
-    async def families(self) -> list[Family]:
+    async def families(self) -> list[Metric]:
         families = bus.families("source", self.bus)
         if self.source is not None:
             families += _of_source(self.source)
@@ -33,20 +36,22 @@ class SourcePage:
         return families
 
 
-def _of_source(source: Source) -> list[Family]:
+def _of_source(source: Source) -> list[Metric]:
     return [
-        gauge(
+        GaugeMetricFamily(
             "tabard_source_synced",
             "1 once the ledger shows all that was published before.",
             source.synced,
         ),
-        gauge(
+        GaugeMetricFamily(
             "tabard_source_read_sequence",
             "Ledger sequence read and checked.",
             source.state.sequence,
         ),
-        gauge("tabard_source_workloads", "Workloads to keep.", len(source.state.workloads)),
-        gauge(
+        GaugeMetricFamily(
+            "tabard_source_workloads", "Workloads to keep.", len(source.state.workloads)
+        ),
+        GaugeMetricFamily(
             "tabard_source_waiting_pods",
             "Pods that should be there and cannot be started; the log says why.",
             sum(pending.pods for pending in source.pending),
@@ -60,7 +65,7 @@ def _of_source(source: Source) -> list[Family]:
     ]
 
 
-def _of_keeper(keeper: Keeper) -> list[Family]:
+def _of_keeper(keeper: Keeper) -> list[Metric]:
     standing = keeper.standing()
     return [
         gauges(
@@ -75,8 +80,5 @@ def _of_keeper(keeper: Keeper) -> list[Family]:
             "attempt",
             {name: keeper.failures[name] for name in ("start", "stop")},
         ),
-        keeper.ready_s.family(
-            "tabard_source_pod_ready_seconds",
-            "From a pod's start, as its event says, until its network answers.",
-        ),
+        *keeper.ready_s.collect(),
     ]

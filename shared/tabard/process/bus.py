@@ -2,8 +2,10 @@
 
 import asyncio
 
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
 from tabard.bus.port import Bus, BusError, Stream
-from tabard.process.metrics import Family, counter, gauge
 
 ANSWER_S_MAX = 1.0
 """Longest that a scrape waits for anything outside its process's own memory."""
@@ -17,16 +19,16 @@ def lack(bus: Bus | None, why: str = "") -> str:
     return "" if link.connected else f"not connected to the bus: {link.failure}"
 
 
-def families(service: str, bus: Bus | None) -> list[Family]:
+def families(service: str, bus: Bus | None) -> list[Metric]:
     """The connection of `service`."""
     link = None if bus is None else bus.link
     return [
-        gauge(
+        GaugeMetricFamily(
             f"tabard_{service}_bus_connected",
             "1 while the bus answers.",
             link is not None and link.connected,
         ),
-        counter(
+        CounterMetricFamily(
             f"tabard_{service}_bus_connects_total",
             "Connections made to the bus; all but the first are reconnections.",
             0 if link is None else link.connects,

@@ -1,33 +1,44 @@
-"""/metrics, /healthz and /readyz of a service, answered by its own event loop.
+"""/metrics, /healthz and /readyz of a service: wsgiref's server on a thread, state from the loop.
 
-So what answers is what works: a loop that stands still answers no probe, and state is read between
-its steps, without locks. A connection gets one answer.
+The server's threads only wait, write and format. What they say is collected by the service's own
+event loop, between its steps and without locks, so a loop that stands still fails every probe. A
+connection gets one answer.
 """
 
 import asyncio
-import contextlib
 import re
 import socket
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
-from typing import Annotated, Protocol
+from socketserver import ThreadingMixIn
+from typing import Annotated, Any, Protocol, TypeVar
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import structlog
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector, make_wsgi_app
+from prometheus_client.registry import Collector
 from pydantic import AfterValidator
-
-from tabard.process.metrics import CONTENT_TYPE, Family, own_process, text
 
 log = structlog.get_logger(__name__)
 
-REQUEST_BYTES_MAX = 8 << 10
+LOOP_S_MAX = 4.0
+"""Longest wait for the event loop; then the answer is 503."""
 REQUEST_S_MAX = 5.0
 """From the connection to the last byte of its answer."""
 CONNECTIONS_MAX = 32
 """Most connections at a time; one more is hung up on."""
+_POLL_S = 0.1
+"""Between two looks for connections that took too long, and for the end."""
 
-_PLAIN = "text/plain; charset=utf-8"
+T = TypeVar("T")
+_Answer = tuple[str, list[tuple[str, str]], bytes]
+"""Status line, headers, body."""
+
 _ADDRESS = re.compile(r"fd:(?P<fd>\d{1,6})|(\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]/]+)):(?P<port>\d+)")
 
 
@@ -47,22 +58,15 @@ class ListenError(Exception):
 
 
 class Page(Protocol):
-    """What a service shows of itself."""
+    """What a service shows of itself. Both are called on its event loop."""
 
     def unready(self) -> str:
         """Why it is not ready, in one line; empty if it is."""
         ...
 
-    async def families(self) -> Iterable[Family]:
+    async def families(self) -> Iterable[Metric]:
         """Its metrics now. Bounded in time: a scraper waits."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: HTTPStatus
-    body: str
-    content_type: str = _PLAIN
 
 
 @asynccontextmanager
@@ -74,16 +78,14 @@ async def serving(address: HttpAddress, page: Page) -> AsyncIterator[str]:
     if not address:
         yield ""
         return
-    listener = _listener(address)
-    server = await asyncio.start_server(
-        _Visitors(page).welcome, sock=listener, limit=REQUEST_BYTES_MAX
-    )
-    url = _url(listener)
-    log.info("http.serving", url=url)
+    server = _Server(_listener(address), _Site(page, asyncio.get_running_loop()))
+    threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="http", daemon=True).start()
+    log.info("http.serving", url=server.url)
     try:
-        yield url
+        yield server.url
     finally:
-        server.close()
+        # On another thread: those that are waited for may be waiting for the loop.
+        await asyncio.to_thread(server.end)
 
 
 def _read(address: str) -> tuple[str, int] | int:
@@ -102,79 +104,141 @@ def _listener(address: str) -> socket.socket:
     where = _read(address)
     try:
         if isinstance(where, int):
-            return socket.socket(fileno=where)
-        found = socket.getaddrinfo(*where, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return socket.create_server(found[0][4], family=found[0][0])
+            listener = socket.socket(fileno=where)
+            listener.listen()
+        else:
+            found = socket.getaddrinfo(*where, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            listener = socket.create_server(found[0][4], family=found[0][0])
     except OSError as error:
         raise ListenError(
             f"TABARD_HTTP={address} cannot be served: {error.strerror or error}; "
             "choose another address, or none to serve nothing"
         ) from error
+    listener.setblocking(False)  # another process may have taken the connection meanwhile
+    return listener
 
 
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+class _Site(Collector):
+    """The three paths, as a WSGI application; and the page, as a collector of metrics."""
 
-
-class _Visitors:
-    """The connections of one server."""
-
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, loop: asyncio.AbstractEventLoop) -> None:
         self._page = page
-        self._count = 0
+        self._loop = loop
+        registry = CollectorRegistry(support_collectors_without_names=True)
+        registry.register(self)
+        ProcessCollector(registry=registry)
+        self._exposition = make_wsgi_app(registry)
 
-    async def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._count += 1
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         try:
-            if self._count <= CONNECTIONS_MAX:
-                # Who hangs up, is too slow or sends too much gets no answer, and needs none.
-                with contextlib.suppress(
-                    TimeoutError, ConnectionError, asyncio.IncompleteReadError
-                ):
-                    async with asyncio.timeout(REQUEST_S_MAX):
-                        await self._converse(reader, writer)
-        finally:
-            self._count -= 1
-            writer.close()
+            status, headers, body = self._answer(environ)
+        except TimeoutError:
+            why = f"the event loop did not answer within {LOOP_S_MAX} s\n"
+            status, headers, body = _plain(HTTPStatus.SERVICE_UNAVAILABLE, why)
+        except Exception:  # a fault of ours, which must not end the connection unsaid
+            log.exception("http.failed", path=environ["PATH_INFO"])
+            why = "see the service's log\n"
+            status, headers, body = _plain(HTTPStatus.INTERNAL_SERVER_ERROR, why)
+        headers += [("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        start_response(status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            answer, method = _Answer(status, f"more than {REQUEST_BYTES_MAX} bytes\n"), "GET"
-        else:
-            method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
-            answer = await self._answer(method, rest.partition(" ")[0].partition("?")[0])
-        body = answer.body.encode()
-        lines = (
-            f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
-            f"Content-Type: {answer.content_type}",
-            f"Content-Length: {len(body)}",
-            "Cache-Control: no-store",
-            "Connection: close",
-            "\r\n",
-        )
-        writer.write("\r\n".join(lines).encode() + (b"" if method == "HEAD" else body))
-        await writer.drain()
+    def collect(self) -> Iterable[Metric]:
+        return self._on_loop(self._page.families())
 
-    async def _answer(self, method: str, path: str) -> _Answer:
-        if method not in ("GET", "HEAD"):
-            return _Answer(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD only\n")
-        match path:
+    def _answer(self, environ: WSGIEnvironment) -> _Answer:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD only\n")
+        match environ["PATH_INFO"]:
             case "/healthz":
-                return _Answer(HTTPStatus.OK, "ok\n")
+                self._on_loop(asyncio.sleep(0))
+                return _plain(HTTPStatus.OK, "ok\n")
             case "/readyz":
-                if reason := self._page.unready():
-                    return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
-                return _Answer(HTTPStatus.OK, "ok\n")
+                if reason := self._on_loop(self._unready()):
+                    return _plain(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
+                return _plain(HTTPStatus.OK, "ok\n")
             case "/metrics":
-                try:
-                    families = [*await self._page.families(), *own_process()]
-                except Exception:  # a fault of ours, which must not end the connection unsaid
-                    log.exception("http.metrics_failed")
-                    return _Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "see the service's log\n")
-                return _Answer(HTTPStatus.OK, text(families), CONTENT_TYPE)
+                return self._exposed(environ)
             case _:
-                return _Answer(HTTPStatus.NOT_FOUND, "there are /metrics, /healthz and /readyz\n")
+                return _plain(HTTPStatus.NOT_FOUND, "there are /metrics, /healthz and /readyz\n")
+
+    def _exposed(self, environ: WSGIEnvironment) -> _Answer:
+        """In the format that the scraper accepts; the library's application knows no HEAD."""
+        said: list[tuple[str, list[tuple[str, str]]]] = []
+        body = self._exposition(
+            {**environ, "REQUEST_METHOD": "GET"}, lambda *begun: said.append(begun)
+        )
+        return *said[0], b"".join(body)
+
+    async def _unready(self) -> str:
+        return self._page.unready()
+
+    def _on_loop(self, step: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(step, self._loop)
+        try:
+            return future.result(LOOP_S_MAX)
+        finally:
+            future.cancel()
+
+
+def _plain(status: HTTPStatus, body: str) -> _Answer:
+    headers = [("Content-Type", "text/plain; charset=utf-8")]
+    return f"{status.value} {status.phrase}", headers, body.encode()
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Probes are many; none is news."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each connection, of which the number and the time are bounded."""
+
+    def __init__(self, listener: socket.socket, site: _Site) -> None:
+        super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = listener.getsockname()[:2]
+        self.setup_environ()
+        self.set_app(site)
+        self._lock = threading.Lock()
+        self._begun: dict[Any, float] = {}
+        """Connections, and since when."""
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.server_name}]" if ":" in self.server_name else self.server_name
+        return f"http://{host}:{self.server_port}"
+
+    def end(self) -> None:
+        """Hang up on all, and wait for their threads."""
+        self.shutdown()
+        self._hang_up(0.0)
+        self.server_close()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        with self._lock:
+            if len(self._begun) >= CONNECTIONS_MAX:
+                return False
+            self._begun[request] = time.monotonic()
+            return True
+
+    def service_actions(self) -> None:
+        self._hang_up(REQUEST_S_MAX)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._begun.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # who hangs up gets no answer, needs none
+            log.exception("http.failed")
+
+    def _hang_up(self, after_s: float) -> None:
+        """On connections that are so old: their threads then read or write no more, and end."""
+        with self._lock:  # so that none is closed, and its descriptor another's, meanwhile
+            for request, begun in self._begun.items():
+                if time.monotonic() - begun >= after_s:
+                    with suppress(OSError):  # the other end was quicker
+                        request.shutdown(socket.SHUT_RDWR)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from tabard.process.metrics import Histogram
+from tabard.process.metrics import seconds
 from tabard.source.errors import PodFailed
 from tabard.source.pods.measurements import Measurements
 from tabard.source.pods.runtime import Attached, PodRuntime, Wanted
@@ -59,8 +59,10 @@ class Keeper:
         """Called when a pod has become ready."""
         self.failures: Counter[str] = Counter()
         """Attempts that failed, by `start` and `stop`."""
-        self.ready_s = Histogram()
-        """From a pod's start as its event says to its network answering."""
+        self.ready_s = seconds(
+            "tabard_source_pod_ready_seconds",
+            "From a pod's start, as its event says, until its network answers.",
+        )
         self._runtime = runtime
         self._measurements = measurements
         self._keep_at_end = keep_at_end
