@@ -1,17 +1,28 @@
 # Two commands do everything on a fresh Debian 12 or Ubuntu machine: `make demo` and `make test`.
 SHELL := /bin/bash
 BIN := .venv/bin
+SUITES ?= ../shared/suites
+DATAPLANE ?= pure
+OUTPUT ?= text
 
-.PHONY: help demo test lint setup clean
+.PHONY: help demo test conformance bench lint setup clean
 
 help: ## show the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## run the main job: a shop of pods, real packets, four trials
 	@$(BIN)/tabard demo $(DEMO)
 
 test: setup lint ## all tests; as root on Linux the eBPF and NATS tests must run
 	@$(BIN)/pytest $(PYTEST)
+
+conformance: setup ## other projects' cases; SUITES=DIR DATAPLANE=pure|memory|ebpf OUTPUT=json ONLY=SUITE/CASE
+	@PYTHONPATH=tests $(BIN)/python -m conformance '$(SUITES)' --dataplane '$(DATAPLANE)' \
+		--output '$(OUTPUT)' $(foreach one,$(ONLY),--only '$(one)')
+
+bench: setup ## measure; ONLY=name,… LIST=1 (what there is) FORMAT=markdown|summary SCALE=0.1 SHOW=1 (the last again)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(LIST),--list) $(if $(SHOW),--show) \
+	  $(if $(ONLY),--only '$(ONLY)') $(if $(FORMAT),--format $(FORMAT)) $(if $(SCALE),--scale $(SCALE))
 
 lint: setup ## format, lint and type checks
 	@$(BIN)/ruff format --check -q .

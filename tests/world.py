@@ -9,7 +9,7 @@ from tabard.events import ledger as events
 from tabard.events.envelope import Envelope, Recorded
 from tabard.identity.labels import LabelFilter, LabelSet, cidr_label, label_set, pod_labels
 from tabard.identity.numbers import CIDR_SCOPE, NumberSpace
-from tabard.ledger.fold import evolve
+from tabard.ledger.fold import LedgerRecord, evolve
 from tabard.ledger.state import State
 from tabard.policy.compile import Attachment, Compiler, Provisional
 from tabard.policy.kubernetes import read_policy
@@ -25,12 +25,16 @@ class World:
         self.filter = LabelFilter()
         self.ifindexes: dict[str, int] = {}
         self.compilers: dict[str, Compiler] = {}
+        self.untold: list[LedgerRecord] = []
+        """What was folded; whoever tells a compiler of it clears it."""
         for number in range(1, nodes + 1):
             self.node(f"n{number}", (f"192.168.9.{number}",), (f"10.244.{number}.0/24",))
 
     def emit(self, event: events.LedgerEvent, at: int = 0) -> None:
         sequence = self.state.sequence + 1
-        evolve(self.state, Recorded("LEDGER", sequence, Envelope(b"i" * 16, "", at), event))
+        record: LedgerRecord = Recorded("LEDGER", sequence, Envelope(b"i" * 16, "", at), event)
+        evolve(self.state, record)
+        self.untold.append(record)
 
     def node(
         self, name: str, addresses: tuple[str, ...] = (), pod_cidrs: tuple[str, ...] = ()

@@ -224,6 +224,36 @@ async def test_status_keeps_the_last_message_of_each_subject(bus: Bus) -> None:
     assert [m.sequence for m in await bus.read(Stream.STATUS, 15)] == [15, 16, 18, 19, 20, 21]
 
 
+async def test_a_streams_info_is_what_its_messages_say(bus: Bus) -> None:
+    await bus.append(outgoing(20, Stream.LEDGER), 0)
+    await bus.publish(Stream.STATUS, outgoing(20, Stream.STATUS))
+    for stream, per_subject in ((Stream.LEDGER, None), (Stream.STATUS, 1)):
+        stored = await everything(bus, stream)
+        info = await bus.info(stream)
+        assert (info.stream, info.first, info.last) == (stream, stored[0].sequence, 20)
+        assert (info.messages, info.replicas) == (len(stored), 1)
+        assert (info.first_at, info.last_at) == (stored[0].stored_at, stored[-1].stored_at)
+        assert info.now >= stored[-1].stored_at
+        assert info.bytes >= sum(len(message.payload) for message in stored)
+        assert info.per_subject_max == per_subject
+        assert info.refuses is (stream is Stream.LEDGER)
+    assert (await bus.info(Stream.LEDGER)).holes == 0
+
+
+async def test_info_counts_the_sequences_between_that_hold_no_message(bus: Bus) -> None:
+    await bus.publish(Stream.STATUS, [*outgoing(3, Stream.STATUS), *outgoing(1, Stream.STATUS, 1)])
+    info = await bus.info(Stream.STATUS)
+    assert [m.sequence for m in await bus.read(Stream.STATUS, 1)] == [1, 3, 4]
+    assert (info.first, info.last, info.messages, info.holes) == (1, 4, 3, 1)
+
+
+async def test_an_empty_streams_info_has_no_times(bus: Bus) -> None:
+    info = await bus.info(Stream.FLOWS)
+    assert (info.first, info.last, info.messages, info.holes) == (1, 0, 0, 0)
+    assert (info.first_at, info.last_at) == (None, None)
+    assert info.now > 0
+
+
 async def test_the_last_message_on_a_subject_is_found(bus: Bus) -> None:
     await bus.append(outgoing(20, Stream.LEDGER), 0)
     last = await bus.last_on_subject(Stream.LEDGER, subject(Stream.LEDGER, "test", "3"))
@@ -314,6 +344,7 @@ async def test_a_closed_bus_is_unavailable(connect: Connect) -> None:
         bus.append(outgoing(1, Stream.LEDGER), 0),
         bus.last_sequence(Stream.LEDGER),
         bus.first_sequence(Stream.LEDGER),
+        bus.info(Stream.LEDGER),
         bus.read(Stream.LEDGER, 1),
         bus.last_on_subject(Stream.LEDGER, subject(Stream.LEDGER, "x")),
         anext(bus.tail(Stream.LEDGER, 1)),

@@ -100,7 +100,8 @@ async def test_a_port_in_use_is_an_error_with_the_servers_own_words(tmp_path: Pa
 async def test_a_cancelled_start_leaves_no_server(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path)
     starting = asyncio.create_task(server.start())
-    await asyncio.sleep(0.03)
+    while not server.pid:  # noqa: ASYNC110 - then there is a process, not yet ready
+        await asyncio.sleep(0)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting

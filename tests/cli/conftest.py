@@ -19,7 +19,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     store = MemoryStore()
 
     @asynccontextmanager
-    async def connected(urls: tuple[str, ...]) -> AsyncIterator[Bus]:
+    async def connected(urls: tuple[str, ...], timeout_s: float = 10) -> AsyncIterator[Bus]:
         yield Answering(store)
 
     monkeypatch.setattr("tabard.cli.reach.connected", connected)

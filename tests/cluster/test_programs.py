@@ -5,7 +5,8 @@ from clusters import running
 from tabard.agent.settings import Settings as AgentSettings
 from tabard.allocator.settings import Settings as AllocatorSettings
 from tabard.cluster.programs import Place, agent, allocator, source
-from tabard.cluster.settings import AGENT_SETTINGS, INSTALL_SETTINGS, places
+from tabard.cluster.settings import AGENT_SETTINGS, INSTALL_SETTINGS, SERVICE_SETTINGS, places
+from tabard.source.settings import Settings as SourceSettings
 
 INHERITED = {"PATH": "/bin", "TABARD_CLUSTER": "another", "TABARD_NODE": "another"}
 PLACE = Place(running("a"), "info", INHERITED)
@@ -59,6 +60,23 @@ def test_each_part_gets_its_own_of_the_extra_settings() -> None:
     assert agent(chosen, NODE, "tb-a-n1").environment["TABARD_HOSTS_MAX"] == "9"
     assert "TABARD_RETIRE_GRACE_MS" not in agent(chosen, NODE, "tb-a-n1").environment
     assert allocator(chosen, "").environment["TABARD_RETIRE_GRACE_MS"] == "5"
+
+
+def test_a_service_is_given_its_socket_and_no_other() -> None:
+    listening = replace(PLACE, listeners={"allocator": 7, "agent.n1": 8})
+    one = agent(listening, NODE, "tb-a-n1")
+    assert (one.environment["TABARD_HTTP"], one.descriptors) == ("fd:8", (8,))
+    assert allocator(listening, "").descriptors == (7,)
+    alone = source(listening, "")
+    assert ("TABARD_HTTP" in alone.environment, alone.descriptors) == (False, ())
+
+
+def test_settings_of_every_service_go_to_all() -> None:
+    chosen = replace(PLACE, extra={"LOG_FORMAT": "console"})
+    for program in (agent(chosen, NODE, ""), allocator(chosen, ""), source(chosen, "")):
+        assert program.environment["TABARD_LOG_FORMAT"] == "console"
+    for known in (AgentSettings, AllocatorSettings, SourceSettings):
+        assert {name.lower() for name in SERVICE_SETTINGS} <= known.model_fields.keys()
 
 
 def test_every_extra_setting_is_one_that_its_part_knows() -> None:

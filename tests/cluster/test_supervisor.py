@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import scraping
 from clusters import remains
+from scraping import get
 from tabard.bus.port import Stream
 from tabard.cluster import profile, supervisor
 from tabard.cluster.errors import ClusterError
@@ -38,6 +40,13 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def readied(url: str) -> None:
+    async def has() -> bool:
+        return await get(f"{url}/readyz") == (200, "ok\n")
+
+    await scraping.until(has)
+
+
 async def test_a_cluster_is_ready_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:
     told: list[str] = []
     async with Cluster(settings(), directory=tmp_path, tell=told.append) as cluster:
@@ -49,9 +58,16 @@ async def test_a_cluster_is_ready_inside_the_block_and_gone_after_it(tmp_path: P
             assert answer["sequence"] >= head - 1
         data = cluster.data
 
+        urls = cluster.profile.http
+        assert urls.keys() == {"allocator", "source", "agent.n1", "agent.n2"}
+        assert len(set(urls.values())) == 4
+        for url in urls.values():
+            await readied(url)
+
         killed = cluster.pid("agent.n1")
         cluster.kill("agent.n1", signal.SIGKILL)
         await until(lambda: cluster.pid("agent.n1") not in (0, killed))
+        await readied(urls["agent.n1"])  # found again where it was
         assert cluster.exits("agent.n1") == 1
 
         stopped = cluster.pid("nats")

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import structlog
 from deciding import Desk, started
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import Outgoing
-from tabard.ledger.checkpoint import Checkpoint, CheckpointError, check
+from tabard.ledger.checkpoint import Checkpoint, CheckpointError, check, pause_s
 from tabard.ledger.state import State
 
 
@@ -70,6 +71,36 @@ async def test_a_damaged_database_costs_only_time(tmp_path: Path) -> None:
             assert await checkpoint.load() == some_state()
 
 
+async def test_a_database_found_damaged_while_saving_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    async with Checkpoint.open(path) as checkpoint:
+        await checkpoint.save(some_state())
+        await checkpoint._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = path.read_bytes()
+    async with Checkpoint.open(path) as checkpoint:
+        path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+        with structlog.testing.capture_logs() as logs:
+            await checkpoint.save(some_state(), b"again")
+        assert [log["event"] for log in logs] == ["checkpoint.discarded"]
+        assert await checkpoint.load() == some_state()
+
+
+async def test_loading_leaves_the_collector_as_it_was(tmp_path: Path) -> None:
+    async with Checkpoint.open(tmp_path / "c.db") as checkpoint:
+        await checkpoint.save(some_state())
+        await checkpoint.load()
+        assert gc.isenabled()
+        await checkpoint._database.execute("UPDATE chunk SET data = zeroblob(9) WHERE position = 1")
+        assert await checkpoint.load() is None
+        assert gc.isenabled()
+        gc.disable()
+        try:
+            await checkpoint.load()
+            assert not gc.isenabled()
+        finally:
+            gc.enable()
+
+
 async def test_a_file_cut_short_costs_only_time(tmp_path: Path) -> None:
     path = tmp_path / "c.db"
     async with Checkpoint.open(path) as checkpoint:
@@ -100,6 +131,11 @@ async def test_a_save_that_is_cancelled_leaves_the_one_before(tmp_path: Path) ->
         loaded = await checkpoint.load()
         assert loaded is not None
         assert loaded.sequence == 3
+
+
+def test_a_large_state_is_saved_less_often() -> None:
+    assert pause_s(1.0, 0.02) == 1.0
+    assert pause_s(1.0, 0.5) == 25.0
 
 
 async def test_a_place_that_cannot_be_written_is_a_typed_error(tmp_path: Path) -> None:

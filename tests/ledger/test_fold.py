@@ -342,3 +342,29 @@ def test_label_sets_of_the_ledger_are_taken_as_written() -> None:
     labels = label_set(["k8s:b=1", "k8s:a=2"])
     state = state_after(events.IdentityAllocated(256, labels))
     assert state.numbers == {labels: 256}
+
+
+def test_pods_of_one_template_hold_one_copy_of_what_they_share() -> None:
+    def made(text: str) -> str:
+        return text.encode().decode()  # a string of its own, as decoding makes it
+
+    def pod(uid: str, address: str) -> events.EndpointBound:
+        return bound(
+            uid,
+            256,
+            address,
+            namespace=made("shop"),
+            node=made("node-1"),
+            labels=((made("app"), made("web")),),
+            ports=((made("http"), 80, "TCP"),),
+            owner=made("Deployment/shop/web"),
+        )
+
+    allocated = events.IdentityAllocated(256, WEB)
+    state = state_after(allocated, pod("a", "10.0.0.1"), pod("b", "10.0.0.2"))
+    first, second = state.endpoints["a"], state.endpoints["b"]
+    for name in ("namespace", "node", "labels", "service_account", "ports", "owner"):
+        assert getattr(first, name) is getattr(second, name), name
+    step(state, events.EndpointRelabelled("a", 256, ((made("app"), made("db")),)))
+    step(state, events.EndpointRelabelled("b", 256, ((made("app"), made("db")),)))
+    assert first.labels is second.labels

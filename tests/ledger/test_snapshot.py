@@ -58,6 +58,15 @@ def test_a_section_of_many_rows_is_in_several_chunks() -> None:
     assert thaw(chunks) == desk.state
 
 
+def test_endpoints_of_several_chunks_hold_one_copy_of_what_they_share() -> None:
+    desk = Desk(checked=False)
+    for number in range(CHUNK_ROWS + 1):
+        desk.observe(started(f"p{number}", {"app": "web"}))
+    back = list(thaw(freeze(desk.state)).endpoints.values())
+    for name in ("namespace", "node", "labels", "service_account", "ports", "owner"):
+        assert getattr(back[0], name) is getattr(back[-1], name), name
+
+
 def test_a_frozen_state_shares_nothing_with_the_living_one() -> None:
     desk = Desk()
     desk.observe(started("a", {}, "10.0.0.1"))
@@ -115,7 +124,7 @@ def test_a_change_of_what_a_state_holds_takes_a_new_schema_number() -> None:
     }
     # If this fails, add the field to `freeze` and `thaw`, raise SCHEMA, and only then mend it here.
     assert (SCHEMA, fields) == (
-        1,
+        2,
         {
             "State": "sequence chain epoch holder settings cursors nodes namespaces identities "
             "numbers retired idle endpoints bindings by_node by_namespace tombstones waiting "

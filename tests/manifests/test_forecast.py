@@ -1,23 +1,15 @@
 """The state that manifests alone tell is the one that source and allocator would bring about."""
 
-import random
-from pathlib import Path
-
 import pytest
 
-from deciding import Desk
-from tabard.events.observed import NodeJoined
+from shops import SHOP, decided
 from tabard.ledger.state import State
 from tabard.manifests.errors import ManifestError
-from tabard.manifests.events import applied
 from tabard.manifests.forecast import forecast
 from tabard.manifests.objects import Manifest, check
 from tabard.manifests.reading import read
 from tabard.manifests.source import load
-from tabard.manifests.workloads import read_workload
-from tabard.source.planning import plan
 
-SHOP = Path(__file__).parents[2] / "compose" / "shop"
 KINDS = """\
 apiVersion: v1
 kind: Namespace
@@ -82,18 +74,6 @@ def objects(text: str) -> tuple[Manifest, ...]:
     return check(load(text, "f.yaml")).objects
 
 
-def brought_about(found: tuple[Manifest, ...]) -> State:
-    """What the real parts decide, one after the other."""
-    desk = Desk(checked=False)
-    desk.observe(NodeJoined("n1", ("192.0.2.1",), ("10.244.1.0/24",)))
-    for event in applied(found):
-        desk.observe(event)
-    workloads = [read_workload(each.document) for each in desk.state.workloads.values()]
-    for started in plan(desk.state, workloads, now=1, draw=random.Random(1).randbytes).started:
-        desk.observe(started)
-    return desk.state
-
-
 def label_sets(state: State) -> dict[str, set[tuple[str, ...]]]:
     """Owner → the label sets of its pods; a node's pods have the number of `host`."""
     found: dict[str, set[tuple[str, ...]]] = {}
@@ -109,7 +89,7 @@ def test_identities_policies_and_namespaces_are_those_of_source_and_allocator(te
     found = objects(text) if text else read([SHOP]).objects
     # A CronJob asks for no pods now; what stands for it is beyond comparison.
     found = tuple(each for each in found if each.kind != "CronJob")
-    told, real = forecast(found), brought_about(found)
+    told, real = forecast(found), decided(found).state
     assert label_sets(told) == label_sets(real)
     assert told.policies == real.policies
     assert told.namespaces == real.namespaces

@@ -13,6 +13,7 @@ import structlog
 import uvloop
 
 from tabard.agent.errors import AgentError
+from tabard.agent.page import AgentPage
 from tabard.agent.server import Judge
 from tabard.agent.service import Agent
 from tabard.agent.settings import Settings
@@ -23,18 +24,28 @@ from tabard.dataplane.port import Dataplane, DataplaneError, NodeConfig
 from tabard.ledger.checkpoint import CheckpointError
 from tabard.netns.enter import NamespaceError
 from tabard.process.environment import settings_or_exit
+from tabard.process.http import ListenError, serving
 from tabard.process.logs import log_to_stderr
+from tabard.process.memory import collect_seldom
 
 log = structlog.get_logger("tabard.agent")
 
 
 def main() -> int:
     settings = settings_or_exit(Settings)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
+    collect_seldom()
     os.umask(0o077)  # checkpoint and socket are nobody else's
     try:
         return uvloop.run(_run(settings))
-    except* (AgentError, DataplaneError, CheckpointError, NamespaceError, OSError) as failures:
+    except* (
+        AgentError,
+        DataplaneError,
+        CheckpointError,
+        NamespaceError,
+        ListenError,
+        OSError,
+    ) as failures:
         for failure in failures.exceptions:
             log.error("agent.failed", error=str(failure))
     return 1
@@ -46,14 +57,15 @@ async def _run(settings: Settings) -> int:
 
     dataplane, judge = _dataplane(settings)
     agent = Agent(settings, dataplane, connect, judge)
-    work = asyncio.ensure_future(agent.run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
-    try:
-        await work
-    except asyncio.CancelledError:
-        log.info("agent.stopped_by_signal", sequence=agent.report.sequence)
+    async with serving(settings.http, AgentPage(agent, settings.map_sizes())):
+        work = asyncio.ensure_future(agent.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, work.cancel)
+        try:
+            await work
+        except asyncio.CancelledError:
+            log.info("agent.stopped_by_signal", sequence=agent.report.sequence)
     return 0
 
 

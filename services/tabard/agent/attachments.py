@@ -30,6 +30,8 @@ class Attachments:
 
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
+        self._assuming: set[str] = set()
+        """UIDs of those with something provisional: few, as the ledger speaks soon."""
         self.attached: dict[str, Attachment] = {}
 
     def __len__(self) -> int:
@@ -39,11 +41,17 @@ class Attachments:
         return self._held.get(uid)
 
     def put(self, held: Held) -> None:
-        self._held[held.attachment.uid] = held
-        self.attached[held.attachment.uid] = held.attachment
+        uid = held.attachment.uid
+        self._held[uid] = held
+        self.attached[uid] = held.attachment
+        if held.attachment.provisional is None:
+            self._assuming.discard(uid)
+        else:
+            self._assuming.add(uid)
 
     def remove(self, uid: str) -> None:
         self._held.pop(uid, None)
+        self._assuming.discard(uid)
         self.attached.pop(uid, None)
 
     def ifindexes(self) -> frozenset[int]:
@@ -54,7 +62,8 @@ class Attachments:
 
     def settle(self, state: State) -> None:
         """Withdraw each provisional identity that the ledger has replaced, refused or retired."""
-        for uid, held in list(self._held.items()):
+        for uid in list(self._assuming):
+            held = self._held[uid]
             provisional = held.attachment.provisional
             if provisional is not None and (
                 uid in state.endpoints

@@ -1,10 +1,14 @@
 """Parts of a change that may be written when the whole may not. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 from tabard.dataplane.maps import Address, Maps, PrefixFlag
 from tabard.dataplane.port import Change
 from tabard.dataplane.verdict import Prefixes
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def relief(actual: Maps, change: Change) -> Change:
@@ -61,3 +65,25 @@ def local(actual: Maps, change: Change, ifindexes: Collection[int]) -> Change:
             if actual.endpoints[address].ifindex not in ifindexes
         ),
     )
+
+
+def carried_out(change: Change, actual: Maps) -> Change:
+    """What `actual` shows of `change`, for a write that was not finished."""
+    return Change(
+        identities_added=change.identities_added & actual.identities,
+        policies_added=change.policies_added & actual.policies,
+        nodes_added=change.nodes_added & actual.nodes,
+        prefixes_set=_shown(change.prefixes_set, actual.prefixes),
+        hosts_set=_shown(change.hosts_set, actual.hosts),
+        endpoints_set=_shown(change.endpoints_set, actual.endpoints),
+        endpoints_removed=change.endpoints_removed - actual.endpoints.keys(),
+        hosts_removed=change.hosts_removed - actual.hosts.keys(),
+        prefixes_removed=change.prefixes_removed - actual.prefixes.keys(),
+        nodes_removed=change.nodes_removed - actual.nodes,
+        policies_removed=change.policies_removed - actual.policies,
+        identities_removed=change.identities_removed - actual.identities,
+    )
+
+
+def _shown(entries: Mapping[K, V], actual: Mapping[K, V]) -> dict[K, V]:
+    return {key: value for key, value in entries.items() if actual.get(key) == value}

@@ -45,6 +45,8 @@ def compare(sequence: int, actual: Maps, desired: Maps) -> Drift:
     extra: list[str] = []
     different: list[str] = []
     for name in MAP_NAMES:
+        if getattr(actual, name) == getattr(desired, name):
+            continue
         here, wanted = _entries(getattr(actual, name)), _entries(getattr(desired, name))
         missing += (_text(name, key, wanted[key]) for key in wanted.keys() - here.keys())
         extra += (_text(name, key, here[key]) for key in here.keys() - wanted.keys())
@@ -115,10 +117,15 @@ class DriftCheck:
         Raises DataplaneError if it cannot be read.
         """
         reconciler = self._reconciler
+
+        def look() -> tuple[Maps, Drift]:
+            actual = reconciler.dataplane.read()
+            return actual, compare(reconciler.expected_at, actual, reconciler.expected)
+
         async with reconciler.lock:
-            actual = await reconciler.worker.call(reconciler.dataplane.read)
-            drift = compare(reconciler.expected_at, actual, reconciler.expected)
-            reconciler.actual = actual
+            actual, drift = await reconciler.worker.call(look)
+            if drift.count:
+                reconciler.actual = actual
         if drift.count:
             log.error(
                 "agent.drift",

@@ -27,6 +27,8 @@ class Follower:
     ) -> None:
         self.events = 0
         """Events folded by this process."""
+        self.head = 0
+        """The ledger's end, as far as this process knows."""
         self._reconciler = reconciler
         self._report = report
         self._recheck_s = recheck_s
@@ -79,6 +81,7 @@ class Follower:
                 self._notify()
 
     def _reached(self, end: int) -> None:
+        self.head = max(end, self._reconciler.state.sequence)
         if self._reconciler.state.sequence >= end:
             self._reconciler.stand(Standing.IN_SYNC)
 

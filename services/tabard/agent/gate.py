@@ -61,6 +61,16 @@ class Gate:
 
     async def attach(self, request: Attach) -> Attached:
         """Bring a pod's network up."""
+        figures = self._reconciler.figures
+        try:
+            attached = await self._attach(request)
+        except GateError as error:
+            figures.attach_failures[error.code.value] += 1
+            raise
+        figures.attach_s.observe((attached.resolve_ms + attached.program_ms) / 1000)
+        return attached
+
+    async def _attach(self, request: Attach) -> Attached:
         if len(self._busy) >= self._attaches_max:
             raise GateError(
                 Code.BUSY, f"{len(self._busy)} pods are being attached or detached; try again"
@@ -213,7 +223,7 @@ class _Attempt:
         reconciler, pod = self._reconciler, self._request.pod
         bound = reconciler.state.endpoints.get(pod.uid)
         found = [
-            reconciler.actual.endpoints.get(address(text))
+            reconciler.endpoint(address(text))
             for text in (pod.addresses if bound is None else bound.addresses)
         ]
         own = [

@@ -7,10 +7,11 @@ from enum import Enum
 import structlog
 
 from tabard.agent.attachments import Attachments
-from tabard.agent.changes import local, relief
+from tabard.agent.changes import carried_out, local, relief
+from tabard.agent.figures import Figures
 from tabard.agent.report import Report
 from tabard.agent.worker import Worker
-from tabard.dataplane.maps import Address, EndpointFlag, Maps, Mode, address_text
+from tabard.dataplane.maps import Address, Endpoint, EndpointFlag, Maps, Mode, address_text
 from tabard.dataplane.port import Change, Dataplane, DataplaneError, MapFull
 from tabard.events import ledger
 from tabard.identity.numbers import is_pod
@@ -24,20 +25,6 @@ log = structlog.get_logger(__name__)
 RETRY_S_MIN = 0.05
 RETRY_S_MAX = 1.0
 """Wait after a write that failed; doubles with each one in a row."""
-
-INERT = (
-    ledger.CursorAdvanced,
-    ledger.EpochClaimed,
-    ledger.EventQuarantined,
-    ledger.IdentityReleased,
-    ledger.NamespaceForgotten,
-    ledger.NamespaceLabelled,
-    ledger.PolicyRefused,
-    ledger.WorkloadAccepted,
-    ledger.WorkloadForgotten,
-)
-"""Events on which no map depends (what follows from them comes as events of their own)."""
-
 
 MOVES = (ledger.EndpointBound, ledger.EndpointRelabelled, ledger.EndpointsRebound)
 """Events after which an address may be another identity's."""
@@ -78,8 +65,8 @@ class Reconciler:
         self.report = report
         self.state = State()
         self.attachments = Attachments()
-        self.actual = Maps()
-        """What the dataplane holds, as far as its only writer knows."""
+        self.actual: Maps | None = Maps()
+        """What the dataplane holds, as far as its only writer knows; None while that is open."""
         self.expected = Maps()
         """What it should hold at `expected_at`; drift is measured against it."""
         self.expected_at = 0
@@ -90,7 +77,11 @@ class Reconciler:
         self.lock = asyncio.Lock()
         """Held from compiling to written, and while the maps are read."""
         self.ticks = 0
+        self.figures = Figures()
         self._compiler = Compiler()
+        self._pods = 0
+        """Local pods that are enforced, and whether any of them is for egress."""
+        self._is_egress_enforced = False
         self._moved = False
         """Whether an address changed hands since the flows were last looked through."""
         self._spacing_s = spacing_s
@@ -115,15 +106,19 @@ class Reconciler:
         """`state` has gone on by `records`. Costs no tick if no map depends on them."""
         records = list(records)
         self._moved |= any(isinstance(record.event, MOVES) for record in records)
+        is_touched = self._compiler.note(records)
         settled = not (self._wake.is_set() or self.lock.locked() or self.report.troubles)
         if (
             settled
             and self.standing is Standing.IN_SYNC
-            and all(isinstance(record.event, INERT) for record in records)
+            and not is_touched
+            and not self._has_flows_to_forget
         ):
             self.expected_at = self.state.sequence
-            self.report.enforced(self.state.sequence, self.report.endpoints)
+            self.report.enforced(self.state.sequence, self._pods)
         else:
+            if self.standing is Standing.IN_SYNC:  # else they are the past, read again
+                self.figures.came(records)
             self.wake()
 
     async def flush(self) -> int:
@@ -145,7 +140,9 @@ class Reconciler:
             await self.ready.wait()
             self._wake.clear()
             begun = loop.time()
-            if await self.tick():
+            done = await self.tick()
+            self.figures.ticked(loop.time() - begun, self.report.sequence if done else None)
+            if done:
                 retry_s = RETRY_S_MIN
                 # As much pause as work: a node that falls behind folds more into each tick.
                 pause_s = max(self._spacing_s, loop.time() - begun)
@@ -184,20 +181,25 @@ class Reconciler:
             return True
 
     async def _enforce(self) -> int:
+        actual = self.actual if self.actual is not None else await self._read()
         self.attachments.settle(self.state)
         sequence = self.state.sequence
-        desired = self._compiler.compile(
-            self.state, self.node, self.mode, self.attachments.attached
-        )
-        change = diff(self.actual, desired)
+        change = self._compiler.update(self.state, self.node, self.mode, self.attachments.attached)
+        desired, self.actual = self._compiler.maps, None
+        if change is None or actual is not desired:
+            change = diff(actual, desired)
+            self._count(desired)
+        elif change.endpoints_set or change.endpoints_removed:
+            self._count(desired)
         if self.standing is not Standing.IN_SYNC:
-            if self.actual.identities:
-                change = local(self.actual, change, self.attachments.ifindexes())
+            if actual.identities:
+                change = local(actual, change, self.attachments.ifindexes())
             # Else nothing is enforced yet, so there is nothing that the checkpoint could be behind.
             await self._write(change)
-            self.actual = self.expected = await self.worker.call(self.dataplane.read)
+            self.actual = self.expected = await self._read()
             self.expected_at = sequence
-            self.report.enforced(self.report.sequence, _pods(self.actual))
+            self._count(self.actual)
+            self.report.enforced(self.report.sequence, self._pods)
             return sequence
         self.expected, self.expected_at = desired, sequence
         try:
@@ -205,17 +207,32 @@ class Reconciler:
         except MapFull:
             # It may be full of what is to go: entries are added first so that nothing is missing
             # in between, and then there is no room.
-            if not (room := relief(self.actual, diff(self.actual, desired))):
+            actual = self.actual if self.actual is not None else await self._read()
+            if not (room := relief(actual, diff(actual, desired))):
                 raise
             await self._write(room)
-            self.actual = await self.worker.call(self.dataplane.read)
-            await self._write(diff(self.actual, desired))
+            await self._write(diff(await self._read(), desired))
         self.actual = desired
         await self._forget_flows()
         if change:
             log.debug("agent.applied", sequence=sequence, **change.counts())
-        self.report.enforced(sequence, _pods(desired))
+        self.report.enforced(sequence, self._pods)
         return sequence
+
+    def endpoint(self, address: Address) -> Endpoint | None:
+        """The entry that stands in the dataplane, as far as is known."""
+        return None if self.actual is None else self.actual.endpoints.get(address)
+
+    def _count(self, maps: Maps) -> None:
+        endpoints = maps.endpoints.values()
+        self._pods = len({endpoint.incarnation for endpoint in endpoints})
+        self._is_egress_enforced = any(
+            EndpointFlag.EGRESS_ENFORCED in endpoint.flags for endpoint in endpoints
+        )
+
+    @property
+    def _has_flows_to_forget(self) -> bool:
+        return self._moved and self._is_egress_enforced and self.mode is Mode.OVERLAY
 
     async def _forget_flows(self) -> None:
         """Let no answer reach an address that is another identity's by now.
@@ -224,22 +241,16 @@ class Reconciler:
         answers are judged by the identity that opened the flow. In native mode each packet's peer
         is known.
         """
-        moved, self._moved = self._moved, False
-        if (
-            self.mode is Mode.OVERLAY
-            and moved
-            and any(
-                EndpointFlag.EGRESS_ENFORCED in endpoint.flags
-                for endpoint in self.actual.endpoints.values()
-            )
-        ):
-            try:
-                forgotten = await self.worker.call(self.dataplane.forget, self._is_another)
-            except DataplaneError:
-                self._moved = True
-                raise
-            if forgotten:
-                log.info("agent.flows_forgotten", flows=forgotten, sequence=self.state.sequence)
+        if not self._has_flows_to_forget:
+            return
+        self._moved = False
+        try:
+            forgotten = await self.worker.call(self.dataplane.forget, self._is_another)
+        except DataplaneError:
+            self._moved = True
+            raise
+        if forgotten:
+            log.info("agent.flows_forgotten", flows=forgotten, sequence=self.state.sequence)
 
     def _is_another(self, address: Address, identity: int) -> bool:
         """Whether the ledger has bound `address` to another identity than `identity`."""
@@ -253,11 +264,10 @@ class Reconciler:
             await self.worker.call(self.dataplane.write, change)
         except DataplaneError:
             # Some of it may be written. What is there now decides what comes next.
-            before, self.actual = self.actual, await self.worker.call(self.dataplane.read)
-            self.report.wrote(diff(before, self.actual).counts())
+            self.actual = await self._read()
+            self.report.wrote(carried_out(change, self.actual).counts())
             raise
         self.report.wrote(change.counts())
 
-
-def _pods(maps: Maps) -> int:
-    return len({endpoint.incarnation for endpoint in maps.endpoints.values()})
+    async def _read(self) -> Maps:
+        return await self.worker.call(self.dataplane.read)

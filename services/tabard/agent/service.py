@@ -52,7 +52,9 @@ class Agent:
         self._connect = connect
         self._judge = judge
         self._worker = Worker(settings.netns)
-        self._flows = Flows(settings.node, settings.flows_spacing_ms / 1000)
+        self.flows = Flows(settings.node, settings.flows_spacing_ms / 1000)
+        self.bus: Bus | None = None
+        """None until there was a connection."""
         self._incarnation = uuid.uuid4().bytes
         self.report = Report(settings.node, dataplane.kind)
         self.reconciler = Reconciler(
@@ -99,7 +101,7 @@ class Agent:
             drift=drift,
             judge=self._judge,
         )
-        stop_watching = self._dataplane.watch(self._flows.deliver)
+        stop_watching = self._dataplane.watch(self.flows.deliver)
         try:
             async with asyncio.TaskGroup() as group:
                 for name, work in {
@@ -123,7 +125,7 @@ class Agent:
 
     async def _bus_side(self, checkpoints: Checkpoints) -> None:
         settings = self._settings
-        bus = await self._connected()
+        bus = self.bus = await self._connected()
         node = Node(settings.node, settings.underlay, settings.pod_cidrs)
         status = publish_status(
             bus,
@@ -137,7 +139,7 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.follower.run(bus), name="follower")
                 group.create_task(status, name="status")
-                group.create_task(self._flows.run(bus), name="flows")
+                group.create_task(self.flows.run(bus), name="flows")
                 group.create_task(join(bus, self.reconciler, node, self._incarnation), name="join")
         finally:
             await bus.close()

@@ -11,7 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tabard.agent.gate import ATTACHES_MAX
 from tabard.dataplane.maps import MAP_NAMES
 from tabard.dataplane.port import MapSizes
-from tabard.process.environment import PREFIX, Listed, LogLevel
+from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
+from tabard.process.http import HttpAddress
 
 
 class Settings(BaseSettings):
@@ -23,6 +24,9 @@ class Settings(BaseSettings):
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     data: Path
     log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
+    http: HttpAddress = ""
+    """Where /metrics, /healthz and /readyz are served; empty: nowhere."""
     node: str = Field(min_length=1)
     underlay: Listed = ()
     pod_cidrs: Listed = ()

@@ -13,6 +13,7 @@ import structlog
 import uvloop
 
 from tabard.allocator.leadership import SettingsMismatch
+from tabard.allocator.page import AllocatorPage
 from tabard.allocator.patience import Patience, StopRequested
 from tabard.allocator.service import Allocator, Pace
 from tabard.allocator.settings import Settings
@@ -22,7 +23,9 @@ from tabard.bus.port import BusError
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError
 from tabard.ledger.reader import Stopped
 from tabard.process.environment import settings_or_exit
+from tabard.process.http import ListenError, serving
 from tabard.process.logs import log_to_stderr
+from tabard.process.memory import collect_seldom
 
 _log = structlog.get_logger()
 
@@ -33,7 +36,8 @@ CHECKPOINT_FILE = "allocator.db"
 
 def main() -> int:
     settings = settings_or_exit(Settings)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
+    collect_seldom()
     try:
         uvloop.run(_run(settings))
     except FencedError as error:
@@ -42,7 +46,7 @@ def main() -> int:
     except SettingsMismatch as error:
         _log.error("allocator.settings_differ", reason=str(error))
         return USAGE
-    except (BusError, LostError, Stopped, CheckpointError) as error:
+    except (BusError, LostError, Stopped, CheckpointError, ListenError) as error:
         _log.error("allocator.failed", reason=str(error))
         return FAILED
     return 0
@@ -53,11 +57,17 @@ async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, patience.end)
+    page = AllocatorPage(patience)
+    async with serving(settings.http, page):
+        await _allocate(settings, patience, page)
+
+
+async def _allocate(settings: Settings, patience: Patience, page: AllocatorPage) -> None:
     name = f"tabard-allocator-{settings.cluster}"
     # Tried for ever, so each try is short: a request to stop waits for no more than one.
     options = Options(connect_timeout_s=CONNECT_TIMEOUT_S)
     try:
-        bus = await patience.through(
+        page.bus = bus = await patience.through(
             lambda: JetStreamBus.connect(settings.nats, name=name, options=options)
         )
     except StopRequested:
@@ -69,6 +79,7 @@ async def _run(settings: Settings) -> None:
             allocator = Allocator(
                 bus, checkpoint, settings.adopted(), holder, pace=pace, patience=patience
             )
+            page.allocator = allocator
             await allocator.run()
     finally:
         await bus.close()

@@ -22,6 +22,10 @@ class Patience:
     """Shared by all that waits in one process, so that one call ends it all."""
 
     def __init__(self) -> None:
+        self.failure = ""
+        """Why the bus gave no answer the last time; empty once it did."""
+        self.stands_before = ""
+        """The event that an operator must let pass, while it is waited for."""
         self._ended = asyncio.Event()
 
     @property
@@ -54,8 +58,12 @@ class Patience:
         attempt = 0
         while True:
             try:
-                return await ask()
+                answer = await ask()
             except BusUnavailable as error:
                 attempt += 1
+                self.failure = str(error)
                 _log.warning("allocator.bus_away", attempt=attempt, reason=str(error))
+            else:
+                self.failure = ""
+                return answer
             await self.back_off(attempt)

@@ -16,6 +16,14 @@ async def operators_word(
 ) -> str:
     """The reason that an operator gives for going on past `stream`/`sequence`; waits for it."""
     _log.error("allocator.stopped", stream=stream.value, sequence=sequence, reason=why)
+    patience.stands_before = f"{stream.value}/{sequence} ({why})"
+    try:
+        return await _word(bus, patience, stream, sequence, poll_s)
+    finally:
+        patience.stands_before = ""
+
+
+async def _word(bus: Bus, patience: Patience, stream: Stream, sequence: int, poll_s: float) -> str:
     subject = quarantine_subject(Stream.OBSERVED, stream, sequence)
     while True:
         found = await patience.through(lambda: bus.last_on_subject(Stream.OBSERVED, subject))

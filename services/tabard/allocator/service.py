@@ -14,6 +14,7 @@ import structlog
 from tabard.allocator.batch import Batch
 from tabard.allocator.commands import Reject, Tick
 from tabard.allocator.decide import ahead, answer, decide
+from tabard.allocator.figures import Figures
 from tabard.allocator.inbox import Inbox
 from tabard.allocator.patience import Patience, StopRequested
 from tabard.allocator.plan import Indexes
@@ -24,7 +25,7 @@ from tabard.bus.port import Bus, BusUnavailable, Stream
 from tabard.events.errors import EventError
 from tabard.events.ledger import SettingsAdopted
 from tabard.events.status import NodeStatus
-from tabard.ledger.checkpoint import Checkpoint, CheckpointError
+from tabard.ledger.checkpoint import Checkpoint, CheckpointError, pause_s
 from tabard.ledger.messages import recorded
 from tabard.ledger.state import State
 
@@ -33,8 +34,6 @@ _log = structlog.get_logger()
 OBSERVED_PER_BATCH_MAX = 1_000
 WATERMARKS_MAX = 65_536
 """Nodes whose last word is kept; the oldest makes room, and holds back releases until it speaks."""
-SAVE_SHARE_MAX = 0.02
-"""Most of the time that reading the state for a checkpoint may take from deciding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,8 @@ class Allocator:
         self._clock = clock
         self._pace = pace if pace is not None else Pace()
         self._patience = patience if patience is not None else Patience()
+        self.leader: Leader | None = None
+        """From when it leads."""
 
     def stop(self) -> None:
         """Finish what is being appended, save a checkpoint, and let `run` return."""
@@ -92,11 +93,13 @@ class Allocator:
             state, vouched = await restored(bus, self._checkpoint, patience, self._pace.poll_s)
             await claim(bus, state, self._configured, self._holder, vouched, patience, self._clock)
             _log.info("allocator.leading", epoch=state.epoch, sequence=state.sequence)
-            leader = Leader(bus, self._checkpoint, state, patience, self._clock, self._pace)
-            await leader.run()
+            self.leader = Leader(bus, self._checkpoint, state, patience, self._clock, self._pace)
+            await self.leader.run()
         except StopRequested:
             # Whatever was waited for is learnt from the ledger at the next start.
             _log.info("allocator.stopped_waiting")
+        finally:
+            self.leader = None
 
 
 class Leader:
@@ -119,12 +122,27 @@ class Leader:
         self._pace = pace
         self._indexes = Indexes(state)
         self._cursor = state.cursors.get(Stream.OBSERVED, 0)
+        self.figures = Figures()
         self._inbox = Inbox()
         self._watermarks: dict[str, int] = {}
         self._tick_at = 0.0
         self._save_at = 0.0
         self._saved = 0
         self._saving: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def cursor(self) -> int:
+        """Through which OBSERVED is decided."""
+        return self._cursor
+
+    @property
+    def waiting(self) -> int:
+        """Observed messages that have come and are not decided."""
+        return len(self._inbox)
 
     async def run(self) -> None:
         """Lead until patience ends; then save a checkpoint."""
@@ -204,7 +222,9 @@ class Leader:
 
     async def _append(self, batch: Batch) -> None:
         batch.close(self._cursor)
+        began = time.perf_counter()
         await append(self._bus, batch.messages, batch.expected_last, self._patience.back_off)
+        self.figures.appended(batch.messages, time.perf_counter() - began)
         _log.debug("allocator.appended", sequence=self._state.sequence, cursor=self._cursor)
 
     async def _check_lead(self) -> None:
@@ -246,7 +266,7 @@ class Leader:
         started = time.perf_counter()
         saving = self._checkpoint.save(self._state)
         took = time.perf_counter() - started
-        self._save_at = now + max(self._pace.checkpoint_s, took / SAVE_SHARE_MAX)
+        self._save_at = now + pause_s(self._pace.checkpoint_s, took)
         self._saved = self._state.sequence
         self._saving = tasks.create_task(self._written(saving), name="allocator.save")
 

@@ -10,7 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tabard.events.ledger import SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
-from tabard.process.environment import PREFIX, Listed, LogLevel
+from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
+from tabard.process.http import HttpAddress
 
 
 class Settings(BaseSettings):
@@ -21,6 +22,9 @@ class Settings(BaseSettings):
     nats: Listed = Field(min_length=1)
     data: Path
     log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
+    http: HttpAddress = ""
+    """Where /metrics, /healthz and /readyz are served; empty: nowhere."""
     holder: str = Field(default="allocator", min_length=1, max_length=200)
     """Name of this allocator; each of its processes adds what makes it unique."""
 

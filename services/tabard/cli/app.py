@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from tabard.cli import advice
-from tabard.cli.commands import changing, events, reading, running
+from tabard.cli.commands import changing, events, observing, policy, reading, running
 
 _NUMBERS = {
     "int_parsing": "whole number",
@@ -32,9 +32,8 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 time-out, 130 interrupted.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 time-out, 4 denied, 130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -71,9 +70,14 @@ for command in (
     changing.scale,
     changing.label,
     reading.get,
+    reading.describe,
+    reading.explain,
     reading.status,
     reading.wait,
     reading.drift,
+    observing.metrics,
+    observing.doctor,
 ):
     app.command()(command)
 app.add_typer(events.app, name="events")
+app.add_typer(policy.app, name="policy")

@@ -1,6 +1,7 @@
 """The kinds that commands take, by every name that kubectl's users type. Pure."""
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 
 SHOWN: Mapping[str, tuple[str, ...]] = {
     "pods": ("pod", "po"),
@@ -9,8 +10,20 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "policies": ("policy", "netpol", "networkpolicy", "networkpolicies"),
     "bindings": ("binding",),
     "workloads": ("workload",),
+    "streams": ("stream",),
 }
 """What `get` shows, by its plural name: the singular, then other names."""
+
+WITHOUT_NAMESPACE = ("nodes", "streams")
+
+
+class By(StrEnum):
+    """What stands for pods in a matrix."""
+
+    WORKLOAD = "workload"
+    POD = "pod"
+    IDENTITY = "identity"
+
 
 _SHORT = {
     "deploy": "deployment",

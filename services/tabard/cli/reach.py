@@ -55,10 +55,12 @@ def _urls(text: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def connected(urls: tuple[str, ...]) -> AsyncIterator[Bus]:
-    from tabard.bus.jetstream import JetStreamBus
+async def connected(urls: tuple[str, ...], timeout_s: float = 10.0) -> AsyncIterator[Bus]:
+    """A bus at one of `urls`; BusUnavailable if none answers in time."""
+    from tabard.bus.jetstream import JetStreamBus, Options
 
-    bus = await JetStreamBus.connect(list(urls), name="tabard-cli")
+    options = Options(connect_timeout_s=timeout_s)
+    bus = await JetStreamBus.connect(list(urls), name="tabard-cli", options=options)
     try:
         yield bus
     finally:

@@ -114,6 +114,7 @@ def banner(chosen: str) -> list[str]:
         ("get pods", "pods and their identities (also: identities, policies, nodes, bindings)"),
         ("events tail", "the ledger as it grows"),
         ("apply -f FILE", "change something (also: delete, scale, label)"),
+        ("metrics", "where each service serves /metrics, and whether it is ready"),
         ("drift", "does the kernel hold what the ledger says?"),
     )
     width = max(len(command) for command, _ in commands) + len(chosen)

@@ -26,6 +26,10 @@ _TYPE_HASH, _TYPE_SCHED_CLS, _TCX_INGRESS = 1, 3, 46
 _CLONE_NEWNET = 0x40000000
 _LOOPBACK = 1
 
+NAMESPACE = "a network namespace (unshare)"
+TCX = "a tcx link (Linux 6.6 or newer)"
+"""Two of the things that the kernel may refuse to `probe`."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,10 +43,10 @@ def missing() -> str:
         return f"the bpf(2) call's number on {platform.machine()} is not known to Tabard"
     if shutil.which("ip") is None:
         return "the `ip` command is missing (Debian package iproute2)"
-    if not _bcc():
+    if bcc_folder() is None:
         return "iovisor's bcc cannot be imported (Debian package python3-bpfcc; see .ci/setup)"
     try:
-        _on_a_thread(_try_tcx)
+        probe()
     except OSError as error:
         return f"the kernel refuses {error.filename}: {error.strerror}"
     return ""
@@ -84,20 +88,23 @@ def _is_bpf_fs(path: Path) -> bool:
     return kind.returncode == 0 and int(kind.stdout, 16) == _BPF_FS_MAGIC
 
 
-def _bcc() -> bool:
-    """Whether iovisor's bcc could be imported; PyPI has an unrelated package of that name."""
+def bcc_folder() -> str | None:
+    """Where iovisor's bcc would be imported from; PyPI has an unrelated package of that name."""
     found = importlib.util.find_spec("bcc")
     places = found.submodule_search_locations if found is not None else None
-    return any((Path(place) / "libbcc.py").is_file() for place in places or ())
+    return next((place for place in places or () if (Path(place) / "libbcc.py").is_file()), None)
 
 
-def _on_a_thread(probe: Callable[[], None]) -> None:
-    """Run `probe` on a thread of its own: the namespace that it makes goes with it."""
+def probe() -> None:
+    """Try all that enforcement needs of the kernel; OSError, its `filename` what was refused.
+
+    On a thread of its own: the namespace that it makes goes with it.
+    """
     raised: list[OSError] = []
 
     def run() -> None:
         try:
-            probe()
+            _try_tcx()
         except OSError as error:
             raised.append(error)
 
@@ -111,7 +118,7 @@ def _on_a_thread(probe: Callable[[], None]) -> None:
 def _try_tcx() -> None:
     """Make a namespace, a map and a program, and attach the program by tcx (Linux 6.6)."""
     if _libc.unshare(_CLONE_NEWNET) != 0:
-        raise _failed("a network namespace (unshare)")
+        raise _failed(NAMESPACE)
     opened = []
     try:
         opened.append(_bpf("an eBPF map", _MAP_CREATE, struct.pack("<IIII", _TYPE_HASH, 4, 4, 1)))
@@ -126,7 +133,7 @@ def _try_tcx() -> None:
         program = _bpf("an eBPF program", _PROG_LOAD, load)
         opened.append(program)
         link = struct.pack("<IIII", program, _LOOPBACK, _TCX_INGRESS, 0)
-        opened.append(_bpf("a tcx link (Linux 6.6 or newer)", _LINK_CREATE, link))
+        opened.append(_bpf(TCX, _LINK_CREATE, link))
     finally:
         for descriptor in opened:
             os.close(descriptor)

@@ -52,11 +52,13 @@ class Process(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to start. `netns` is the path of a network namespace, or empty for this one."""
+    """What to start. `netns` is the path of a network namespace, or empty for this one;
+    `descriptors` are those that the process inherits, under the same numbers."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     netns: str = ""
+    descriptors: tuple[int, ...] = ()
 
 
 class Launched:
@@ -89,6 +91,7 @@ class Launched:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=self._program.descriptors,
                 preexec_fn=_prepare(self._program.netns),
             )
 

@@ -1,7 +1,7 @@
 """The profile: one JSON file for each running cluster, by which commands on this machine find it.
 
 `<run directory>/<name>.json` holds name, pid and started (of the supervisor), nats (URLs), netns
-(of the bus, empty if none), data and keep_data, nodes, mode, dataplane, pods.
+(of the bus, empty if none), data and keep_data, nodes, mode, dataplane, pods, http (service → URL).
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from tabard.cluster.errors import ClusterError, NoCluster
@@ -30,6 +30,8 @@ class Profile:
     mode: str
     dataplane: str
     pods: str
+    http: Mapping[str, str] = field(default_factory=dict)
+    """Service → the URL under which its /metrics, /healthz and /readyz are."""
 
     @property
     def alive(self) -> bool:
@@ -100,7 +102,7 @@ def read(name: str, directory: Path) -> Profile | None:
     except FileNotFoundError:
         return None
     try:
-        known = {field.name for field in fields(Profile)}
+        known = {each.name for each in fields(Profile)}
         values = {key: value for key, value in json.loads(text).items() if key in known}
         values |= {key: tuple(values[key]) for key in ("nats", "nodes")}
         return Profile(**values)

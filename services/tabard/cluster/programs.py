@@ -8,8 +8,16 @@ from pathlib import Path
 from tabard.cluster.network import UNDERLAY_DEVICE
 from tabard.cluster.processes import Program
 from tabard.cluster.profile import Profile
-from tabard.cluster.settings import AGENT_SETTINGS, INSTALL_SETTINGS, NodePlace
+from tabard.cluster.settings import AGENT_SETTINGS, INSTALL_SETTINGS, SERVICE_SETTINGS, NodePlace
 from tabard.netns.enter import path
+
+ALLOCATOR = "allocator"
+SOURCE = "source"
+
+
+def agent_name(node: str) -> str:
+    """The process name of a node's agent."""
+    return f"agent.{node}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +29,12 @@ class Place:
     environment: Mapping[str, str]
     extra: Mapping[str, str] = field(default_factory=dict)
     """`Settings.extra`."""
+    listeners: Mapping[str, int] = field(default_factory=dict)
+    """Process name → descriptor of the socket on which it serves its page."""
 
-    def program(self, module: str, data: Path, netns: str, **settings: str) -> Program:
-        """`python -m <module>`, told by TABARD_… variables and by no others of that prefix."""
+    def program(self, name: str, data: Path, netns: str, **settings: str) -> Program:
+        """The service of the process `name`, told by TABARD_… variables and by no others of that
+        prefix."""
         inherited = {
             key: value for key, value in self.environment.items() if not key.startswith("TABARD_")
         }
@@ -32,12 +43,17 @@ class Place:
             "CLUSTER": self.profile.name,
             "DATA": str(data),
             "LOG_LEVEL": self.log_level,
+            **{key: value for key, value in self.extra.items() if key in SERVICE_SETTINGS},
             **settings,
         }
+        listener = self.listeners.get(name)
+        if listener is not None:
+            own["HTTP"] = f"fd:{listener}"
         return Program(
-            (sys.executable, "-m", module),
+            (sys.executable, "-m", f"tabard.{name.partition('.')[0]}"),
             inherited | {f"TABARD_{key}": value for key, value in own.items()},
             netns,
+            () if listener is None else (listener,),
         )
 
 
@@ -45,13 +61,13 @@ def allocator(place: Place, netns: str) -> Program:
     data = Path(place.profile.data) / "allocator"
     chosen = {name: value for name, value in place.extra.items() if name in INSTALL_SETTINGS}
     holder = f"{place.profile.name}-1"
-    return place.program("tabard.allocator", data, netns, HOLDER=holder, **chosen)
+    return place.program(ALLOCATOR, data, netns, HOLDER=holder, **chosen)
 
 
 def source(place: Place, netns: str) -> Program:
     data = Path(place.profile.data)
     return place.program(
-        "tabard.source",
+        SOURCE,
         data / "source",
         netns,
         PODS=place.profile.pods,
@@ -68,7 +84,7 @@ def agent(place: Place, node: NodePlace, namespace: str) -> Program:
     data = Path(place.profile.data) / "nodes" / node.name
     outside = bool(namespace) and not place.profile.netns
     return place.program(
-        "tabard.agent",
+        agent_name(node.name),
         data,
         path(namespace) if namespace and not outside else "",
         NODE=node.name,

@@ -31,6 +31,8 @@ HUB: tuple[IPv4Interface | IPv6Interface, ...] = (
 )
 BUS_PORT = 4222
 
+SERVICE_SETTINGS = ("LOG_FORMAT", "LOG_LEVEL")
+"""Settings of every service."""
 INSTALL_SETTINGS = (
     "LABELS_INCLUDE",
     "LABELS_EXCLUDE",
@@ -80,7 +82,7 @@ class Settings:
     """From SIGTERM to SIGKILL."""
     log_level: str = "info"
     extra: Mapping[str, str] = field(default_factory=dict)
-    """More settings of the processes, by name without TABARD_ (INSTALL_, AGENT_SETTINGS)."""
+    """More settings of the processes, by name without TABARD_ (those listed above)."""
 
     def __post_init__(self) -> None:
         if self.name and not RUN.fullmatch(self.name):
@@ -89,7 +91,7 @@ class Settings:
             )
         if not 1 <= self.nodes <= NODES_MAX:
             raise ClusterError(f"{self.nodes} nodes asked for; 1 to {NODES_MAX} are possible")
-        known = (*INSTALL_SETTINGS, *AGENT_SETTINGS)
+        known = (*SERVICE_SETTINGS, *INSTALL_SETTINGS, *AGENT_SETTINGS)
         if unknown := sorted(self.extra.keys() - set(known)):
             raise ClusterError(
                 f"there is no setting {unknown[0]!r}; settings are {', '.join(known)}"

@@ -10,6 +10,7 @@ import asyncio
 import os
 import secrets
 import signal
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -28,7 +29,15 @@ from tabard.cluster import network, pids, preflight, profile
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.processes import Child, Launched, Process, Restarts
 from tabard.cluster.profile import Profile
-from tabard.cluster.programs import Place, agent, allocator, source
+from tabard.cluster.programs import (
+    ALLOCATOR,
+    SOURCE,
+    Place,
+    agent,
+    agent_name,
+    allocator,
+    source,
+)
 from tabard.cluster.readiness import Readiness
 from tabard.cluster.settings import BUS_PORT, HUB, NodePlace, Settings, places, pods_for
 from tabard.cluster.sweep import notes, sweep
@@ -47,15 +56,7 @@ EXITS_AT_START_MAX = 3
 """A process that ended so often before the cluster was ready will not come up."""
 SOCKET_BYTES_MAX = 107
 """Longest path of a unix socket (sun_path, unix(7))."""
-
 NATS = "nats"
-ALLOCATOR = "allocator"
-SOURCE = "source"
-
-
-def agent_name(node: str) -> str:
-    """The process name of a node's agent."""
-    return f"agent.{node}"
 
 
 class Cluster:
@@ -79,6 +80,7 @@ class Cluster:
         self._stack = AsyncExitStack()
         self._profile: Profile | None = None
         self._bus: Bus | None = None
+        self._listeners: dict[str, socket.socket] = {}
 
     # What a running cluster is.
 
@@ -208,6 +210,7 @@ class Cluster:
             mode=settings.mode,
             dataplane=dataplane,
             pods=pods,
+            http=self._listen(stack),
         )
         longest = len(os.fsencode(claimed.socket(self.nodes[-1].name)))
         try:
@@ -229,6 +232,23 @@ class Cluster:
             place.mkdir(parents=True, exist_ok=True)
         (data / "name").write_text(name + "\n")
         self._tell(f"cluster {name}: {dataplane} dataplane, data in {data}")
+
+    def _listen(self, stack: AsyncExitStack) -> dict[str, str]:
+        """A listening socket for each service, and its URL.
+
+        They are the host's, whatever namespace the service lives in, so that a scraper reaches
+        them all; the kernel chooses ports, so that clusters do not collide; and as the supervisor
+        holds them, a service that is started again is found where it was.
+        """
+        names = (ALLOCATOR, SOURCE, *(agent_name(node.name) for node in self.nodes))
+        for name in names:
+            listener = socket.create_server(("127.0.0.1", 0))
+            self._listeners[name] = stack.enter_context(listener)
+        urls = {}
+        for name, listener in self._listeners.items():
+            host, port = listener.getsockname()
+            urls[name] = f"http://{host}:{port}"
+        return urls
 
     def _take(self, claimed: Profile) -> None:
         while True:
@@ -262,7 +282,13 @@ class Cluster:
         profile.write(self.profile, self._directory)
 
     async def _start_programs(self, tasks: asyncio.TaskGroup) -> None:
-        here = Place(self.profile, self.settings.log_level, dict(os.environ), self.settings.extra)
+        here = Place(
+            self.profile,
+            self.settings.log_level,
+            dict(os.environ),
+            self.settings.extra,
+            {name: listener.fileno() for name, listener in self._listeners.items()},
+        )
         in_hub = path(self.profile.netns) if self.profile.netns else ""
         programs = {ALLOCATOR: allocator(here, in_hub), SOURCE: source(here, in_hub)}
         for node in self.nodes:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tabard.cluster.supervisor import ALLOCATOR, Cluster, agent_name
+from tabard.cluster.programs import ALLOCATOR, agent_name
+from tabard.cluster.supervisor import Cluster
 from tabard.demo.hammer import Hammer
 from tabard.demo.probe import Target
 from tabard.demo.session import Session, TrialError

@@ -14,7 +14,10 @@ from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import BusError
 from tabard.ledger.reader import Stopped
 from tabard.process.environment import settings_or_exit
+from tabard.process.http import ListenError, serving
 from tabard.process.logs import log_to_stderr
+from tabard.process.memory import collect_seldom
+from tabard.source.page import SourcePage
 from tabard.source.pods.gate import Gate
 from tabard.source.pods.keeper import Keeper
 from tabard.source.pods.kernel import KernelRuntime
@@ -28,11 +31,12 @@ log = structlog.get_logger("tabard.source")
 
 def main() -> int:
     settings = settings_or_exit(Settings)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
+    collect_seldom()
     failed = False
     try:
         uvloop.run(_run(settings))
-    except* (BusError, Stopped, OSError) as group:
+    except* (BusError, Stopped, ListenError, OSError) as group:
         for leaf in _leaves(group):
             log.error("source.failed", reason=str(leaf))
         failed = True
@@ -41,9 +45,16 @@ def main() -> int:
 
 async def _run(settings: Settings) -> None:
     settings.data.mkdir(parents=True, exist_ok=True)
+    page = SourcePage()
+    async with serving(settings.http, page):
+        await _keep_pods(settings, page)
+
+
+async def _keep_pods(settings: Settings, page: SourcePage) -> None:
     bus = await JetStreamBus.connect(settings.nats, name=f"tabard-source-{settings.cluster}")
+    page.bus, page.source = bus, Source(bus, _keeper(settings))
     try:
-        work = asyncio.ensure_future(Source(bus, _keeper(settings)).run())
+        work = asyncio.ensure_future(page.source.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, work.cancel)
         try:

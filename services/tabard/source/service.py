@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
@@ -64,8 +65,12 @@ class Source:
     ) -> None:
         """Without a `keeper` pods are events only (`--pods none`)."""
         self.state = State()
+        self.synced = False
+        """All that was published before this process began has had its effect."""
+        self.published: Counter[str] = Counter()
+        """Events, by `started` and `stopped`."""
         self._bus = bus
-        self._keeper = keeper
+        self.keeper = keeper
         self._clock = clock
         self._draw = draw
         self._started: dict[str, PodStarted] = {}
@@ -76,13 +81,18 @@ class Source:
         self._folded = asyncio.Event()
         self._changed = asyncio.Event()
 
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """Pods that should be there and cannot be started, as of the last plan."""
+        return self._pending
+
     async def run(self) -> None:
         """Raises tabard.ledger.reader.Stopped before a ledger event that cannot be taken."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(), name="source.follow")
             tasks.create_task(self._plan(), name="source.plan")
-            if self._keeper is not None:
-                tasks.create_task(self._keeper.run(), name="source.pods")
+            if self.keeper is not None:
+                tasks.create_task(self.keeper.run(), name="source.pods")
 
     async def _follow(self) -> None:
         await self._persist(lambda: catch_up(self._bus, self.state))
@@ -96,9 +106,10 @@ class Source:
     async def _plan(self) -> None:
         last = await self._persist(lambda: self._bus.last_sequence(Stream.OBSERVED))
         await self._shown(last)
+        self.synced = True
         log.info("source.synced", ledger=self.state.sequence, observed=last)
-        if self._keeper is not None:
-            self._keeper.changed = self._changed.set
+        if self.keeper is not None:
+            self.keeper.changed = self._changed.set
         while True:
             self._changed.clear()
             made = self._planned()
@@ -121,7 +132,7 @@ class Source:
             workloads,
             now=self._clock(),
             draw=self._draw,
-            ready=self._keeper.ready if self._keeper is not None else lambda uid: True,
+            ready=self.keeper.ready if self.keeper is not None else lambda uid: True,
             untouched=unreadable,
         )
         if made.pending != self._pending:
@@ -153,8 +164,8 @@ class Source:
         return workloads, ["/".join(key) for key, (_, workload) in read.items() if workload is None]
 
     def _keep(self) -> None:
-        if self._keeper is not None:
-            self._keeper.want(self._wanted())
+        if self.keeper is not None:
+            self.keeper.want(self._wanted())
 
     def _wanted(self) -> Mapping[str, Wanted]:
         """The pods that should have a network: those bound, and those just published."""
@@ -184,6 +195,7 @@ class Source:
         # Published again with the same ids, so that each is stored once.
         sequences = await self._persist(lambda: self._bus.publish(Stream.OBSERVED, messages))
         log.info("source.published", started=len(made.started), stopped=len(made.stopped))
+        self.published.update(started=len(made.started), stopped=len(made.stopped))
         self._started = {pod.uid: pod for pod in made.started}
         self._stopped = {pod.uid for pod in made.stopped}
         self._keep()

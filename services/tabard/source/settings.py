@@ -7,7 +7,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tabard.netns.names import RUN
-from tabard.process.environment import PREFIX, Listed, LogLevel
+from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
+from tabard.process.http import HttpAddress
 
 
 class Settings(BaseSettings):
@@ -18,6 +19,9 @@ class Settings(BaseSettings):
     data: Path
     """This process's own directory; measurements of pod starts are written there."""
     log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
+    http: HttpAddress = ""
+    """Where /metrics, /healthz and /readyz are served; empty: nowhere."""
 
     pods: Literal["netns", "memory", "none"] = "netns"
     """Real network namespaces; the agents' gates only; or events only."""

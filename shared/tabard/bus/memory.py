@@ -12,10 +12,12 @@ from tabard.bus.port import (
     READ_MESSAGES_MAX,
     BusUnavailable,
     Conflict,
+    Link,
     Outgoing,
     SequenceGap,
     Stored,
     Stream,
+    StreamInfo,
 )
 
 _sequence = attrgetter("sequence")
@@ -133,6 +135,33 @@ class MemoryBus:
         log = self.store.logs[stream]
         return log.messages[0].sequence if log.messages else log.last + 1
 
+    async def info(self, stream: Stream) -> StreamInfo:
+        await self._turn()
+        log = self.store.logs[stream]
+        ends = (log.messages[0], log.messages[-1]) if log.messages else None
+        first = ends[0].sequence if ends else log.last + 1
+        return StreamInfo(
+            stream=stream,
+            first=first,
+            last=log.last,
+            messages=len(log.messages),
+            bytes=sum(len(each.subject) + len(each.payload) for each in log.messages),
+            holes=log.last - first + 1 - len(log.messages),
+            first_at=ends and ends[0].stored_at,
+            last_at=ends and ends[1].stored_at,
+            now=self.store.clock(),
+            replicas=1,
+            storage="memory",
+            age_s_max=None,
+            bytes_max=None,
+            per_subject_max=1 if stream is Stream.STATUS else None,
+            refuses=stream is Stream.LEDGER,
+        )
+
+    async def faults(self, stream: Stream) -> list[str]:
+        await self._turn()
+        return []
+
     async def read(
         self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
     ) -> list[Stored]:
@@ -154,6 +183,10 @@ class MemoryBus:
                 yield found
             else:
                 await changed.wait()
+
+    @property
+    def link(self) -> Link:
+        return Link(not self._closed, 1, "the bus was closed" if self._closed else "")
 
     async def close(self) -> None:
         self._closed = True

@@ -46,6 +46,36 @@ class Stored:
     stored_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """One stream as its leader has it at `now`; times in nanoseconds since the Unix epoch.
+
+    Of an empty stream `first` is `last` + 1, and both times are None.
+    """
+
+    stream: Stream
+    first: int
+    last: int
+    messages: int
+    bytes: int
+    """What the messages take where they are stored, as the bus counts it."""
+    holes: int
+    """Sequences from `first` to `last` without a message: 0 on a whole LEDGER."""
+    first_at: int | None
+    last_at: int | None
+    now: int
+    """The bus's own clock when it answered: the one that `stored_at` is told by."""
+    replicas: int
+    storage: str
+    """`file` or `memory`."""
+    age_s_max: float | None
+    """Older messages are dropped; None: never. So for `bytes_max` and `per_subject_max`."""
+    bytes_max: int | None
+    per_subject_max: int | None
+    refuses: bool
+    """Whether a full stream refuses new messages, or drops its oldest."""
+
+
 class BusError(Exception):
     """The bus could not do it; the message says what, where, and what to do next."""
 
@@ -64,6 +94,17 @@ class StreamMismatch(BusError):
 
 class SequenceGap(BusError):
     """A message that must be there is not: the log has a hole. Names stream and sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How a bus's connection stands."""
+
+    connected: bool
+    connects: int
+    """How often it was made; all but the first are reconnections."""
+    failure: str = ""
+    """Why it is not connected, or was not the last time."""
 
 
 class Bus(Protocol):
@@ -97,6 +138,15 @@ class Bus(Protocol):
         """The oldest sequence still stored; last + 1 if there is none."""
         ...
 
+    async def info(self, stream: Stream) -> StreamInfo:
+        """What the stream holds and keeps; one question, whatever its size."""
+        ...
+
+    async def faults(self, stream: Stream) -> list[str]:
+        """What the stream is not as Tabard needs it: settings that differ, replicas that are not
+        current. BusError if there is no such stream."""
+        ...
+
     async def read(
         self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
     ) -> list[Stored]:
@@ -118,6 +168,11 @@ class Bus(Protocol):
         message is noticed within two seconds. While the bus is away it waits. SequenceGap on
         LEDGER as in `read`. End it by closing the iterator (`aclose`).
         """
+        ...
+
+    @property
+    def link(self) -> Link:
+        """The connection as it is known to be now; a dead peer is noticed within 8 seconds."""
         ...
 
     async def close(self) -> None:

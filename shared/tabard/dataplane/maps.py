@@ -7,7 +7,7 @@ Addresses are 16 bytes in network order, IPv4 mapped (`::ffff:a.b.c.d`, RFC 4291
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import NewType
@@ -119,11 +119,11 @@ class Maps:
     whose identity has no policy yet, or an endpoint whose policy is half there.
     """
 
-    identities: frozenset[int] = frozenset()
+    identities: Set[int] = frozenset()
     """Known identities: a peer's number that is not here is unknown."""
-    policies: frozenset[PolicyKey] = frozenset()
+    policies: Set[PolicyKey] = frozenset()
     """Allowing entries."""
-    nodes: frozenset[Address] = frozenset()
+    nodes: Set[Address] = frozenset()
     """Underlay addresses of known nodes: the only outer sources taken from the wire."""
     prefixes: Mapping[tuple[Address, int], PrefixEntry] = field(default_factory=dict)
     """(network address, prefix length in 0-128 of the 16-byte form) → entry."""

@@ -94,7 +94,8 @@ class MemoryDataplane:
         self._reset()
 
     def _reset(self) -> None:
-        self._judge = Judge(Maps(), self._config.mode)
+        # Written in place: a million bindings are not copied for one more.
+        self._judge = Judge(Maps(set(), set(), set(), {}, {}, {}), self._config.mode)
         self._flows = Conntrack(self._sizes.conntrack, self._sizes.fragments, self._clock)
         self._counters: Counter[tuple[Direction, Reason]] = Counter()
         self._attached: dict[str, str] = {}
@@ -110,24 +111,38 @@ class MemoryDataplane:
             self._reset()
 
     def read(self) -> Maps:
-        return self._judge.maps
+        with self._lock:
+            maps = self._judge.maps
+            return Maps(
+                frozenset(maps.identities),
+                frozenset(maps.policies),
+                frozenset(maps.nodes),
+                dict(maps.prefixes),
+                dict(maps.hosts),
+                dict(maps.endpoints),
+            )
 
     def write(self, change: Change) -> None:
         with self._lock:
-            maps: dict[str, Any] = {name: getattr(self._judge.maps, name) for name in MAP_NAMES}
             for name in MAP_NAMES:
-                verb = "added" if isinstance(maps[name], frozenset) else "set"
-                if not (added := getattr(change, f"{name}_{verb}")):
-                    continue
-                maps[name] = maps[name] | added
+                entries: Any = getattr(self._judge.maps, name)
+                verb = "added" if isinstance(entries, set) else "set"
+                added = getattr(change, f"{name}_{verb}")
                 size = getattr(self._sizes, name)
-                if len(maps[name]) > size:
+                if len(entries) + sum(key not in entries for key in added) > size:
                     raise MapFull(name, size, size, f"TABARD_{name.upper()}_MAX")
-                self._judge = Judge(Maps(**maps), self._config.mode)
+                entries.update(added)
+                if name == "prefixes" and added:
+                    self._judge = Judge(self._judge.maps, self._config.mode)
             for name in MAP_NAMES:
-                if removed := getattr(change, f"{name}_removed"):
-                    maps[name] = _without(maps[name], removed)
-            self._judge = Judge(Maps(**maps), self._config.mode)
+                entries = getattr(self._judge.maps, name)
+                for key in getattr(change, f"{name}_removed"):
+                    if isinstance(entries, set):
+                        entries.discard(key)
+                    else:
+                        entries.pop(key, None)
+            if change.prefixes_removed:
+                self._judge = Judge(self._judge.maps, self._config.mode)
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
         with self._lock:
@@ -334,9 +349,3 @@ class MemoryDataplane:
             verdicts, watcher.pending = watcher.pending, []
         if verdicts:
             watcher.deliver(verdicts)
-
-
-def _without(entries: Any, removed: frozenset[Any]) -> Any:
-    if isinstance(entries, frozenset):
-        return entries - removed
-    return {key: value for key, value in entries.items() if key not in removed}

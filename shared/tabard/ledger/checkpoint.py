@@ -5,8 +5,9 @@ nothing else.
 """
 
 import contextlib
+import gc
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from tabard.ledger.state import State
 
 _log = structlog.get_logger()
 
+SAVE_SHARE_MAX = 0.02
+"""Most of its time that a process may spend on reading its state for checkpoints."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS chunk (position INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS extra (id INTEGER PRIMARY KEY CHECK (id = 0), data BLOB NOT NULL) STRICT;
@@ -74,7 +77,8 @@ class Checkpoint:
             extra = list(await self._database.execute_fetchall("SELECT data FROM extra"))
             if not chunks:
                 return None
-            state = thaw([data for (data,) in chunks])
+            with _uncollected():
+                state = thaw([data for (data,) in chunks])
         except SnapshotError as error:
             _log.warning("checkpoint.discarded", path=str(self.path), reason=str(error))
             return None
@@ -94,17 +98,27 @@ class Checkpoint:
         return _Save(self, freeze(state), extra)
 
     async def _write(self, chunks: list[bytes], extra: bytes) -> None:
-        database = self._database
         try:
-            if database.in_transaction:  # an earlier save was cancelled half-way
-                await database.rollback()
-            await database.execute("BEGIN IMMEDIATE")
-            await database.execute("DELETE FROM chunk")
-            await database.executemany("INSERT INTO chunk VALUES (?, ?)", enumerate(chunks))
-            await database.execute("INSERT OR REPLACE INTO extra VALUES (0, ?)", (extra,))
-            await database.commit()
+            try:
+                await self._replace(chunks, extra)
+            except sqlite3.DatabaseError as error:
+                if _is_not_the_files_fault(error):
+                    raise
+                await self._database.close()
+                self._database = await _made_anew(self.path, error)
+                await self._replace(chunks, extra)
         except sqlite3.Error as error:
             raise CheckpointError(f"{self.path}: cannot be written ({error})") from error
+
+    async def _replace(self, chunks: list[bytes], extra: bytes) -> None:
+        database = self._database
+        if database.in_transaction:  # an earlier save was cancelled half-way
+            await database.rollback()
+        await database.execute("BEGIN IMMEDIATE")
+        await database.execute("DELETE FROM chunk")
+        await database.executemany("INSERT INTO chunk VALUES (?, ?)", enumerate(chunks))
+        await database.execute("INSERT OR REPLACE INTO extra VALUES (0, ?)", (extra,))
+        await database.commit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,12 @@ class _Save:
 
     def __await__(self) -> Generator[Any, None, None]:
         return self.checkpoint._write(self.chunks, self.extra).__await__()
+
+
+def pause_s(spacing_s: float, took_s: float) -> float:
+    """How long to wait after a save whose reading of the state took `took_s`: `spacing_s`, longer
+    if that would be more than SAVE_SHARE_MAX of the time. A million endpoints take a second."""
+    return max(spacing_s, took_s / SAVE_SHARE_MAX)
 
 
 async def check(bus: Bus, state: State) -> str:
@@ -136,13 +156,33 @@ async def check(bus: Bus, state: State) -> str:
     return "" if claimed == state.chain else f"LEDGER/{state.sequence} has another chain hash"
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """All that is made inside stays: looking through it for garbage would take half of the time.
+
+    It is not looked through later either.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if enabled:
+            gc.enable()
+
+
 async def _connected(path: Path) -> aiosqlite.Connection:
     try:
         return await _opened(path)
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # locked, no space, no right: not the file
+        if _is_not_the_files_fault(error):
             raise
         return await _made_anew(path, error)
+
+
+def _is_not_the_files_fault(error: sqlite3.DatabaseError) -> bool:
+    return isinstance(error, sqlite3.OperationalError)  # locked, no space, no right
 
 
 async def _made_anew(path: Path, reason: Exception) -> aiosqlite.Connection:

@@ -15,6 +15,7 @@ from tabard.ledger.state import (
     Identity,
     Node,
     State,
+    shared,
 )
 from tabard.policy.kubernetes import read_policy
 from tabard.policy.model import PolicyError
@@ -66,7 +67,7 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
         case events.NamespaceForgotten():
             state.namespaces.pop(event.name, None)
         case events.IdentityAllocated():
-            _allocate(state, event.identity, LabelSet(event.labels), sequence)
+            _allocate(state, event.identity, LabelSet(tuple(map(shared, event.labels))), sequence)
             # It may never get a user (the pod stopped in the same batch): idle until then.
             _mark_idle(state, event.identity, at)
         case events.IdentityRetired():
@@ -82,7 +83,7 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
             _bind(state, event, sequence, at)
         case events.EndpointRelabelled():
             endpoint = _endpoint(state, event.uid, sequence)
-            endpoint.labels = event.labels
+            endpoint.labels = shared(event.labels)
             _move(state, endpoint, event.identity, sequence, at)
         case events.EndpointsRebound():
             moves = [(_endpoint(state, uid, sequence), number) for uid, number in event.changes]
@@ -166,16 +167,16 @@ def _bind(state: State, event: events.EndpointBound, sequence: int, at: int) -> 
         state.bindings[address] = event.uid
     state.endpoints[event.uid] = EndpointState(
         uid=event.uid,
-        namespace=event.namespace,
+        namespace=shared(event.namespace),
         name=event.name,
-        node=event.node,
+        node=shared(event.node),
         identity=event.identity,
         addresses=event.addresses,
-        labels=event.labels,
+        labels=shared(event.labels),
         started_at=event.started_at,
-        service_account=event.service_account,
-        ports=event.ports,
-        owner=event.owner,
+        service_account=shared(event.service_account),
+        ports=shared(event.ports),
+        owner=shared(event.owner),
         host_network=event.host_network,
         bound_at=sequence,
     )

@@ -8,6 +8,8 @@ changes it.
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TypeVar
 
 from tabard.events.chain import GENESIS
 from tabard.events.ledger import (
@@ -25,8 +27,20 @@ TOMBSTONES_MAX = 65_536
 REFUSALS_MAX = 4_096
 """Refused policies and pods that are kept for `get`; the oldest make room."""
 
+SHARED_MAX = 65_536
+"""Values that `shared` remembers: more than a cluster has pod templates, nodes and namespaces."""
+
 ObjectKey = tuple[str, str, str]
 """(kind, namespace, name)"""
+
+
+T = TypeVar("T", str, Pairs, Ports)
+
+
+@lru_cache(maxsize=SHARED_MAX)
+def shared(value: T) -> T:
+    """`value`, or an equal one from before: pods of one template hold one copy of what is alike."""
+    return value
 
 
 @dataclass(slots=True)

@@ -1,19 +1,35 @@
 """From the folded ledger to the maps of one node.
 
-The maps are a function of state, node, mode and attachments alone; what a Compiler remembers only
-saves time. Where the ledger leaves a question open the answer is the closed one: no endpoint entry,
+The maps are a function of state, node, mode and attachments alone. A Compiler that is told which
+events were folded finds them again by looking only at what those touched: all that it remembers is
+an index. Where the ledger leaves a question open the answer is the closed one: no endpoint entry,
 no match.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from typing import TypeVar, assert_never
 
-from tabard.dataplane.maps import Address, Direction, Endpoint, Maps, Mode
-from tabard.identity.numbers import Reserved, is_pod
+from tabard.dataplane.maps import Address, Direction, Endpoint, Maps, Mode, PolicyKey, PrefixEntry
+from tabard.dataplane.port import Change
+from tabard.events import ledger as events
+from tabard.identity.labels import LabelSet
+from tabard.identity.numbers import Reserved, is_cidr, is_pod
+from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.state import ObjectKey, State
-from tabard.policy.matching import IdentityIndex
-from tabard.policy.prefixes import PrefixMap, Universe, packed
-from tabard.policy.rules import Entries, Prepared, RuleSet, hash64, rule_set
+from tabard.policy.hosts import Hosts, is_by_address
+from tabard.policy.local import Attachment as Attachment
+from tabard.policy.local import LocalPods
+from tabard.policy.local import Provisional as Provisional
+from tabard.policy.local import incarnation as incarnation
+from tabard.policy.matching import IdentityIndex, Matched
+from tabard.policy.prefixes import Prefix, PrefixMap, Universe, packed
+from tabard.policy.rules import Entries, Prepared, RuleSet, meaning, rule_set
+from tabard.policy.touched import Touched
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 ALWAYS_KNOWN = frozenset(
     number.value
@@ -29,25 +45,6 @@ ALWAYS_KNOWN = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Provisional:
-    """What a starting pod was found to be before the ledger bound it (a known label set)."""
-
-    identity: int
-    addresses: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A pod's interface on this node."""
-
-    uid: str
-    ifindex: int
-    mac: bytes
-    host_mac: bytes
-    provisional: Provisional | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Need:
     """Why a node must know a remote pod's address: a local endpoint's egress rule names it."""
 
@@ -58,43 +55,97 @@ class Need:
     """Field path of the rule in the policy."""
 
 
-def incarnation(uid: str) -> int:
-    """What stands for a pod's UID in its endpoint entries."""
-    return hash64(uid.encode())
-
-
 class Compiler:
-    """Compiles maps; keeps what it read and matched, for the next time."""
+    """Compiles maps: at once (`compile`), or as the ledger goes on (`note`, then `update`)."""
 
     def __init__(self) -> None:
+        self.maps = Maps()
+        """The result. `update` changes it in place, `compile` makes another."""
+        self._begin("", Mode.OVERLAY)
+
+    def _begin(self, node: str, mode: Mode) -> None:
+        self._state: State | None = None
+        """What `maps` were made from; None if that is not known, or they were never made."""
+        self._sequence = 0
+        """Through which `_touched` was noted."""
+        self._touched = Touched()
+        self._place = (node, mode)
         self._index = IdentityIndex()
         self._policies: dict[ObjectKey, Prepared] = {}
+        self._selecting: dict[Matched, dict[ObjectKey, Prepared]] = {}
+        """Policies by their subject."""
+        self._cidrs: Counter[tuple[str, LabelSet]] = Counter()
+        """How many policies name a CIDR."""
         self._universe = Universe({})
-        self._prefixes = PrefixMap(self._universe, {}, "", Mode.OVERLAY)
+        self._prefix_map = PrefixMap(self._universe, {}, "", mode)
+        self._pods = LocalPods(node)
         self._entries: dict[int, Entries] = {}
+        """Rule sets of local pods, by their id."""
+        self._rules_of: dict[int, Entries] = {}
+        """The same by the pods' identities."""
+        self._naming: dict[Matched, set[Entries]] = {}
+        """The same by their rules' peers."""
+        self._named: Counter[int] = Counter()
+        """How many of them name a peer in an egress entry; none is 0."""
+        self._hosts = Hosts(node, mode)
+        self._identities: set[int] = set()
+        self._keys: set[PolicyKey] = set()
+        self._nodes: set[Address] = set()
+        self._prefixes: dict[Prefix, PrefixEntry] = {}
+        self._bound: dict[Address, int] = {}
+        self._endpoints: dict[Address, Endpoint] = {}
+        self.maps = Maps(
+            self._identities,
+            self._keys,
+            self._nodes,
+            self._prefixes,
+            self._bound,
+            self._endpoints,
+        )
 
     def compile(
         self, state: State, node: str, mode: Mode, attachments: Mapping[str, Attachment]
     ) -> Maps:
         """The maps that `node` is to enforce, its pods attached by `attachments` (by UID)."""
-        self._prepare(state, node, mode)
-        local = _local_pods(state, node, attachments)
-        rule_sets = self._rule_sets({identity for _, identity, _ in local})
-        in_use = {rules.id: rules for rules in rule_sets.values() if rules.id}
-        self._entries = {id: self._entries_of(rules) for id, rules in in_use.items()}
-        return Maps(
-            identities=ALWAYS_KNOWN | state.identities.keys(),
-            policies=frozenset().union(*(entries.keys for entries in self._entries.values())),
-            nodes=frozenset(
-                packed(text) for known in state.nodes.values() for text in known.addresses
-            ),
-            prefixes=self._prefixes.entries,
-            hosts=self._hosts(state, node, mode),
-            endpoints={
-                at: _endpoint(attachment, identity, rule_sets[identity])
-                for at, identity, attachment in local
-            },
+        self._begin(node, mode)
+        all_of_it = Touched(
+            numbers={*state.identities, *ALWAYS_KNOWN},
+            policies=set(state.policies),
+            nodes=True,
+            everything=True,
         )
+        self._go_on(state, attachments, all_of_it)
+        return self.maps
+
+    def note(self, records: Iterable[LedgerRecord]) -> bool:
+        """The state has gone on by `records`; whether the maps may be others than before."""
+        if self._state is None:
+            return True
+        for record in records:
+            if record.sequence != self._sequence + 1:
+                self._state = None  # something was folded that was not told
+                return True
+            self._sequence = record.sequence
+            self._touch(record.event)
+        return bool(self._touched)
+
+    def update(
+        self, state: State, node: str, mode: Mode, attachments: Mapping[str, Attachment]
+    ) -> Change | None:
+        """Make `maps` what `compile` would, and say by what change.
+
+        None if they were compiled anew (as for another state than before, or one that has gone on
+        by more than was noted): then `maps` is another object.
+        """
+        if (
+            self._state is not state
+            or self._sequence != state.sequence
+            or self._place != (node, mode)
+        ):
+            self.compile(state, node, mode, attachments)
+            return None
+        touched, self._touched = self._touched, Touched()
+        return self._go_on(state, attachments, touched)
 
     def explain_span(
         self, state: State, node: str, attachments: Mapping[str, Attachment], remote: str
@@ -103,126 +154,280 @@ class Compiler:
 
         In overlay mode a node without such a rule writes nothing for a pod that starts elsewhere.
         """
-        self._prepare(state, node, Mode.OVERLAY)
+        self.update(state, node, Mode.OVERLAY, attachments)
         holder = state.endpoints.get(state.bindings.get(remote, ""))
         if holder is None or holder.node == node or holder.host_network:
             return []
-        local = _local_pods(state, node, attachments)
-        rule_sets = self._rule_sets({identity for _, identity, _ in local})
+        local = {(one.uid, identity) for identity, one in self._pods.placed.values()}
         found: dict[Need, None] = {}
-        for _, identity, attachment in local:
-            rules = rule_sets[identity]
+        for uid, identity in sorted(local):
+            rules = self._rules_of[identity].rules
             for prepared in rules.policies:
                 for rule, peers in prepared.rules:
                     keys = rules.keys(rule, peers, self._index, self._universe)
                     named = {key.identity for key in keys if key.direction is Direction.EGRESS}
-                    if self._prefixes.names(named, holder.identity, packed(remote)):
-                        found[Need(attachment.uid, prepared.policy.key, rule.path)] = None
+                    if self._prefix_map.names(named, holder.identity, packed(remote)):
+                        found[Need(uid, prepared.policy.key, rule.path)] = None
         return list(found)
 
-    def _prepare(self, state: State, node: str, mode: Mode) -> None:
-        """Bring what is remembered up to `state`."""
-        self._index.update(
-            {
-                number: identity.labels
-                for number, identity in state.identities.items()
-                if is_pod(number)
-            }
+    def _touch(self, event: events.LedgerEvent) -> None:
+        touched = self._touched
+        match event:
+            case events.NodeAdded() | events.NodeRemoved():
+                touched.nodes = True
+            case events.IdentityAllocated() | events.IdentityRetired():
+                touched.numbers.add(event.identity)
+            case events.SettingsAdopted():
+                touched.numbers.update(number for number, _ in event.fixed)
+            case events.EndpointBound():
+                if self._hosts.follows_pods or self._pods.concerns(event.uid, event.addresses):
+                    touched.uids.add(event.uid)
+                    touched.addresses.update(event.addresses)
+            case (
+                events.EndpointRelabelled()
+                | events.EndpointUnbound()
+                | events.EndpointTombstoned()
+                | events.PodRefused()
+            ):
+                if self._hosts.follows_pods or self._pods.concerns(event.uid):
+                    touched.uids.add(event.uid)
+            case events.EndpointsRebound():
+                for uid, _ in event.changes:
+                    if self._hosts.follows_pods or self._pods.concerns(uid):
+                        touched.uids.add(uid)
+            case events.PolicyAccepted() | events.PolicyForgotten():
+                touched.policies.add((event.kind, event.namespace, event.name))
+            case (
+                events.CursorAdvanced()
+                | events.EpochClaimed()
+                | events.EventQuarantined()
+                | events.IdentityReleased()
+                | events.NamespaceForgotten()
+                | events.NamespaceLabelled()
+                | events.PolicyRefused()
+                | events.WorkloadAccepted()
+                | events.WorkloadForgotten()
+            ):
+                pass  # no map depends on them; what follows from them comes as events of their own
+            case _:
+                assert_never(event)
+
+    def _go_on(
+        self, state: State, attachments: Mapping[str, Attachment], touched: Touched
+    ) -> Change:
+        self._state = None  # until all of it is done
+        live = {number: state.identities.get(number) for number in touched.numbers}
+        known = {number for number, one in live.items() if one or number in ALWAYS_KNOWN}
+        identities = _move(self._identities, known, touched.numbers - known)
+
+        stale: dict[Entries, set[int]] = {}
+        """Rule sets, and the peers for whom their entries may be others."""
+        labels = {n: None if one is None else one.labels for n, one in live.items() if is_pod(n)}
+        for matched, number in self._index.update(labels):
+            for entries in self._naming.get(matched, ()):
+                stale.setdefault(entries, set()).add(number)
+        gone, subjects = self._prepare(state, touched.policies)
+        is_moved = self._lay_out(state, touched, stale)
+        texts, numbers = self._pods.update(state, attachments, touched)
+        subjects |= numbers | (touched.numbers & self._rules_of.keys())
+        turned, made, dropped = self._select(subjects)
+        keys, newly = self._refresh(stale, made, dropped)
+        for prepared in gone:
+            prepared.release(self._index)
+
+        nodes: tuple[frozenset[Address], frozenset[Address]] = (frozenset(), frozenset())
+        if touched.nodes:
+            addresses = {packed(text) for one in state.nodes.values() for text in one.addresses}
+            nodes = _move(self._nodes, addresses, self._nodes - addresses)
+        prefixes: tuple[dict[Prefix, PrefixEntry], frozenset[Prefix]] = ({}, frozenset())
+        if is_moved:
+            prefixes = _settle(self._prefixes, self._prefix_map.entries, is_all=True)
+        hosts = self._find_hosts(state, touched, newly, is_moved)
+        texts.update(*(self._pods.places.get(number, ()) for number in turned))
+        endpoints = _settle(self._endpoints, {packed(text): self._endpoint(text) for text in texts})
+
+        self._state, self._sequence, self._touched = state, state.sequence, Touched()
+        return Change(
+            identities_added=identities[0],
+            policies_added=keys[0],
+            nodes_added=nodes[0],
+            prefixes_set=prefixes[0],
+            hosts_set=hosts[0],
+            endpoints_set=endpoints[0],
+            endpoints_removed=endpoints[1],
+            hosts_removed=hosts[1],
+            prefixes_removed=prefixes[1],
+            nodes_removed=nodes[1],
+            policies_removed=keys[1],
+            identities_removed=identities[1],
         )
-        before = self._policies
-        self._policies = {}
-        for key, accepted in sorted(state.policies.items()):
-            known = before.get(key)
-            if known is None or known.accepted is not accepted:
-                known = Prepared(accepted, self._index)
-            self._policies[key] = known
-        numbers = {}
-        for prepared in self._policies.values():
-            for cidr, labels in prepared.cidrs.items():
-                if labels in state.numbers:
-                    numbers[cidr] = state.numbers[labels]
-        if numbers != self._universe.numbers:
-            self._universe = Universe(numbers)
-        if not self._prefixes.is_made_from(self._universe, state.nodes, node, mode):
-            self._prefixes = PrefixMap(self._universe, state.nodes, node, mode)
 
-    def _rule_sets(self, identities: set[int]) -> dict[int, RuleSet]:
-        selecting: dict[int, list[Prepared]] = {identity: [] for identity in identities}
-        for prepared in self._policies.values():
-            for identity in prepared.subject.numbers & identities:
-                selecting[identity].append(prepared)
-        return {
-            identity: rule_set(policies, self._index.ports(identity))
-            for identity, policies in selecting.items()
-        }
+    def _prepare(self, state: State, keys: Set[ObjectKey]) -> tuple[list[Prepared], set[int]]:
+        """Read the policies `keys`; those that they replace, and the local pods that have either
+        or had it (by identity)."""
+        gone: list[Prepared] = []
+        subjects: set[int] = set()
+        for key in keys:
+            accepted, before = state.policies.get(key), self._policies.get(key)
+            if accepted and before and before.meaning == meaning(accepted):
+                continue
+            if before is not None:
+                gone.append(before)
+                subjects |= before.subject.numbers & self._rules_of.keys()
+                del self._policies[key]
+                del self._selecting[before.subject][key]
+                if not self._selecting[before.subject]:
+                    del self._selecting[before.subject]
+                self._cidrs -= Counter(before.cidrs.items())
+            if accepted is not None:
+                now = self._policies[key] = Prepared(accepted, self._index)
+                subjects |= now.subject.numbers & self._rules_of.keys()
+                self._selecting.setdefault(now.subject, {})[key] = now
+                self._cidrs.update(now.cidrs.items())
+        return gone, subjects
 
-    def _entries_of(self, rules: RuleSet) -> Entries:
-        known = self._entries.get(rules.id)
-        if known is not None and known.is_current(rules, self._index, self._universe):
-            return known
-        return Entries(rules, self._index, self._universe)
+    def _lay_out(self, state: State, touched: Touched, stale: dict[Entries, set[int]]) -> bool:
+        """Find the CIDRs and pods' ranges of now; whether they are others than before."""
+        is_moved = touched.nodes
+        if touched.policies or any(map(is_cidr, touched.numbers)):
+            found = {cidr: state.numbers.get(labels) for cidr, labels in self._cidrs}
+            numbers = {cidr: number for cidr, number in found.items() if number is not None}
+            if numbers != self._universe.numbers:
+                before, self._universe = self._universe, Universe(numbers)
+                is_moved = True
+                for entries in self._entries.values():
+                    for cidr in (cidr for peers in entries.rules.peers() for cidr in peers.cidrs):
+                        if others := before.inside(cidr) ^ self._universe.inside(cidr):
+                            stale.setdefault(entries, set()).update(others)
+        if is_moved:
+            self._prefix_map = PrefixMap(self._universe, state.nodes, *self._place)
+        return is_moved
 
-    def _hosts(self, state: State, node: str, mode: Mode) -> dict[Address, int]:
-        """Addresses of nodes, and of the remote pods that this node must know."""
-        hosts: dict[Address, int] = {}
-        named: frozenset[int] = frozenset()
-        if mode is Mode.OVERLAY:
-            named = named.union(*(entries.egress_peers for entries in self._entries.values()))
-        if mode is Mode.NATIVE or named:
-            for endpoint in state.endpoints.values():
-                if endpoint.node == node or endpoint.host_network:
-                    continue
-                for text in endpoint.addresses:
-                    at = packed(text)
-                    if mode is Mode.NATIVE or self._prefixes.names(named, endpoint.identity, at):
-                        hosts[at] = endpoint.identity
-        # A node's address is the node's, whatever a pod claims.
-        for name, known in state.nodes.items():
-            if name != node:
-                hosts.update((packed(text), Reserved.REMOTE_NODE.value) for text in known.addresses)
-        if node in state.nodes:
-            hosts.update(
-                (packed(text), Reserved.HOST.value) for text in state.nodes[node].addresses
-            )
-        return hosts
+    def _select(self, subjects: Set[int]) -> tuple[set[int], list[Entries], list[Entries]]:
+        """Decide the rule sets of these identities: those that have another than before, the rule
+        sets that are new here, and those that nobody has any more."""
+        turned: set[int] = set()
+        made: list[Entries] = []
+        left: dict[Entries, None] = {}
+        for number in subjects:
+            before, now = self._rules_of.pop(number, None), None
+            if number in self._pods.places:
+                rules = self._rule_set(number)
+                now = self._entries.get(rules.id)
+                if now is None:
+                    now = self._entries[rules.id] = Entries(rules)
+                    made.append(now)
+                    for matched in rules.watched():
+                        self._naming.setdefault(matched, set()).add(now)
+                self._rules_of[number] = now
+                now.subjects.add(number)
+            if now is not before:
+                turned.add(number)
+                if before is not None:
+                    before.subjects.discard(number)
+                    left[before] = None
+        dropped = [entries for entries in left if not entries.subjects]
+        for entries in dropped:
+            del self._entries[entries.rules.id]
+            for matched in set(entries.rules.watched()):
+                self._naming[matched].discard(entries)
+                if not self._naming[matched]:
+                    del self._naming[matched]
+        return turned, made, dropped
+
+    def _rule_set(self, number: int) -> RuleSet:
+        selecting = sorted(
+            item
+            for matched in self._index.matching(number)
+            for item in self._selecting.get(matched, {}).items()
+        )
+        return rule_set([prepared for _, prepared in selecting], self._index.ports(number))
+
+    def _refresh(
+        self, stale: dict[Entries, set[int]], made: list[Entries], dropped: list[Entries]
+    ) -> tuple[tuple[frozenset[PolicyKey], frozenset[PolicyKey]], set[int]]:
+        """Make the policy map right; what came and went, and the peers that are named by egress
+        entries now, or not any more."""
+        came: set[PolicyKey] = set()
+        went: set[PolicyKey] = set()
+        named: Counter[int] = Counter()
+        for entries in dropped:
+            stale.pop(entries, None)
+            went.update(entries.keys())
+            named.subtract(entries.egress_peers)
+        for entries in made:
+            stale.pop(entries, None)
+            came |= entries.refresh(self._index, self._universe)[0]
+            named.update(entries.egress_peers)
+        for entries, peers in stale.items():
+            named.subtract(peers & entries.egress_peers)
+            changed = entries.refresh(self._index, self._universe, peers)
+            came |= changed[0]
+            went |= changed[1]
+            named.update(peers & entries.egress_peers)
+        newly = set()
+        for number, more in named.items():
+            before = self._named.pop(number, 0)
+            now = before + more
+            if now:
+                self._named[number] = now
+            if bool(before) != bool(now):
+                newly.add(number)
+        return _move(self._keys, came, went), newly
+
+    def _find_hosts(
+        self, state: State, touched: Touched, newly: Set[int], is_moved: bool
+    ) -> tuple[dict[Address, int], frozenset[Address]]:
+        is_overlay = self._place[1] is Mode.OVERLAY
+        if touched.everything or (
+            is_overlay
+            and (is_by_address(newly) or (is_moved and is_by_address(self._named.keys() - {0})))
+        ):
+            found = self._hosts.everything(state, self._prefix_map, self._named)
+            return _settle(self._bound, found, is_all=True)
+        return _settle(
+            self._bound,
+            self._hosts.changed(state, self._prefix_map, self._named, newly, touched),
+        )
+
+    def _endpoint(self, text: str) -> Endpoint | None:
+        if text not in self._pods.placed:
+            return None
+        identity, attachment = self._pods.placed[text]
+        rules = self._rules_of[identity].rules
+        return Endpoint(
+            incarnation=incarnation(attachment.uid),
+            identity=identity,
+            policy=rules.id,
+            flags=rules.flags,
+            ifindex=attachment.ifindex,
+            mac=attachment.mac,
+            host_mac=attachment.host_mac,
+        )
 
 
-def _local_pods(
-    state: State, node: str, attachments: Mapping[str, Attachment]
-) -> list[tuple[Address, int, Attachment]]:
-    """(address, identity, attachment) for each address of each pod attached here."""
-    nodes = {text for known in state.nodes.values() for text in known.addresses}
-    claims: dict[str, list[tuple[int, Attachment]]] = {}
-    for uid, attachment in attachments.items():
-        bound = state.endpoints.get(uid)
-        addresses: tuple[str, ...] = ()
-        identity = Reserved.UNKNOWN.value
-        if bound is not None:
-            if bound.node == node and not bound.host_network:
-                identity, addresses = bound.identity, bound.addresses
-        elif attachment.provisional is not None and uid not in state.tombstones:
-            # Ahead of the ledger: never against it, so an address that it gives to another waits.
-            identity = attachment.provisional.identity
-            addresses = tuple(
-                text for text in attachment.provisional.addresses if text not in state.bindings
-            )
-        if is_pod(identity) and identity in state.identities:
-            for text in addresses:
-                if text not in nodes:
-                    claims.setdefault(text, []).append((identity, attachment))
-    # Two pods ahead of the ledger with one address: it decides.
-    return [
-        (packed(text), *claimants[0]) for text, claimants in claims.items() if len(claimants) == 1
-    ]
+def _move(entries: set[K], there: Set[K], not_there: Set[K]) -> tuple[frozenset[K], frozenset[K]]:
+    """Have some in `entries` and others not; what was added and removed."""
+    added, removed = frozenset(there - entries), frozenset(not_there & entries)
+    entries |= added
+    entries -= removed
+    return added, removed
 
 
-def _endpoint(attachment: Attachment, identity: int, rules: RuleSet) -> Endpoint:
-    return Endpoint(
-        incarnation=incarnation(attachment.uid),
-        identity=identity,
-        policy=rules.id,
-        flags=rules.flags,
-        ifindex=attachment.ifindex,
-        mac=attachment.mac,
-        host_mac=attachment.host_mac,
-    )
+def _settle(
+    entries: dict[K, V], found: Mapping[K, V | None], *, is_all: bool = False
+) -> tuple[dict[K, V], frozenset[K]]:
+    """Make `entries` what was found of some keys (None: nothing), or of all; what was set and
+    removed."""
+    changed = {
+        key: value
+        for key, value in found.items()
+        if value is not None and entries.get(key) != value
+    }
+    removed = [key for key, value in found.items() if value is None and key in entries]
+    if is_all:
+        removed += [key for key in entries if key not in found]
+    entries.update(changed)
+    for key in removed:
+        del entries[key]
+    return changed, frozenset(removed)

@@ -13,24 +13,26 @@ V = TypeVar("V")
 def diff(actual: Maps, desired: Maps) -> Change:
     """The smallest change from `actual` to `desired`; false if they are equal."""
     return Change(
-        identities_added=desired.identities - actual.identities,
-        policies_added=desired.policies - actual.policies,
-        nodes_added=desired.nodes - actual.nodes,
+        identities_added=frozenset(desired.identities - actual.identities),
+        policies_added=frozenset(desired.policies - actual.policies),
+        nodes_added=frozenset(desired.nodes - actual.nodes),
         prefixes_set=_set(actual.prefixes, desired.prefixes),
         hosts_set=_set(actual.hosts, desired.hosts),
         endpoints_set=_set(actual.endpoints, desired.endpoints),
         endpoints_removed=_removed(actual.endpoints, desired.endpoints),
         hosts_removed=_removed(actual.hosts, desired.hosts),
         prefixes_removed=_removed(actual.prefixes, desired.prefixes),
-        nodes_removed=actual.nodes - desired.nodes,
-        policies_removed=actual.policies - desired.policies,
-        identities_removed=actual.identities - desired.identities,
+        nodes_removed=frozenset(actual.nodes - desired.nodes),
+        policies_removed=frozenset(actual.policies - desired.policies),
+        identities_removed=frozenset(actual.identities - desired.identities),
     )
 
 
 def _set(actual: Mapping[K, V], desired: Mapping[K, V]) -> dict[K, V]:
+    if not actual:
+        return dict(desired)
     return {key: value for key, value in desired.items() if actual.get(key) != value}
 
 
 def _removed(actual: Mapping[K, V], desired: Mapping[K, V]) -> frozenset[K]:
-    return frozenset(actual.keys() - desired.keys())
+    return frozenset(key for key in actual if key not in desired)

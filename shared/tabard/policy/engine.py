@@ -8,7 +8,7 @@ rule there names it, calls it an unknown peer where this says that no rule allow
 """
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -103,6 +103,14 @@ class Engine:
             read_policy(accepted.document, accepted.origin)
             for _, accepted in sorted(state.policies.items())
         ]
+        self.cidrs = frozenset(
+            peer
+            for policy in self._policies
+            for rule in policy.rules
+            for peer in rule.peers or ()
+            if isinstance(peer, Cidr)
+        )
+        """Every CIDR that a rule names."""
         self._labels: dict[int, Labels] = {}
         self._matched: dict[tuple[Selector, int], bool] = {}
         self._isolating: dict[tuple[Direction, int], tuple[Policy, ...]] = {}
@@ -117,8 +125,8 @@ class Engine:
         return Decision(
             one,
             other,
-            self._half(Direction.EGRESS, one, other, protocol, port),
-            self._half(Direction.INGRESS, other, one, protocol, port),
+            self.half(Direction.EGRESS, one, other, protocol, port),
+            self.half(Direction.INGRESS, other, one, protocol, port),
         )
 
     def allowed(self, source: Who, destination: Who) -> Traffic:
@@ -136,51 +144,26 @@ class Engine:
         """What the policies of `subject` let pass in `direction`; everything if it is no pod."""
         if subject.role is not Role.POD:
             return EVERYTHING
-        reason = self._at_once(direction, subject, peer)
+        reason = self.at_once(direction, subject, peer)
         if reason is not None:
             return EVERYTHING if reason.allowed else NOTHING
         grants = self.grants(direction, subject, peer)
         return union((grant.protocol, grant.first, grant.last) for grant in grants)
 
-    def isolating(self, direction: Direction, subject: Party) -> tuple[Policy, ...]:
-        """The policies that isolate `subject` in `direction`, by key; none if it is no pod."""
-        if subject.role is not Role.POD:
-            return ()
-        at = (direction, subject.identity)
-        found = self._isolating.get(at)
-        if found is None:
-            found = self._isolating[at] = tuple(
-                policy
-                for policy in self._policies
-                if direction in policy.isolates and self._is(policy.subject, subject.identity, None)
-            )
-        return found
+    def alike(self, party: Party) -> Hashable:
+        """Equal for parties that no policy tells apart (a pod's own node is let in regardless)."""
+        at = party.address
+        held = frozenset(cidr for cidr in self.cidrs if at is not None and holds(cidr, at))
+        return (party.role, party.identity, held)
 
-    def grants(self, direction: Direction, subject: Party, peer: Party) -> tuple[Grant, ...]:
-        """Every item of `subject`'s rules that allows something with a known `peer`, in order."""
-        (node,) = subject.nodes
-        number = peer.as_seen_on(node)
-        policies = self.isolating(direction, subject)
-        by_address = any(_has_cidr(policy, direction) for policy in policies)
-        at = (direction, subject.identity, number, peer.address if by_address else None)
-        found = self._grants.get(at)
-        if found is None:
-            found = self._grants[at] = tuple(
-                grant
-                for policy in policies
-                for rule in policy.rules
-                if rule.direction is direction
-                for grant in self._granted(policy, rule, subject.identity, number, peer.address)
-            )
-        return found
-
-    def _half(
+    def half(
         self, direction: Direction, subject: Party, peer: Party, protocol: int, port: int
     ) -> Half | None:
+        """What the policies of `subject` say in `direction`; None if it is no pod."""
         if subject.role is not Role.POD:
             return None
         isolating = tuple(policy.key for policy in self.isolating(direction, subject))
-        reason = self._at_once(direction, subject, peer)
+        reason = self.at_once(direction, subject, peer)
         if reason is not None:
             return Half(direction, reason, isolating)
         for grant in self.grants(direction, subject, peer):
@@ -188,8 +171,8 @@ class Engine:
                 return Half(direction, Reason.ALLOWED_POLICY, isolating, grant)
         return Half(direction, Reason.DENIED_POLICY, isolating)
 
-    def _at_once(self, direction: Direction, subject: Party, peer: Party) -> Reason | None:
-        """The verdict, if no rule needs to be asked."""
+    def at_once(self, direction: Direction, subject: Party, peer: Party) -> Reason | None:
+        """The verdict on all that passes between a pod and `peer`, if no rule needs to be asked."""
         if not self.isolating(direction, subject):
             return Reason.ALLOWED_NO_POLICY
         (node,) = subject.nodes
@@ -201,19 +184,52 @@ class Engine:
             return Reason.DENIED_UNKNOWN_PEER
         return None
 
+    def isolating(self, direction: Direction, subject: Party) -> tuple[Policy, ...]:
+        """The policies that isolate `subject` in `direction`, by key; none if it is no pod."""
+        if subject.role is not Role.POD:
+            return ()
+        at = (direction, subject.identity)
+        found = self._isolating.get(at)
+        if found is None:
+            found = self._isolating[at] = tuple(
+                policy
+                for policy in self._policies
+                if direction in policy.isolates
+                and self.names(policy.subject, subject.identity, None)
+            )
+        return found
+
+    def asks_addresses(self, direction: Direction, subject: Party) -> bool:
+        """Whether rules of the policies that isolate `subject` name peers by CIDR."""
+        return any(_has_cidr(policy, direction) for policy in self.isolating(direction, subject))
+
+    def grants(self, direction: Direction, subject: Party, peer: Party) -> tuple[Grant, ...]:
+        """Every item of `subject`'s rules that allows something with a known `peer`, in order."""
+        (node,) = subject.nodes
+        number = peer.as_seen_on(node)
+        policies = self.isolating(direction, subject)
+        address = peer.address if self.asks_addresses(direction, subject) else None
+        at = (direction, subject.identity, number, address)
+        found = self._grants.get(at)
+        if found is None:
+            found = self._grants[at] = tuple(
+                grant
+                for policy in policies
+                for rule in policy.rules
+                if rule.direction is direction
+                for grant in self._granted(policy, rule, subject.identity, number, peer.address)
+            )
+        return found
+
     def _granted(
         self, policy: Policy, rule: Rule, subject: int, peer: int, address: IP | None
     ) -> Iterator[Grant]:
         peers: tuple[Peer | None, ...] = (None,) if rule.peers is None else rule.peers
         for index, named in enumerate(peers):
-            if named is not None and not self._is(named, peer, address):
+            if named is not None and not self.names(named, peer, address):
                 continue
-            # A name is that of a port of the flow's destination, and a CIDR has no pods to ask.
-            whose = subject if rule.direction is Direction.INGRESS else peer
-            if isinstance(named, Cidr) and rule.direction is Direction.EGRESS:
-                whose = Reserved.UNKNOWN.value
             for at, port in enumerate(rule.ports):
-                for first, last in self._numbers(port, whose):
+                for first, last in self.numbers(port, rule.direction, subject, peer, named):
                     yield Grant(
                         policy.key,
                         rule.direction,
@@ -225,24 +241,31 @@ class Engine:
                         last,
                     )
 
-    def _numbers(self, port: Port, whose: int) -> list[tuple[int, int]]:
-        """The ports that `port` means where the pods of identity `whose` are spoken to."""
+    def numbers(
+        self, port: Port, direction: Direction, subject: int, peer: int, named: Peer | None
+    ) -> list[tuple[int, int]]:
+        """The runs of ports that `port` of a rule means for a peer that the rule names by `named`.
+
+        A name is that of a port of the flow's destination, and a CIDR has no pods to ask.
+        """
         if not port.name:
             return [(port.first, port.last)]
-        known = self._state.identities.get(whose)
+        if direction is Direction.EGRESS and isinstance(named, Cidr):
+            return []
+        known = self._state.identities.get(subject if direction is Direction.INGRESS else peer)
         return sorted(
             (number, number)
             for name, number, protocol in (named_ports(known.labels) if known else ())
             if name == port.name and protocol == port.protocol.name
         )
 
-    def _is(self, named: Peer, number: int, address: IP | None) -> bool:
-        """Whether a peer (or subject) that a policy names is the party known as `number`."""
+    def names(self, named: Peer, number: int, address: IP | None) -> bool:
+        """Whether what a policy names is the party that is known as `number`."""
         match named:
             case Selector():
                 return self._matches(named, number)
             case Cidr():
-                return address is not None and _holds(named, address)
+                return address is not None and holds(named, address)
 
     def _matches(self, selector: Selector, number: int) -> bool:
         """Whether the selector matches the identity; it never does unless that is pods'."""
@@ -250,10 +273,15 @@ class Engine:
             return False
         found = self._matched.get((selector, number))
         if found is None:
-            labels = self._labels.get(number)
-            if labels is None:
-                labels = self._labels[number] = labels_of(self._state.identities[number].labels)
-            found = self._matched[selector, number] = matches(selector, labels)
+            found = self._matched[selector, number] = matches(selector, self.labels(number))
+        return found
+
+    def labels(self, number: int) -> Labels:
+        """The labels of an identity, by source and key; none if it is not live."""
+        found = self._labels.get(number)
+        if found is None:
+            known = self._state.identities.get(number)
+            found = self._labels[number] = labels_of(known.labels) if known else {}
         return found
 
 
@@ -267,18 +295,18 @@ def allowed(state: State, source: Who, destination: Who) -> Traffic:
     return Engine(state).allowed(source, destination)
 
 
+def holds(peer: Cidr, address: IP) -> bool:
+    return address in _network(peer.prefix) and not any(
+        address in _network(hole) for hole in peer.excepts
+    )
+
+
 def _has_cidr(policy: Policy, direction: Direction) -> bool:
     return any(
         isinstance(peer, Cidr)
         for rule in policy.rules
         if rule.direction is direction
         for peer in rule.peers or ()
-    )
-
-
-def _holds(peer: Cidr, address: IP) -> bool:
-    return address in _network(peer.prefix) and not any(
-        address in _network(hole) for hole in peer.excepts
     )
 
 

@@ -1,18 +1,19 @@
 """Which identities a selector matches.
 
 `matches` is the meaning; `IdentityIndex` gives the same answers for all live identities at once, by
-set algebra over an index of their labels, and keeps an answer as one object while it stays true, so
-that whoever built on it can see by `is` that nothing changed.
+set algebra over an index of their labels, and keeps them true: an identity that comes or goes is
+held only against the selectors that ask for one of its labels.
 """
 
-from collections.abc import Mapping
-from weakref import WeakValueDictionary
+from collections.abc import Iterator, Mapping
 
 from tabard.identity.labels import LabelSet, named_ports, split_label
 from tabard.policy.model import Requirement, Selector
 
 Labels = Mapping[tuple[str, str], str]
 """(source, key) → value"""
+
+NO_PORTS: frozenset[tuple[str, int, str]] = frozenset()
 
 
 def labels_of(labels: LabelSet) -> Labels:
@@ -41,11 +42,20 @@ def _holds(requirement: Requirement, labels: Labels) -> bool:
 class Matched:
     """A selector and the live identities that it matches now."""
 
-    __slots__ = ("__weakref__", "numbers", "selector")
+    __slots__ = ("clues", "held", "numbers", "selector")
 
-    def __init__(self, selector: Selector) -> None:
+    def __init__(self, selector: Selector, numbers: set[int], clues: list["Clue"]) -> None:
         self.selector = selector
-        self.numbers: frozenset[int] = frozenset()
+        self.numbers = numbers
+        self.clues = clues
+        self.held = 0
+
+
+Clue = tuple[str, str, str | None]
+"""(source, key, value) of a label without which a selector does not match; value None: any."""
+
+ANYTHING: Clue = ("", "", None)
+"""The clue of selectors that ask for no label."""
 
 
 class IdentityIndex:
@@ -55,47 +65,97 @@ class IdentityIndex:
         self._labels: dict[int, LabelSet] = {}
         self._by_key: dict[tuple[str, str], dict[str, set[int]]] = {}
         self._ports: dict[int, frozenset[tuple[str, int, str]]] = {}
-        self.ports_version = 0
-        """Another number whenever any identity's named ports may have changed."""
-        self._matched: WeakValueDictionary[Selector, Matched] = WeakValueDictionary()
+        self._matched: dict[Selector, Matched] = {}
+        self._by_clue: dict[Clue, set[Matched]] = {}
 
-    def update(self, live: Mapping[int, LabelSet]) -> None:
-        """Make `live` (number → labels, pods only) the identities that are matched."""
-        if self._labels == live:
-            return
-        self.ports_version += 1
-        gone = [number for number, labels in self._labels.items() if live.get(number) != labels]
-        for number in gone:
-            for (source, key), value in labels_of(self._labels.pop(number)).items():
-                numbers = self._by_key[(source, key)]
-                numbers[value].discard(number)
-                if not numbers[value]:
-                    del numbers[value]
-            self._ports.pop(number)
-        for number in live.keys() - self._labels.keys():
-            self._labels[number] = live[number]
-            self._ports[number] = named_ports(live[number])
-            for label, value in labels_of(live[number]).items():
-                self._by_key.setdefault(label, {}).setdefault(value, set()).add(number)
-        for matched in list(self._matched.values()):
-            self._refresh(matched)
+    def update(self, live: Mapping[int, LabelSet | None]) -> list[tuple[Matched, int]]:
+        """Give each number (pods only) its labels, None if it is not live any more.
+
+        Returns each (answer, number) where an identity came, went or is another than before.
+        """
+        changed: list[tuple[Matched, int]] = []
+        for number, labels in live.items():
+            if self._labels.get(number) == labels:
+                continue
+            if number in self._labels:
+                changed += ((matched, number) for matched in self._remove(number))
+            if labels is not None:
+                changed += ((matched, number) for matched in self._add(number, labels))
+        return changed
+
+    def _add(self, number: int, label_set: LabelSet) -> list[Matched]:
+        labels = labels_of(label_set)
+        self._labels[number] = label_set
+        for label, value in labels.items():
+            self._by_key.setdefault(label, {}).setdefault(value, set()).add(number)
+        if ports := named_ports(label_set):
+            self._ports[number] = ports
+        found = [one for one in self._suspects(labels) if matches(one.selector, labels)]
+        for matched in found:
+            matched.numbers.add(number)
+        return found
+
+    def _remove(self, number: int) -> list[Matched]:
+        found = list(self.matching(number))
+        for matched in found:
+            matched.numbers.remove(number)
+        for label, value in labels_of(self._labels.pop(number)).items():
+            numbers = self._by_key[label]
+            numbers[value].discard(number)
+            if not numbers[value]:
+                del numbers[value]
+        self._ports.pop(number, None)
+        return found
+
+    def _suspects(self, labels: Labels) -> Iterator[Matched]:
+        """The selectors that `labels` can match, each once."""
+        yield from self._by_clue.get(ANYTHING, ())
+        for (source, key), value in labels.items():
+            yield from self._by_clue.get((source, key, value), ())
+            yield from self._by_clue.get((source, key, None), ())
+
+    def matching(self, number: int) -> Iterator[Matched]:
+        """The selectors that match a live identity."""
+        labels = labels_of(self._labels[number])
+        return (matched for matched in self._suspects(labels) if number in matched.numbers)
 
     def track(self, selector: Selector) -> Matched:
-        """The selector's matches, kept true for as long as the result is held."""
+        """The selector's matches, kept true until they were released as often as tracked."""
         matched = self._matched.get(selector)
         if matched is None:
-            matched = self._matched[selector] = Matched(selector)
-            self._refresh(matched)
+            clues = self._clues(selector)
+            matched = Matched(selector, self._evaluate(selector), clues)
+            self._matched[selector] = matched
+            for clue in clues:
+                self._by_clue.setdefault(clue, set()).add(matched)
+        matched.held += 1
         return matched
+
+    def release(self, matched: Matched) -> None:
+        matched.held -= 1
+        if matched.held:
+            return
+        del self._matched[matched.selector]
+        for clue in matched.clues:
+            self._by_clue[clue].remove(matched)
+            if not self._by_clue[clue]:
+                del self._by_clue[clue]
 
     def ports(self, number: int) -> frozenset[tuple[str, int, str]]:
         """(name, number, protocol) of the identity's named ports; none if it is no live pod's."""
-        return self._ports.get(number, frozenset())
+        return self._ports.get(number, NO_PORTS)
 
-    def _refresh(self, matched: Matched) -> None:
-        numbers = self._evaluate(matched.selector)
-        if numbers != matched.numbers:
-            matched.numbers = frozenset(numbers)
+    def _clues(self, selector: Selector) -> list[Clue]:
+        """The clues of the one requirement that leads the fewest other selectors astray."""
+        wanted: list[list[Clue]] = []
+        for one in selector.requirements:
+            if one.operator == "In":
+                wanted.append([(one.source, one.key, value) for value in one.values])
+            elif one.operator == "Exists":
+                wanted.append([(one.source, one.key, None)])
+        if not wanted:
+            return [ANYTHING]
+        return min(wanted, key=lambda clues: sum(len(self._by_clue.get(c, ())) for c in clues))
 
     def _evaluate(self, selector: Selector) -> set[int]:
         found: set[int] | None = None

@@ -5,9 +5,11 @@ pod without an address (manifests alone give none) is known by its identity, and
 """
 
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from itertools import product
 
 from tabard.identity.numbers import Reserved, is_pod
 from tabard.ledger.state import EndpointState, State
@@ -72,21 +74,21 @@ class Parties:
         ]
 
     def pair(self, source: Who, destination: Who) -> tuple[Party, Party]:
-        """The two ends of a flow; of pods with several addresses the first two of one family.
+        """The two ends of a flow; of pods with several addresses the first of `pairs`.
 
-        PartyError for a name that is neither a UID nor an address, or if no family is shared.
+        PartyError for a text that is neither a UID nor an address, or if no family is shared.
         """
         sources, destinations = self.find(source), self.find(destination)
-        for one in sources:
-            for other in destinations:
-                if not one.address or not other.address:
-                    return one, other
-                if one.address.version == other.address.version:
-                    return one, other
+        for pair in _pairs(sources, destinations):
+            return pair
         raise PartyError(
             f"{sources[0].address} and {destinations[0].address} are of two address families, and "
             "neither end has an address of the other's; name an address of the same family"
         )
+
+    def pairs(self, source: Who, destination: Who) -> list[tuple[Party, Party]]:
+        """The two ends by each pair of their addresses that are of one family."""
+        return list(_pairs(self.find(source), self.find(destination)))
 
     def find(self, who: Who) -> list[Party]:
         """The party at each address of `who`; without an address there is one party still."""
@@ -129,3 +131,9 @@ class Parties:
             return Party(Role.UNKNOWN, at, Reserved.UNKNOWN.value)
         on = frozenset((endpoint.node,))
         return Party(Role.POD, at, endpoint.identity, on, endpoint.uid)
+
+
+def _pairs(sources: list[Party], destinations: list[Party]) -> Iterator[tuple[Party, Party]]:
+    for one, other in product(sources, destinations):
+        if not one.address or not other.address or one.address.version == other.address.version:
+            yield one, other

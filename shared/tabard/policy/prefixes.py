@@ -1,7 +1,8 @@
 """CIDRs: the universe that policies name, its identities, and the `prefixes` map around it."""
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Set
+from bisect import bisect_left, bisect_right
+from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 
 from tabard.dataplane.maps import Address, Mode, PrefixEntry, PrefixFlag, address
@@ -10,12 +11,18 @@ from tabard.identity.numbers import Reserved
 from tabard.ledger.state import Node
 from tabard.policy.model import Cidr
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Prefix = tuple[Address, int]
 """A key of the `prefixes` map."""
 
-packed = lru_cache(maxsize=131_072)(address)
-"""Every compile packs the same addresses again."""
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
+def packed(text: str) -> Address:
+    """`address` for text that is canonical, as the ledger's is: a million of them are packed at a
+    start."""
+    if ":" in text:
+        return address(text)
+    return Address(_MAPPED + bytes(map(int, text.split("."))))
 
 
 @lru_cache(maxsize=65_536)
@@ -34,8 +41,9 @@ class Universe:
 
     def __init__(self, numbers: Mapping[str, int]) -> None:
         self.numbers = numbers
-        self._networks = [(ipaddress.ip_network(cidr), number) for cidr, number in numbers.items()]
-        self._inside: dict[Cidr, frozenset[int]] = {}
+        found = sorted((_place(cidr), number) for cidr, number in numbers.items())
+        self._places = [place for place, _ in found]
+        self._numbers = [number for _, number in found]
 
     def inside(self, peer: Cidr) -> frozenset[int]:
         """The identities that together are the addresses of `peer`.
@@ -43,25 +51,23 @@ class Universe:
         None at all while an except has no identity of its own yet: its addresses would still be
         taken for those around it.
         """
-        found = self._inside.get(peer)
-        if found is None:
-            found = self._inside[peer] = self._find(peer)
-        return found
-
-    def _find(self, peer: Cidr) -> frozenset[int]:
         if not all(hole in self.numbers for hole in peer.excepts):
             return frozenset()
-        outer = ipaddress.ip_network(peer.prefix)
-        holes = [ipaddress.ip_network(hole) for hole in peer.excepts]
-        return frozenset(
-            number
-            for network, number in self._networks
-            if _within(network, outer) and not any(_within(network, hole) for hole in holes)
-        )
+        return frozenset(self._within(peer.prefix)).difference(*map(self._within, peer.excepts))
+
+    def _within(self, cidr: str) -> list[int]:
+        """The identities of the CIDRs in `cidr`: CIDRs nest, so they are sorted next to it."""
+        version, first, bits = _place(cidr)
+        last = first | ((1 << (128 - bits)) - 1)
+        begin = bisect_left(self._places, (version, first, bits))
+        end = bisect_right(self._places, (version, last, 128))
+        return self._numbers[begin:end]
 
 
-def _within(inner: Network, outer: Network) -> bool:
-    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+def _place(cidr: str) -> tuple[int, int, int]:
+    """(IP version, first address, prefix length), the last two in the 16-byte form."""
+    network, bits = prefix(cidr)
+    return 6 if ":" in cidr else 4, int.from_bytes(network), bits
 
 
 class PrefixMap:
@@ -70,16 +76,10 @@ class PrefixMap:
     def __init__(
         self, universe: Universe, nodes: Mapping[str, Node], node: str, mode: Mode
     ) -> None:
-        self.made_from = (universe, dict(nodes), node, mode)
         self.entries = _entries(universe.numbers, nodes, node, mode)
         self._lookup = Prefixes(self.entries)
 
-    def is_made_from(
-        self, universe: Universe, nodes: Mapping[str, Node], node: str, mode: Mode
-    ) -> bool:
-        return self.made_from == (universe, nodes, node, mode)
-
-    def names(self, named: Set[int], identity: int, at: Address) -> bool:
+    def names(self, named: Container[int], identity: int, at: Address) -> bool:
         """Whether entries for the peers `named` could allow traffic with `identity` at `at`."""
         if 0 in named or identity in named:
             return True

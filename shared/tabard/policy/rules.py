@@ -6,9 +6,10 @@ endpoint is turned at once.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 
 from tabard.dataplane.maps import Direction, EndpointFlag, PolicyKey
 from tabard.dataplane.verdict import CIDR_PODS, ENFORCED
@@ -50,20 +51,38 @@ class Peers:
         if self.anyone:
             self.having_port = {name: index.track(_having(name)) for name in self.port_names}
 
+    def watched(self) -> Iterator[Matched]:
+        yield from self.matched
+        yield from self.having_port.values()
+
+    def numbers(self, universe: Universe, only: Set[int] | None) -> set[int]:
+        """The identities that are named, 0 for anyone; of `only` those, if it is given."""
+        if only is None:
+            found = {0} if self.anyone else set()
+            found.update(*(matched.numbers for matched in self.matched))
+            return found.union(*(universe.inside(cidr) for cidr in self.cidrs))
+        found = {0} & only if self.anyone else set()
+        found.update(*(only & matched.numbers for matched in self.matched))
+        return found.union(*(only & universe.inside(cidr) for cidr in self.cidrs))
+
 
 def _having(port_name: str) -> Selector:
     return Selector((Requirement(port_name, "Exists", source=NAMED_PORT_SOURCE),))
 
 
+def meaning(accepted: PolicyAccepted) -> bytes:
+    """What a policy says, as bytes."""
+    # Not all of the document: a new annotation changes no rule and must not drop flows.
+    said = [accepted.kind, accepted.namespace, accepted.name, accepted.document.get("spec")]
+    return json.dumps(said, sort_keys=True).encode()
+
+
 class Prepared:
-    """An accepted policy, read, with its selectors under watch."""
+    """An accepted policy, read, with its selectors under watch until it is released."""
 
     def __init__(self, accepted: PolicyAccepted, index: IdentityIndex) -> None:
-        self.accepted = accepted
         self.policy = read_policy(accepted.document, accepted.origin)
-        # Not all of the document: a new annotation changes no rule and must not drop flows.
-        said = [*self.policy.key, accepted.document.get("spec")]
-        self.meaning = json.dumps(said, sort_keys=True).encode()
+        self.meaning = meaning(accepted)
         self.cidrs = {cidr: LabelSet((cidr_label(cidr),)) for cidr in self.policy.cidrs()}
         self.subject = index.track(self.policy.subject)
         self.rules = [(rule, Peers(rule, index)) for rule in self.policy.rules]
@@ -81,6 +100,12 @@ class Prepared:
             if port.name
         }
 
+    def release(self, index: IdentityIndex) -> None:
+        index.release(self.subject)
+        for _, peers in self.rules:
+            for matched in peers.watched():
+                index.release(matched)
+
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
@@ -92,21 +117,32 @@ class RuleSet:
     ports: NamedPorts
     """The subject's named ports, as far as an ingress rule names them."""
 
+    def peers(self) -> Iterator[Peers]:
+        return (peers for prepared in self.policies for _, peers in prepared.rules)
+
+    def watched(self) -> Iterator[Matched]:
+        """The selectors on whose answers its entries depend."""
+        return (matched for peers in self.peers() for matched in peers.watched())
+
     def keys(
-        self, rule: Rule, peers: Peers, index: IdentityIndex, universe: Universe
+        self,
+        rule: Rule,
+        peers: Peers,
+        index: IdentityIndex,
+        universe: Universe,
+        only: Set[int] | None = None,
     ) -> Iterator[PolicyKey]:
-        """The entries of one of its rules."""
-        identities: set[int] = {0} if peers.anyone else set()
-        identities.update(*(matched.numbers for matched in peers.matched))
-        identities.update(*(universe.inside(cidr) for cidr in peers.cidrs))
+        """The entries of one of its rules; those for the peers `only`, if they are given."""
+        identities = peers.numbers(universe, only)
         for port in rule.ports:
-            to = identities
+            to: Set[int] = identities
             if not port.name:
                 blocks = list(port_blocks(port.first, port.last))
             elif rule.direction is Direction.INGRESS:
                 blocks = _named_blocks(port, self.ports)
             elif peers.anyone:
-                to = set(peers.having_port[port.name].numbers)
+                to = peers.having_port[port.name].numbers
+                to = to if only is None else only & to
             for identity in to:
                 if port.name and rule.direction is Direction.EGRESS:
                     blocks = _named_blocks(port, index.ports(identity))
@@ -129,34 +165,42 @@ def rule_set(policies: Sequence[Prepared], subject_ports: NamedPorts) -> RuleSet
 
 
 class Entries:
-    """A rule set's entries in the policy map, for the identities of now."""
+    """A rule set's entries in the policy map, by their peer."""
 
-    def __init__(self, rules: RuleSet, index: IdentityIndex, universe: Universe) -> None:
-        self._made_from = _origin(rules, index, universe)
-        self.keys = frozenset(
-            key
-            for prepared in rules.policies
-            for rule, peers in prepared.rules
-            for key in rules.keys(rule, peers, index, universe)
-        )
-        self.egress_peers = frozenset(
-            key.identity for key in self.keys if key.direction is Direction.EGRESS
-        )
+    __slots__ = ("_by_peer", "egress_peers", "rules", "subjects")
+
+    def __init__(self, rules: RuleSet) -> None:
+        self.rules = rules
+        self.subjects: set[int] = set()
+        """The identities here that have this rule set."""
+        self.egress_peers: set[int] = set()
         """Identities that an egress entry names; 0 is any."""
+        self._by_peer: dict[int, tuple[PolicyKey, ...]] = {}
 
-    def is_current(self, rules: RuleSet, index: IdentityIndex, universe: Universe) -> bool:
-        """Whether they would come out the same now, for rules of the same id."""
-        return self._made_from == _origin(rules, index, universe)
+    def refresh(
+        self, index: IdentityIndex, universe: Universe, only: Set[int] | None = None
+    ) -> tuple[set[PolicyKey], set[PolicyKey]]:
+        """Make them right for all peers, or for `only` those; what came and what went."""
+        found: dict[int, dict[PolicyKey, None]] = {}
+        for prepared in self.rules.policies:
+            for rule, peers in prepared.rules:
+                for key in self.rules.keys(rule, peers, index, universe, only):
+                    found.setdefault(key.identity, {})[key] = None
+        came: set[PolicyKey] = set()
+        went: set[PolicyKey] = set()
+        for peer in self._by_peer.keys() | found.keys() if only is None else only:
+            before, after = self._by_peer.pop(peer, ()), found.get(peer, {})
+            came.update(after.keys() - before)
+            went.update(key for key in before if key not in after)
+            self.egress_peers.discard(peer)
+            if after:
+                self._by_peer[peer] = tuple(after)
+                if any(key.direction is Direction.EGRESS for key in after):
+                    self.egress_peers.add(peer)
+        return came, went
 
-
-def _origin(rules: RuleSet, index: IdentityIndex, universe: Universe) -> object:
-    """All that the entries of a rule set depend on, beside its id."""
-    peers = [peers for prepared in rules.policies for _, peers in prepared.rules]
-    return (
-        universe if any(one.cidrs for one in peers) else None,
-        index.ports_version if any(one.port_names for one in peers) else None,
-        [m.numbers for one in peers for m in (*one.matched, *one.having_port.values())],
-    )
+    def keys(self) -> Iterator[PolicyKey]:
+        return chain.from_iterable(self._by_peer.values())
 
 
 def _named_blocks(port: Port, ports: Iterable[tuple[str, int, str]]) -> list[tuple[int, int]]:

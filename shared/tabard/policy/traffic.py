@@ -5,7 +5,7 @@ a protocol without any is left out. ANY stands for all the protocols that have n
 equal sets are equal values, whatever rules they come from.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from tabard.dataplane.maps import Protocol
 
@@ -27,6 +27,13 @@ def union(parts: Iterable[tuple[Protocol, int, int]]) -> Traffic:
             return EVERYTHING
         ports.setdefault(protocol, []).append((first, last))
     return {protocol: _joined(ports[protocol]) for protocol in sorted(ports)}
+
+
+def parts(traffic: Traffic) -> Iterator[tuple[Protocol, int, int]]:
+    """What `union` makes it of."""
+    for protocol, ranges in traffic.items():
+        for first, last in ranges:
+            yield protocol, first, last
 
 
 def intersection(one: Traffic, other: Traffic) -> Traffic:

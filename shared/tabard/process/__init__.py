@@ -1,4 +1,5 @@
-"""What every service's process does alike: its settings from the environment, its log to stderr.
+"""What every service's process does alike: settings from the environment, log, use of memory,
+metrics and health.
 
-Only a service's `__main__` and `settings` import this; it knows no service.
+Only services import this; it knows none of them.
 """

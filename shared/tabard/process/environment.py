@@ -13,6 +13,8 @@ WRONG_SETTINGS = 2
 """Exit code of a process that was told something wrong."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "console"]
+"""`auto` is `console` at a terminal and `json` everywhere else."""
 
 
 def _split(value: object) -> object:

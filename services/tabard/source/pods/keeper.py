@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
+from tabard.process.metrics import Histogram
 from tabard.source.errors import PodFailed
 from tabard.source.pods.measurements import Measurements
 from tabard.source.pods.runtime import Attached, PodRuntime, Wanted
@@ -30,6 +32,12 @@ class _Kept:
     unwanted: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def standing(self) -> str:
+        if self.unwanted.is_set():
+            return "stopping"
+        return "running" if self.ready else "starting"
+
     def described(self) -> dict[str, str]:
         pod = self.wanted.pod
         return {"pod": f"{pod.namespace}/{pod.name}", "uid": pod.uid, "node": pod.node}
@@ -49,6 +57,10 @@ class Keeper:
         """With `keep_at_end` pods' networks are left as they are when the source stops."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a pod has become ready."""
+        self.failures: Counter[str] = Counter()
+        """Attempts that failed, by `start` and `stop`."""
+        self.ready_s = Histogram()
+        """From a pod's start as its event says to its network answering."""
         self._runtime = runtime
         self._measurements = measurements
         self._keep_at_end = keep_at_end
@@ -67,6 +79,10 @@ class Keeper:
         """Whether the pod's network is up and answers."""
         kept = self._kept.get(uid)
         return kept is not None and kept.ready
+
+    def standing(self) -> Counter[str]:
+        """How many pods are `starting`, `running` and `stopping`."""
+        return Counter(kept.standing for kept in self._kept.values())
 
     async def run(self) -> None:
         """Until cancelled; then all pods are taken down, or let go of."""
@@ -119,6 +135,7 @@ class Keeper:
                 async with self._starting:
                     attached = await self._runtime.start(kept.wanted)
             except PodFailed as error:
+                self.failures["start"] += 1
                 log.warning(
                     "pods.start_failed",
                     **kept.described(),
@@ -141,6 +158,7 @@ class Keeper:
             try:
                 await self._runtime.stop(kept.wanted.pod)
             except PodFailed as error:
+                self.failures["stop"] += 1
                 log.error("pods.stop_failed", **kept.described(), reason=str(error))
                 await asyncio.sleep(delay_ms / 1000)
                 delay_ms = min(delay_ms * 2, RETRY_MS_MAX)
@@ -154,6 +172,7 @@ class Keeper:
             log.info("pods.taken_over", **kept.described())
             return
         since_start_ms = round((ready_at - kept.wanted.pod.started_at) / 1e6, 3)
+        self.ready_s.observe(max(0.0, since_start_ms / 1000))
         log.info(
             "pods.ready", **kept.described(), ready_ms=since_start_ms, identity=attached.identity
         )

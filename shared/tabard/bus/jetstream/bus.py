@@ -6,10 +6,19 @@ from tabard.bus.arguments import check_batch, check_outgoing, check_read
 from tabard.bus.jetstream import read, streams
 from tabard.bus.jetstream.append import append
 from tabard.bus.jetstream.connection import Connection
+from tabard.bus.jetstream.gathering import Gathering
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.publish import Publication
 from tabard.bus.jetstream.tail import tail
-from tabard.bus.port import READ_MESSAGES_MAX, BusUnavailable, Outgoing, Stored, Stream
+from tabard.bus.port import (
+    READ_MESSAGES_MAX,
+    BusUnavailable,
+    Link,
+    Outgoing,
+    Stored,
+    Stream,
+    StreamInfo,
+)
 
 
 class JetStreamBus:
@@ -17,6 +26,7 @@ class JetStreamBus:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._observed = Gathering(connection, Stream.OBSERVED)
 
     @classmethod
     async def connect(
@@ -42,6 +52,8 @@ class JetStreamBus:
 
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
         check_outgoing(stream, messages)
+        if stream is Stream.OBSERVED:
+            return await self._observed.publish(messages)
         try:
             return await Publication(self._connection, stream, messages).run()
         except BusUnavailable:
@@ -61,6 +73,12 @@ class JetStreamBus:
     async def first_sequence(self, stream: Stream) -> int:
         return (await read.bounds(self._connection, stream))[0]
 
+    async def info(self, stream: Stream) -> StreamInfo:
+        return await streams.info(self._connection, stream)
+
+    async def faults(self, stream: Stream) -> list[str]:
+        return await streams.faults(self._connection, stream)
+
     async def read(
         self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
     ) -> list[Stored]:
@@ -73,6 +91,10 @@ class JetStreamBus:
     def tail(self, stream: Stream, start: int) -> AsyncGenerator[list[Stored], None]:
         check_read(start)
         return tail(self._connection, stream, start)
+
+    @property
+    def link(self) -> Link:
+        return self._connection.link
 
     async def close(self) -> None:
         await self._connection.close()

@@ -20,7 +20,7 @@ import structlog
 from tabard.bus.jetstream.client import Client, OnMessage, heed_cancellation
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.wire import Reply, encode_publish
-from tabard.bus.port import BusError, BusUnavailable
+from tabard.bus.port import BusError, BusUnavailable, Link
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +128,7 @@ class Connection:
         self._changed = asyncio.Event()
         self._end = ""
         self._failure = ""
+        self._connects = 0
         self._listeners: set[Listener] = set()
         self._task = asyncio.create_task(self._keep_open(), name=f"bus.connection.{name}")
         self._task.add_done_callback(self._on_task_done)
@@ -135,6 +136,13 @@ class Connection:
     @property
     def closed(self) -> bool:
         return bool(self._end)
+
+    @property
+    def link(self) -> Link:
+        session = self._session
+        connected = session is not None and session.client.is_open
+        failure = self._failure if session is None else session.client.failure
+        return Link(connected, self._connects, "" if connected else f"{self}: {failure or 'lost'}")
 
     def __str__(self) -> str:
         # Without user:password@, which does not belong in logs and messages.
@@ -285,6 +293,7 @@ class Connection:
 
     def _enter(self, session: Session) -> None:
         self._session = session
+        self._connects += 1
         for listener in self._listeners:
             listener.start(session.client)
         self._announce()

@@ -33,8 +33,8 @@ async def api(
     return answer(await connection.request(subject, payload, what))[0]
 
 
-async def bounds(connection: Connection, stream: Stream) -> tuple[int, int]:
-    """(first, last) sequence as the stream's leader has them; first is last + 1 if it is empty."""
+async def leader_info(connection: Connection, stream: Stream) -> dict[str, Any]:
+    """JetStream's STREAM.INFO as the stream's leader gives it; BusError if there is no stream."""
     info = await api(connection, "STREAM.INFO", stream)
     if error := info.get("error"):
         if error.get("err_code") == STREAM_NOT_FOUND_CODE:
@@ -42,7 +42,12 @@ async def bounds(connection: Connection, stream: Stream) -> tuple[int, int]:
                 f"stream {stream} does not exist at {connection}; create it with ensure_streams"
             )
         raise BusError(f"nats-server refused STREAM.INFO of {stream}: {error}")
-    state = info["state"]
+    return info
+
+
+async def bounds(connection: Connection, stream: Stream) -> tuple[int, int]:
+    """(first, last) sequence as the stream's leader has them; first is last + 1 if it is empty."""
+    state = (await leader_info(connection, stream))["state"]
     last: int = state["last_seq"]
     return (state["first_seq"] if state["messages"] else last + 1), last
 

@@ -5,12 +5,12 @@ by other hands may differ there.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tabard.bus.jetstream.connection import Connection
-from tabard.bus.jetstream.read import api
-from tabard.bus.jetstream.wire import STREAM_NOT_FOUND_CODE
-from tabard.bus.port import BusError, Stream, StreamMismatch, subject
+from tabard.bus.jetstream.read import api, leader_info
+from tabard.bus.jetstream.wire import STREAM_NOT_FOUND_CODE, stored_at
+from tabard.bus.port import BusError, Stream, StreamInfo, StreamMismatch, subject
 
 NANOSECONDS = 1_000_000_000
 OBSERVED_AGE_S_MAX = 7 * 24 * 3600
@@ -62,6 +62,7 @@ def settings(replicas: int, ledger_bytes_max: int) -> dict[Stream, Settings]:
             "max_age": OBSERVED_AGE_S_MAX * NANOSECONDS,
             "duplicate_window": DUPLICATE_WINDOW_S * NANOSECONDS,
             "compression": "s2",
+            "allow_atomic": True,
         },
         Stream.LEDGER: {
             "discard": "new",
@@ -119,3 +120,56 @@ async def ensure(
                 f"stream {stream} at {connection} is not as Tabard needs it, and is left as it "
                 f"is: {'; '.join(wrong)}. Change it there, or use another server"
             )
+
+
+async def faults(connection: Connection, stream: Stream) -> list[str]:
+    """How the stream differs from what `ensure` would make with as many replicas, and which of
+    these are not current; BusError if there is no such stream."""
+    found = await leader_info(connection, stream)
+    replicas = found["config"]["num_replicas"]
+    want = settings(replicas, connection.options.ledger_bytes_max)[stream]
+    wrong = differences(want, found["config"])
+    followers = (found.get("cluster") or {}).get("replicas") or []
+    if replicas > 1 and len(followers) < replicas - 1:
+        wrong.append(f"{len(followers) + 1} of {replicas} replicas are there")
+    wrong += [
+        f"replica {each['name']} is {'offline' if each.get('offline') else 'not current'}"
+        f" (lag {each.get('lag', 0)})"
+        for each in followers
+        if each.get("offline") or not each.get("current")
+    ]
+    return wrong
+
+
+Number = TypeVar("Number", int, float)
+
+
+async def info(connection: Connection, stream: Stream) -> StreamInfo:
+    """What the stream's leader says of it; BusError if there is no such stream."""
+    found = await leader_info(connection, stream)
+    state, config = found["state"], found["config"]
+    messages, last = state["messages"], state["last_seq"]
+    first = state["first_seq"] if messages else last + 1
+    return StreamInfo(
+        stream=stream,
+        first=first,
+        last=last,
+        messages=messages,
+        bytes=state["bytes"],
+        # Two counts that a damaged replica need not keep equal: the worse one is told.
+        holes=max(state.get("num_deleted", 0), last - first + 1 - messages),
+        first_at=stored_at(state["first_ts"].encode()) if messages else None,
+        last_at=stored_at(state["last_ts"].encode()) if messages else None,
+        now=stored_at(found["ts"].encode()),
+        replicas=config["num_replicas"],
+        storage=config["storage"],
+        age_s_max=_limit(config["max_age"] / NANOSECONDS),
+        bytes_max=_limit(config["max_bytes"]),
+        per_subject_max=_limit(config["max_msgs_per_subject"]),
+        refuses=config["discard"] == "new",
+    )
+
+
+def _limit(value: Number) -> Number | None:
+    """JetStream says "none" as 0 of an age and as -1 of all else."""
+    return value if value > 0 else None

@@ -1,0 +1,165 @@
+"""The agent's /metrics and /readyz, from the state of its parts."""
+
+import asyncio
+
+from tabard.agent.errors import Code
+from tabard.agent.reconciler import Standing
+from tabard.agent.service import Agent
+from tabard.bus.port import Stream
+from tabard.dataplane.maps import MAP_NAMES
+from tabard.dataplane.port import DataplaneError, MapSizes
+from tabard.process import bus
+from tabard.process.metrics import Family, counter, counters, gauge, gauges
+
+PARTS = ("bus", "ledger", "dataplane", "drift", "checkpoint")
+"""Of the agent, that can be in trouble (the keys of `Report.troubles`)."""
+
+
+class AgentPage:
+    """`sizes` are the most entries of each map."""
+
+    def __init__(self, agent: Agent, sizes: MapSizes) -> None:
+        self._agent = agent
+        self._sizes = sizes
+
+    def unready(self) -> str:
+        agent = self._agent
+        report, reconciler = agent.report, agent.reconciler
+        reasons = [bus.lack(agent.bus, report.troubles.get("bus", ""))]
+        if reconciler.standing is not Standing.IN_SYNC:
+            reasons.append(
+                f"not in sync with the ledger: {reconciler.standing.value}, read through "
+                f"{reconciler.state.sequence}"
+            )
+        reasons += [text for part, text in report.troubles.items() if part != "bus"]
+        return "; ".join(reason for reason in reasons if reason)
+
+    async def families(self) -> list[Family]:
+        agent, sizes = self._agent, self._sizes
+        report, reconciler, follower = agent.report, agent.reconciler, agent.follower
+        figures = reconciler.figures
+        # While a write is under way nobody knows what is there, but what is to be.
+        held = reconciler.expected if reconciler.actual is None else reconciler.actual
+        end = await bus.last_sequence(agent.bus, Stream.LEDGER)
+        head = max(follower.head, end or 0)
+        return [
+            *bus.families("agent", agent.bus),
+            gauge(
+                "tabard_agent_in_sync",
+                "1 once it has read all that was in the ledger when it began to follow.",
+                reconciler.standing is Standing.IN_SYNC,
+            ),
+            gauges(
+                "tabard_agent_trouble",
+                "1 while that part of the agent does not go on; the log and /readyz say why.",
+                "part",
+                {part: part in report.troubles for part in PARTS},
+            ),
+            gauge(
+                "tabard_agent_watermark_sequence",
+                "Ledger sequence that this node enforces.",
+                report.sequence,
+            ),
+            gauge(
+                "tabard_agent_read_sequence",
+                "Ledger sequence that this node has read and checked.",
+                reconciler.state.sequence,
+            ),
+            gauge(
+                "tabard_agent_lag_events",
+                "The ledger's last known sequence less the watermark.",
+                max(0, head - report.sequence),
+            ),
+            counter("tabard_agent_events_total", "Ledger events read.", follower.events),
+            figures.enforce_s.family(
+                "tabard_agent_decided_to_enforced_seconds",
+                "From the allocator's decision (its clock) to enforcement here, of the first event "
+                "of each batch that came while in sync.",
+            ),
+            figures.tick_s.family(
+                "tabard_agent_tick_seconds", "Compiling, comparing and writing the maps."
+            ),
+            counter(
+                "tabard_agent_tick_failures_total",
+                "Ticks that did not bring the maps to the state; they are tried again.",
+                figures.tick_failures,
+            ),
+            gauges(
+                "tabard_agent_map_entries",
+                "Entries that each map holds.",
+                "map",
+                {name: len(getattr(held, name)) for name in MAP_NAMES},
+            ),
+            gauges(
+                "tabard_agent_map_entries_max",
+                "Entries that each map has room for.",
+                "map",
+                {name: getattr(sizes, name) for name in MAP_NAMES},
+            ),
+            counters(
+                "tabard_agent_map_writes_total",
+                "Entries written or deleted in each map.",
+                "map",
+                dict(report.map_writes),
+            ),
+            counters(
+                "tabard_agent_map_full_total",
+                "Writes that a map refused because it was full.",
+                "map",
+                {name: report.full[name] for name in MAP_NAMES},
+            ),
+            gauge(
+                "tabard_agent_drift_entries",
+                "Entries that differed from the ledger at the last check.",
+                report.drift,
+            ),
+            gauge(
+                "tabard_agent_endpoints", "Pods that the maps let communicate.", report.endpoints
+            ),
+            gauge(
+                "tabard_agent_attached_pods",
+                "Pods whose interface is guarded.",
+                len(reconciler.attachments),
+            ),
+            figures.attach_s.family(
+                "tabard_agent_attach_seconds",
+                "From the request to attach a pod until its policy stands in the dataplane.",
+            ),
+            counters(
+                "tabard_agent_attach_failures_total",
+                "Attaches that the gate did not carry out.",
+                "code",
+                {code.value: figures.attach_failures[code.value] for code in Code},
+            ),
+            counter(
+                "tabard_agent_flows_lost_total",
+                "Flow records dropped or not taken by the bus.",
+                agent.flows.lost,
+            ),
+            *await self._verdicts(),
+        ]
+
+    async def _verdicts(self) -> list[Family]:
+        """Empty while the dataplane is not open, or busy for longer than a scrape waits."""
+        reconciler = self._agent.reconciler
+        try:
+            async with asyncio.timeout(bus.ANSWER_S_MAX):
+                counted = await reconciler.worker.call(reconciler.dataplane.counters)
+        except (TimeoutError, DataplaneError):
+            return []
+        samples = tuple(
+            (
+                "",
+                (("direction", direction.name.lower()), ("reason", reason.name.lower())),
+                packets,
+            )
+            for (direction, reason), packets in sorted(counted.items())
+        )
+        return [
+            Family(
+                "tabard_agent_verdict_packets_total",
+                "counter",
+                "Packets judged, by direction and reason, since the maps were made.",
+                samples,
+            )
+        ]

@@ -1,0 +1,221 @@
+"""`tabard policy check`: the verdict on a flow, the rule that gave it, and what led there."""
+
+from collections.abc import Iterator, Sequence
+
+from tabard.cli.failing import Exit, Failure, fail
+from tabard.cli.ground import Ground
+from tabard.cli.naming import NotThere, Place, PortAsked, pods
+from tabard.cli.printing import Output, counted, show_lines, show_table, show_value, table, tell
+from tabard.cli.records import moment
+from tabard.cli.verdicts import Row, answer, deciding
+from tabard.cli.where import Where, ground
+from tabard.dataplane.maps import Direction
+from tabard.policy.engine import Engine
+from tabard.policy.parties import Party, PartyError, Who
+from tabard.policy.traffic import PORT_MAX
+
+MISSES_SHOWN = 3
+"""Of the reasons why no rule matched, save by `-o wide`."""
+WHAT = "check the flow"
+_END = ("role", "nodes", "address", "identity", "labels")
+"""What `-o wide` shows of either end, beside its name."""
+
+
+def check(
+    source: Place,
+    destination: Place,
+    wanted: Sequence[PortAsked],
+    where: Where,
+    output: Output,
+) -> None:
+    """Exit.DENIED if not all that was asked for may pass."""
+    found = ground(WHAT, where)
+    try:
+        ends = _ends(found, source, destination)
+        said = answer(found, *ends, (source.text, destination.text), wanted)
+    except NotThere as error:
+        fail(WHAT, Failure(str(error), "" if where.files else error.next))
+    except PartyError as error:
+        fail(WHAT, Failure(str(error)))
+    if where.files and not said["allowed"] and _addresses_count(found.engine, *ends):
+        tell("note: manifests tell no pod's address; an ipBlock may hold one that it does not here")
+    match output:
+        case Output.JSON | Output.YAML:
+            show_value(said, output)
+        case Output.NAME:
+            for name in sorted(set(_names(said))):
+                print(name)
+        case _:
+            _show(said, wide=output is Output.WIDE)
+    if not said["allowed"]:
+        raise SystemExit(Exit.DENIED)
+
+
+def _ends(found: Ground, source: Place, destination: Place) -> tuple[Party, Party]:
+    """The parties that are meant; what else they could be is told if it makes a difference."""
+    engine = found.engine
+    one, other = _one(found, source), _one(found, destination)
+    first = engine.parties.pair(one, other)
+    if first[0].uid and first[0].uid == first[1].uid:
+        tell("note: a pod reaches itself past all policies; this is of another pod like it")
+    passing = engine.allowed(*first)
+    if any(engine.allowed(*pair) != passing for pair in engine.parties.pairs(one, other)):
+        by = " → ".join(str(party.address) for party in first)
+        tell(f"note: policies tell their addresses apart; asked of {by}")
+    return first
+
+
+def _one(found: Ground, place: Place) -> Who:
+    """One pod of those that `place` names, or its address."""
+    named = pods(found.state, place)
+    if not named:
+        return place.text
+    parties = found.engine.parties
+    if len({found.engine.alike(party) for pod in named for party in parties.find(pod)[:1]}) > 1:
+        them = counted(len(named), "pod")
+        tell(f"note: policies tell the {them} of {place.text} apart; asked of {named[0].name}")
+    return named[0]
+
+
+def _addresses_count(engine: Engine, source: Party, destination: Party) -> bool:
+    """Whether a rule that was asked names peers by CIDR, and the peer's address is not known."""
+    return any(
+        peer.address is None and engine.asks_addresses(direction, subject)
+        for direction, subject, peer in (
+            (Direction.EGRESS, source, destination),
+            (Direction.INGRESS, destination, source),
+        )
+    )
+
+
+def _names(said: Row) -> Iterator[str]:
+    """The policies that decide."""
+    for each in said["checks"]:
+        for half in (each["egress"], each["ingress"]):
+            for row in deciding(half):
+                yield f"{row['kind'].lower()}/{_key(row)}"
+
+
+def _key(row: Row) -> str:
+    return f"{row['namespace']}/{row['name']}"
+
+
+def _show(said: Row, *, wide: bool) -> None:
+    source, destination = _party(said["from"]), _party(said["to"])
+    for each in said["checks"]:
+        verdict, style = ("allowed", "green") if each["allowed"] else ("DENIED", "red")
+        show_lines([(f"{verdict}  {source} → {destination}, {_asked(each, said)}", style)])
+        for direction, place, who in (("egress", "from", source), ("ingress", "to", destination)):
+            half = each[direction]
+            print(f"  {direction:<8} {place} {who}: {_verdict(half, said[place])}")
+            for line in _reasons(half, wide=wide):
+                print(f"    {line}")
+        halves = [half for half in (each["egress"], each["ingress"]) if half is not None]
+        if not each["allowed"] and all(half["allowed"] for half in halves):
+            print("  nothing passes both: what egress allows, ingress does not")
+    if wide:
+        print()
+        show_table(
+            ["END", "ROLE", "NODE", "ADDRESS", "IDENTITY", "LABELS"],
+            ([_party(end), *(end[key] for key in _END)] for end in (said["from"], said["to"])),
+        )
+    if said["events"]:
+        print()
+        show_table(
+            ["EVENT", "TIME", "TYPE", "OF", "CAUSE"],
+            (
+                [
+                    row["place"],
+                    row["time"] if wide else moment(row["at"]),
+                    row["type"],
+                    row["of"],
+                    row["cause"],
+                ]
+                for row in said["events"]
+            ),
+        )
+
+
+def _party(party: Row) -> str:
+    return _key(party) if party["role"] == "pod" else str(party["asked"])
+
+
+def _asked(each: Row, said: Row) -> str:
+    if each["protocol"] is None:
+        passing = ", ".join(connection(one) for one in said["connections"])
+        return f"any port: {passing or 'none'}"
+    number = f"{each['port']}/{each['protocol']}"
+    return number if each["asked"].lower() in _same(each) else f"{each['asked']} ({number})"
+
+
+def _same(each: Row) -> tuple[str, ...]:
+    """The ways to ask for a port that need no explanation."""
+    return (f"{each['port']}/{each['protocol']}".lower(), str(each["port"]))
+
+
+def connection(one: Row) -> str:
+    """`80/TCP`, `all/UDP`, `all`"""
+    if one["protocol"] == "ANY":
+        return "all"
+    first, last = one["first"], one["last"]
+    ports = "all" if (first, last) == (0, PORT_MAX) else f"{first}-{last}"
+    return f"{first if first == last else ports}/{one['protocol']}"
+
+
+_SAID = {
+    "allowed_no_policy": "allowed, since no policy isolates it",
+    "allowed_host": "allowed, since a node may always speak to its own pods",
+    "denied_unknown_peer": "denied, since no pod holds the peer's address, which is in the pods' "
+    "ranges (unknown is not world)",
+}
+
+
+def _verdict(half: Row | None, party: Row) -> str:
+    if half is None:
+        return f"no policy holds for {_ROLES[party['role']]}"
+    if half["reason"] == "allowed_policy":
+        rules = {_key(rule): None for rule in half["rules"]}
+        return f"allowed by {', '.join(rules)}"
+    if half["reason"] == "denied_policy":
+        isolating = counted(len(half["isolated_by"]), "policy", "policies")
+        return f"denied, since no rule of the {isolating} that isolate it allows it"
+    return _SAID[half["reason"]]
+
+
+_ROLES = {
+    "node": "a node, or a pod in its node's network",
+    "world": "what is outside the cluster",
+    "unknown": "an address that no pod holds",
+}
+
+
+def _reasons(half: Row | None, *, wide: bool) -> list[str]:
+    """Lines of a table: the rules that decide, or why none does."""
+    if half is None:
+        return []
+    if half["rules"]:
+        return table(
+            ["POLICY", "RULE", "ALLOWS", "ORIGIN"],
+            (
+                [_key(rule), _items(rule), connection(rule["allows"]), rule["origin"]]
+                for rule in half["rules"]
+            ),
+        )
+    if half["misses"]:
+        shown = half["misses"][: None if wide else MISSES_SHOWN]
+        lines = table(
+            ["POLICY", "RULE", "WHY NOT", "ORIGIN"],
+            ([_key(miss), miss["path"], miss["why"], miss["origin"]] for miss in shown),
+        )
+        more = len(half["misses"]) - len(shown)
+        return [*lines, f"and {more} more (-o wide)"] if more else lines
+    return []
+
+
+def _items(rule: Row) -> str:
+    """`spec.ingress[0] from[1] ports[0]`: the rule, and which of its items matched."""
+    found = [rule["rule"]]
+    for item in (rule["peer"], rule["port"]):
+        if item is not None:
+            found.append(item.removeprefix(f"{rule['rule']}."))
+    return " ".join(found)

@@ -1,0 +1,143 @@
+"""`tabard policy check` and `matrix`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tabard.cli import completion
+from tabard.cli.kinds import By
+from tabard.cli.moments import At
+from tabard.cli.options import Cluster, Files, Form, Moment, Nats, usage
+from tabard.cli.printing import Output
+
+if TYPE_CHECKING:
+    from tabard.cli.where import Where
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+_END = "Pod or workload NS/NAME, workload NS/KIND/NAME, or address."
+
+
+@app.callback()
+def main() -> None:
+    """Ask what policies say of flows.
+
+    Of a running cluster, of its past (--at), or of manifests alone (-f).
+
+    Example: tabard policy check -f compose/shop --from shop/cart --to data/postgres
+    """
+
+
+@app.command("check")
+def policy_check(
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="END", help=_END, autocompletion=completion.pods),
+    ],
+    destination: Annotated[
+        str, typer.Option("--to", metavar="END", help=_END, autocompletion=completion.pods)
+    ],
+    ports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--port",
+            metavar="PORT",
+            help="80, 53/UDP, http, ICMP; any if left out. Repeatable.",
+        ),
+    ] = None,
+    at: Moment = None,
+    files: Files = None,
+    output: Form = Output.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Say whether a flow may pass, and by which rule.
+
+    Of a cluster also which events of the ledger led there; with -f of manifests alone, where each
+    workload stands as one pod. Exits 4 if it is denied; of several ports, if one is.
+
+    JSON: {sequence, allowed, from, to, checks, connections, events}; `tabard explain check` says
+    what each key means.
+
+    Example: tabard policy check --from shop/frontend --to data/redis --port 6379
+    """
+    from tabard.cli import naming
+    from tabard.cli.check import check
+
+    try:
+        ends = naming.place(source), naming.place(destination)
+        wanted = [naming.port(text) for text in ports or []]
+    except naming.NamingError as error:
+        usage(str(error))
+    check(*ends, wanted, _where(files, at, cluster, nats), output)
+
+
+@app.command("matrix")
+def policy_matrix(
+    namespace: Annotated[
+        str,
+        typer.Option(
+            "-n",
+            "--namespace",
+            metavar="NS",
+            help="Pairs with one end there, at least.",
+            autocompletion=completion.namespaces,
+        ),
+    ] = "",
+    selector: Annotated[
+        str,
+        typer.Option(
+            "-l", "--selector", metavar="SELECTOR", help="Pairs with one end of these labels."
+        ),
+    ] = "",
+    by: Annotated[
+        By, typer.Option("--by", help="What a row and a column stand for.")
+    ] = By.WORKLOAD,
+    ports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--port",
+            metavar="PORT",
+            help="Only these: 80, 53/UDP, http, ICMP. Repeatable.",
+        ),
+    ] = None,
+    outside: Annotated[
+        list[str] | None,
+        typer.Option("--outside", metavar="ADDRESS", help="Beside the pods. Repeatable."),
+    ] = None,
+    at: Moment = None,
+    files: Files = None,
+    output: Form = Output.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show who may speak to whom, on which ports.
+
+    Rows speak and columns listen; a port is TCP unless it says otherwise. -o wide, json and yaml
+    list the pairs with the rules that allow each. With -f of manifests alone, where each workload
+    stands as one pod.
+
+    JSON: {sequence, by, parties, items}, an item being {from, to, connections, some, rules};
+    `tabard explain matrix` says what each key means.
+
+    Example: tabard policy matrix -n shop --outside 203.0.113.9
+    """
+    from tabard.cli import naming
+    from tabard.cli.matrix import matrix
+    from tabard.cli.selector import SelectorError, parse
+
+    try:
+        wanted = [naming.port(text) for text in ports or []]
+        addresses = [naming.outside(text) for text in outside or []]
+        chosen = parse(selector)
+    except (naming.NamingError, SelectorError) as error:
+        usage(str(error))
+    matrix(namespace, chosen, by, wanted, addresses, _where(files, at, cluster, nats), output)
+
+
+def _where(files: list[str] | None, at: At | None, cluster: str, nats: str) -> "Where":
+    from tabard.cli.where import Where
+
+    if files and at is not None:
+        usage("--at is a point of the ledger's history; manifests (-f) have none")
+    return Where(files or (), at, cluster, nats)

@@ -1,0 +1,109 @@
+"""`tabard doctor`: is it the machine, is it the cluster, and what is to be typed?"""
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from tabard.bus.port import BusError
+from tabard.cli import reach
+from tabard.cli.failing import Exit, fail, run
+from tabard.cli.metrics import rows as services
+from tabard.cli.printing import Output, show_table, show_value, tell, tell_next
+from tabard.cli.reach import Target, target
+from tabard.cluster import health, machine, profile
+from tabard.cluster.checkup import Check, Outcome, fault, ok, warn
+from tabard.cluster.errors import ClusterError, NoCluster
+from tabard.netns.enter import NamespaceError
+
+BUS_S_MAX = 3.0
+"""Longest wait for a connection."""
+CLUSTER_S_MAX = 60.0
+COLUMNS = ("CHECK", "OUTCOME", "FACT", "NEXT")
+"""The last is shown by `-o wide`; stderr says it in any case."""
+BUS_LOG = "bus/nats-server.log"
+
+
+def doctor(output: Output, cluster: str, nats: str) -> None:
+    """Exit.FAILED if a check found a fault."""
+    chosen: Target | None = None
+    without: Check | None = None
+    try:
+        chosen = target(cluster, nats)
+    except NoCluster as error:
+        if cluster:
+            fail("examine the cluster", error)
+        # A dead one, or several: something is to be typed.
+        some = profile.names(profile.run_directory())
+        without = warn("cluster", str(error), error.next) if some else ok("cluster", str(error))
+    except ClusterError as error:
+        fail("examine the cluster", error)
+    checks = list(machine.examine())
+    if without is not None:
+        checks.append(without)
+    if chosen is not None:
+        checks += _cluster(chosen)
+        checks += _services(chosen)
+    _print(checks, output)
+    if any(check.outcome is Outcome.FAULT for check in checks):
+        raise SystemExit(Exit.FAILED)
+
+
+def _cluster(chosen: Target) -> list[Check]:
+    try:
+        with chosen.inside():
+            return run("examine the cluster", _examined(chosen))
+    except NamespaceError as error:
+        return [fault("bus", str(error), "tabard down")]
+
+
+async def _examined(chosen: Target) -> list[Check]:
+    """What is found, as far as the bus answers."""
+    found: list[Check] = []
+    try:
+        async with asyncio.timeout(CLUSTER_S_MAX), reach.connected(chosen.nats, BUS_S_MAX) as bus:
+            async for check in health.examine(bus):
+                found.append(check)
+    except (BusError, TimeoutError) as error:
+        reason = str(error) or f"no end within {CLUSTER_S_MAX:g} s"
+        found.append(fault("bus", reason, _bus_log(chosen)))
+    return found
+
+
+def _bus_log(chosen: Target) -> str:
+    if chosen.profile is not None and (log := Path(chosen.profile.data) / BUS_LOG).exists():
+        return f"less {log}"
+    return f"nats server check connection -s {','.join(chosen.nats)}"
+
+
+def _services(chosen: Target) -> Iterable[Check]:
+    if chosen.profile is None:
+        return
+    for row in services(chosen.profile):
+        name = f"service {row['name']}"
+        if row["ready"]:
+            yield ok(name, f"ready at {row['url']}")
+        else:
+            yield fault(name, row["reason"], f"less {chosen.profile.data}/logs/{row['name']}.log")
+
+
+def _print(checks: list[Check], output: Output) -> None:
+    match output:
+        case Output.JSON | Output.YAML:
+            show_value({"checks": [asdict(check) for check in checks]}, output)
+            return
+        case Output.NAME:
+            for check in checks:
+                print(check.name)
+            return
+    rows = [[check.name, check.outcome.value, check.fact, check.next] for check in checks]
+    shown = len(COLUMNS) if output is Output.WIDE else len(COLUMNS) - 1
+    show_table(COLUMNS[:shown], (row[:shown] for row in rows))
+    sys.stdout.flush()
+    for check in checks:
+        if check.next:
+            tell(f"{check.outcome.value} {check.name}:")
+            tell_next(check.next)
+    told = {each: sum(check.outcome is each for check in checks) for each in Outcome}
+    tell(", ".join(f"{count} {outcome.value}" for outcome, count in told.items()))

@@ -1,0 +1,129 @@
+"""What a running cluster is asked about: its bus, its streams, its allocator and its nodes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+from tabard.bus.port import Bus, BusError, SequenceGap, Stream, StreamInfo
+from tabard.cluster.checkup import Check, fault, ok, warn
+from tabard.cluster.watermarks import Watermark, silent, watermarks
+from tabard.ledger.follow import catch_up
+from tabard.ledger.reader import Stopped
+from tabard.ledger.state import State
+
+SKEW_MS_MAX = 1_000.0
+"""Events are told by several machines' clocks: more apart, their order in time is no order."""
+READ_S_MAX = 30.0
+"""Longest that reading the ledger may take; nodes and allocator are held against it."""
+LAG_EVENTS_MAX = 1_000
+"""A busy cluster is behind by some events at any moment; by more it does not keep up."""
+
+
+async def examine(bus: Bus, clock: Callable[[], int] = time.time_ns) -> AsyncIterator[Check]:
+    """All checks of the cluster on `bus`, one after the other; `clock` gives ns since the epoch."""
+    before = clock()
+    try:
+        info = await bus.info(Stream.LEDGER)
+    except BusError as error:
+        yield fault("bus", str(error), "tabard up --nats URL, which makes the streams")
+        return
+    after = clock()
+    yield ok("bus", f"answers in {(after - before) / 1e6:.1f} ms")
+    yield skew((before + after) // 2, info.now, (after - before) / 2e6)
+    for stream in Stream:
+        yield await _stream(bus, stream)
+    yield holes(info)
+    async for check in _told_by_the_ledger(bus, info):
+        yield check
+
+
+def skew(here: int, there: int, uncertain_ms: float) -> Check:
+    """Two clocks' readings of one moment, in ns since the Unix epoch."""
+    apart_ms = (here - there) / 1e6
+    fact = f"this machine's clock is {apart_ms:+.1f} ms (±{uncertain_ms:.1f}) from the bus's"
+    if abs(apart_ms) - uncertain_ms > SKEW_MS_MAX:
+        return warn("clock-skew", fact, "timedatectl status")
+    return ok("clock-skew", fact)
+
+
+async def _stream(bus: Bus, stream: Stream) -> Check:
+    name = f"stream {stream.value}"
+    try:
+        wrong, info = await bus.faults(stream), await bus.info(stream)
+    except BusError as error:
+        return fault(name, str(error), "tabard up --nats URL, which makes the streams")
+    if wrong:
+        return fault(name, "; ".join(wrong), f"nats stream info {stream.value}")
+    kept = f"{info.messages} events, {info.bytes >> 10} KiB"
+    return ok(name, f"{kept}, {info.storage}, {_replicas(info.replicas)}")
+
+
+def _replicas(number: int) -> str:
+    return "one replica" if number == 1 else f"{number} replicas, all current"
+
+
+def holes(info: StreamInfo) -> Check:
+    """LEDGER never loses an event; its chain is another question (`tabard events verify`)."""
+    if info.first > 1:
+        lost = f"LEDGER begins at {info.first}: its past cannot be replayed"
+        return fault("ledger", lost, "restore the bus from a copy")
+    if info.holes:
+        fact = f"{info.holes} of LEDGER/1-{info.last} are missing"
+        return fault("ledger", fact, "tabard events verify, which names the first")
+    return ok("ledger", f"LEDGER/1-{info.last} without a hole")
+
+
+async def _told_by_the_ledger(bus: Bus, info: StreamInfo) -> AsyncIterator[Check]:
+    state = State()
+    try:
+        async with asyncio.timeout(READ_S_MAX):
+            await catch_up(bus, state)
+    except TimeoutError:
+        fact = f"not read to its end within {READ_S_MAX:g} s; allocator and nodes were not examined"
+        yield warn("state", fact, "tabard status")
+        return
+    except Stopped as error:
+        yield fault("state", str(error), f"tabard events show {error.sequence}")
+    except SequenceGap as error:
+        yield fault("state", str(error), "tabard events verify")
+    yield await _allocator(bus, state)
+    words = await watermarks(bus, state.nodes)
+    if not state.nodes:
+        yield warn("nodes", "none joined", "tabard up")
+    for name in sorted(state.nodes):
+        yield node(name, words.get(name), state.sequence, info.now)
+
+
+async def _allocator(bus: Bus, state: State) -> Check:
+    """Whether what is published has its effect."""
+    cursor = state.cursors.get(Stream.OBSERVED, 0)
+    lag = await bus.last_sequence(Stream.OBSERVED) - cursor
+    if not state.epoch:
+        return fault("allocator", "none ever led: nothing is decided", "tabard up")
+    fact = f"{state.holder}, epoch {state.epoch}, {lag} events behind"
+    if lag > LAG_EVENTS_MAX:
+        return fault("allocator", fact, "tabard status, then the allocator's log")
+    return ok("allocator", fact)
+
+
+def node(name: str, word: Watermark | None, head: int, now: int) -> Check:
+    """One node, held against the ledger's `head`; `now` by the bus's clock."""
+    row = f"node {name}"
+    if word is None:
+        return fault(row, "its agent never said anything", f"tabard metrics agent.{name}")
+    status, age_s = word.status, max(0.0, (now - word.stored_at) / 1e9)
+    lag = max(0, head - status.sequence)
+    fact = f"enforces LEDGER/{status.sequence}, {lag} events behind, spoke {age_s:.1f} s ago"
+    if status.error:
+        return fault(row, f"{fact}: {status.error}", f"tabard metrics agent.{name}")
+    if silent(word, now):
+        return fault(row, f"{fact}: its agent is down or cut off", f"tabard metrics agent.{name}")
+    if lag > LAG_EVENTS_MAX:
+        return fault(row, fact, "tabard status")
+    if status.drift:
+        return fault(row, f"{fact}; {status.drift} entries had drifted", "tabard drift")
+    if status.full:
+        maps = ", ".join(name for name, _ in status.full)
+        larger = " ".join(f"--set {name.upper()}_MAX=N" for name, _ in status.full)
+        return warn(row, f"{fact}; maps were full: {maps}", f"tabard up {larger}")
+    return ok(row, fact)

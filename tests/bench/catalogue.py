@@ -1,0 +1,21 @@
+"""Which benchmarks there are. Each module has `run(lab)`, and says in its first line what it is."""
+
+from collections.abc import Mapping
+from types import ModuleType
+
+from bench import allocate, cold, compiling, crowd, known, resident, start, trace, verdict, writes
+
+BENCHMARKS: Mapping[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (known, allocate, start, crowd, cold, verdict, writes, compiling, resident, trace)
+}
+"""By name, in the order in which they run and are shown."""
+
+
+def summary(name: str) -> str:
+    return (BENCHMARKS[name].__doc__ or "").partition("\n")[0]
+
+
+def needs_kernel(name: str) -> bool:
+    """Whether it says nothing without eBPF."""
+    return bool(getattr(BENCHMARKS[name], "NEEDS_KERNEL", False))

@@ -1,0 +1,119 @@
+"""One more identity → what changes in a node's maps: compile and diff, no writing."""
+
+import gc
+import random
+import time
+from collections.abc import Mapping
+
+from bench import population
+from bench.figures import Figure, Target, Yardstick
+from bench.lab import Lab
+from bench.yardsticks import map_updates
+from tabard.dataplane.maps import Maps, Mode
+from tabard.dataplane.port import Change
+from tabard.policy.compile import Attachment, Compiler
+from tabard.policy.diff import diff
+from world import World
+
+NODE = "n1"
+RULES = 1_000
+IDENTITIES = 10_000
+LOCAL = 1_000
+LOCAL_IDENTITIES = 100
+RUNS = 5
+STEPS = 20
+
+
+class Step:
+    """What the agent's tick does between folding and writing; the one place that knows how."""
+
+    def __init__(self, attachments: Mapping[str, Attachment]) -> None:
+        self._compiler = Compiler()
+        self._attachments = attachments
+
+    @property
+    def maps(self) -> Maps:
+        return self._compiler.maps
+
+    def change(self, world: World) -> Change:
+        self._compiler.note(world.untold)
+        world.untold.clear()
+        change = self._compiler.update(world.state, NODE, Mode.OVERLAY, self._attachments)
+        return diff(Maps(), self.maps) if change is None else change
+
+
+def run(lab: Lab) -> list[Figure]:
+    world = _world(lab.scaled(RULES, 4), lab.scaled(IDENTITIES, 10), lab.scaled(LOCAL, 5))
+    step = Step(world.attachments(NODE))
+    step.change(world)
+    fresh = iter(range(1 << 20, 1 << 21))
+    gc.collect()
+    gc.freeze()  # as an agent that has run for long; what a step makes is still collected
+    cold = [_cold(world)]
+    runs, writes = [], []
+    for _ in range(RUNS):
+        took = []
+        for _ in range(lab.scaled(STEPS, 3)):
+            number = next(fresh)
+            key = f"{population.namespace(number)}/new-{number}"
+            world.pod(key, _labels(number), node="n2")
+            begun = time.process_time_ns()
+            change = step.change(world)
+            took.append((time.process_time_ns() - begun) / 1e6)
+            assert change.identities_added, "a new identity must reach the node"
+            writes.append(sum(change.counts().values()))
+        runs.append(sum(took) / len(took))
+    # What was remembered must not show in the result.
+    assert step.maps == Compiler().compile(world.state, NODE, Mode.OVERLAY, world.attachments(NODE))
+    each = sum(writes) / len(writes)
+    yardstick = None
+    if lab.real:
+        updates = tuple(sum(map_updates(1000)) / 1000 * each / 1000 for _ in range(RUNS))
+        yardstick = Yardstick(f"raw update of its {each:.3g} entries", updates)
+    what = f"{RULES:,} rules, {IDENTITIES:,} identities, {LOCAL:,} local pods"
+    return [
+        Figure(
+            "compiling.identity",
+            f"one more identity; {what}",
+            "ms CPU",
+            tuple(runs),
+            Target(3),
+            yardstick,
+            means="What a label set that is new to the cluster costs each node before it can "
+            "write its maps.",
+        ),
+        Figure(
+            "compiling.all",
+            "all of it, from nothing",
+            "ms CPU",
+            tuple(cold),
+            means="What a node computes at its start.",
+        ),
+    ]
+
+
+def _labels(number: int) -> dict[str, str]:
+    return dict(population.labels(number))
+
+
+def _world(rules: int, identities: int, local: int) -> World:
+    world = World(nodes=2)
+    for document in population.policies(rules):
+        world.policy(document)
+    chosen = random.Random(7).sample(range(identities), min(identities, LOCAL_IDENTITIES))
+    for number in range(identities):
+        key = f"{population.namespace(number)}/remote-{number}"
+        world.pod(key, _labels(number), node="n2", ip=population.address(number))
+    for number in range(local):
+        label_set = chosen[number % len(chosen)]
+        key = f"{population.namespace(label_set)}/local-{number}"
+        address = population.address(number, base=11)
+        world.pod(key, _labels(label_set), node=NODE, ip=address)
+    return world
+
+
+def _cold(world: World) -> float:
+    step = Step(world.attachments(NODE))
+    begun = time.process_time_ns()
+    step.change(world)
+    return (time.process_time_ns() - begun) / 1e6

@@ -1,0 +1,299 @@
+"""`tabard policy check`, offline on manifests and on a ledger at any point of its history."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from command import Tabard
+from ledgers import append
+from shops import SHOP, opened
+from tabard.bus.memory import MemoryBus, MemoryStore
+from tabard.events import ledger as events
+
+OFFLINE = ("policy", "check", "-f", str(SHOP))
+MANIFESTS = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: shop, labels: {app: client}}
+spec: {containers: [{name: c}]}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent, namespace: ops}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {hostNetwork: true, containers: [{name: c}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress:
+    - from:
+        - podSelector: {matchLabels: {app: other}}
+        - podSelector: {matchLabels: {app: client}}
+      ports:
+        - port: 1
+        - port: http
+    - from: [{ipBlock: {cidr: 203.0.113.0/24}}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: client, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: client}}
+  policyTypes: [Egress]
+  egress:
+    - ports: [{port: 53, protocol: UDP}, {port: 8080}]
+"""
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> str:
+    file = tmp_path / "all.yaml"
+    file.write_text(MANIFESTS)
+    return str(file)
+
+
+def asked(tabard: Tabard, *words: str) -> tuple[int, Any]:
+    """(exit code, the answer in JSON)"""
+    result = tabard("policy", "check", *words, "-o", "json")
+    assert result.exit_code in (0, 4), result.stderr
+    return result.exit_code, json.loads(result.stdout)
+
+
+def test_an_allowed_flow_is_told_with_the_deciding_rules_line(
+    tabard: Tabard, manifests: str
+) -> None:
+    result = tabard(
+        *("policy", "check", "-f", manifests, "--from", "shop/client", "--to", "shop/web"),
+        *("--port", "http"),
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["allowed", "shop/client", "→", "shop/web,", "http", "(8080/TCP)"],
+        ["egress", "from", "shop/client:", "allowed", "by", "shop/client"],
+        ["POLICY", "RULE", "ALLOWS", "ORIGIN"],
+        f"shop/client spec.egress[0] ports[1] 8080/TCP {manifests}:45".split(),
+        ["ingress", "to", "shop/web:", "allowed", "by", "shop/web"],
+        ["POLICY", "RULE", "ALLOWS", "ORIGIN"],
+        f"shop/web spec.ingress[0] from[1] ports[1] 8080/TCP {manifests}:30".split(),
+    ]
+
+
+def test_a_denied_flow_exits_with_4_and_tells_why_no_rule_matched(
+    tabard: Tabard, manifests: str
+) -> None:
+    result = tabard(
+        *("policy", "check", "-f", manifests, "--from", "shop/client", "--to", "shop/web"),
+        *("--port", "53/UDP"),
+    )
+    assert result.exit_code == 4
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0] == ["DENIED", "shop/client", "→", "shop/web,", "53/UDP"]
+    why = "the peer matches; the ports are 1/TCP, http/TCP, which is 1,8080/TCP at the destination"
+    assert f"shop/web spec.ingress[0] {why} {manifests}:30".split() in lines
+    assert result.stderr.startswith("note: manifests tell no pod's address")
+
+
+def test_without_a_port_all_that_may_pass_is_told(tabard: Tabard, manifests: str) -> None:
+    code, said = asked(tabard, "-f", manifests, "--from", "shop/client", "--to", "shop/web")
+    assert code == 0
+    assert said["connections"] == [{"protocol": "TCP", "first": 8080, "last": 8080}]
+    (check,) = said["checks"]
+    assert (check["asked"], check["protocol"], check["port"]) == (None, None, None)
+    assert [rule["port"] for rule in check["egress"]["rules"]] == [
+        "spec.egress[0].ports[0]",
+        "spec.egress[0].ports[1]",
+    ]
+
+
+def test_halves_that_allow_different_ports_deny_any_port(tabard: Tabard, tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(MANIFESTS.replace("{port: 8080}", "{port: 8081}"))
+    words = ("policy", "check", "-f", str(file), "--from", "shop/client", "--to", "shop/web")
+    result = tabard(*words)
+    assert result.exit_code == 4
+    assert "any port: none" in result.stdout
+    assert "what egress allows, ingress does not" in result.stdout
+
+
+def test_of_several_ports_one_that_is_denied_is_enough(tabard: Tabard, manifests: str) -> None:
+    words = ("-f", manifests, "--from", "shop/client", "--to", "shop/web", "--port", "8080")
+    assert asked(tabard, *words)[0] == 0
+    code, said = asked(tabard, *words, "--port", "ICMP")
+    assert (code, said["allowed"]) == (4, False)
+    assert [(one["protocol"], one["port"], one["allowed"]) for one in said["checks"]] == [
+        ("TCP", 8080, True),
+        ("ICMP", 8, False),
+    ]
+
+
+def test_addresses_outside_are_ends_too(tabard: Tabard, manifests: str) -> None:
+    code, said = asked(tabard, "-f", manifests, "--from", "203.0.113.9", "--to", "shop/web")
+    assert (code, said["from"]["role"], said["checks"][0]["egress"]) == (0, "world", None)
+    assert said["checks"][0]["ingress"]["rules"][0]["peer"] == "spec.ingress[1].from[0]"
+    assert asked(tabard, "-f", manifests, "--from", "198.51.100.9", "--to", "shop/web")[0] == 4
+
+
+def test_a_pod_in_its_nodes_network_is_a_node_elsewhere(tabard: Tabard, manifests: str) -> None:
+    code, said = asked(tabard, "-f", manifests, "--from", "ops/agent", "--to", "shop/web")
+    assert (code, said["from"]["role"], said["from"]["nodes"]) == (4, "node", [])
+    assert said["checks"][0]["egress"] is None
+    assert said["checks"][0]["ingress"]["reason"] == "denied_policy"
+
+
+def test_yaml_says_what_json_says_and_name_names_the_policies(
+    tabard: Tabard, manifests: str
+) -> None:
+    words = ("-f", manifests, "--from", "shop/client", "--to", "shop/web", "--port", "8080")
+    assert (
+        yaml.safe_load(tabard("policy", "check", *words, "-o", "yaml").stdout)
+        == (asked(tabard, *words)[1])
+    )
+    assert tabard("policy", "check", *words, "-o", "name").stdout.splitlines() == [
+        "networkpolicy/shop/client",
+        "networkpolicy/shop/web",
+    ]
+
+
+def test_offline_it_needs_no_cluster_and_knows_no_events(tabard: Tabard) -> None:
+    code, said = asked(tabard, *OFFLINE[2:], "--from", "shop/cart", "--to", "data/redis")
+    assert (code, said["sequence"], said["events"]) == (0, None, [])
+    assert said["checks"][0]["ingress"]["rules"][0]["event"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--from", "shop/crat", "--to", "data/redis"), "did you mean shop/cart?"),
+        (
+            ("--from", "shop/cart", "--to", "data/redis", "--port", "http"),
+            "the destination has no port named http; it has metrics (9121/TCP), redis (6379/TCP)",
+        ),
+    ],
+    ids=["pod", "port"],
+)
+def test_what_is_not_there_fails_and_is_no_denial(
+    tabard: Tabard, words: tuple[str, ...], told: str
+) -> None:
+    result = tabard(*OFFLINE, *words)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[0] == "tabard: cannot check the flow"
+    assert told in result.stderr
+
+
+def test_a_mistake_in_a_manifest_fails_with_its_line(tabard: Tabard, tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(MANIFESTS.replace("policyTypes: [Egress]", "policyTypes: [Egres]"))
+    result = tabard(
+        *("policy", "check", "-f", str(file), "--from", "shop/client", "--to", "shop/web")
+    )
+    assert result.exit_code == 1
+    assert f"{file}:43: spec.policyTypes[0]" in result.stderr
+
+
+@pytest.fixture
+def shop(store: MemoryStore) -> None:
+    """The shop's ledger is on the bus."""
+    asyncio.run(opened(store))
+
+
+@pytest.mark.usefixtures("shop")
+def test_of_a_ledger_the_events_that_led_there_are_told_in_order(tabard: Tabard) -> None:
+    code, said = asked(tabard, "--from", "shop/cart", "--to", "data/redis", "--port", "redis")
+    assert code == 0
+    assert said["from"]["name"].startswith("cart-")
+    assert said["from"]["address"].startswith("10.244.")
+    (rule,) = said["checks"][0]["ingress"]["rules"]
+    assert (rule["kind"], rule["namespace"], rule["name"]) == ("NetworkPolicy", "data", "redis")
+    # The ledger knows where the policy was written, not where each of its rules is.
+    assert rule["origin"].startswith(str(SHOP / "policies-data.yaml"))
+    led = said["events"]
+    assert [event["sequence"] for event in led] == sorted(event["sequence"] for event in led)
+    assert {(event["type"], event["of"]) for event in led} == {
+        ("namespace.labelled", "namespace shop"),
+        ("namespace.labelled", "namespace data"),
+        ("identity.allocated", f"identity {said['from']['identity']}"),
+        ("identity.allocated", f"identity {said['to']['identity']}"),
+        ("endpoint.bound", f"pod shop/{said['from']['name']}"),
+        ("endpoint.bound", "pod data/redis-0"),
+        ("policy.accepted", "policy data/redis"),
+    }
+    assert all(event["cause"].startswith("OBSERVED/") for event in led)
+    (accepted,) = (event for event in led if event["type"] == "policy.accepted")
+    assert rule["event"] == accepted["place"] == f"LEDGER/{accepted['sequence']}"
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_denial_names_the_acceptance_of_every_policy_that_isolates(tabard: Tabard) -> None:
+    code, said = asked(tabard, "--from", "shop/cart", "--to", "data/postgres", "--port", "5432")
+    assert code == 4
+    isolating = said["checks"][0]["ingress"]["isolated_by"]
+    assert [policy["name"] for policy in isolating] == ["default-deny", "metrics", "postgres"]
+    accepted = {event["place"] for event in said["events"] if event["type"] == "policy.accepted"}
+    assert {policy["event"] for policy in isolating} == accepted
+
+
+@pytest.mark.usefixtures("shop")
+def test_the_past_is_judged_by_the_policies_of_then(tabard: Tabard, store: MemoryStore) -> None:
+    bus = MemoryBus(store)
+    before = asyncio.run(bus.last_sequence("LEDGER"))  # type: ignore[arg-type]
+    asyncio.run(append(bus, events.PolicyForgotten("NetworkPolicy", "data", "redis")))
+    words = ("--from", "shop/cart", "--to", "data/redis", "--port", "redis")
+    assert asked(tabard, *words)[0] == 4
+    code, said = asked(tabard, *words, "--at", str(before))
+    assert (code, said["sequence"]) == (0, before)
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_table_of_a_ledger_ends_with_the_events(tabard: Tabard) -> None:
+    result = tabard("policy", "check", "--from", "shop/cart", "--to", "data/redis")
+    assert result.exit_code == 0
+    _, table = result.stdout.split("\n\n")
+    head, *lines = [line.split() for line in table.splitlines()]
+    assert head == ["EVENT", "TIME", "TYPE", "OF", "CAUSE"]
+    assert all(line[0].startswith("LEDGER/") for line in lines)
+    assert (
+        "LABELS"
+        in tabard(
+            *("policy", "check", "--from", "shop/cart", "--to", "data/redis", "-o", "wide")
+        ).stdout
+    )
+
+
+@pytest.mark.usefixtures("shop")
+def test_an_address_of_the_pods_ranges_that_nobody_holds_is_unknown(tabard: Tabard) -> None:
+    code, said = asked(tabard, "--from", "10.244.1.250", "--to", "data/redis")
+    assert (code, said["from"]["role"]) == (4, "unknown")
+    assert said["checks"][0]["ingress"]["reason"] == "denied_unknown_peer"
+    result = tabard("policy", "check", "--from", "10.244.1.250", "--to", "data/redis")
+    assert "unknown is not world" in result.stdout
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_node_speaks_to_its_own_pods_whatever_isolates_them(tabard: Tabard) -> None:
+    _, said = asked(tabard, "--from", "192.0.2.1", "--to", "data/redis")
+    (node,) = said["to"]["nodes"]
+    own = {"n1": "192.0.2.1", "n2": "192.0.2.2"}[node]
+    other = {"n1": "192.0.2.2", "n2": "192.0.2.1"}[node]
+    code, said = asked(tabard, "--from", own, "--to", "data/redis")
+    assert (code, said["checks"][0]["ingress"]["reason"]) == (0, "allowed_host")
+    assert f"node {node}" in [event["of"] for event in said["events"]]
+    assert asked(tabard, "--from", other, "--to", "data/redis")[0] == 4

@@ -1,0 +1,389 @@
+"""Cases in the neutral format, `netpol-neutral/v1` (suites' README, 2)."""
+
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conformance.cluster import Cluster
+from conformance.policies import networks_of, ports_of
+from conformance.story import (
+    BOTH,
+    Action,
+    CaseError,
+    Check,
+    Flow,
+    LeftOut,
+    PodSpec,
+    Step,
+    Story,
+    both_ends,
+    verdict,
+)
+from tabard.dataplane.maps import Address, Direction, Protocol, address
+
+FORMAT = "netpol-neutral/v1"
+TWIN = ".twin"
+"""Name of the second pod of one identity, where a case asks for traffic between two such."""
+EVERY = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
+"""What `protocol: ANY`, or none, stands for."""
+EXPECTED = {"allow": "allow", "deny": "deny", "redirect": "allow"}
+"""A redirect is allowed on this layer; what a proxy refuses (`l7-deny`) is not judged here."""
+
+_TOP = {
+    *("format", "suite", "name", "source", "features", "notes", "settings", "namespaces", "pods"),
+    *("endpoints", "externals", "steps", "std_ports"),
+}
+_SETTINGS = {"enforcement", "cluster", "loopback", "np_cilium"}
+_POD = {"labels", "ip", "serviceAccount", "ports", "hostNetwork"}
+_EXTERNAL = {"entities", "ip", "fqdn", "labels", "cidr_selectable"}
+_STEP = {"name", "actions", "probes", "probe", "matrix"}
+_PROBE = {
+    *("from", "to", "port", "protocol", "expect", "direction", "port_name", "l7", "note"),
+}
+_NODES = {"host", "remote-node"}
+_WORLD = {"world", "world-ipv4", "all"}
+
+
+def reader(path: Path) -> Callable[[], Story]:
+    return partial(_read, path)
+
+
+def _read(path: Path) -> Story:
+    try:
+        case = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CaseError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(case, dict) or not str(case.get("format", "")).startswith(FORMAT):
+        raise CaseError(f"{path.name} does not say that its format is {FORMAT}")
+    return story(case)
+
+
+def story(case: Mapping[str, Any]) -> Story:
+    """The case as steps; CaseError names the first part of it that is not understood."""
+    _known("case", case, _TOP)
+    settings = case.get("settings") or {}
+    _known("settings", settings, _SETTINGS)
+    if settings.get("np_cilium"):
+        raise LeftOut("np_cilium")
+    if case.get("endpoints"):
+        raise LeftOut("endpoints")
+    if settings.get("loopback") not in (None, "ignore"):
+        raise CaseError(f"settings.loopback: {settings['loopback']} is not known")
+    enforcement = settings.get("enforcement", "default")
+    if enforcement not in ("default", "always", "never"):
+        raise CaseError(f"settings.enforcement: {enforcement} is not known")
+    return _Reading(case, settings).story(enforcement)
+
+
+class _Reading:
+    def __init__(self, case: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        self._case = case
+        self._externals: dict[str, dict[str, Any]] = case.get("externals") or {}
+        for name, external in self._externals.items():
+            _known(f"external {name}", external, _EXTERNAL)
+        self._twins: set[str] = set()
+        """Pods that are asked about traffic to another of their own identity."""
+        self._given: set[str] = set()
+        self._policies: list[Any] = []
+        steps = case.get("steps") or []
+        if settings.get("loopback") != "ignore":
+            probes = [probe for step in steps for probe in step.get("probes") or ()]
+            self._twins = {probe["from"] for probe in probes if probe["from"] == probe["to"]}
+            self._twins -= self._externals.keys()
+
+    def story(self, enforcement: str) -> Story:
+        pods = [
+            spec
+            for key, pod in (self._case.get("pods") or {}).items()
+            for spec in self._specs(key, pod)
+        ]
+        steps = [self._step(number, step) for number, step in enumerate(self._case["steps"], 1)]
+        namespaces = [
+            partial(_label_namespace, name, (value or {}).get("labels"))
+            for name, value in (self._case.get("namespaces") or {}).items()
+        ]
+        if steps:
+            first = steps[0]
+            begin = [*namespaces, *(partial(_start, pod) for pod in pods)]
+            steps[0] = Step(first.name, (*begin, *first.actions), first.checks, first.skipped)
+        return Story(
+            steps=tuple(steps),
+            addresses=frozenset(self._given),
+            nodes=self._nodes(),
+            one_node=any(self._is_host(name) for name in self._externals),
+            enforcement=enforcement,
+        )
+
+    def _nodes(self) -> tuple[tuple[str, ...], ...]:
+        """The addresses that externals give to the pods' own node and to another one."""
+        by_entity: dict[str, tuple[str, ...]] = {"host": (), "remote-node": ()}
+        for external in self._externals.values():
+            for entity in _NODES & set(external.get("entities") or ()):
+                by_entity[entity] += (external["ip"],) if external.get("ip") else ()
+        return (by_entity["host"], by_entity["remote-node"])
+
+    def _specs(self, key: str, pod: Mapping[str, Any] | None) -> Iterator[PodSpec]:
+        pod = pod or {}
+        _known(f"pod {key}", pod, _POD)
+        ports = pod.get("ports") or ()
+        if isinstance(ports, str):
+            if ports not in self._case:
+                raise CaseError(
+                    f"pod {key} has ports {ports!r}, and the case says none of that name"
+                )
+            ports = self._case[ports]
+        addresses = tuple(filter(None, str(pod.get("ip") or "").replace(",", " ").split()))
+        self._given.update(addresses)
+        spec = PodSpec(
+            key=key,
+            labels=_texts(pod.get("labels")),
+            addresses=addresses,
+            ports=tuple(
+                (port["name"], port["port"], port.get("protocol", "TCP"))
+                for port in ports
+                if port.get("name")
+            ),
+            service_account=pod.get("serviceAccount") or "default",
+            host_network=bool(pod.get("hostNetwork")),
+        )
+        yield spec
+        if key in self._twins:
+            yield PodSpec(key + TWIN, spec.labels, (), spec.ports, spec.service_account)
+
+    def _step(self, number: int, step: Mapping[str, Any]) -> Step:
+        name = str(step.get("name") or f"step {number}")
+        _known(f"step {name}", step, _STEP)
+        actions = [
+            told
+            for action in step.get("actions") or ()
+            for kind, value in action.items()
+            for told in self._actions(kind, value)
+        ]
+        probes: list[dict[str, Any]] = []
+        skipped: dict[str, int] = {}
+        for probe in (*(step.get("probes") or ()), *_matrix(step.get("matrix"))):
+            _known("probe", probe, _PROBE)
+            tag = self._left_out(probe)
+            if tag:
+                skipped[tag] = skipped.get(tag, 0) + 1
+            elif probe["expect"] not in EXPECTED:
+                raise CaseError(f"probe {probe} expects {probe['expect']!r}, which is not known")
+            else:
+                probes.append(probe)
+        return Step(name, tuple(actions), partial(self._checks, probes), skipped)
+
+    def _left_out(self, probe: Mapping[str, Any]) -> str:
+        if probe["from"] == probe["to"] and probe["from"] not in self._twins:
+            return "loopback"
+        if probe["expect"] == "l7-deny":
+            return "l7-deny"
+        for end in (probe["from"], probe["to"]):
+            external = self._externals.get(end)
+            if external is not None and not external.get("ip") and not external.get("fqdn"):
+                entities = set(external.get("entities") or ["world"])
+                if not entities <= _WORLD | _NODES:
+                    return f"entity:{min(entities - _WORLD - _NODES)}"
+        return ""
+
+    def _actions(self, kind: str, value: Any) -> Iterator[Action]:
+        match kind:
+            case "apply":
+                for document in value:
+                    self._policies.append(document)
+                    yield partial(_apply, document)
+            case "delete":
+                yield partial(_delete, value)
+            case "set_pod_labels":
+                key, labels = value["pod"], value.get("labels") or {}
+                yield partial(_relabel, key, labels)
+                if key in self._twins:
+                    yield partial(_relabel, key + TWIN, labels)
+            case "set_namespace_labels" | "create_namespace":
+                name, labels = (
+                    (value, {}) if isinstance(value, str) else (value["name"], value.get("labels"))
+                )
+                yield partial(_label_namespace, name, labels)
+            case "create_pod":
+                key = value["pod"]
+                given = {name: field for name, field in value.items() if name != "pod"}
+                for spec in self._specs(key, given):
+                    yield partial(_start, spec)
+            case "delete_pod":
+                key = value if isinstance(value, str) else value["pod"]
+                yield partial(_stop, key)
+                if key in self._twins:
+                    yield partial(_stop, key + TWIN)
+            case "delete_namespace":
+                yield partial(_drop, value if isinstance(value, str) else value["name"])
+            case "note":
+                pass
+            case "rules" | "clear_rules":
+                raise LeftOut("cilium-raw-rule")
+            case _:
+                raise CaseError(f"the case asks for action {kind!r}, which is not known")
+
+    def _checks(self, probes: list[dict[str, Any]], cluster: Cluster) -> Iterator[Check]:
+        for probe in probes:
+            yield Check(
+                _shown(probe), self._flows(cluster, probe), EXPECTED[probe["expect"]], verdict
+            )
+
+    def _flows(self, cluster: Cluster, probe: Mapping[str, Any]) -> tuple[Flow, ...]:
+        halves = _HALVES.get(probe.get("direction", "both"))
+        if halves is None:
+            raise CaseError(f"probe {probe} has a direction that is not known")
+        protocols = _protocols(probe)
+        source_name, target_name = probe["from"], probe["to"]
+        if source_name == target_name:
+            target_name += TWIN
+        is_ipv6 = self._is_ipv6(cluster, source_name, target_name, protocols)
+        source = self._address(cluster, source_name, target_name, is_ipv6)
+        target = self._address(cluster, target_name, source_name, is_ipv6)
+        return tuple(
+            Flow(source, target, protocol, port, halves)
+            for protocol in protocols
+            for port in self._ports(cluster, probe, target_name, protocol)
+        )
+
+    def _ports(
+        self, cluster: Cluster, probe: Mapping[str, Any], target: str, protocol: Protocol
+    ) -> list[int]:
+        name, number = probe.get("port_name"), probe.get("port")
+        if name and target not in self._externals:
+            named = cluster.named_port(target, name, protocol.name)
+            if named is not None:
+                return [named]
+        if number is not None:
+            return [int(number)]
+        if name:
+            raise CaseError(f"probe {probe}: {target} has no port {name}/{protocol.name}")
+        if protocol in (Protocol.ICMP, Protocol.ICMPV6):
+            return [8 if protocol is Protocol.ICMP else 128]
+        cuts = ports_of(self._policies, cluster.state)[protocol]
+        return [port for port, _ in both_ends(cuts, 1, 65_535)]
+
+    def _is_ipv6(
+        self, cluster: Cluster, source: str, target: str, protocols: tuple[Protocol, ...]
+    ) -> bool:
+        if protocols == (Protocol.ICMPV6,):
+            return True
+        return any(
+            ":" in str(self._externals[end].get("ip") or "")
+            if end in self._externals
+            else cluster.versions(end) == {True}
+            for end in (source, target)
+        )
+
+    def _address(self, cluster: Cluster, name: str, other: str, is_ipv6: bool) -> Address:
+        external = self._externals.get(name)
+        if external is None:
+            return cluster.address(name, is_ipv6=is_ipv6)
+        if external.get("ip"):
+            return address(external["ip"])
+        entities = set(external.get("entities") or ["world"])
+        if entities & _NODES:
+            pod = None if "host" not in entities or other in self._externals else other
+            return cluster.node_address(pod, is_ipv6=is_ipv6)
+        return self._somewhere(cluster)
+
+    def _is_host(self, name: str) -> bool:
+        return "host" in (self._externals[name].get("entities") or ())
+
+    def _somewhere(self, cluster: Cluster) -> Address:
+        """An address of the world that no CIDR of the case names."""
+        named = [ipaddress.ip_network(text) for text in networks_of(self._policies)]
+        for number in range(int(ipaddress.IPv4Address("203.0.113.1")), 1 << 32, 65_521):
+            at = ipaddress.IPv4Address(number)
+            if not any(at in network for network in named) and not cluster.is_ours(number):
+                return address(str(at))
+        raise CaseError("the case's CIDRs leave no address for an external without one")
+
+
+_HALVES = {
+    "both": BOTH,
+    "ingress": frozenset({Direction.INGRESS}),
+    "egress": frozenset({Direction.EGRESS}),
+}
+
+
+def _protocols(probe: Mapping[str, Any]) -> tuple[Protocol, ...]:
+    name = str(probe.get("protocol") or ("ANY" if probe.get("port") is None else "TCP")).upper()
+    if name == "ANY":
+        return EVERY
+    if name not in Protocol.__members__:
+        raise CaseError(f"probe {probe} has a protocol that is not known")
+    return (Protocol[name],)
+
+
+def _matrix(matrix: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """One probe for each cell of each half; the diagonal comes with `from` equal to `to`."""
+    if not matrix:
+        return
+    pods = matrix["order"]
+    for what, directions in matrix["tables"].items():
+        protocol, _, port = what.partition("/")
+        for direction, rows in directions.items():
+            if rows == "all-allowed":
+                rows = ["." * len(pods)] * len(pods)
+            for source, row in zip(pods, rows, strict=True):
+                for target, cell in zip(pods, row, strict=True):
+                    if cell not in ".X":
+                        raise CaseError(f"a cell of {what} {direction} is {cell!r}")
+                    yield {
+                        "from": source,
+                        "to": target,
+                        "port": int(port),
+                        "protocol": protocol,
+                        "direction": direction,
+                        "expect": "allow" if cell == "." else "deny",
+                    }
+
+
+def _shown(probe: Mapping[str, Any]) -> str:
+    port = probe.get("port_name") or probe.get("port")
+    protocol = probe.get("protocol") or "any protocol"
+    what = f"{protocol}, every port" if port is None else f"{port}/{protocol}"
+    direction = probe.get("direction", "both")
+    half = "" if direction == "both" else f", {direction} alone"
+    return f"{probe['from']} -> {probe['to']} {what}{half}"
+
+
+def _known(what: str, value: Mapping[str, Any], fields: set[str]) -> None:
+    if unknown := set(value or ()) - fields:
+        raise CaseError(f"{what} has {', '.join(sorted(unknown))}, which is not known here")
+
+
+def _texts(labels: Mapping[str, Any] | None) -> dict[str, str]:
+    return {key: "" if value is None else str(value) for key, value in (labels or {}).items()}
+
+
+def _start(pod: PodSpec, cluster: Cluster) -> None:
+    cluster.start(pod)
+
+
+def _stop(key: str, cluster: Cluster) -> None:
+    cluster.stop(key)
+
+
+def _relabel(key: str, labels: Mapping[str, str], cluster: Cluster) -> None:
+    cluster.relabel(key, _texts(labels))
+
+
+def _label_namespace(name: str, labels: Mapping[str, str] | None, cluster: Cluster) -> None:
+    cluster.label_namespace(name, _texts(labels))
+
+
+def _drop(name: str, cluster: Cluster) -> None:
+    cluster.delete_namespace(name)
+
+
+def _apply(document: Mapping[str, Any], cluster: Cluster) -> None:
+    cluster.apply(dict(document))
+
+
+def _delete(value: Mapping[str, str], cluster: Cluster) -> None:
+    cluster.delete(value["kind"], value.get("namespace") or "default", value["name"])

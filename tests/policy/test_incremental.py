@@ -1,0 +1,169 @@
+"""Going on by what was folded gives the maps that compiling all of it gives, and their change."""
+
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import naive
+from strategies import CIDRS, NAMESPACES, labels, named_ports, specs
+from tabard.dataplane.maps import Maps, Mode
+from tabard.dataplane.port import Change
+from tabard.events import ledger as events
+from tabard.policy.compile import Attachment, Compiler, Provisional
+from tabard.policy.diff import diff
+from world import World, attachment, network_policy
+
+NODES = ("n1", "n2", "n3")
+IPS = ("10.244.1.1", "10.244.2.2", "10.1.1.7", "10.1.9.9", "fd00::1", "192.168.9.2")
+UIDS = tuple(f"u{number}" for number in range(6))
+
+uids, ips = st.sampled_from(UIDS), st.sampled_from(IPS)
+namespaces, names = st.sampled_from(NAMESPACES[:2]), st.sampled_from(["p", "q", "r"])
+nodes = st.sampled_from(NODES)
+
+
+def step(kind: str, *parts: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.tuples(st.just(kind), *parts)
+
+
+starts = step(
+    "start",
+    uids,
+    namespaces,
+    labels,
+    nodes,
+    st.lists(ips, unique=True, max_size=2).map(tuple),
+    named_ports,
+    st.sampled_from([False, False, False, True]),
+)
+steps = st.one_of(
+    starts,
+    starts,
+    step("relabel", uids, labels),
+    step("stop", uids),
+    step("tombstone", uids),
+    step("refuse", uids),
+    step("namespace", namespaces, labels),
+    step("allocate", namespaces, labels, named_ports),
+    step("retire", st.integers(0, 5)),
+    step("fix", namespaces, labels),
+    *[step("policy", namespaces, names, specs)] * 4,
+    step("annotate", namespaces, names),
+    step("forget", namespaces, names),
+    step("node", nodes, st.lists(ips, unique=True, max_size=2).map(tuple), st.sampled_from(CIDRS)),
+    step("leave", nodes),
+    step("attach", uids),
+    step("attach", uids),
+    step("assume", uids, st.integers(0, 5), st.lists(ips, unique=True, max_size=2).map(tuple)),
+    step("detach", uids),
+    step("inert"),
+    *[step("tick")] * 8,
+)
+
+
+class Story(World):
+    """A cluster, and the pods attached to n1.
+
+    It begins with a pod for each UID, half of them here, so that what comes next meets someone.
+    """
+
+    def __init__(self, begins: list[tuple[str, dict[str, str], Any]]) -> None:
+        self.attached: dict[str, Attachment] = {}
+        super().__init__(nodes=2)
+        for number, (namespace, label, ports) in enumerate(begins):
+            uid, node = UIDS[number], NODES[number % 2]
+            self.pod(f"{namespace}/{uid}", label, node=node, ip=IPS[number], ports=ports, uid=uid)
+            self.take("attach", uid)
+
+    def take(self, kind: str, *rest: Any) -> None:
+        state = self.state
+        match kind, *rest:
+            case "start", uid, namespace, label, node, ip, ports, host if (
+                uid not in state.endpoints
+            ):
+                key = f"{namespace}/{uid}"
+                self.pod(key, label, node=node, ip=ip, ports=ports, uid=uid, host_network=host)
+            case "relabel", uid, label if uid in state.endpoints:
+                self.relabel(uid, label)
+            case "stop", uid if uid in state.endpoints:
+                self.stop(uid)
+            case "tombstone", uid if uid not in state.endpoints:
+                self.emit(events.EndpointTombstoned(uid))
+            case "refuse", uid if uid not in state.endpoints:
+                rest = (uid, "x", uid, "no", False, "n1", (), (), 0, "", (), "", False)
+                self.emit(events.PodRefused(*rest))
+            case "namespace", name, label:
+                self.namespace(name, label)
+            case "allocate", namespace, label, ports:
+                self.identity(self.labels_of(namespace, label, ports))
+            case "retire", number if state.idle:
+                self.retire(list(state.idle)[number % len(state.idle)])
+            case "fix", namespace, label:
+                fixed = self.labels_of(namespace, label)
+                if fixed not in state.numbers and 128 not in state.identities:
+                    self.emit(events.SettingsAdopted("c", 0, 8, (), (), ((128, fixed),), 1))
+            case "policy", namespace, name, spec:
+                self.policy(network_policy(name, namespace, **spec))
+            case "annotate", namespace, name:
+                if accepted := state.policies.get(("NetworkPolicy", namespace, name)):
+                    metadata = {**accepted.document["metadata"], "annotations": {"a": "b"}}
+                    self.policy({**accepted.document, "metadata": metadata})
+            case "forget", namespace, name:
+                self.forget(namespace, name)
+            case "node", name, addresses, cidr:
+                self.node(name, addresses, (cidr,))
+            case "leave", name:
+                self.emit(events.NodeRemoved(name))
+            case "attach", uid:
+                self.attached[uid] = attachment(uid, 100 + len(self.attached))
+            case "assume", uid, number, addresses:
+                numbers = list(state.identities) or [999]
+                assumed = Provisional(numbers[number % len(numbers)], addresses)
+                self.attached[uid] = attachment(uid, 100 + len(self.attached), assumed)
+            case "detach", uid:
+                self.attached.pop(uid, None)
+            case "inert", *_:
+                self.emit(events.CursorAdvanced("OBSERVED", 1))
+
+
+class Follower:
+    """A compiler that goes on with a story, and whoever writes what it says."""
+
+    def __init__(self, story: Story, mode: Mode) -> None:
+        self.story, self.mode = story, mode
+        self.compiler = Compiler()
+        self.written = Maps()
+
+    def tick(self) -> Change | None:
+        story, compiler = self.story, self.compiler
+        compiler.note(story.untold)
+        story.untold.clear()
+        change = compiler.update(story.state, "n1", self.mode, story.attached)
+        wanted = naive.compiled(story.state, "n1", self.mode, story.attached)
+        assert compiler.maps == wanted
+        assert Compiler().compile(story.state, "n1", self.mode, story.attached) == wanted
+        if change is not None:
+            assert change == diff(self.written, wanted)
+        self.written = wanted
+        return change
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(st.tuples(namespaces, labels, named_ports), min_size=4, max_size=len(UIDS)),
+    st.lists(steps, min_size=10, max_size=40),
+    st.sampled_from(Mode),
+)
+def test_after_any_events_the_maps_and_the_change_are_those_of_a_full_compile(
+    begins: list[tuple[str, dict[str, str], Any]], story_steps: list[tuple[Any, ...]], mode: Mode
+) -> None:
+    story = Story(begins)
+    follower = Follower(story, mode)
+    assert follower.tick() is None
+    for one in story_steps:
+        if one[0] == "tick":
+            assert follower.tick() is not None
+        else:
+            story.take(*one)
+    assert follower.tick() is not None
