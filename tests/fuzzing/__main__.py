@@ -102,15 +102,16 @@ def main() -> int:
         hunt = Hunt(check, began + asked.seconds)
         seed = asked.seed
         while time.monotonic() < began + asked.seconds:
-            for mode in Mode:
-                try:
+            try:
+                for mode in Mode:
                     hunt.round(mode, seed)
-                except Exception:
-                    traceback.print_exc()
-                    assert hunt.parted is not None
-                    print(f"\nopinions parted (seed {seed}): {keep(hunt.parted)}")
-                    print("replay: .venv/bin/pytest tests/agent/ebpf/test_fuzz.py -k once_found")
-                    return 1
+            except Exception:
+                if hunt.parted is None:
+                    raise
+                traceback.print_exc()
+                print(f"\nopinions parted (seed {seed}): {keep(hunt.parted)}")
+                print("replay: .venv/bin/pytest tests/agent/ebpf/test_fuzz.py -k once_found")
+                return 1
             seed += 1
             print(f"{hunt.cases} cases, {hunt.flows} flows; next seed {seed}", flush=True)
     print(f"no finding in {hunt.cases} cases, {hunt.flows} flows")
@@ -118,4 +119,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
