@@ -48,9 +48,11 @@ RETIRE_GRACE_MS = "500"
 QOS = ("LS", "BE", "Burstable", "Guaranteed")
 
 
+def why_not() -> str:
+    return "" if openb.FILE.exists() else f"the trace is not at {openb.FILE}"
+
+
 def run(lab: Lab) -> list[Figure]:
-    if not openb.FILE.exists():
-        raise RuntimeError(f"NOT MEASURED: the trace is not at {openb.FILE}")
     return uvloop.run(_run(lab))
 
 
