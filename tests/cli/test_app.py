@@ -7,34 +7,6 @@ import pytest
 from command import Tabard
 from tabard.cli.failing import Exit
 
-COMMANDS = [
-    ["up"],
-    ["down"],
-    ["apply"],
-    ["delete"],
-    ["scale"],
-    ["label"],
-    ["get"],
-    ["describe"],
-    ["explain"],
-    ["status"],
-    ["wait"],
-    ["drift"],
-    ["events", "tail"],
-    ["events", "show"],
-    ["events", "quarantine"],
-    ["events", "verify"],
-    ["policy", "check"],
-    ["policy", "matrix"],
-]
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_of_every_command_has_one_example(tabard: Tabard, command: list[str]) -> None:
-    result = tabard(*command, "--help")
-    assert result.exit_code == 0
-    assert result.output.count("Example: tabard " + " ".join(command)) == 1
-
 
 @pytest.mark.parametrize(
     "words",

@@ -20,7 +20,8 @@ from tabard.netns.enter import NamespaceError
 BUS_S_MAX = 3.0
 """Longest wait for a connection."""
 CLUSTER_S_MAX = 60.0
-COLUMNS = ("CHECK", "OUTCOME", "FACT")
+COLUMNS = ("CHECK", "OUTCOME", "FACT", "NEXT")
+"""The last is shown by `-o wide`; stderr says it in any case."""
 BUS_LOG = "bus/nats-server.log"
 
 
@@ -96,8 +97,9 @@ def _print(checks: list[Check], output: Output) -> None:
             for check in checks:
                 print(check.name)
             return
-    rows = [[check.name, check.outcome.value, check.fact] for check in checks]
-    show_table(COLUMNS, rows)
+    rows = [[check.name, check.outcome.value, check.fact, check.next] for check in checks]
+    shown = len(COLUMNS) if output is Output.WIDE else len(COLUMNS) - 1
+    show_table(COLUMNS[:shown], (row[:shown] for row in rows))
     sys.stdout.flush()
     for check in checks:
         if check.next:

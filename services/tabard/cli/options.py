@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from tabard.cli import advice
+from tabard.cli import advice, completion
 from tabard.cli.moments import At, MomentError, parse
 from tabard.cli.printing import Document, Output, Value
 
@@ -55,6 +55,7 @@ Cluster = Annotated[
         "--cluster",
         metavar="NAME",
         help="Which of this machine's clusters.",
+        autocompletion=completion.clusters,
         callback=_kept("--cluster"),
     ),
 ]
@@ -87,7 +88,14 @@ Wait = Annotated[
 ]
 Timeout = Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Longest wait.")]
 Namespace = Annotated[
-    str, typer.Option("-n", "--namespace", metavar="NS", help="Only this namespace.")
+    str,
+    typer.Option(
+        "-n",
+        "--namespace",
+        metavar="NS",
+        help="Only this namespace.",
+        autocompletion=completion.namespaces,
+    ),
 ]
 Form = Annotated[Output, typer.Option("-o", "--output", help="Form of the output.")]
 DocumentForm = Annotated[Document, typer.Option("-o", "--output", help="Form of the output.")]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tabard.cli import kinds
+from tabard.cli import completion, kinds
 from tabard.cli.options import (
     Cluster,
     DocumentForm,
@@ -28,7 +28,11 @@ _STREAMS_ARE_NOW = (
 def get(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help=f"One of {kinds.listed(kinds.SHOWN)}."),
+        typer.Argument(
+            metavar="KIND",
+            help=f"One of {kinds.listed(kinds.SHOWN)}.",
+            autocompletion=completion.shown_kinds,
+        ),
     ],
     namespace: Namespace = "",
     all_namespaces: Annotated[
@@ -80,7 +84,9 @@ def describe(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help=f"One of {kinds.listed(kinds.SHOWN)}; or KIND/NAME in one word."
+            metavar="KIND",
+            help=f"One of {kinds.listed(kinds.SHOWN)}; or KIND/NAME in one word.",
+            autocompletion=completion.shown_kinds,
         ),
     ],
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="As `get` has it; NS/NAME.")] = "",
@@ -181,7 +187,9 @@ def wait(
 
 
 def drift(
-    node: Annotated[str, typer.Option(metavar="N", help="Only this node.")] = "",
+    node: Annotated[
+        str, typer.Option(metavar="N", help="Only this node.", autocompletion=completion.nodes)
+    ] = "",
     at: Annotated[str, typer.Option(hidden=True)] = "",
     output: DocumentForm = Document.TABLE,
     cluster: Cluster = "",
