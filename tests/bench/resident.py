@@ -50,7 +50,7 @@ async def _run(lab: Lab) -> list[Figure]:
         rss, pss = zip(*found[name], strict=True)
         target = Target(60) if name == "agent" else None
         yardstick = None if name == "bus" else bare
-        what = f"{name}, {PODS:,} pods, "
+        what = f"{name}, {PODS:,} pods{' in native mode' if name == 'agent' else ''}, "
         figures += [
             Figure(f"resident.{name}.rss", what + "RSS", "MiB", rss, target, yardstick, means),
             Figure(f"resident.{name}.pss", what + "PSS", "MiB", pss, None, None, means),
