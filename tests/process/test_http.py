@@ -179,6 +179,7 @@ async def test_nothing_is_printed_for_a_request(capfd: pytest.CaptureFixture[str
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as hasty:
             hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             hasty.sendall(b"GET /metr")
+        await get(f"{url}/healthz")
     assert capfd.readouterr() == ("", "")
 
 
