@@ -13,7 +13,17 @@ from deciding import SETTINGS, Teller
 from golden import files
 from golden.files import Golden
 from scenes import histories
-from sequences import EXPANSIONS, Change, Scene, Telling, enforced, recorded, rest, settled
+from sequences import (
+    EXPANSIONS,
+    Change,
+    Scene,
+    Telling,
+    enforced,
+    recorded,
+    rest,
+    settled,
+    slot_of,
+)
 from tabard.agent.attachments import Held
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import BATCH_MESSAGES_MAX
@@ -81,7 +91,7 @@ class Node:
 
     def _compiled(self, state: State) -> Any:
         attached = {
-            uid: attachment(uid, self._interface(uid.rpartition("-")[0]))
+            uid: attachment(uid, self._interface(slot_of(uid)))
             for uid in state.by_node.get(NODE, ())
         }
         return Compiler().compile(state, NODE, self._mode, attached)
