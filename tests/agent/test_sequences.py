@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.rig import NODE, Bench, at_work, until
 from deciding import SETTINGS, Teller
 from golden import files
 from golden.files import Golden
-from scenes import histories
+from scenes import EXAMPLES, examples, histories
 from sequences import (
     EXPANSIONS,
     Change,
@@ -34,6 +34,7 @@ from tabard.ledger.state import State
 from tabard.policy.compile import Compiler
 from world import attachment
 
+pytestmark = pytest.mark.timeout(120 + 3 * EXAMPLES)
 expansions = pytest.mark.parametrize("name", EXPANSIONS)
 
 
@@ -103,7 +104,7 @@ def play(scenes: Sequence[Scene], name: str, adopted: SettingsAdopted, mode: Mod
 
 @expansions
 @given(scenes=histories, mode=st.sampled_from(Mode))
-@settings(max_examples=15, deadline=None)
+@examples
 def test_a_made_up_history(name: str, scenes: list[Scene], mode: Mode) -> None:
     play(scenes, name, SETTINGS, mode)
 
