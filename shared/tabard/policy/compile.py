@@ -229,8 +229,7 @@ class Compiler:
         gone, subjects = self._prepare(state, touched.policies)
         is_moved = self._lay_out(state, touched, stale)
         texts, numbers = self._pods.update(state, attachments, touched)
-        subjects |= numbers | (touched.numbers & self._rules_of.keys())
-        turned, made, dropped = self._select(subjects)
+        turned, made, dropped = self._select(subjects | numbers)
         keys, newly = self._refresh(stale, made, dropped)
         for prepared in gone:
             prepared.release(self._index)
