@@ -21,6 +21,8 @@ UIDS = tuple(f"u{number}" for number in range(6))
 uids, ips = st.sampled_from(UIDS), st.sampled_from(IPS)
 namespaces, names = st.sampled_from(NAMESPACES[:2]), st.sampled_from(["p", "q", "r"])
 nodes = st.sampled_from(NODES)
+wide = st.one_of(specs, specs.map(lambda spec: {**spec, "podSelector": {}}))
+"""Specifications, many of them for all pods of their namespace."""
 
 
 def step(kind: str, *parts: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -48,7 +50,7 @@ steps = st.one_of(
     step("allocate", namespaces, labels, named_ports),
     step("retire", st.integers(0, 5)),
     step("fix", namespaces, labels),
-    *[step("policy", namespaces, names, specs)] * 4,
+    *[step("policy", namespaces, names, wide)] * 4,
     step("annotate", namespaces, names),
     step("forget", namespaces, names),
     step("node", nodes, st.lists(ips, unique=True, max_size=2).map(tuple), st.sampled_from(CIDRS)),
@@ -152,13 +154,19 @@ class Follower:
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(namespaces, labels, named_ports), min_size=4, max_size=len(UIDS)),
-    st.lists(steps, min_size=10, max_size=40),
+    st.lists(step("policy", namespaces, names, wide), min_size=2, max_size=4),
+    st.lists(steps, min_size=25, max_size=50),
     st.sampled_from(Mode),
 )
 def test_after_any_events_the_maps_and_the_change_are_those_of_a_full_compile(
-    begins: list[tuple[str, dict[str, str], Any]], story_steps: list[tuple[Any, ...]], mode: Mode
+    begins: list[tuple[str, dict[str, str], Any]],
+    policies: list[tuple[Any, ...]],
+    story_steps: list[tuple[Any, ...]],
+    mode: Mode,
 ) -> None:
     story = Story(begins)
+    for one in policies:
+        story.take(*one)
     follower = Follower(story, mode)
     assert follower.tick() is None
     for one in story_steps:
