@@ -20,7 +20,7 @@ conformance: setup ## other projects' cases; SUITES=DIR DATAPLANE=pure|memory|eb
 	@PYTHONPATH=tests $(BIN)/python -m conformance '$(SUITES)' --dataplane '$(DATAPLANE)' \
 		--output '$(OUTPUT)' $(foreach one,$(ONLY),--only '$(one)')
 
-bench: setup ## measure; ONLY=name,… some of it, LIST=1 what there is, FORMAT=markdown, SCALE=0.1
+bench: setup ## measure; ONLY=name,… LIST=1 (what there is) FORMAT=markdown|summary SCALE=0.1 SHOW=1 (the last again)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(LIST),--list) $(if $(SHOW),--show) \
 	  $(if $(ONLY),--only '$(ONLY)') $(if $(FORMAT),--format $(FORMAT)) $(if $(SCALE),--scale $(SCALE))
 

@@ -1,6 +1,8 @@
 """What an agent says of itself over HTTP: in memory, and as a process whose bus comes and goes."""
 
+import asyncio
 import contextlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tabard.bus.memory import MemoryBus
 from tabard.bus.server import EmbeddedServer
 from tabard.dataplane.maps import address
 from tabard.dataplane.port import Change, DataplaneError, MapSizes
+from tabard.process import bus as process_bus
 from tabard.process.metrics import text
 
 WEB = pod("web", "10.244.1.5", app="web")
@@ -81,6 +84,35 @@ async def test_a_trouble_makes_the_agent_unready_and_names_itself(tmp_path: Path
         client.dataplane.fail = None
         await until(lambda: not page.unready())
         assert (await shown(page))["tabard_agent_trouble{dataplane}"] == 0
+
+
+async def test_a_scrape_during_a_write_is_answered_without_what_only_the_dataplane_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_bus, "ANSWER_S_MAX", 0.05)
+    bus, ledger = MemoryBus(), Ledger()
+    end = await ledger.write(bus)
+    async with running(tmp_path, bus) as client:
+        page = AgentPage(client.agent, MapSizes())
+        await client.enforces(end)
+        begun, go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            begun.set()
+            go_on.wait(10)
+
+        client.dataplane.before_write = hold
+        try:
+            bound(ledger, WEB)
+            await ledger.write(bus)
+            await asyncio.to_thread(begun.wait, 10)
+            figures = await shown(page)
+            assert figures["tabard_agent_map_entries{identities}"] > 0
+            assert not any("verdict" in name for name in figures)
+        finally:
+            go_on.set()
+        await until(lambda: client.agent.reconciler.lock.locked() is False)
+        assert page.unready() == ""
 
 
 async def test_without_a_bus_an_agent_with_nothing_saved_says_so(tmp_path: Path) -> None:

@@ -58,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help="names, with commas between; ? lists them")
     parser.add_argument("--list", action="store_true", help="say what there is")
     parser.add_argument("--show", action="store_true", help="print the last report again")
-    parser.add_argument("--format", choices=("plain", "markdown"), default="plain")
+    parser.add_argument(
+        "--format",
+        choices=("plain", "markdown", "summary"),
+        default="plain",
+        help="summary: markdown of what has a target",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="0.1 for a quick look")
     parser.add_argument("--output", type=Path, default=report.LATEST)
     parser.add_argument(
@@ -93,15 +98,20 @@ def _measure(names: list[str], scale: float, directory: Path) -> dict[str, Any]:
         print(f"{name}: {summary(name)}", file=sys.stderr, flush=True)
         begun = time.monotonic()
         try:
-            found["figures"] += _run(name, scale, directory, real=not why_unreal)
+            figures, left = _run(name, scale, directory, real=not why_unreal)
+            found["figures"] += figures
+            if left:
+                found["failed"][name] = f"it left behind {', '.join(left)} (removed)"
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             found["failed"][name] = str(error)
         found["seconds"][name] = round(time.monotonic() - begun, 1)
     return found
 
 
-def _run(name: str, scale: float, directory: Path, real: bool) -> list[dict[str, Any]]:
-    """The figures of one benchmark, run in a process of its own and swept up after."""
+def _run(
+    name: str, scale: float, directory: Path, real: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The figures of one benchmark, run in a process of its own, and what it had left behind."""
     run = f"bench{secrets.token_hex(4)}"
     place = Path(tempfile.mkdtemp(prefix=f"tabard-{run}-", dir=directory))
     command = [sys.executable, "-m", "bench.child", name, run, place, str(scale), "01"[real]]
@@ -118,12 +128,10 @@ def _run(name: str, scale: float, directory: Path, real: bool) -> list[dict[str,
         figures: list[dict[str, Any]] = json.loads((place / FIGURES).read_text())
     finally:
         left = sweep(run, place)
-    if left:
-        raise RuntimeError(f"it left behind {', '.join(left)} (removed)")
     if scale != 1:
         for figure in figures:
             figure["met"] = None
-    return figures
+    return figures, left
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
@@ -143,8 +151,11 @@ def _why_no_kernel() -> str:
 
 
 def _shown(found: dict[str, Any], kind: str) -> str:
-    shown = table.markdown if kind == "markdown" else table.plain
-    return f"{report.heading(found)}\n\n{shown(found['figures'])}"
+    figures = found["figures"]
+    if kind == "summary":
+        figures = [figure for figure in figures if figure["target"]]
+    shown = table.plain if kind == "plain" else table.markdown
+    return f"{report.heading(found)}\n\n{shown(figures)}"
 
 
 if __name__ == "__main__":

@@ -3,18 +3,11 @@
 from collections.abc import Mapping
 from types import ModuleType
 
-from bench import allocate, compiling, known, start, verdict, writes
+from bench import allocate, cold, compiling, crowd, known, resident, start, trace, verdict, writes
 
 BENCHMARKS: Mapping[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (
-        known,
-        allocate,
-        start,
-        verdict,
-        writes,
-        compiling,
-    )
+    for module in (known, allocate, start, crowd, cold, verdict, writes, compiling, resident, trace)
 }
 """By name, in the order in which they run and are shown."""
 

@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from tabard.cluster.processes import Launched, Program
 
 READY_S = 600.0
 """Longest that a process may take to be where a benchmark waits for it."""
-STOP_S = 30.0
+STOP_S = 120.0
+"""To SIGKILL: an agent that ends saves a checkpoint, and a million pods take their time."""
 POLL_S = 0.005
 
 
@@ -117,13 +118,14 @@ class AgentProcess:
 
     process: Launched
     socket: Path
-    check: Any
+    check: Callable[[], None]
+    """Raises if it has ended."""
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
-    async def enforces(self, sequence: int) -> dict[str, Any]:
+    async def enforces(self, sequence: int, poll_s: float = POLL_S) -> dict[str, Any]:
         """Wait until it enforces LEDGER through `sequence`; its status then."""
         async with asyncio.timeout(READY_S):
             while True:
@@ -132,7 +134,7 @@ class AgentProcess:
                     if status["sequence"] >= sequence:
                         return status
                 self.check()
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(poll_s)
 
     async def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
         return await ask(self.socket, operation, READY_S, **fields)

@@ -18,6 +18,8 @@ from tabard.policy.diff import diff
 from world import World
 
 NODES = (10, 100, 1_000)
+COUNTED = 100
+"""Nodes on which is counted; of more, every so many-th: all are alike but the first."""
 LABELS = {"app": "web"}
 PEER = {"app": "api"}
 UPDATES = 200
@@ -33,7 +35,7 @@ def run(lab: Lab) -> list[Figure]:
         for nodes in sizes:
             lab.tell(f"{nodes} nodes, {kind}")
             before, after = _start(_world(nodes, egress), LABELS)
-            others = [node for node in before.nodes if node != "n1"]
+            others = _others(before)
             counted["overlay"].append(_mean(others, _entries(before, after, Mode.OVERLAY)))
             counted["native"].append(_mean(others, _entries(before, after, Mode.NATIVE)))
             counted["filter"].append(_mean(others, _elements(before, after)))
@@ -84,6 +86,11 @@ def _world(nodes: int, egress: bool) -> World:
     return world
 
 
+def _others(state: State) -> list[str]:
+    others = [node for node in state.nodes if node != "n1"]
+    return others[:: -(-len(others) // COUNTED)]
+
+
 def _start(world: World, labels: dict[str, str]) -> tuple[State, State]:
     """The state before and after one pod more starts on the first node."""
     before = copy.deepcopy(world.state)
@@ -125,7 +132,7 @@ def _mean(nodes: list[str], count: Callable[[str], int]) -> float:
 
 def _first_of_its_kind(nodes: int) -> Figure:
     before, after = _start(_world(nodes, egress=False), LABELS | {"version": "new"})
-    others = [node for node in before.nodes if node != "n1"]
+    others = _others(before)
     return Figure(
         "writes.overlay.new",
         f"overlay, ingress policies only, labels never seen before; {nodes:,} nodes",

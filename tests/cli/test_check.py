@@ -154,7 +154,7 @@ def test_addresses_outside_are_ends_too(tabard: Tabard, manifests: str) -> None:
 
 def test_a_pod_in_its_nodes_network_is_a_node_elsewhere(tabard: Tabard, manifests: str) -> None:
     code, said = asked(tabard, "-f", manifests, "--from", "ops/agent", "--to", "shop/web")
-    assert (code, said["from"]["role"]) == (4, "node")
+    assert (code, said["from"]["role"], said["from"]["nodes"]) == (4, "node", [])
     assert said["checks"][0]["egress"] is None
     assert said["checks"][0]["ingress"]["reason"] == "denied_policy"
 

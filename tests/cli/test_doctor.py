@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from clusters import running
 from command import Tabard
@@ -67,6 +68,9 @@ def test_a_fault_exits_with_one_and_says_what_to_type(
         "fact": "no `ip` in PATH",
         "next": "apt-get install iproute2",
     }
+    assert yaml.safe_load(tabard("doctor", "-o", "yaml").stdout)["checks"][:3] == told[:3]
+    assert "apt-get install iproute2" in tabard("doctor", "-o", "wide").stdout
+    assert tabard("doctor", "-o", "name").stdout.splitlines()[:3] == ["kernel", "btf", "ip"]
     # The ledger on the bus is empty: nobody ever led.
     assert [each["name"] for each in told if each["outcome"] == "fault"] == ["ip", "allocator"]
 

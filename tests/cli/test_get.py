@@ -52,7 +52,10 @@ def test_status_shows_every_nodes_lag(tabard: Tabard) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert "ledger     head 8, enforced through 6" in lines
-    assert [line.split()[:3] for line in lines[-2:]] == [["n1", "8", "0"], ["n2", "6", "2"]]
+    assert [line.split()[:4] for line in lines[-2:]] == [
+        ["n1", "Current", "8", "0"],
+        ["n2", "Lagging", "6", "2"],
+    ]
 
 
 def test_status_says_what_the_allocator_stands_before(tabard: Tabard, store: MemoryStore) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from tabard.cli.kinds import SHOWN, listed, shown, workload
-from tabard.cli.views import VIEWS
+from tabard.cli.tables import VIEWS
 from tabard.manifests.workloads import API_VERSIONS
 
 

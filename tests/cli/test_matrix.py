@@ -85,20 +85,20 @@ def test_a_table_for_each_namespace_has_rows_that_speak_and_columns_that_listen(
     result = tabard("policy", "matrix", "-f", two, "--outside", "203.0.113.9")
     assert (result.exit_code, result.stderr) == (0, "")
     assert [line.split() for line in result.stdout.splitlines()] == [
-        ["TO", "x", "web", "a"],
-        ["x/web", "-", "all"],
+        ["TO", "x", "a", "web"],
         ["x/a", "9,8080,53/UDP,all/SCTP"],  # a pod does not speak to itself through policies
-        ["z/b", "-", "all"],
-        ["203.0.113.9", "-", "all"],
+        ["x/web", "all", "-"],
+        ["z/b", "all", "-"],
+        ["203.0.113.9", "all", "-"],
         [],
         ["TO", "z", "b"],
-        ["x/web", "all"],
         ["x/a", "all"],
+        ["x/web", "all"],
         ["203.0.113.9", "all"],
         [],
         ["TO", "outside", "203.0.113.9"],
-        ["x/web", "all"],
         ["x/a", "all"],
+        ["x/web", "all"],
         ["z/b", "all"],
     ]
 
@@ -109,8 +109,8 @@ def test_the_list_has_the_pairs_that_may_speak_with_the_rules_that_allow_them(
     found = listed(tabard, "-f", two, "--port", "http")
     assert (found["sequence"], found["by"]) == (None, "workload")
     assert [(party["name"], party["kind"]) for party in found["parties"]] == [
-        ("x/web", "Deployment"),
         ("x/a", "Pod"),
+        ("x/web", "Deployment"),
         ("z/b", "Pod"),
     ]
     # Nobody else has a port of that name.
@@ -140,16 +140,18 @@ def test_wide_lists_pairs_and_name_names_them(tabard: Tabard, two: str) -> None:
 def test_a_namespace_or_labels_choose_pairs_by_either_end(tabard: Tabard, two: str) -> None:
     chosen = listed(tabard, "-f", two, "-n", "z")
     assert set(connections(chosen)) == {("x/web", "z/b"), ("x/a", "z/b"), ("z/b", "x/a")}
-    chosen = listed(tabard, "-f", two, "-l", "app=web")
+    outside = ("--outside", "203.0.113.9", "--outside", "203.0.113.9")
+    chosen = listed(tabard, "-f", two, "-l", "app=web", *outside)
+    assert [party["name"] for party in chosen["parties"]] == ["x/a", "x/web", "z/b", "203.0.113.9"]
     assert all("x/web" in pair for pair in connections(chosen))
     lines = tabard("policy", "matrix", "-f", two, "-n", "z").stdout.splitlines()
     assert [line.split() for line in lines] == [
-        ["TO", "x", "web", "a"],
-        ["z/b", "-", "all"],
+        ["TO", "x", "a", "web"],
+        ["z/b", "all", "-"],
         [],
         ["TO", "z", "b"],
-        ["x/web", "all"],
         ["x/a", "all"],
+        ["x/web", "all"],
     ]
 
 
@@ -171,8 +173,8 @@ def test_what_only_some_pods_of_a_workload_may_is_marked(
     on_bus(store, desk)
     result = tabard("policy", "matrix", "-n", "z")
     assert [line.split() for line in result.stdout.splitlines()[:2]] == [
-        ["TO", "x", "web", "a"],
-        ["z/b", "~all", "all"],
+        ["TO", "x", "a", "web"],
+        ["z/b", "all", "~all"],
     ]
     assert result.stderr.startswith("~ marks what only some")
     (item,) = (

@@ -8,6 +8,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import yaml
 
 from clusters import running
 from command import Tabard
@@ -54,6 +55,7 @@ def test_services_are_listed_with_their_readiness_and_a_lack_of_it_exits_with_on
         result = tabard("metrics")
         named = tabard("metrics", "-o", "name")
         told = tabard("metrics", "-o", "json")
+        as_yaml = tabard("metrics", "-o", "yaml")
     assert result.exit_code == 1
     assert [line.split(maxsplit=3) for line in result.stdout.splitlines()] == [
         ["SERVICE", "READY", "URL", "REASON"],
@@ -61,6 +63,7 @@ def test_services_are_listed_with_their_readiness_and_a_lack_of_it_exits_with_on
         ["agent.n1", "no", second, "not in sync"],
     ]
     assert named.stdout.split() == ["allocator", "agent.n1"]
+    assert yaml.safe_load(as_yaml.stdout) == json.loads(told.stdout)
     assert json.loads(told.stdout)["services"][1] == {
         "name": "agent.n1",
         "url": second,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -105,6 +106,20 @@ class Runs:
             check=False,
             timeout=60,
         )
+
+    @contextmanager
+    def following(self, *words: str) -> "Iterator[subprocess.Popen[str]]":
+        """A command that goes on, with its stdout; killed at the end if it still does."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "tabard.cli", *words],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def pods(self, name: str) -> dict[str, dict[str, object]]:
         """Pods by the first word of their name."""
@@ -299,9 +314,41 @@ def test_without_a_kernel_the_whole_flow_still_runs_and_says_so(runs: Runs) -> N
     assert {pod["status"] for pod in runs.pods(name).values()} == {"Enforced"}
     assert runs.run("wait").returncode == 0
     assert runs.run("events", "verify").returncode == 0
+    _follow_and_look_back(runs)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0, runs.told(name)
     assert remains(name, runs.directory / "run", Path(found.data)) == []
+
+
+def _follow_and_look_back(runs: Runs) -> None:
+    """A pod's end is seen by who watches, and what it was stays readable."""
+    streams = json.loads(runs.run("get", "streams", "-o", "json").stdout)["items"]
+    ledger = next(row for row in streams if row["name"] == "LEDGER")
+    assert (ledger["holes"], ledger["messages"]) == (0, ledger["last"])
+    with runs.following("get", "pods", "-l", "app=web", "-w") as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().split()[:3] == ["EVENT", "NAMESPACE", "NAME"]
+        event, _, web, *_ = watching.stdout.readline().split()
+        assert event == "ADDED"
+        scaled = runs.run("scale", "deployment/web", "-n", "shop", "--replicas", "0", "--wait")
+        assert scaled.returncode == 0
+        assert "2 nodes enforce LEDGER/" in scaled.stderr
+        while event != "DELETED":
+            event, _, name, *_ = watching.stdout.readline().split()
+            assert name == web
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(60) == 130
+    assert runs.run("get", "pods", "-l", "app=web", "-o", "name").stdout == ""
+    then = runs.run("get", "pods", "-l", "app=web", "-o", "name", "--at", str(ledger["last"]))
+    assert then.stdout == f"pod/shop/{web}\n"
+    gone = runs.run("describe", "pod", f"shop/{web}")
+    assert gone.returncode == 1
+    again = gone.stderr.splitlines()[-1].removeprefix("  next: tabard ").split()
+    shown = runs.run(*again, "-o", "json")
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    assert found["isolation"] == {"ingress": True, "egress": False}
+    assert [row["name"] for row in found["policies"]] == ["web"]
 
 
 @pytest.mark.nats

@@ -1,13 +1,21 @@
 import asyncio
+import itertools
 import json
+from dataclasses import replace
+
+import pytest
 
 from command import Tabard
 from ledgers import DEPLOYMENT, append, bound, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
+from tabard.bus.port import Stream
 from tabard.cli.get import read
 from tabard.cli.selector import parse
-from tabard.cli.views import VIEWS, Reading, chosen, status
+from tabard.cli.tables import VIEWS, chosen, sized
+from tabard.cli.views import Reading, status
+from tabard.cluster.watermarks import Watermark
 from tabard.events import ledger as events
+from tabard.events.status import NodeStatus
 from tabard.ledger.state import State
 
 
@@ -91,6 +99,71 @@ def test_a_node_that_said_nothing_has_no_lag_and_one_that_did_has() -> None:
     assert (n2["watermark"], n2["lag"], n2["error"]) == (None, None, None)
 
 
+def test_a_nodes_lag_is_told_in_events_and_in_time() -> None:
+    second = 1_000_000_000
+    store = MemoryStore(clock=itertools.count(0, second).__next__)  # event N at second N - 1
+
+    async def build() -> Reading:
+        bus = MemoryBus(store)
+        await append(bus, *small())
+        store.clock = lambda: 7 * second
+        await say(bus, "n1", 8)
+        await say(bus, "n2", 5)
+        store.clock = lambda: 20 * second
+        await say(bus, "n1", 8)
+        return await read(bus, State())
+
+    n1, n2 = VIEWS["nodes"].rows(asyncio.run(build()))
+    assert (n1["status"], n1["lag"], n1["lag_ms"]) == ("Current", 0, 0)
+    # Event 6 came at second 5, and it is second 20.
+    assert (n2["status"], n2["lag"], n2["lag_ms"]) == ("Lagging", 3, 15_000)
+
+
+def test_a_nodes_status_is_what_an_operator_must_know_first() -> None:
+    def status_of(word: NodeStatus | None, age_s: float) -> str:
+        now = 100_000_000_000
+        words = {} if word is None else {"n1": Watermark(word, now - int(age_s * 1e9))}
+        found = replace(reading(), words=words, now=now)
+        return str(VIEWS["nodes"].rows(found)[0]["status"])
+
+    good = NodeStatus("n1", 8, "memory", 0, ())
+    assert status_of(None, 0) == "Unknown"
+    assert status_of(good, 15) == "Current"
+    assert status_of(good, 15.1) == "Silent"
+    assert status_of(replace(good, sequence=7), 1) == "Lagging"
+    assert status_of(replace(good, error="a map is full"), 1) == "Failing"
+    assert status_of(replace(good, error="a map is full"), 16) == "Silent"
+
+
+def test_streams_are_shown_with_what_they_keep(tabard: Tabard, store: MemoryStore) -> None:
+    async def build() -> None:
+        await append(MemoryBus(store), *small())
+        for n in (5, 7, 8):
+            await say(MemoryBus(store), "n1", n)
+
+    asyncio.run(build())
+    head, *lines = [line.split() for line in tabard("get", "streams").stdout.splitlines()]
+    assert head[:4] == ["NAME", "FIRST", "LAST", "MESSAGES"]
+    rows = {line[0]: line for line in lines}
+    assert list(rows) == ["OBSERVED", "LEDGER", "STATUS", "FLOWS"]
+    assert rows["LEDGER"][1:4] == ["1", "8", "8"]
+    assert rows["STATUS"][1:4] == ["3", "3", "1"]
+    assert " ".join(rows["STATUS"][-3:]) == "last per subject"
+    found = json.loads(tabard("get", "streams", "-o", "json").stdout)
+    assert (found["sequence"], [row["holes"] for row in found["items"]]) == (8, [0, 0, 0, 0])
+    store.forget(Stream.LEDGER, 4)
+    found = json.loads(tabard("get", "streams", "-o", "json").stdout)
+    assert [row["holes"] for row in found["items"]] == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (16 << 30, "16 GiB"), (3 << 50, "3072 TiB")],
+)
+def test_sizes_are_readable(count: int, text: str) -> None:
+    assert sized(count) == text
+
+
 def test_a_policy_counts_the_pods_that_it_selects() -> None:
     (policy,) = VIEWS["policies"].rows(reading())
     assert policy["status"] == "Accepted"
@@ -150,7 +223,7 @@ def test_rows_are_chosen_by_namespace_and_labels() -> None:
 
 
 def test_every_kind_is_json_with_the_keys_that_its_table_shows() -> None:
-    found = reading(n1=7)
+    found = replace(reading(n1=7), streams=(asyncio.run(MemoryBus().info(Stream.LEDGER)),))
     for view in VIEWS.values():
         (row, *_) = view.rows(found)
         json.dumps(row)
@@ -162,6 +235,6 @@ def test_status_counts_lag_and_takes_the_lowest_watermark() -> None:
     assert status(reading(n1=8))["enforced"] is None
     found = status(reading(n1=8, n2=6))
     assert found["enforced"] == 6
-    assert found["ledger"] == {"sequence": 8, "head": 8, "digest": ""}
+    assert found["ledger"] == {"sequence": 8, "stored_at": 8, "head": 8, "digest": ""}
     assert found["allocator"] == {"epoch": 1, "holder": "h-1"}
     assert found["pods"] == {"bound": 1, "waiting": 0, "refused": 0}

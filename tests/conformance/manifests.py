@@ -1,12 +1,13 @@
 """Manifests of other projects' tests: objects that no API server ever saw.
 
 Policies go to the engine as they are written. Of workloads only what makes an endpoint is read,
-and leniently: a containerPort without a number, for instance, is passed over.
+and leniently: a containerPort without a number, for instance, is passed over, and so is
+hostNetwork, which np-guard does not read.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,8 @@ def _take(topology: Topology, value: dict[str, Any], origin: str) -> None:
         name, spec = _workload(kind, value, metadata)
         pods = topology.workloads.setdefault(name, [])
         if not any((pod.labels, pod.ports) == (spec.labels, spec.ports) for pod in pods):
-            pods.append(spec)
+            number = sum(map(len, topology.workloads.values()))
+            pods.append(replace(spec, key=f"{spec.key}-{number}"))
 
 
 def valid_name(name: object) -> str:

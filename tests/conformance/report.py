@@ -92,6 +92,9 @@ class Report:
         self._say(counted(total.cases))
 
     def as_json(self) -> str:
+        """`passed`, `failed`, `skipped` (cases) and `dataplane`; `suites` by name and `total`, each
+        with `cases`, `checks`, `cases_skipped_by_tag`, `checks_skipped_by_tag` and `seconds`;
+        `features`, by tag, cases; and `failures`, each with the fields of Failure."""
         total = self._total
         document = {
             **{outcome: total.cases[outcome] for outcome in OUTCOMES},

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from conformance.__main__ import main
+from conformance.planes import packets
 
 WEB: dict[str, Any] = {
     "labels": {"app": "web"},
@@ -97,9 +98,10 @@ def test_a_right_case_passes_and_the_last_line_counts_it(
     assert (code, lines[-1]) == (0, "1 passed, 0 failed, 0 skipped")
 
 
-@pytest.mark.parametrize(
-    "dataplane", ["pure", "memory", pytest.param("ebpf", marks=pytest.mark.ebpf)]
-)
+PLANES = ["pure", "memory", pytest.param("ebpf", marks=pytest.mark.ebpf)]
+
+
+@pytest.mark.parametrize("dataplane", PLANES)
 def test_a_wrong_expectation_is_told_with_all_that_led_to_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dataplane: str
 ) -> None:
@@ -146,7 +148,10 @@ def test_a_wrong_cell_of_a_matrix_points_at_its_half(
             assert failure["probe"] == "x/db -> x/web 80/TCP, egress alone"
 
 
-def test_steps_change_what_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("dataplane", PLANES)
+def test_steps_change_what_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataplane: str
+) -> None:
     case = neutral(
         {"actions": [{"apply": [DENY]}], "probes": [probe("deny", "x/other")]},
         {
@@ -178,8 +183,22 @@ def test_steps_change_what_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
             "probes": [probe("allow", "x/other")],
         },
     )
-    code, lines = ran(capsys, suite(tmp_path, "s", case), "--dataplane", "memory")
+    code, lines = ran(capsys, suite(tmp_path, "s", case), "--dataplane", dataplane)
     assert (code, lines[-1]) == (0, "1 passed, 0 failed, 0 skipped"), lines
+
+
+@pytest.mark.parametrize("dataplane", PLANES[1:])
+def test_an_answer_that_rests_on_an_earlier_packet_is_an_error(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    dataplane: str,
+) -> None:
+    monkeypatch.setattr(packets, "SOURCES", 1)
+    step = {"actions": [{"apply": [DENY]}], "probes": [probe("allow"), probe("allow")]}
+    (failure,) = failures(capsys, suite(tmp_path, "s", neutral(step)), "--dataplane", dataplane)
+    assert failure["kind"] == "error"
+    assert "ALLOWED_ESTABLISHED" in failure["detail"]
 
 
 @pytest.mark.parametrize(

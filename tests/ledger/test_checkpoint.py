@@ -8,7 +8,7 @@ import structlog
 from deciding import Desk, started
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import Outgoing
-from tabard.ledger.checkpoint import Checkpoint, CheckpointError, check
+from tabard.ledger.checkpoint import Checkpoint, CheckpointError, check, pause_s
 from tabard.ledger.state import State
 
 
@@ -131,6 +131,11 @@ async def test_a_save_that_is_cancelled_leaves_the_one_before(tmp_path: Path) ->
         loaded = await checkpoint.load()
         assert loaded is not None
         assert loaded.sequence == 3
+
+
+def test_a_large_state_is_saved_less_often() -> None:
+    assert pause_s(1.0, 0.02) == 1.0
+    assert pause_s(1.0, 0.5) == 25.0
 
 
 async def test_a_place_that_cannot_be_written_is_a_typed_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from tabard.bus.memory import MemoryBus
 from tabard.bus.port import Outgoing
 from tabard.events.envelope import Envelope
 from tabard.events.ledger import EventQuarantined, LedgerEvent, NodeAdded
-from tabard.ledger.follow import catch_up, follow
+from tabard.ledger.follow import RECORDS_MAX, catch_up, follow
 from tabard.ledger.messages import sealed
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
@@ -55,6 +55,18 @@ async def test_more_than_one_read_is_caught_up(writer: Writer) -> None:
         await writer.nodes(first, first + 499)
     assert (await catch_up(writer.bus, State())).sequence == 2_500
     assert (await catch_up(writer.bus, State(), through=1_001)).sequence == 1_001
+
+
+async def test_a_long_ledger_is_given_in_pieces_each_folded(writer: Writer) -> None:
+    await writer.nodes(1, 2 * RECORDS_MAX + 1)
+    state, sizes = State(), []
+    async with asyncio.timeout(10), aclosing(follow(writer.bus, state)) as batches:
+        async for records in batches:
+            sizes.append(len(records))
+            assert state.sequence == records[-1].sequence == len(state.nodes)
+            if state.sequence == writer.last:
+                break
+    assert sizes == [RECORDS_MAX, RECORDS_MAX, 1]
 
 
 async def test_it_stops_before_a_bad_event_until_the_ledger_says_to_go_on(writer: Writer) -> None:

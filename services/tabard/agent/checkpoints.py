@@ -1,20 +1,21 @@
 """The agent's checkpoint: state and attachments in one transaction, away from the hot path."""
 
 import asyncio
+import time
 
 import structlog
 
 from tabard.agent.attachments import Held, packed, unpacked
 from tabard.agent.reconciler import Reconciler
 from tabard.agent.report import Report
-from tabard.ledger.checkpoint import Checkpoint, CheckpointError
+from tabard.ledger.checkpoint import Checkpoint, CheckpointError, pause_s
 from tabard.ledger.state import State
 
 log = structlog.get_logger(__name__)
 
 
 class Checkpoints:
-    """Saves what changed, at most every `spacing_s`, and whenever `save` is called."""
+    """Saves what changed, every `spacing_s` (seldomer if it takes long), and whenever asked to."""
 
     def __init__(
         self, checkpoint: Checkpoint, reconciler: Reconciler, report: Report, spacing_s: float
@@ -26,6 +27,7 @@ class Checkpoints:
         self._reconciler = reconciler
         self._report = report
         self._spacing_s = spacing_s
+        self._took_s = 0.0
         self._lock = asyncio.Lock()
 
     async def load(self) -> dict[str, Held]:
@@ -44,7 +46,7 @@ class Checkpoints:
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(self._spacing_s)
+            await asyncio.sleep(pause_s(self._spacing_s, self._took_s))
             await self.save()
 
     async def save(self) -> None:
@@ -55,7 +57,10 @@ class Checkpoints:
             if (sequence, extra) == (self.saved, self._extra):
                 return
             try:
-                await self._checkpoint.save(state, extra)
+                began = time.perf_counter()
+                saving = self._checkpoint.save(state, extra)
+                self._took_s = time.perf_counter() - began
+                await saving
             except CheckpointError as error:
                 if self._report.fail("checkpoint", str(error)):
                     log.error("agent.checkpoint_failed", error=str(error))

@@ -37,7 +37,9 @@ class AgentPage:
     async def families(self) -> list[Family]:
         agent, sizes = self._agent, self._sizes
         report, reconciler, follower = agent.report, agent.reconciler, agent.follower
-        figures, actual = reconciler.figures, reconciler.actual
+        figures = reconciler.figures
+        # While a write is under way nobody knows what is there, but what is to be.
+        held = reconciler.expected if reconciler.actual is None else reconciler.actual
         end = await bus.last_sequence(agent.bus, Stream.LEDGER)
         head = max(follower.head, end or 0)
         return [
@@ -86,7 +88,7 @@ class AgentPage:
                 "tabard_agent_map_entries",
                 "Entries that each map holds.",
                 "map",
-                {name: len(getattr(actual, name)) for name in MAP_NAMES},
+                {name: len(getattr(held, name)) for name in MAP_NAMES},
             ),
             gauges(
                 "tabard_agent_map_entries_max",
@@ -138,7 +140,7 @@ class AgentPage:
         ]
 
     async def _verdicts(self) -> list[Family]:
-        """None while the dataplane is not open, or busy for longer than a scrape waits."""
+        """Empty while the dataplane is not open, or busy for longer than a scrape waits."""
         reconciler = self._agent.reconciler
         try:
             async with asyncio.timeout(bus.ANSWER_S_MAX):

@@ -25,7 +25,7 @@ from tabard.bus.port import Bus, BusUnavailable, Stream
 from tabard.events.errors import EventError
 from tabard.events.ledger import SettingsAdopted
 from tabard.events.status import NodeStatus
-from tabard.ledger.checkpoint import Checkpoint, CheckpointError
+from tabard.ledger.checkpoint import Checkpoint, CheckpointError, pause_s
 from tabard.ledger.messages import recorded
 from tabard.ledger.state import State
 
@@ -34,8 +34,6 @@ _log = structlog.get_logger()
 OBSERVED_PER_BATCH_MAX = 1_000
 WATERMARKS_MAX = 65_536
 """Nodes whose last word is kept; the oldest makes room, and holds back releases until it speaks."""
-SAVE_SHARE_MAX = 0.02
-"""Most of the time that reading the state for a checkpoint may take from deciding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +266,7 @@ class Leader:
         started = time.perf_counter()
         saving = self._checkpoint.save(self._state)
         took = time.perf_counter() - started
-        self._save_at = now + max(self._pace.checkpoint_s, took / SAVE_SHARE_MAX)
+        self._save_at = now + pause_s(self._pace.checkpoint_s, took)
         self._saved = self._state.sequence
         self._saving = tasks.create_task(self._written(saving), name="allocator.save")
 

@@ -34,7 +34,6 @@ app = typer.Typer(
     cls=Commands,
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 time-out, 4 denied, 130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -71,6 +70,8 @@ for command in (
     changing.scale,
     changing.label,
     reading.get,
+    reading.describe,
+    reading.explain,
     reading.status,
     reading.wait,
     reading.drift,

@@ -10,7 +10,7 @@ from tabard.cli.kinds import workload as workload_kind
 from tabard.cli.printing import tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.views import selected
-from tabard.cli.wait import enforcing, settled
+from tabard.cli.wait import settled
 from tabard.cluster.publish import outcome, publish
 from tabard.events.codec import type_name
 from tabard.events.ledger import PolicyRefused
@@ -65,8 +65,7 @@ async def carry_out(
         return ()
     found = await outcome(bus, published, timeout_s)
     if until is Until.ENFORCED:
-        through, nodes = await settled(bus, None, timeout_s)
-        tell(enforcing(nodes, through))
+        (await settled(bus, None, timeout_s)).tell()
     else:
         tell(f"taken through LEDGER/{found.ledger}")
     return tuple(

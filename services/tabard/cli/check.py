@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Sequence
 
 from tabard.cli.failing import Exit, Failure, fail
-from tabard.cli.ground import Ground, Where, ground
+from tabard.cli.ground import Ground
 from tabard.cli.naming import NotThere, Place, PortAsked, pods
-from tabard.cli.printing import Output, counted, show_table, show_value, table, tell
+from tabard.cli.printing import Output, counted, show_lines, show_table, show_value, table, tell
 from tabard.cli.records import moment
 from tabard.cli.verdicts import Row, answer, deciding
+from tabard.cli.where import Where, ground
 from tabard.dataplane.maps import Direction
 from tabard.policy.engine import Engine
 from tabard.policy.parties import Party, PartyError, Who
+from tabard.policy.traffic import PORT_MAX
 
 MISSES_SHOWN = 3
 """Of the reasons why no rule matched, save by `-o wide`."""
@@ -101,8 +103,8 @@ def _key(row: Row) -> str:
 def _show(said: Row, *, wide: bool) -> None:
     source, destination = _party(said["from"]), _party(said["to"])
     for each in said["checks"]:
-        verdict = "allowed" if each["allowed"] else "DENIED"
-        print(f"{verdict}  {source} → {destination}, {_asked(each, said)}")
+        verdict, style = ("allowed", "green") if each["allowed"] else ("DENIED", "red")
+        show_lines([(f"{verdict}  {source} → {destination}, {_asked(each, said)}", style)])
         for direction, place, who in (("egress", "from", source), ("ingress", "to", destination)):
             half = each[direction]
             print(f"  {direction:<8} {place} {who}: {_verdict(half, said[place])}")
@@ -156,7 +158,7 @@ def connection(one: Row) -> str:
     if one["protocol"] == "ANY":
         return "all"
     first, last = one["first"], one["last"]
-    ports = "all" if (first, last) == (0, 65_535) else f"{first}-{last}"
+    ports = "all" if (first, last) == (0, PORT_MAX) else f"{first}-{last}"
     return f"{first if first == last else ports}/{one['protocol']}"
 
 

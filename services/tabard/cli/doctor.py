@@ -10,7 +10,7 @@ from tabard.bus.port import BusError
 from tabard.cli import reach
 from tabard.cli.failing import Exit, fail, run
 from tabard.cli.metrics import rows as services
-from tabard.cli.printing import Output, as_json, show_table, tell, tell_next
+from tabard.cli.printing import Output, show_table, show_value, tell, tell_next
 from tabard.cli.reach import Target, target
 from tabard.cluster import health, machine, profile
 from tabard.cluster.checkup import Check, Outcome, fault, ok, warn
@@ -20,7 +20,8 @@ from tabard.netns.enter import NamespaceError
 BUS_S_MAX = 3.0
 """Longest wait for a connection."""
 CLUSTER_S_MAX = 60.0
-COLUMNS = ("CHECK", "OUTCOME", "FACT")
+COLUMNS = ("CHECK", "OUTCOME", "FACT", "NEXT")
+"""The last is shown by `-o wide`; stderr says it in any case."""
 BUS_LOG = "bus/nats-server.log"
 
 
@@ -89,15 +90,16 @@ def _services(chosen: Target) -> Iterable[Check]:
 
 def _print(checks: list[Check], output: Output) -> None:
     match output:
-        case Output.JSON:
-            print(as_json({"checks": [asdict(check) for check in checks]}))
+        case Output.JSON | Output.YAML:
+            show_value({"checks": [asdict(check) for check in checks]}, output)
             return
         case Output.NAME:
             for check in checks:
                 print(check.name)
             return
-    rows = [[check.name, check.outcome.value, check.fact] for check in checks]
-    show_table(COLUMNS, rows)
+    rows = [[check.name, check.outcome.value, check.fact, check.next] for check in checks]
+    shown = len(COLUMNS) if output is Output.WIDE else len(COLUMNS) - 1
+    show_table(COLUMNS[:shown], (row[:shown] for row in rows))
     sys.stdout.flush()
     for check in checks:
         if check.next:

@@ -1,6 +1,5 @@
 """`tabard events tail | show | quarantine | verify`: the streams themselves, readable or not."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
@@ -8,7 +7,9 @@ from tabard.bus.port import Bus, SequenceGap, Stored, Stream
 from tabard.cli import flows
 from tabard.cli.advice import following
 from tabard.cli.failing import Exit, Failure
-from tabard.cli.printing import Output, as_json, json_line, tell, tell_next
+from tabard.cli.moments import At
+from tabard.cli.past import start_at
+from tabard.cli.printing import Document, Output, Value, show_next, show_value, tell, tell_next
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row, cells, row
 from tabard.cluster.publish import publish
@@ -31,7 +32,7 @@ WIDTHS = (9, 13, 21, 16)
 
 def tail(
     stream: Stream,
-    start: int | None,
+    start: At | None,
     follow: bool,
     everything: bool,
     output: Output,
@@ -39,19 +40,25 @@ def tail(
     nats: str,
 ) -> None:
     """`everything`: of the flows those too that `tabard.cli.flows` leaves out of a table."""
+    wide = output is Output.WIDE
+    everything = everything or wide
 
     def show(message: Stored) -> None:
-        if output is Output.JSON:
-            print(json_line(row(stream, message)), flush=True)
+        if output in (Output.JSON, Output.YAML):
+            show_next(row(stream, message), output)
+        elif output is Output.NAME:
+            print(f"{stream}/{message.sequence}", flush=True)
         elif stream is Stream.FLOWS:
             _print_flows(message, everything)
         else:
-            _print_line(cells(row(stream, message)), WIDTHS)
+            _print_line(cells(row(stream, message), whole=wide), WIDTHS)
 
     async def work(bus: Bus, target: Target) -> None:
         head = await bus.last_sequence(stream)
-        begin = start if start is not None else max(1, head - TAIL_EVENTS + 1)
-        if output is not Output.JSON:
+        begin = max(1, head - TAIL_EVENTS + 1)
+        if start is not None:
+            begin = await start_at(bus, stream, start)
+        if output in (Output.TABLE, Output.WIDE):
             titled = (flows.TITLES, flows.WIDTHS) if stream is Stream.FLOWS else (TITLES, WIDTHS)
             if stream is Stream.FLOWS and not everything:
                 tell("link-local and multicast flows are left out; --all shows them too")
@@ -59,13 +66,10 @@ def tail(
         if not follow:
             await _until(bus, stream, begin, head, show)
             return
-        try:
-            async with aclosing(bus.tail(stream, begin)) as batches:
-                async for messages in batches:
-                    for message in messages:
-                        show(message)
-        except asyncio.CancelledError:
-            pass  # Ctrl-C is how one leaves a tail
+        async with aclosing(bus.tail(stream, begin)) as batches:
+            async for messages in batches:
+                for message in messages:
+                    show(message)
 
     with_bus(f"tail {stream}", cluster, nats, work)
 
@@ -99,23 +103,21 @@ def _print_line(line: Sequence[str], widths: Sequence[int]) -> None:
     print(" ".join([*padded, line[-1]]).rstrip(), flush=True)
 
 
-def show(sequence: int, stream: Stream, cluster: str, nats: str) -> None:
+def show(sequence: int, stream: Stream, output: Value, cluster: str, nats: str) -> None:
     async def work(bus: Bus, target: Target) -> Row:
         message = await _stored(bus, stream, sequence)
-        found = row(stream, message)
-        if stream is Stream.LEDGER:
-            found["chain"] = await _chain(bus, message)
-        return found
+        chained = await _chain(bus, message) if stream is Stream.LEDGER else None
+        return row(stream, message) | {"chain": chained}
 
     found = with_bus(f"show {stream}/{sequence}", cluster, nats, work)
-    print(as_json(found))
+    show_value(found, output)
     if "error" in found:
         tell(f"unreadable: {found['error']['reason']}")
         tell("Whoever reads the stream stops before it and changes nothing. To go on past it:")
         command = f"tabard events quarantine {sequence} --stream {stream} --reason WHY"
         tell(f"  {following(command)}")
         raise SystemExit(Exit.FAILED)
-    if found.get("chain"):
+    if found["chain"]:
         tell(found["chain"])
         tell_next("tabard events verify")
         raise SystemExit(Exit.FAILED)
@@ -191,7 +193,7 @@ def quarantine(sequence: int, stream: Stream, reason: str, cluster: str, nats: s
     tell(f"readers go on past it as soon as the allocator has recorded it: {status}")
 
 
-def verify(output: Output, cluster: str, nats: str) -> None:
+def verify(output: Document, cluster: str, nats: str) -> None:
     async def work(bus: Bus, target: Target) -> Row:
         state = State()
         head = await bus.last_sequence(Stream.LEDGER)
@@ -218,8 +220,8 @@ def verify(output: Output, cluster: str, nats: str) -> None:
         }
 
     found = with_bus("verify the ledger", cluster, nats, work)
-    if output is Output.JSON:
-        print(as_json(found))
+    if output is not Document.TABLE:
+        show_value(found, output)
     if found["bad"] is None:
         skipped = f", {len(found['quarantined'])} quarantined" if found["quarantined"] else ""
         tell(f"LEDGER is whole: {found['verified']} events, contiguous and chained{skipped}")

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import structlog
 import typer
 
-from tabard.bus.port import BusError, StreamMismatch
+from tabard.bus.port import BusError, SequenceGap, StreamMismatch
 from tabard.cli.advice import following
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.ledger.reader import Stopped
@@ -62,6 +62,8 @@ def run(
         raise typer.Exit(Exit.INTERRUPTED) from None
     except BaseExceptionGroup as group:
         # A task group wraps what its tasks raised; the first known error is what happened.
+        if isinstance(first := _first(group), BrokenPipeError):
+            raise first from None  # nobody reads on: the command's frame ends it quietly
         known, _ = group.split(_KNOWN)
         if known is None:
             raise
@@ -88,6 +90,8 @@ def fail(what: str, error: BaseException) -> NoReturn:
         case Stopped():
             fact = f"LEDGER/{error.sequence} cannot be taken: {error.reason}"
             next_command = f"tabard events show {error.sequence}"
+        case SequenceGap():
+            next_command = "tabard events verify"
         case StreamMismatch():
             next_command = "tabard up --nats with another server, or mend the stream"
         case ManifestError():

@@ -1,55 +1,69 @@
-"""`tabard get` and `tabard status`."""
+"""`tabard get`: what the ledger says of one kind of object, at any point of its history."""
 
-from dataclasses import replace
-from typing import Any
+import asyncio
+from collections.abc import Iterable
 
 from tabard.bus.port import Bus, Stored, Stream
-from tabard.cli.digests import fold_comparing
-from tabard.cli.failing import Exit
 from tabard.cli.kinds import SHOWN
-from tabard.cli.printing import Output, as_json, show_table, tell, tell_next
+from tabard.cli.moments import At
+from tabard.cli.past import as_of, sequence_at, stored_at
+from tabard.cli.printing import Output, show_table, show_value, tell
 from tabard.cli.reach import Target, with_bus
+from tabard.cli.records import Row
 from tabard.cli.selector import LabelSelector
-from tabard.cli.views import VIEWS, Column, Reading, Row, chosen, status
-from tabard.cluster.watermarks import watermarks
+from tabard.cli.tables import VIEWS, View, chosen
+from tabard.cli.views import Reading
+from tabard.cli.watching import Changes, watch
+from tabard.cluster.watermarks import Watermark, watermarks
 from tabard.events.errors import EventError
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import recorded
-from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
 
-STATUS_COLUMNS = (
-    ("NODE", "name"),
-    ("WATERMARK", "watermark"),
-    ("LAG", "lag"),
-    ("DATAPLANE", "dataplane"),
-    ("ENDPOINTS", "enforced_endpoints"),
-    ("MAP-WRITES", "map_writes"),
-    ("DRIFT", "drift"),
-    ("FULL", "full"),
-    ("DIGEST", "digest"),
-    ("ERROR", "error"),
-)
+
+async def read(bus: Bus, state: State, at: At | None = None) -> Reading:
+    """Fold the ledger into `state` through `at`; of the present, hear the nodes too.
+
+    Stopped as `catch_up`, Failure as `sequence_at`.
+    """
+    await catch_up(bus, state, await sequence_at(bus, at))
+    return await known(bus, state) if at is None else await past(bus, state)
 
 
-async def read(bus: Bus, state: State) -> Reading:
-    """Fold the whole ledger into `state`, and hear the nodes. Stopped as `catch_up`."""
-    await catch_up(bus, state)
-    return await known(bus, state)
+async def past(bus: Bus, state: State) -> Reading:
+    """`state` as it is. What nodes and sources said by then is not kept."""
+    info = await bus.info(Stream.LEDGER)
+    stored = await _stored(bus, {state.sequence} - {0})
+    return Reading(state, ledger_head=info.last, now=info.now, stored=stored)
 
 
-async def known(bus: Bus, state: State) -> Reading:
-    """`state` as it is, the heads of the streams, and what the nodes and the next event say."""
-    observed_head = await bus.last_sequence(Stream.OBSERVED)
-    next_event = state.cursors.get(Stream.OBSERVED, 0) + 1
-    messages = await bus.read(Stream.OBSERVED, next_event, 1)
+async def known(bus: Bus, state: State, words: dict[str, Watermark] | None = None) -> Reading:
+    """`state` as it is, the heads of the streams, and what the nodes and the next event say.
+
+    `words` saves asking the nodes.
+    """
+    if words is None:
+        words = await watermarks(bus, state.nodes)
+    words = {name: words[name] for name in state.nodes if name in words}
+    ledger, observed = await bus.info(Stream.LEDGER), await bus.info(Stream.OBSERVED)
+    messages = await bus.read(Stream.OBSERVED, state.cursors.get(Stream.OBSERVED, 0) + 1, 1)
+    lacking = {word.status.sequence + 1 for word in words.values()}
+    wanted = {state.sequence, *(first for first in lacking if first <= ledger.last)} - {0}
     return Reading(
         state,
-        await watermarks(bus, state.nodes),
-        observed_head,
-        await bus.last_sequence(Stream.LEDGER),
+        words,
+        observed.last,
+        ledger.last,
         _unreadable(messages[0]) if messages else "",
+        ledger.now,
+        await _stored(bus, wanted),
     )
+
+
+async def _stored(bus: Bus, sequences: Iterable[int]) -> dict[int, int]:
+    """When each of some LEDGER sequences was stored."""
+    found = await asyncio.gather(*(bus.read(Stream.LEDGER, each, 1) for each in sequences))
+    return {message.sequence: message.stored_at for messages in found for message in messages}
 
 
 def _unreadable(message: Stored) -> str:
@@ -61,21 +75,58 @@ def _unreadable(message: Stored) -> str:
 
 
 def get(
-    kind: str, namespace: str, selector: LabelSelector, output: Output, cluster: str, nats: str
+    kind: str,
+    namespace: str,
+    selector: LabelSelector,
+    at: At | None,
+    follow: bool,
+    timeout_s: float | None,
+    output: Output,
+    cluster: str,
+    nats: str,
 ) -> None:
+    """`follow`: go on with what changes, for `timeout_s` if not None."""
     view = VIEWS[kind]
 
-    async def work(bus: Bus, target: Target) -> Reading:
-        return await read(bus, State())
+    def rows(reading: Reading) -> list[Row]:
+        return chosen(view.rows(reading), view, reading.state, namespace, selector)
 
-    reading = with_bus(f"get {kind}", cluster, nats, work)
-    rows = chosen(view.rows(reading), view, reading.state, namespace, selector)
+    async def work(bus: Bus, target: Target) -> None:
+        if follow:
+            changes = Changes(kind, rows, output)
+            state = State()
+            changes.show(await read(bus, state))
+            await watch(bus, state, known, changes.show, timeout_s)
+            return
+        if kind == "streams":
+            reading = Reading(State(), streams=tuple([await bus.info(each) for each in Stream]))
+            sequence = next(each.last for each in reading.streams if each.stream is Stream.LEDGER)
+        else:
+            reading = await read(bus, State(), at)
+            sequence = reading.state.sequence
+        if at is not None and output in (Output.TABLE, Output.WIDE):
+            tell(await as_of(bus, sequence))
+        stored = await stored_at(bus, sequence)
+        _print(kind, view, rows(reading), sequence, stored, output, namespace)
+
+    with_bus(f"get {kind}", cluster, nats, work)
+
+
+def _print(
+    kind: str,
+    view: View,
+    rows: list[Row],
+    sequence: int,
+    stored: int | None,
+    output: Output,
+    namespace: str,
+) -> None:
     match output:
-        case Output.JSON:
-            print(as_json({"sequence": reading.state.sequence, "items": rows}))
+        case Output.JSON | Output.YAML:
+            show_value({"sequence": sequence, "stored_at": stored, "items": rows}, output)
         case Output.NAME:
             for row in rows:
-                print("/".join([SHOWN[kind][0], *(str(row[key]) for key in view.name)]))
+                print(named(kind, row))
         case _:
             wide = output is Output.WIDE
             columns = [each for each in view.columns if wide or not each.wide]
@@ -84,91 +135,10 @@ def get(
                 return
             show_table(
                 [column.title for column in columns],
-                ([_shown(row[column.key], column, wide) for column in columns] for row in rows),
+                ([column.shown(row, wide) for column in columns] for row in rows),
             )
 
 
-def _shown(value: Any, column: Column, wide: bool) -> Any:
-    return value if wide or column.short is None else column.short(value)
-
-
-def show_status(output: Output, cluster: str, nats: str) -> None:
-    async def work(bus: Bus, target: Target) -> tuple[Row, str]:
-        state, trouble = State(), ""
-        digests: dict[int, bytes] = {}
-        try:
-            await fold_comparing(bus, state, digests)
-        except Stopped as error:
-            # What is known up to there is what an operator needs now.
-            trouble = str(error)
-        reading = replace(await known(bus, state), digests=digests)
-        found = status(reading) | {"cluster": _cluster(target), "error": trouble}
-        return found, trouble
-
-    found, trouble = with_bus("read the cluster's status", cluster, nats, work)
-    if output is Output.JSON:
-        print(as_json(found))
-    else:
-        _print_status(found)
-    if trouble or found["diverged"]:
-        raise SystemExit(Exit.FAILED)
-
-
-def _cluster(target: Target) -> Row | None:
-    """{name, mode, dataplane, pods, data, http} of a cluster on this machine, else null."""
-    if (profile := target.profile) is None:
-        return None
-    return {
-        "name": profile.name,
-        "mode": profile.mode,
-        "dataplane": profile.dataplane,
-        "pods": profile.pods,
-        "data": profile.data,
-        "http": dict(profile.http),
-    }
-
-
-def _print_status(found: Row) -> None:
-    if cluster := found["cluster"]:
-        print(
-            f"cluster    {cluster['name']}: {cluster['mode']}, {cluster['dataplane']} dataplane, "
-            f"pods {cluster['pods']}"
-        )
-    ledger, observed = found["ledger"], found["observed"]
-    enforced = "not by every node yet" if found["enforced"] is None else found["enforced"]
-    print(f"ledger     head {ledger['head']}, enforced through {enforced}")
-    print(f"digest     {ledger['digest']} at {ledger['sequence']}")
-    print(f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}")
-    if observed["error"]:
-        print(f"           stopped before {observed['error']}")
-        tell_next(f"tabard events show {observed['cursor'] + 1} --stream OBSERVED")
-    allocator = found["allocator"]
-    print(f"allocator  {allocator['holder'] or 'none yet'}, epoch {allocator['epoch']}")
-    counted = ", ".join(f"{count} {what}" for what, count in found["pods"].items())
-    print(f"pods       {counted}")
-    if found["quarantined"]:
-        print(f"quarantined {', '.join(found['quarantined'])}")
-    if found["error"]:
-        print(f"error      {found['error']}")
-    if found["diverged"]:
-        print(
-            f"DIVERGED   {', '.join(found['diverged'])}: its state is not what the ledger says; "
-            "stop its agent, remove agent.db from its data directory, and start it again"
-        )
-        tell_next("tabard events verify")
-    print()
-    show_table(
-        [title for title, _ in STATUS_COLUMNS],
-        (
-            [row[key] for _, key in STATUS_COLUMNS]
-            for row in (node | {"digest": _shown_digest(node)} for node in found["nodes"])
-        ),
-    )
-
-
-def _shown_digest(node: Row) -> str:
-    """`3fa9c1d2@881`, loud if it is not the ledger's, with a question mark if not compared."""
-    if not node["digest"]:
-        return ""
-    mark = {True: "", False: " DIFFERS", None: "?"}[node["digest_agrees"]]
-    return f"{node['digest'][:8]}@{node['digest_at']}{mark}"
+def named(kind: str, row: Row) -> str:
+    """`pod/shop/web-0`"""
+    return "/".join([SHOWN[kind][0], *(str(row[key]) for key in VIEWS[kind].name)])

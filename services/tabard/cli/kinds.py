@@ -10,8 +10,11 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "policies": ("policy", "netpol", "networkpolicy", "networkpolicies"),
     "bindings": ("binding",),
     "workloads": ("workload",),
+    "streams": ("stream",),
 }
 """What `get` shows, by its plural name: the singular, then other names."""
+
+WITHOUT_NAMESPACE = ("nodes", "streams")
 
 
 class By(StrEnum):

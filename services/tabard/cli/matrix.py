@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from tabard.cli.check import connection
-from tabard.cli.ground import Where, ground
 from tabard.cli.kinds import By
 from tabard.cli.naming import PortAsked
 from tabard.cli.pairs import Group, Pairs, Selector, document, group
 from tabard.cli.printing import GAP, Output, show_table, show_value, tell
 from tabard.cli.verdicts import Row, connections
+from tabard.cli.where import Where, ground
 
 SOME = "~"
 """Before what only some pods of the row may send to some of the column."""

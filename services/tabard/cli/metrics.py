@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tabard.cli.failing import Exit, Failure, fail
-from tabard.cli.printing import Output, as_json, show_table
+from tabard.cli.printing import Output, show_table, show_value
 from tabard.cli.reach import target
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.cluster.profile import Profile
@@ -38,8 +38,8 @@ def metrics(services: list[str], output: Output, cluster: str) -> None:
         fail("show metrics", error)
     found = rows(profile)
     match output:
-        case Output.JSON:
-            print(as_json({"services": found}))
+        case Output.JSON | Output.YAML:
+            show_value({"services": found}, output)
         case Output.NAME:
             for each in found:
                 print(each["name"])

@@ -13,13 +13,13 @@ from tabard.identity.syntax import PORT_NAME
 from tabard.ledger.state import EndpointState, State
 from tabard.manifests.workloads import API_VERSIONS
 from tabard.policy.parties import Party, Role, ip
+from tabard.policy.traffic import PORT_MAX
 
 _ICMP = {Protocol.ICMP: 8, Protocol.ICMPV6: 128}
 """Echo requests: the type that is meant if none is given (RFC 792, RFC 4443)."""
 _PROTOCOLS = {each.name.lower(): each for each in Protocol if each is not Protocol.ANY}
 _NUMBER = re.compile(r"[0-9]{1,5}")
 _ICMP_TYPE_MAX = 255
-_PORT_MAX = 65_535
 
 
 class NamingError(ValueError):
@@ -89,7 +89,7 @@ def port(text: str) -> PortAsked:
         return PortAsked(text, named, _ICMP[named])
     protocol = _PROTOCOLS.get(after.lower())
     if not slash or protocol is not None:
-        highest = _ICMP_TYPE_MAX if protocol in _ICMP else _PORT_MAX
+        highest = _ICMP_TYPE_MAX if protocol in _ICMP else PORT_MAX
         if _NUMBER.fullmatch(what) and (protocol in _ICMP or int(what)) and int(what) <= highest:
             return PortAsked(text, protocol or Protocol.TCP, int(what))
         if PORT_NAME.fullmatch(what) and protocol not in _ICMP:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from tabard.cli import advice
+from tabard.cli import advice, completion
 from tabard.cli.moments import At, MomentError, parse
-from tabard.cli.printing import Output
+from tabard.cli.printing import Document, Output, Value
 
 if TYPE_CHECKING:
     from tabard.cli.change import Until
@@ -55,6 +55,7 @@ Cluster = Annotated[
         "--cluster",
         metavar="NAME",
         help="Which of this machine's clusters.",
+        autocompletion=completion.clusters,
         callback=_kept("--cluster"),
     ),
 ]
@@ -87,13 +88,29 @@ Wait = Annotated[
 ]
 Timeout = Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Longest wait.")]
 Namespace = Annotated[
-    str, typer.Option("-n", "--namespace", metavar="NS", help="Only this namespace.")
+    str,
+    typer.Option(
+        "-n",
+        "--namespace",
+        metavar="NS",
+        help="Only this namespace.",
+        autocompletion=completion.namespaces,
+    ),
 ]
 Form = Annotated[Output, typer.Option("-o", "--output", help="Form of the output.")]
+DocumentForm = Annotated[Document, typer.Option("-o", "--output", help="Form of the output.")]
+ValueForm = Annotated[Value, typer.Option("-o", "--output", help="Form of the output.")]
+Follow = Annotated[
+    bool, typer.Option("-w", "--watch", help="Go on with what changes, until Ctrl-C or --timeout.")
+]
+WatchTimeout = Annotated[
+    float | None, typer.Option(min=0.0, metavar="SECONDS", help="End -w after so long.")
+]
 Stream = Annotated[StreamName, typer.Option("--stream", case_sensitive=False, help="Which stream.")]
 
 
-def _moment(text: str) -> At:
+def moment(text: str) -> At:
+    """A point of history, as an option gives it."""
     try:
         return parse(text)
     except MomentError as error:
@@ -104,7 +121,7 @@ Moment = Annotated[
     At | None,
     typer.Option(
         "--at",
-        parser=_moment,
+        parser=moment,
         metavar="SEQ|TIME|-5m",
         help="As of then: a LEDGER sequence, a time (UTC), or so long ago.",
     ),

@@ -1,17 +1,6 @@
-"""Who may speak to whom, as plain values: what `tabard policy matrix -o json` prints. Pure.
+"""Who may speak to whom, as plain values: what `tabard policy matrix` shows. Pure.
 
-It is {sequence, by, parties, items}:
-
-- `sequence`: LEDGER's that it is true for; null for manifests alone.
-- `by`: workload, pod or identity, whichever a party is.
-- `parties`: {name, namespace, kind, pods, identities}, in the order of the table: `pods` their
-  names, `identities` their numbers; `kind` is the workload's, or Pod, Identity or Address.
-- `items`: {from, to, connections, some, rules}, for each pair of parties (by name) between which
-  something may pass; between all others that were asked for nothing may. `connections` is what all
-  pods of the one may send to all of the other, `some` what some may: they differ only if policies
-  tell the pods of one party apart. Both are lists of {protocol, first, last}, protocol ANY standing
-  for everything. `rules` are those that allow it, as in `tabard policy check`; none where no policy
-  isolates.
+Rows are mappings of JSON values with the keys that `tabard.cli.judgements` documents.
 """
 
 import contextlib
@@ -26,7 +15,7 @@ from tabard.cli.kinds import By
 from tabard.cli.naming import NotThere, PortAsked, owner, ports
 from tabard.cli.verdicts import Row, connections, rule_row
 from tabard.dataplane.maps import Direction
-from tabard.ledger.state import EndpointState, State
+from tabard.ledger.state import EndpointState
 from tabard.policy.engine import Grant
 from tabard.policy.parties import Party, PartyError, Role, Who
 from tabard.policy.traffic import NOTHING, Traffic, intersection, parts, union
@@ -152,13 +141,13 @@ def group(
 ) -> list[Group]:
     """The rows and columns, by namespace and name, addresses last.
 
-    Those with a pod in `namespace` (any if empty) that `selector` takes are chosen, and so is every
-    address.
+    Those are chosen that have a pod in `namespace` (any if empty) whose labels `selector` takes; an
+    address is in no namespace, and has no labels.
     """
-    state, find = ground.state, ground.engine.parties.find
+    find = ground.engine.parties.find
     members: dict[tuple[str, str, str], list[EndpointState]] = {}
-    for pod in sorted(state.endpoints.values(), key=lambda pod: (pod.namespace, pod.name)):
-        members.setdefault(_key(state, pod, by), []).append(pod)
+    for pod in sorted(ground.state.endpoints.values(), key=lambda pod: (pod.namespace, pod.name)):
+        members.setdefault(_key(pod, by), []).append(pod)
     parties = {pod.uid: find(pod) for pods in members.values() for pod in pods}
     outside = {text: find(text) for text in addresses}
     # Pods of different nodes differ in one thing: which node's word they always take.
@@ -178,7 +167,7 @@ def group(
             for party in found
         )
 
-    names = Counter((namespace, name) for namespace, _, name in members)
+    names = Counter((namespace, name) for namespace, name, _ in members)
     found = [
         Group(
             name=f"{space}/{kind.lower()}/{name}" if names[space, name] > 1 else f"{space}/{name}",
@@ -190,24 +179,27 @@ def group(
                 namespace in ("", pod.namespace) and selector(dict(pod.labels)) for pod in pods
             ),
         )
-        for (space, kind, name), pods in sorted(members.items())
+        for (space, name, kind), pods in sorted(members.items())
     ]
     return [
         *found,
-        *(Group(text, "", "Address", (), {sort(outside[text]): text}) for text in addresses),
+        *(
+            Group(text, "", "Address", (), {sort(at): text}, chosen=not namespace and selector({}))
+            for text, at in outside.items()
+        ),
     ]
 
 
-def _key(state: State, pod: EndpointState, by: By) -> tuple[str, str, str]:
-    """(namespace, kind, name) of the group that the pod is in."""
+def _key(pod: EndpointState, by: By) -> tuple[str, str, str]:
+    """(namespace, name, kind) of the group that the pod is in."""
     match by:
         case By.WORKLOAD if pod.owner:
             kind, namespace, name = owner(pod)
-            return namespace, kind, name
+            return namespace, name, kind
         case By.IDENTITY:
-            return pod.namespace, "Identity", str(pod.identity)
+            return pod.namespace, str(pod.identity), "Identity"
         case _:
-            return pod.namespace, "Pod", pod.name
+            return pod.namespace, pod.name, "Pod"
 
 
 def document(ground: Ground, pairs: Pairs, by: By) -> Row:

@@ -5,9 +5,12 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tabard.cli.advice import following
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 GAP = "   "
 
@@ -18,6 +21,21 @@ class Output(StrEnum):
     JSON = "json"
     YAML = "yaml"
     NAME = "name"
+
+
+class Document(StrEnum):
+    """Forms of what has no rows to name."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class Value(StrEnum):
+    """Forms of one value that is no table."""
+
+    JSON = "json"
+    YAML = "yaml"
 
 
 def cell(value: Any) -> str:
@@ -71,6 +89,15 @@ def show_value(value: Any, output: str) -> None:
     )
 
 
+def show_next(value: Any, output: str) -> None:
+    """Print one of many values as they come: JSON a line each, YAML documents."""
+    print(
+        f"---\n{as_yaml(value)}" if output == Output.YAML else json_line(value) + "\n",
+        end="",
+        flush=True,
+    )
+
+
 def _json(value: object) -> Any:
     if isinstance(value, bytes):
         return value.hex()
@@ -80,17 +107,43 @@ def _json(value: object) -> Any:
 
 
 def show_table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table to stdout, its head in bold at a terminal."""
+    """Print a table to stdout; at a terminal its head is bold, and STYLES are in colour."""
     head, *body = table(titles, rows)
+    show_lines([(head, "bold"), *((line, "") for line in body)])
+
+
+def show_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """Print a table's lines to stdout, each in its style at a terminal."""
     if coloured(sys.stdout):
         from rich.console import Console
-        from rich.text import Text
 
-        Console().print(Text(head, "bold"), soft_wrap=True)
+        console = Console()
+        for line in lines:
+            console.print(styled(*line), soft_wrap=True)
     else:
-        print(head)
-    for line in body:
-        print(line)
+        print("\n".join(line for line, _ in lines), flush=True)
+
+
+def show_line(line: str, style: str = "") -> None:
+    show_lines([(line, style)])
+
+
+STYLES = {
+    "green": r"\b(Current|Enforced|Accepted)\b",
+    "yellow": r"\b(Lagging|Bound|Waiting|Outdated|Silent|Unknown)\b",
+    "red": r"\b(Failing|Refused)\b",
+}
+"""How the words of a STATUS column look to a person at a terminal."""
+
+
+def styled(line: str, style: str = "") -> "Text":
+    """A table's line, coloured for a terminal."""
+    from rich.text import Text
+
+    text = Text(line, style)
+    for colour, words in STYLES.items():
+        text.highlight_regex(words, colour)
+    return text
 
 
 def coloured(stream: TextIO) -> bool:

@@ -1,11 +1,4 @@
-"""Stored messages as rows, readable or not. Pure.
-
-A row of a readable event: {stream, sequence, subject, stored_at, stored, type, id, key,
-occurred_at, occurred, cause, correlation, data}. Of an unreadable one: {stream, sequence, subject,
-stored_at, stored, error: {kind, reason}, bytes, raw}, `raw` being the payload's first bytes as
-hexadecimal. Times are nanoseconds since the Unix epoch, `stored` and `occurred` the same in UTC
-(ISO 8601); bytes are hexadecimal.
-"""
+"""Stored messages as rows, readable or not, with the keys that `fields` documents. Pure."""
 
 import dataclasses
 from datetime import UTC, datetime
@@ -51,8 +44,8 @@ def row(stream: Stream, message: Stored) -> Row:
     }
 
 
-def cells(found: Row) -> list[str]:
-    """SEQUENCE, TIME, TYPE, CAUSE and a summary of the data, for a line of a table."""
+def cells(found: Row, *, whole: bool = False) -> list[str]:
+    """SEQUENCE, TIME, TYPE, CAUSE and a summary of the data (or all), for a line of a table."""
     time = moment(found["stored_at"])
     if "error" in found:
         return [str(found["sequence"]), time, "UNREADABLE", "-", found["error"]["reason"]]
@@ -61,11 +54,11 @@ def cells(found: Row) -> list[str]:
         time,
         found["type"],
         found["cause"] or "-",
-        summary(found["data"]),
+        summary(found["data"], whole=whole),
     ]
 
 
-def summary(data: Row) -> str:
+def summary(data: Row, *, whole: bool = False) -> str:
     """`name=web identity=300 …`, cut to a readable length; documents by their metadata."""
     parts = []
     for key, value in data.items():
@@ -77,7 +70,7 @@ def summary(data: Row) -> str:
         if value not in ("", (), [], None):
             parts.append(f"{key}={_short(value)}")
     text = " ".join(parts)
-    if len(text) <= SUMMARY_CHARACTERS_MAX:
+    if whole or len(text) <= SUMMARY_CHARACTERS_MAX:
         return text
     return text[: SUMMARY_CHARACTERS_MAX - 1] + "…"
 

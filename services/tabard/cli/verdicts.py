@@ -1,31 +1,6 @@
-"""What `tabard policy check` answers, as plain values: the shape that `-o json` prints. Pure.
+"""What `tabard policy check` answers, as plain values. Pure.
 
-The answer is {sequence, allowed, from, to, checks, connections, events}:
-
-- `sequence`: LEDGER's that it is true for; null for manifests alone.
-- `allowed`: whether all that was asked for may pass; without a port, whether anything may.
-- `from`, `to`: {asked, role, namespace, name, uid, owner, nodes, address, identity, labels}; `role`
-  is pod, node, world or unknown, and what only a pod has is null for the others. `address` is that
-  by which the two were held against ipBlocks; null if the pod has none.
-- `checks`: for each port asked, {asked, protocol, port, allowed, egress, ingress}, `protocol` and
-  `port` null if none was; for ICMP `port` is the type. A half is null where no policy can hold (no
-  pod, or one in its node's network), else {allowed, reason, isolated_by, rules, misses,
-  connections}:
-  - `reason`: as in the stream FLOWS (allowed_no_policy, allowed_policy, allowed_host,
-    denied_policy, denied_unknown_peer);
-  - `isolated_by`: the policies {kind, namespace, name, origin, event} that isolate the pod;
-  - `rules`: the deciding rule {kind, namespace, name, rule, peer, port, allows, origin, event}, or
-    without a port all that allow something; `rule`, `peer` and `port` are field paths;
-  - `misses`: if no rule allows it, what each would have taken, {kind, namespace, name, path, why,
-    origin}, the nearest first;
-  - `connections`: all that this half lets pass.
-- `connections`: all that may pass, [{protocol, first, last}] with port ranges; protocol ANY stands
-  for everything (protocols other than those that have names included).
-- `events`: the ledger events that led there, {sequence, place, type, of, at, time, cause}, oldest
-  first; none for manifests alone. `at` in nanoseconds since the Unix epoch, `time` it in UTC.
-
-`origin` is `file:line`: that of the field itself for manifests, that of the policy when it was
-applied for the ledger. `event` is the ledger event that accepted the version in force, else null.
+Rows are mappings of JSON values with the keys that `tabard.cli.judgements` documents.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,7 +15,7 @@ from tabard.ledger.state import ObjectKey
 from tabard.policy.engine import Grant
 from tabard.policy.misses import misses
 from tabard.policy.parties import Party, Role
-from tabard.policy.traffic import EVERYTHING, Traffic, contains
+from tabard.policy.traffic import EVERYTHING, PORT_MAX, Traffic, contains
 
 Row = dict[str, Any]
 
@@ -142,7 +117,7 @@ def _half(
 def connections(traffic: Traffic) -> list[Row]:
     """[{protocol, first, last}]; everything is the one of protocol ANY."""
     if traffic == EVERYTHING:
-        return [{"protocol": "ANY", "first": 0, "last": 65_535}]
+        return [{"protocol": "ANY", "first": 0, "last": PORT_MAX}]
     return [
         {"protocol": protocol.name, "first": first, "last": last}
         for protocol, ranges in traffic.items()
@@ -188,7 +163,8 @@ def _party(ground: Ground, party: Party, asked: str) -> Row:
         "name": pod and pod.name,
         "uid": pod and pod.uid,
         "owner": pod and pod.owner,
-        "nodes": sorted(party.nodes - {""}),
+        # Manifests know no nodes; what stands for them there keeps pods apart, and no more.
+        "nodes": sorted(party.nodes) if ground.provenance is not None else [],
         "address": party.address and str(party.address),
         "identity": party.identity,
         "labels": list(known.labels) if known is not None else [],

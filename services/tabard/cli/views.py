@@ -1,17 +1,19 @@
 """What `tabard get` and `tabard status` show, as plain values: state in, rows out. Pure.
 
 A row is a mapping of JSON values; its keys are the stable shape that `-o json` prints, documented
-at each function. How a row looks in a table is said by the columns beside it.
+in `fields`. How a row looks in a table is said by `tables`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tabard.cluster.watermarks import Watermark
+from tabard.bus.port import StreamInfo
+from tabard.cli.records import Row
+from tabard.cluster.watermarks import Watermark, silent
 from tabard.events.ledger import PolicyAccepted
-from tabard.identity.labels import DERIVED_PREFIXES, NAMESPACE_KEY, LabelSet, split_label
+from tabard.identity.labels import NAMESPACE_KEY, LabelSet
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, is_cidr
 from tabard.ledger.state import ObjectKey, State
 from tabard.manifests.errors import ManifestError
@@ -20,8 +22,6 @@ from tabard.policy.kubernetes import read_policy
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Policy
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -29,45 +29,22 @@ class Reading:
 
     state: State
     words: Mapping[str, Watermark] = field(default_factory=dict)
-    observed_head: int = 0
+    """By node; none of the past, which the bus does not keep."""
+    observed_head: int | None = None
     ledger_head: int = 0
     observed_error: str = ""
     """Why the next observed event cannot be taken."""
+    now: int = 0
+    """By the bus's clock, as all times here: nanoseconds since the Unix epoch."""
+    stored: Mapping[int, int] = field(default_factory=dict)
+    """When some LEDGER sequences were stored: the state's, and the one past each watermark."""
+    streams: tuple[StreamInfo, ...] = ()
     digests: Mapping[int, bytes] = field(default_factory=dict)
     """Sequence → digest of the ledger folded through it, where it was taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """`key` of the row, shown under `title`; `wide` ones only by `-o wide`."""
-
-    title: str
-    key: str
-    wide: bool = False
-    short: Callable[[Any], Any] | None = None
-    """What is shown of the value, but by `-o wide`."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One kind of object that `get` shows."""
-
-    rows: Callable[[Reading], list[Row]]
-    columns: tuple[Column, ...]
-    name: tuple[str, ...]
-    """Keys that make a row's name: `pod/shop/web-0`."""
-    labels: Callable[[State, Row], Mapping[str, str]]
-    """What a label selector is held against."""
-
-
 def pods(reading: Reading) -> list[Row]:
-    """{namespace, name, uid, node, addresses, identity, labels, status, reason, owner,
-    service_account, ports, host_network, started_at, sequence}, by namespace and name.
-
-    `status`: Enforced (its node enforces the ledger past its binding), Bound (not yet), Waiting
-    (for a free number) or Refused; `identity` is null for the last two. `sequence` is LEDGER's at
-    its latest binding or change, `started_at` in nanoseconds since the Unix epoch.
-    """
+    """By namespace and name: bound pods, and those that were refused or wait."""
     found = []
     for endpoint in reading.state.endpoints.values():
         word = reading.words.get(endpoint.node)
@@ -117,13 +94,7 @@ def _pod(pod: Any) -> Row:
 
 
 def identities(reading: Reading) -> list[Row]:
-    """{identity, namespace, status, scope, labels, users, sequence}, by number.
-
-    `status`: Used, Idle (nobody's; retires after the grace) or Quarantined (retired: no labels, not
-    yet free for reuse); `namespace`: of its pods, null if it is not one of pods; `scope`:
-    cluster, fixed or cidr; `users`: endpoints that have it, or policies that name its CIDR;
-    `sequence`: LEDGER's at its allocation or retirement.
-    """
+    """By number: live ones, and those in quarantine."""
     found: list[Row] = [
         {
             "identity": number,
@@ -155,12 +126,6 @@ def _namespace(labels: LabelSet) -> str | None:
     return labels_of(labels).get(("k8s", NAMESPACE_KEY))
 
 
-def _short_labels(labels: Iterable[str]) -> list[str]:
-    """What an author wrote: no derived keys, no `k8s:`; of a CIDR its prefix."""
-    found = (label.removeprefix("cidr:").removeprefix("k8s:") for label in labels)
-    return [label for label in found if not label.startswith(DERIVED_PREFIXES)]
-
-
 def _scope(number: int) -> str:
     if is_cidr(number):
         return "cidr"
@@ -168,16 +133,7 @@ def _scope(number: int) -> str:
 
 
 def nodes(reading: Reading) -> list[Row]:
-    """{name, addresses, pod_cidrs, endpoints, watermark, lag, dataplane, enforced_endpoints,
-    map_writes, drift, full, error, said_at, digest, digest_at, digest_agrees}, by name.
-
-    `endpoints` are those that the ledger has on the node, `enforced_endpoints` those that its agent
-    has; `full` are maps that had no room, with the writes that each refused. `watermark`, `lag`
-    (LEDGER's head minus watermark) and all else the agent says are null as long as it said nothing;
-    `said_at` in nanoseconds since the Unix epoch. `digest` (hex, empty if the agent took none yet)
-    is that of its folded state at `digest_at`; `digest_agrees` says whether it is the ledger's at
-    that sequence, null where the two were not compared.
-    """
+    """By name."""
     found = []
     for name, node in sorted(reading.state.nodes.items()):
         word = reading.words.get(name)
@@ -185,11 +141,13 @@ def nodes(reading: Reading) -> list[Row]:
         found.append(
             {
                 "name": name,
+                "status": _node_status(reading, word),
                 "addresses": list(node.addresses),
                 "pod_cidrs": list(node.pod_cidrs),
                 "endpoints": len(reading.state.by_node.get(name, {})),
                 "watermark": said and said.sequence,
                 "lag": said and max(0, reading.ledger_head - said.sequence),
+                "lag_ms": said and _lag_ms(reading, said.sequence),
                 "dataplane": said and said.dataplane,
                 "enforced_endpoints": said and said.endpoints,
                 "map_writes": said and dict(said.map_writes),
@@ -205,18 +163,28 @@ def nodes(reading: Reading) -> list[Row]:
     return found
 
 
+def _node_status(reading: Reading, word: Watermark | None) -> str:
+    if word is None:
+        return "Unknown"
+    if silent(word, reading.now):
+        return "Silent"
+    if word.status.error:
+        return "Failing"
+    return "Current" if word.status.sequence >= reading.ledger_head else "Lagging"
+
+
 def _agrees(reading: Reading, sequence: int, digest: bytes) -> bool | None:
     own = reading.digests.get(sequence)
     return own == digest if own and digest else None
 
 
-def policies(reading: Reading) -> list[Row]:
-    """{kind, namespace, name, status, reason, isolates, rules, pods, origin}, by kind and place.
+def _lag_ms(reading: Reading, watermark: int) -> int:
+    since = reading.stored.get(watermark + 1)
+    return 0 if since is None else max(0, reading.now - since) // 1_000_000
 
-    `status`: Accepted, Refused, or Outdated (a newer version was refused for `reason`, the one
-    accepted before stays in force); `isolates` lists directions, `rules` counts rules, `pods` the
-    endpoints that it selects; null where nothing is in force.
-    """
+
+def policies(reading: Reading) -> list[Row]:
+    """By kind and place: in force or refused."""
     state = reading.state
     keys = sorted(state.policies.keys() | state.refused_policies.keys())
     return [_policy(state, key) for key in keys]
@@ -251,16 +219,21 @@ def _in_force(state: State, accepted: PolicyAccepted) -> Row:
 
 def selected(state: State, policy: Policy) -> int:
     """How many pods `policy` selects."""
-    numbers = {
+    numbers = selected_identities(state, policy)
+    return sum(endpoint.identity in numbers for endpoint in state.endpoints.values())
+
+
+def selected_identities(state: State, policy: Policy) -> set[int]:
+    """Numbers of the live identities that `policy` selects."""
+    return {
         number
         for number, identity in state.identities.items()
         if matches(policy.subject, labels_of(identity.labels))
     }
-    return sum(endpoint.identity in numbers for endpoint in state.endpoints.values())
 
 
 def bindings(reading: Reading) -> list[Row]:
-    """{address, identity, namespace, name, uid, node}, by namespace, name and address."""
+    """By namespace, name and address."""
     found = []
     for address, uid in reading.state.bindings.items():
         endpoint = reading.state.endpoints[uid]
@@ -278,10 +251,7 @@ def bindings(reading: Reading) -> list[Row]:
 
 
 def workloads(reading: Reading) -> list[Row]:
-    """{kind, namespace, name, desired, bound, origin}, by namespace and name.
-
-    `desired` is null for a kind that asks for no pods; a DaemonSet desires one on each node.
-    """
+    """By namespace and name. A DaemonSet desires one pod on each node."""
     state = reading.state
     bound = Counter(endpoint.owner for endpoint in state.endpoints.values())
     found = [
@@ -307,15 +277,33 @@ def desired(document: Mapping[str, Any], nodes: int) -> int | None:
     return nodes if replicas is None else replicas
 
 
-def status(reading: Reading) -> Row:
-    """{ledger: {sequence, head, digest}, observed: {head, cursor, lag, error}, allocator: {epoch,
-    holder}, pods: {bound, waiting, refused}, nodes: [as `get nodes`], enforced, diverged,
-    quarantined}.
+def streams(reading: Reading) -> list[Row]:
+    """In the order of `Stream`."""
+    return [
+        {
+            "name": str(info.stream),
+            "first": info.first,
+            "last": info.last,
+            "messages": info.messages,
+            "bytes": info.bytes,
+            "holes": info.holes,
+            "first_at": info.first_at,
+            "last_at": info.last_at,
+            "replicas": info.replicas,
+            "storage": info.storage,
+            "retention": {
+                "age_s_max": info.age_s_max,
+                "bytes_max": info.bytes_max,
+                "per_subject_max": info.per_subject_max,
+                "when_full": "refuses" if info.refuses else "drops",
+            },
+        }
+        for info in reading.streams
+    ]
 
-    `enforced` is the lowest watermark of all nodes, null if one said nothing or there are none;
-    `digest` (hex) is that of the state at `sequence`; `diverged` names the nodes whose state is not
-    what the ledger says.
-    """
+
+def status(reading: Reading) -> Row:
+    """All of it but `cluster` and `error`, which are not the ledger's to say."""
     state = reading.state
     cursor = state.cursors.get("OBSERVED", 0)
     rows = nodes(reading)
@@ -323,13 +311,16 @@ def status(reading: Reading) -> Row:
     return {
         "ledger": {
             "sequence": state.sequence,
+            "stored_at": reading.stored.get(state.sequence),
             "head": reading.ledger_head,
             "digest": reading.digests.get(state.sequence, b"").hex(),
         },
         "observed": {
             "head": reading.observed_head,
             "cursor": cursor,
-            "lag": max(0, reading.observed_head - cursor),
+            "lag": None
+            if reading.observed_head is None
+            else max(0, reading.observed_head - cursor),
             "error": reading.observed_error,
         },
         "allocator": {"epoch": state.epoch, "holder": state.holder},
@@ -345,140 +336,5 @@ def status(reading: Reading) -> Row:
     }
 
 
-def chosen(
-    rows: Iterable[Row],
-    view: View,
-    state: State,
-    namespace: str,
-    selector: Callable[[Mapping[str, str]], bool],
-) -> list[Row]:
-    """The rows in `namespace` (all if empty) that `selector` takes."""
-    return [
-        row
-        for row in rows
-        if (not namespace or row["namespace"] == namespace) and selector(view.labels(state, row))
-    ]
-
-
 def _by_place(row: Row) -> tuple[str, str]:
     return (row["namespace"], row["name"])
-
-
-def _own_labels(state: State, row: Row) -> Mapping[str, str]:
-    labels: Mapping[str, str] = row["labels"]
-    return labels
-
-
-def _identity_labels(state: State, row: Row) -> Mapping[str, str]:
-    return {key: value for _, key, value in map(split_label, row["labels"])}
-
-
-def _bound_pod_labels(state: State, row: Row) -> Mapping[str, str]:
-    return dict(state.endpoints[row["uid"]].labels)
-
-
-def _document_labels(state: State, row: Row) -> Mapping[str, str]:
-    key = (row["kind"], row["namespace"], row["name"])
-    kept = state.workloads.get(key) or state.policies.get(key)
-    metadata = (kept.document.get("metadata") or {}) if kept is not None else {}
-    return metadata.get("labels") or {}
-
-
-def _node_labels(state: State, row: Row) -> Mapping[str, str]:
-    return {"kubernetes.io/hostname": row["name"]}
-
-
-VIEWS: Mapping[str, View] = {
-    "pods": View(
-        pods,
-        (
-            Column("NAMESPACE", "namespace"),
-            Column("NAME", "name"),
-            Column("STATUS", "status"),
-            Column("IDENTITY", "identity"),
-            Column("ADDRESSES", "addresses"),
-            Column("NODE", "node"),
-            Column("SEQUENCE", "sequence", wide=True),
-            Column("OWNER", "owner", wide=True),
-            Column("UID", "uid", wide=True),
-            Column("LABELS", "labels", wide=True),
-            Column("REASON", "reason", wide=True),
-        ),
-        ("namespace", "name"),
-        _own_labels,
-    ),
-    "identities": View(
-        identities,
-        (
-            Column("IDENTITY", "identity"),
-            Column("NAMESPACE", "namespace"),
-            Column("STATUS", "status"),
-            Column("SCOPE", "scope", wide=True),
-            Column("USERS", "users"),
-            Column("SEQUENCE", "sequence", wide=True),
-            Column("LABELS", "labels", short=_short_labels),
-        ),
-        ("identity",),
-        _identity_labels,
-    ),
-    "nodes": View(
-        nodes,
-        (
-            Column("NAME", "name"),
-            Column("WATERMARK", "watermark"),
-            Column("LAG", "lag"),
-            Column("DATAPLANE", "dataplane"),
-            Column("ENDPOINTS", "endpoints"),
-            Column("ADDRESSES", "addresses"),
-            Column("POD-CIDRS", "pod_cidrs"),
-            Column("MAP-WRITES", "map_writes", wide=True),
-            Column("DRIFT", "drift", wide=True),
-            Column("ERROR", "error"),
-        ),
-        ("name",),
-        _node_labels,
-    ),
-    "policies": View(
-        policies,
-        (
-            Column("NAMESPACE", "namespace"),
-            Column("NAME", "name"),
-            Column("KIND", "kind", wide=True),
-            Column("STATUS", "status"),
-            Column("ISOLATES", "isolates"),
-            Column("RULES", "rules"),
-            Column("PODS", "pods"),
-            Column("ORIGIN", "origin", wide=True),
-            Column("REASON", "reason"),
-        ),
-        ("namespace", "name"),
-        _document_labels,
-    ),
-    "bindings": View(
-        bindings,
-        (
-            Column("ADDRESS", "address"),
-            Column("IDENTITY", "identity"),
-            Column("NAMESPACE", "namespace"),
-            Column("NAME", "name"),
-            Column("NODE", "node"),
-            Column("UID", "uid", wide=True),
-        ),
-        ("address",),
-        _bound_pod_labels,
-    ),
-    "workloads": View(
-        workloads,
-        (
-            Column("NAMESPACE", "namespace"),
-            Column("NAME", "name"),
-            Column("KIND", "kind"),
-            Column("DESIRED", "desired"),
-            Column("BOUND", "bound"),
-            Column("ORIGIN", "origin", wide=True),
-        ),
-        ("namespace", "name"),
-        _document_labels,
-    ),
-}
-"""What `get` knows, by its plural name."""

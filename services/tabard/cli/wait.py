@@ -2,22 +2,46 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 
 from tabard.bus.port import Bus, Stream
 from tabard.cli.failing import Failure
 from tabard.cli.printing import counted, tell
+from tabard.cli.progress import showing
 from tabard.cli.reach import Target, with_bus
 from tabard.cluster.errors import NotReached
-from tabard.cluster.watermarks import enforced, taken, watermarks
+from tabard.cluster.watermarks import all_silent, enforced, lagging, taken, watermarks
 from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
 
 
-async def settled(bus: Bus, sequence: int | None, timeout_s: float) -> tuple[int, int]:
-    """Wait until every live node enforces LEDGER through `sequence`; (sequence, nodes).
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`enforcing` nodes enforce LEDGER through `sequence`; `silent` ones were not waited for."""
+
+    sequence: int
+    enforcing: int
+    silent: tuple[str, ...]
+
+    def tell(self) -> None:
+        """`2 nodes enforce LEDGER/17`"""
+        verb = "enforces" if self.enforcing == 1 else "enforce"
+        tell(f"{counted(self.enforcing, 'node')} {verb} LEDGER/{self.sequence}")
+        for name in self.silent:
+            tell(
+                f"note: node {name} is silent and was not waited for; its kernel enforces what it "
+                "had (tabard wait --all-nodes waits for it too)"
+            )
+
+
+async def settled(
+    bus: Bus, sequence: int | None, timeout_s: float, *, everyone: bool = False
+) -> Settled:
+    """Wait until every live node, or `everyone`, enforces LEDGER through `sequence`.
 
     None stands for everything that was published when the wait began, observed events that the
-    allocator has not taken yet included. NotReached if it takes longer than `timeout_s`.
+    allocator has not taken yet included. A node is live unless its agent said nothing for SILENT_S;
+    if none is, all are waited for. NotReached if it takes longer than `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     state = State()
@@ -37,29 +61,27 @@ async def settled(bus: Bus, sequence: int | None, timeout_s: float) -> tuple[int
         sequence = state.sequence
     if not state.nodes:
         raise Failure("the ledger has no node that could enforce it", "tabard status")
+    nodes = set(state.nodes)
     # What they said last may be enough, and then no time is needed.
-    words = await watermarks(bus, state.nodes)
-    behind = [
-        name for name in state.nodes if name not in words or words[name].status.sequence < sequence
-    ]
-    try:
-        await enforced(bus, sequence, behind, max(0.0, deadline - time.monotonic()))
-    except NotReached as error:
-        where = str(error).partition(": ")[2]
-        raise NotReached(
-            f"not enforced through LEDGER/{sequence} within {timeout_s:g} s: {where}", error.next
-        ) from error
-    return sequence, len(state.nodes)
+    words, now = await watermarks(bus, nodes), (await bus.info(Stream.STATUS)).now
+    behind = frozenset(lagging(words, nodes, sequence))
+    if behind and (everyone or not all_silent(words, nodes, behind, now)):
+        with showing(nodes, sequence) as heard:
+            heard(words)
+            left = max(0.0, deadline - time.monotonic())
+            try:
+                behind = await enforced(bus, sequence, nodes, left, everyone=everyone, heard=heard)
+            except NotReached as error:
+                where = str(error).partition(": ")[2]
+                raise NotReached(
+                    f"not enforced through LEDGER/{sequence} within {timeout_s:g} s: {where}",
+                    error.next,
+                ) from error
+    return Settled(sequence, len(nodes - behind), tuple(sorted(behind)))
 
 
-def enforcing(nodes: int, through: int) -> str:
-    """`2 nodes enforce LEDGER/17`"""
-    return f"{counted(nodes, 'node')} {'enforces' if nodes == 1 else 'enforce'} LEDGER/{through}"
+def wait(sequence: int | None, everyone: bool, timeout_s: float, cluster: str, nats: str) -> None:
+    async def work(bus: Bus, target: Target) -> Settled:
+        return await settled(bus, sequence, timeout_s, everyone=everyone)
 
-
-def wait(sequence: int | None, timeout_s: float, cluster: str, nats: str) -> None:
-    async def work(bus: Bus, target: Target) -> tuple[int, int]:
-        return await settled(bus, sequence, timeout_s)
-
-    through, nodes = with_bus("see it enforced", cluster, nats, work)
-    tell(enforcing(nodes, through))
+    with_bus("see it enforced", cluster, nats, work).tell()

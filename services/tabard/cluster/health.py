@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator, Callable
 
 from tabard.bus.port import Bus, BusError, SequenceGap, Stream, StreamInfo
 from tabard.cluster.checkup import Check, fault, ok, warn
-from tabard.cluster.watermarks import Watermark, watermarks
+from tabard.cluster.watermarks import Watermark, silent, watermarks
 from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
 
-SILENT_S = 15.0
-"""A node whose agent said nothing for so long (five heartbeats) is down, or cut off."""
 SKEW_MS_MAX = 1_000.0
 """Events are told by several machines' clocks: more apart, their order in time is no order."""
 READ_S_MAX = 30.0
@@ -118,7 +116,7 @@ def node(name: str, word: Watermark | None, head: int, now: int) -> Check:
     fact = f"enforces LEDGER/{status.sequence}, {lag} events behind, spoke {age_s:.1f} s ago"
     if status.error:
         return fault(row, f"{fact}: {status.error}", f"tabard metrics agent.{name}")
-    if age_s > SILENT_S:
+    if silent(word, now):
         return fault(row, f"{fact}: its agent is down or cut off", f"tabard metrics agent.{name}")
     if lag > LAG_EVENTS_MAX:
         return fault(row, fact, "tabard status")

@@ -140,7 +140,7 @@ def capabilities(machine: Machine) -> Check:
         return fault(
             "capabilities",
             f"lacks {', '.join(lacking)}: nothing can be enforced in the kernel",
-            f"sudo {Path(sys.argv[0]).absolute()} doctor",
+            f"sudo {machine.scripts / 'tabard'} doctor",
         )
     return ok("capabilities", f"has {', '.join(CAPABILITIES)}")
 

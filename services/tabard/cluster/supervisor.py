@@ -176,12 +176,11 @@ class Cluster:
         tasks = await stack.enter_async_context(_minding())
         stack.push_async_callback(self._stop_children)
 
-        server = await self._start_bus(tasks, hub if real else "") if own_bus else None
+        if own_bus:
+            await self._start_bus(tasks, hub if real else "")
         self._bus = await JetStreamBus.connect(list(self.profile.nats), name=f"tabard-{self.name}")
         stack.push_async_callback(self._bus.close)
         await self._bus.ensure_streams(self.settings.replicas)
-        if server is not None:
-            server.stage_in_memory()
         self._tell(f"bus: {', '.join(self.profile.nats)}")
 
         before = await self._bus.last_sequence(Stream.LEDGER)
@@ -270,7 +269,7 @@ class Cluster:
     async def _sweep(self) -> None:
         await _wholly(sweep, self.profile, self._directory, self.settings.stop_timeout_s)
 
-    async def _start_bus(self, tasks: asyncio.TaskGroup, netns: str) -> EmbeddedServer:
+    async def _start_bus(self, tasks: asyncio.TaskGroup, netns: str) -> None:
         server = EmbeddedServer(
             self.data / "bus",
             host=str(HUB[0].ip) if netns else "127.0.0.1",
@@ -281,7 +280,6 @@ class Cluster:
         await self._begin(tasks, NATS, server, self.data / "bus" / "nats-server.log")
         self._profile = replace(self.profile, nats=(server.url,), netns=netns)
         profile.write(self.profile, self._directory)
-        return server
 
     async def _start_programs(self, tasks: asyncio.TaskGroup) -> None:
         here = Place(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tabard.bus import staging
 from tabard.cluster import network, pids, profile
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.preflight import BPF_FS
@@ -37,7 +36,6 @@ def sweep(run: Profile, directory: Path, stop_timeout_s: float) -> None:
     if _may_have_pins(run):
         # Enforcement ends with the last pin, so the namespaces go first.
         steps.append(("pins", lambda: _remove_tree(BPF_FS / "tabard" / run.name)))
-    steps.append(("staged batches", lambda: staging.clear(data / "bus")))
     if not run.keep_data:
         steps.append(("data", lambda: _remove_tree(data)))
     for what, step in steps:

@@ -1,7 +1,7 @@
 """How far everyone is: the ledger's head, the allocator's cursor, each node's watermark."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -13,6 +13,10 @@ from tabard.ledger.follow import follow
 from tabard.ledger.messages import recorded, status_subject
 from tabard.ledger.state import State
 
+SILENT_S = 15.0
+"""A node whose agent said nothing for so long (five heartbeats) is not live: its agent is down, or
+cut off. Its kernel goes on enforcing what it had."""
+
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
@@ -20,6 +24,11 @@ class Watermark:
 
     status: NodeStatus
     stored_at: int
+
+
+def silent(word: Watermark, now: int) -> bool:
+    """Whether the node said nothing for SILENT_S; `now` by the bus's clock."""
+    return now - word.stored_at > SILENT_S * 1e9
 
 
 def watermark(message: Stored) -> Watermark | None:
@@ -56,50 +65,80 @@ async def taken(bus: Bus, state: State, observed: int) -> None:
                 return
 
 
+def lagging(
+    words: Mapping[str, Watermark],
+    nodes: Iterable[str],
+    sequence: int,
+    pods: Mapping[str, int] | None = None,
+) -> set[str]:
+    """Those of `nodes` that do not enforce LEDGER through `sequence`, or lack endpoints."""
+    pods = pods or {}
+    return {
+        name
+        for name in nodes
+        if name not in words
+        or words[name].status.sequence < sequence
+        or words[name].status.endpoints < pods.get(name, 0)
+    }
+
+
+def all_silent(
+    words: Mapping[str, Watermark], nodes: Collection[str], behind: Collection[str], now: int
+) -> bool:
+    """Whether all that are `behind` are silent; false if so is every node: then nobody is live."""
+    quiet = {name for name in nodes if name in words and silent(words[name], now)}
+    return quiet.issuperset(behind) and len(quiet) < len(nodes)
+
+
 async def enforced(
     bus: Bus,
     sequence: int,
     nodes: Iterable[str],
     timeout_s: float,
     pods: Mapping[str, int] | None = None,
-) -> None:
+    *,
+    everyone: bool = True,
+    heard: Callable[[Mapping[str, Watermark]], None] = lambda words: None,
+) -> frozenset[str]:
     """Wait until every one of `nodes` enforces LEDGER through `sequence`; NotReached if too slow.
 
-    With `pods`, each node must have that many endpoints or more in its dataplane as well.
+    With `pods`, each node must have that many endpoints or more in its dataplane as well. Unless
+    `everyone`, nodes that fall silent are not waited for, as long as one is live; gives those.
+    `heard` is told what all of them said last, as it comes.
     """
-    pods = pods or {}
     wanted = set(nodes)
     words: dict[str, Watermark] = {}
     behind = set(wanted)
     if not behind:
-        return
+        return frozenset()
+    now = 0
     tail = bus.tail(Stream.STATUS, 1)
     try:
         async with asyncio.timeout(timeout_s):
+            now = (await bus.info(Stream.STATUS)).now
             async for messages in tail:
                 for word in filter(None, map(watermark, messages)):
                     words[word.status.node] = word
-                behind = {
-                    name
-                    for name in wanted
-                    if name not in words
-                    or words[name].status.sequence < sequence
-                    or words[name].status.endpoints < pods.get(name, 0)
-                }
-                if not behind:
-                    return
+                now = max(now, messages[-1].stored_at)
+                heard(words)
+                behind = lagging(words, wanted, sequence, pods)
+                if not behind or (not everyone and all_silent(words, wanted, behind, now)):
+                    return frozenset(behind)
     except TimeoutError as error:
         raise NotReached(
             f"not enforced through LEDGER/{sequence} within {timeout_s:g} s: "
-            + "; ".join(_where(name, words.get(name)) for name in sorted(behind)),
+            + "; ".join(_where(name, words.get(name), now) for name in sorted(behind)),
             "tabard status",
         ) from error
     finally:
         await tail.aclose()
+    raise AssertionError("a tail never ends by itself")
 
 
-def _where(name: str, word: Watermark | None) -> str:
+def _where(name: str, word: Watermark | None, now: int) -> str:
     if word is None:
         return f"node {name} said nothing yet"
     error = f" ({word.status.error})" if word.status.error else ""
-    return f"node {name} is at {word.status.sequence} with {word.status.endpoints} pods{error}"
+    since = f", silent for {(now - word.stored_at) / 1e9:.0f} s" if silent(word, now) else ""
+    at, pods = word.status.sequence, word.status.endpoints
+    return f"node {name} is at {at} with {pods} pods{since}{error}"

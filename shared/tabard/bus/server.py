@@ -24,7 +24,6 @@ from typing import TypeVar
 
 import structlog
 
-from tabard.bus import staging
 from tabard.bus.port import BusError
 
 log = structlog.get_logger(__name__)
@@ -119,7 +118,6 @@ class EmbeddedServer:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 while not await self._on_worker(self._poll_ready):
                     pass
-            await self._on_worker(self.stage_in_memory)
         except TimeoutError as error:
             message = f"nats-server was not ready after {READY_TIMEOUT_S:g} s{self._last_words()}"
             await self.stop()
@@ -128,13 +126,6 @@ class EmbeddedServer:
             await self.stop()
             raise
         log.info("bus.server_started", url=self.url, pid=self.pid, data=str(self._data))
-
-    def stage_in_memory(self) -> None:
-        """Let LEDGER's batches be gathered in memory until they are stored (`tabard.bus.staging`).
-
-        To be called once the streams are made; later starts do it by themselves.
-        """
-        staging.lay(self._data)
 
     async def wait(self) -> int:
         """Return the exit code when the server has ended, by `stop` or by itself."""
@@ -191,7 +182,6 @@ class EmbeddedServer:
         run = self._data / "run"
         run.mkdir(exist_ok=True)
         self._take_lock()
-        staging.clear(self._data)
         for stale in run.glob("*.ports"):
             stale.unlink()
         config = self._data / "nats-server.conf"
@@ -283,7 +273,6 @@ class EmbeddedServer:
                 self._process.kill()
                 self._process.wait()
         if self._lock is not None:
-            staging.clear(self._data)
             os.close(self._lock)
             self._lock = None
 

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from kernel import Kernel
+from laboratory import Laboratory, laboratory
 from tabard.dataplane.maps import Maps, Mode
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+    with laboratory(tmp_path_factory.mktemp("bpf")) as made:
+        yield made
 
 
 def _kernel(mode: Mode) -> Iterator[Kernel]:

@@ -1,14 +1,11 @@
 """The kernel and the memory dataplane are equal: same action, reason, mark, events and counters.
 
-Random policies, compiled, and maps of no sense at all; random packets, and changes between them.
+Maps of no sense at all, random packets, and changes between them (compiled policies: test_fuzz).
 EQUAL_EXAMPLES in the environment says how many of each kind and mode (default 50).
 """
 
 import os
-import secrets
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -19,8 +16,7 @@ from hypothesis import strategies as st
 import traffic
 from frames import ETHER, frame
 from kernel import COMPILED, TUNNEL_PORT, Kernel
-from strategies import NAMESPACES, named_ports, specs
-from strategies import labels as label_maps
+from laboratory import Laboratory
 from tabard.agent.ebpf.source import PROGRAMS, fingerprint, folder
 from tabard.dataplane.maps import (
     MAP_NAMES,
@@ -36,188 +32,19 @@ from tabard.dataplane.maps import (
     Protocol,
     Reason,
     address,
-    address_text,
 )
 from tabard.dataplane.memory import Action
 from tabard.dataplane.packet import Fragment, Packet
-from tabard.netns import enter
-from topology import ip
-from traffic import IFINDEXES, LOCAL, NODES, PARTIES, REMOTE, Player
-from twins import Twins, tunnelled_sources
-from world import Ports, World, network_policy
+from traffic import IFINDEXES, LOCAL, NODES, PARTIES, Player
+from twins import Twins
 
 EXAMPLES = int(os.environ.get("EQUAL_EXAMPLES", "50"))
 pytestmark = [pytest.mark.ebpf, pytest.mark.timeout(120 + EXAMPLES)]
 examples = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tunnelled_sources(tmp_path_factory.mktemp("bpf"))
-
-
-@pytest.fixture(scope="module")
-def links() -> Iterator[str]:
-    """A namespace with an interface of each number that the traffic knows."""
-    namespace = f"tbe{os.getpid()}{secrets.token_hex(3)}"
-    enter.create(namespace, lambda: None)
-    try:
-        ip(
-            namespace,
-            *(f"link add l{n} index {n} type veth peer name p{n}" for n in IFINDEXES),
-        )
-        yield namespace
-    finally:
-        enter.delete(namespace)
-
-
-@pytest.fixture(scope="module")
-def kernels(sources: Path) -> Iterator[dict[Mode, Kernel]]:
-    made: dict[Mode, Kernel] = {}
-    try:
-        for mode in Mode:
-            made[mode] = Kernel(mode, sources=sources)
-        yield made
-    finally:
-        for kernel in made.values():
-            kernel.remove()
-
-
 seeds, counts = st.integers(0, 2**32 - 1), st.integers(1, 120)
 modes = pytest.mark.parametrize("mode", Mode)
-
-
-# ---- compiled policies
-
-
-IPV6 = {
-    "10.0.0.0/8": "fd10::/16",
-    "10.1.0.0/16": "fd10:1::/32",
-    "10.1.1.0/24": "fd10:1:1::/48",
-    "10.1.1.7/32": "fd10:1:1::7/128",
-    "10.2.0.0/15": "fd10:2::/31",
-    "0.0.0.0/0": "::/0",
-}
-"""IPv6's share of the strategies' CIDRs."""
-
-
-def in_ipv6(spec: Any) -> Any:
-    match spec:
-        case dict():
-            return {key: in_ipv6(value) for key, value in spec.items()}
-        case list():
-            return [in_ipv6(value) for value in spec]
-        case str():
-            return IPV6.get(spec, spec)
-    return spec
-
-
-PodFacts = tuple[str, dict[str, str], Ports]
-pods = st.lists(
-    st.tuples(st.sampled_from(NAMESPACES), label_maps, named_ports), min_size=5, max_size=5
-)
-policies = st.tuples(
-    st.just("policy"),
-    st.sampled_from(NAMESPACES),
-    st.sampled_from(["p", "q"]),
-    specs | specs.map(in_ipv6),
-)
-happenings = st.one_of(
-    policies,
-    st.tuples(st.just("forget"), st.sampled_from(NAMESPACES), st.sampled_from(["p", "q"])),
-    st.tuples(st.just("relabel"), st.integers(0, 4), label_maps),
-    st.tuples(st.just("restart"), st.integers(0, 4), label_maps),
-    st.tuples(st.just("namespace"), st.sampled_from(NAMESPACES), label_maps),
-)
-
-
-class Cluster:
-    """A ledger with the traffic's parties, compiled for the first node after each change."""
-
-    def __init__(self, twins: Twins, mode: Mode, found: list[PodFacts]) -> None:
-        self._twins, self._mode, self._found = twins, mode, found
-        self._world = World(nodes=0)
-        for n, addresses in enumerate(NODES[:2], start=1):
-            cidrs = (f"10.244.{n}.0/24", f"fd10:f4:{n}::/48")
-            self._world.node(f"n{n}", addresses, cidrs)
-        self._uids = [f"{n}-0" for n in range(len(found))]
-        for n, (_, labels, _) in enumerate(found):
-            self._start(n, labels)
-        self._put()
-
-    def _start(self, n: int, labels: dict[str, str]) -> None:
-        namespace, _, ports = self._found[n]
-        uid = self._uids[n]
-        is_local = n < len(LOCAL)
-        if is_local:
-            self._world.ifindexes[uid] = IFINDEXES[n]
-        self._world.pod(
-            f"{namespace}/p{n}",
-            labels,
-            node="n1" if is_local else "n2",
-            ip=(*LOCAL, *REMOTE)[n],
-            ports=ports,
-            uid=uid,
-        )
-
-    def change(self, what: tuple[Any, ...]) -> None:
-        world = self._world
-        match what:
-            case "policy", namespace, name, spec:
-                world.policy(network_policy(name, namespace, **spec))
-            case "forget", namespace, name:
-                if ("NetworkPolicy", namespace, name) in world.state.policies:
-                    world.forget(namespace, name)
-            case "relabel", n, labels:
-                world.relabel(self._uids[n], labels)
-            case "restart", n, labels:
-                world.stop(self._uids[n])
-                self._uids[n] += "x"
-                self._start(n, labels)
-            case "namespace", name, labels:
-                world.namespace(name, labels)
-        self._put()
-
-    def who(self, place: Address) -> int | None:
-        uid = self._world.state.bindings.get(address_text(place))
-        if uid is None or self._mode is Mode.NATIVE:
-            return None
-        return self._world.state.endpoints[uid].identity
-
-    def _put(self) -> None:
-        self._twins.put(self._world.judge("n1", self._mode).maps)
-
-
-@modes
-@examples
-@given(
-    found=pods,
-    first=st.lists(policies, min_size=1, max_size=4),
-    later=st.lists(happenings, min_size=1, max_size=4),
-    seed=seeds,
-    count=counts,
-)
-def test_compiled_policies(
-    kernels: dict[Mode, Kernel],
-    links: str,
-    mode: Mode,
-    found: list[PodFacts],
-    first: list[Any],
-    later: list[Any],
-    seed: int,
-    count: int,
-) -> None:
-    def play() -> None:
-        twins = Twins(kernels[mode], mode)
-        cluster = Cluster(twins, mode, found)
-        for what in first:
-            cluster.change(what)
-        player = Player(twins, cluster.who, lambda n: cluster.change(later[n]))
-        with twins.told_the_same():
-            for step in traffic.steps(Random(seed), count, len(later)):
-                player.play(step)
-
-    enter.call(links, play)
 
 
 # ---- maps that no compiler makes
@@ -289,12 +116,9 @@ def other_here_and_there(random: Random, maps: Maps) -> Maps:
 @modes
 @examples
 @given(seed=seeds, count=counts)
-def test_maps_of_no_sense(
-    kernels: dict[Mode, Kernel], links: str, mode: Mode, seed: int, count: int
-) -> None:
-    def play() -> None:
+def test_maps_of_no_sense(lab: Laboratory, mode: Mode, seed: int, count: int) -> None:
+    def play(twins: Twins) -> None:
         random = Random(seed)
-        twins = Twins(kernels[mode], mode)
         base = wild(random)
         worlds = [base, wild(random), *(other_here_and_there(random, base) for _ in range(4))]
         twins.put(worlds[0])
@@ -305,15 +129,15 @@ def test_maps_of_no_sense(
             for step in traffic.steps(random, count, len(worlds)):
                 player.play(step)
 
-    enter.call(links, play)
+    lab.play(mode, play)
 
 
 # ---- what random traffic found, or might not find
 
 
-def test_only_from_overlay_is_another_program_here(native: Kernel, sources: Path) -> None:
+def test_only_from_overlay_is_another_program_here(native: Kernel, lab: Laboratory) -> None:
     """The kernels of these tests run what nodes run, save for the tunnel that a test run lacks."""
-    kept = [COMPILED / fingerprint(where) for where in (folder(), sources)]
+    kept = [COMPILED / fingerprint(where) for where in (folder(), lab.sources)]
     assert not [
         name
         for name in PROGRAMS
@@ -347,10 +171,9 @@ POD, WORLD = address(LOCAL[0][0]), address("203.0.113.9")
 
 
 def test_a_node_is_not_reached_through_the_tunnel_whatever_prefix_holds_it(
-    kernels: dict[Mode, Kernel], links: str
+    lab: Laboratory,
 ) -> None:
-    def play() -> None:
-        twins = Twins(kernels[Mode.OVERLAY], Mode.OVERLAY)
+    def play(twins: Twins) -> None:
         tunnel = address(NODES[1][0])
         for identity, action in ((1, Action.PASS), (6, Action.PASS), (2, Action.TUNNEL)):
             entry = PrefixEntry(identity, PrefixFlag.NONE, tunnel)
@@ -358,28 +181,26 @@ def test_a_node_is_not_reached_through_the_tunnel_whatever_prefix_holds_it(
             syn = Packet(POD, WORLD, Protocol.TCP, 40_000, 80)
             assert twins.from_pod(IFINDEXES[0], syn).action is action
 
-    enter.call(links, play)
+    lab.play(Mode.OVERLAY, play)
 
 
 def test_a_tunnel_packet_from_a_stranger_is_told_by_the_strangers_address(
-    kernels: dict[Mode, Kernel], links: str
+    lab: Laboratory,
 ) -> None:
-    def play() -> None:
-        twins = Twins(kernels[Mode.OVERLAY], Mode.OVERLAY)
+    def play(twins: Twins) -> None:
         twins.put(small())
         with twins.told_the_same():
             packet = Packet(WORLD, POD, Protocol.TCP, 40_000, 80)
             outcome = twins.from_overlay(address(NODES[2][0]), 300, packet)
             assert outcome.reason is Reason.DENIED_UNKNOWN_NODE
 
-    enter.call(links, play)
+    lab.play(Mode.OVERLAY, play)
 
 
 def test_a_later_fragment_to_the_tunnel_port_is_told_with_its_ports(
-    kernels: dict[Mode, Kernel], links: str
+    lab: Laboratory,
 ) -> None:
-    def play() -> None:
-        twins = Twins(kernels[Mode.OVERLAY], Mode.OVERLAY)
+    def play(twins: Twins) -> None:
         twins.put(small())
         with twins.told_the_same():
             for is_first in (True, False):
@@ -389,14 +210,13 @@ def test_a_later_fragment_to_the_tunnel_port_is_told_with_its_ports(
                 outcome = twins.from_pod(IFINDEXES[0], packet)
                 assert outcome.reason is Reason.DENIED_TUNNEL_PORT
 
-    enter.call(links, play)
+    lab.play(Mode.OVERLAY, play)
 
 
 def test_a_later_fragment_of_an_error_quotes_nothing(
-    kernels: dict[Mode, Kernel], links: str
+    lab: Laboratory,
 ) -> None:
-    def play() -> None:
-        twins = Twins(kernels[Mode.NATIVE], Mode.NATIVE)
+    def play(twins: Twins) -> None:
         pod = replace(small().endpoints[POD], flags=EndpointFlag.INGRESS_ENFORCED)
         twins.put(small(endpoints={POD: pod}))
         flow = Packet(POD, WORLD, Protocol.TCP, 40_000, 80)
@@ -408,4 +228,4 @@ def test_a_later_fragment_of_an_error_quotes_nothing(
         later = Packet(WORLD, POD, Protocol.ICMP, fragment=Fragment(1, False))
         twins.odd("to_pod", frame(later, bytes(8) + frame(flow)[ETHER:]), IFINDEXES[0], None)
 
-    enter.call(links, play)
+    lab.play(Mode.NATIVE, play)

@@ -179,3 +179,26 @@ async def test_closing_leaves_no_task_and_no_link(proxy: Proxy) -> None:
         left = {t for t in asyncio.all_tasks() - before if "bus" in t.get_name()}
         assert not left
         assert not own._links
+
+
+async def test_the_link_says_whether_the_bus_is_there_and_how_often_it_came(
+    own_nats_server: EmbeddedServer,
+) -> None:
+    bus = await JetStreamBus.connect(own_nats_server.url, name="test")
+
+    async def becomes(connected: bool) -> None:
+        async with asyncio.timeout(20):
+            while bus.link.connected is not connected:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    try:
+        assert (bus.link.connected, bus.link.connects, bus.link.failure) == (True, 1, "")
+        await own_nats_server.stop()
+        await becomes(False)
+        assert bus.link.failure.startswith(own_nats_server.url.removeprefix("nats://"))
+        await own_nats_server.start()
+        await becomes(True)
+        assert (bus.link.connects, bus.link.failure) == (2, "")
+    finally:
+        await bus.close()
+    assert not bus.link.connected

@@ -1,12 +1,19 @@
 import asyncio
 import os
 import signal
+from typing import Any
 
 import pytest
 
 from bus.proxy import Proxy
 from tabard.bus.jetstream import JetStreamBus, Options
-from tabard.bus.jetstream.publish import WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX, Publication
+from tabard.bus.jetstream import batch as batches
+from tabard.bus.jetstream.publish import (
+    BATCH_MESSAGES_MIN,
+    WINDOW_BYTES_MAX,
+    WINDOW_MESSAGES_MAX,
+    Publication,
+)
 from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stored, Stream
 from tabard.bus.server import EmbeddedServer
 
@@ -35,8 +42,9 @@ async def test_a_full_window_and_one_past_it_are_stored(nats_bus: JetStreamBus, 
 async def test_no_more_than_the_window_is_under_way(
     nats_bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    messages = observed(WINDOW_MESSAGES_MAX + 50) + observed(60, 1000, 100_000)
-    publication = Publication(nats_bus._connection, Stream.OBSERVED, messages)
+    sizes = [1] * (WINDOW_MESSAGES_MAX + 50) + [100_000] * 60
+    messages = [Outgoing("tabard.status.x", bytes(size)) for size in sizes]
+    publication = Publication(nats_bus._connection, Stream.STATUS, messages)
     session = await nats_bus._connection.session()
     send = session.send
     most_messages = most_bytes = 0
@@ -52,6 +60,49 @@ async def test_no_more_than_the_window_is_under_way(
     await publication.run()
     assert most_messages == WINDOW_MESSAGES_MAX
     assert 3_900_000 < most_bytes <= WINDOW_BYTES_MAX
+
+
+@pytest.fixture
+def batch_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many messages each batch had that was tried."""
+    sizes: list[int] = []
+    store = batches.store
+
+    async def counted(connection: Any, messages: Any, *rest: Any) -> Any:
+        sizes.append(len(messages))
+        return await store(connection, messages, *rest)
+
+    monkeypatch.setattr(batches, "store", counted)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("messages", "sizes"),
+    [
+        (observed(BATCH_MESSAGES_MIN - 1), []),
+        (observed(BATCH_MESSAGES_MIN), [BATCH_MESSAGES_MIN]),
+        (observed(2 * WINDOW_MESSAGES_MAX + 1), [WINDOW_MESSAGES_MAX, WINDOW_MESSAGES_MAX, 1]),
+        (observed(60, size=100_000), [41, 19]),
+    ],
+)
+async def test_many_observed_messages_go_in_batches(
+    nats_bus: JetStreamBus, batch_sizes: list[int], messages: list[Outgoing], sizes: list[int]
+) -> None:
+    sequences = await nats_bus.publish(Stream.OBSERVED, messages)
+    assert batch_sizes == sizes
+    assert sequences == list(range(1, len(messages) + 1))
+    assert [m.payload for m in await everything(nats_bus)] == [m.payload for m in messages]
+
+
+async def test_a_batch_with_a_message_that_is_stored_already_goes_message_by_message(
+    nats_bus: JetStreamBus, batch_sizes: list[int]
+) -> None:
+    assert await nats_bus.publish(Stream.OBSERVED, observed(1, 300)) == [1]
+    sequences = await nats_bus.publish(Stream.OBSERVED, observed(600))
+    assert sequences == [*range(2, 302), 1, *range(302, 601)]
+    assert batch_sizes == [WINDOW_MESSAGES_MAX, WINDOW_MESSAGES_MAX]
+    stored = [int(m.payload) for m in await everything(nats_bus)]
+    assert stored == [300, *range(300), *range(301, 600)]
 
 
 @pytest.mark.parametrize("ids", [True, False])

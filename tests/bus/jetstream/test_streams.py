@@ -1,13 +1,14 @@
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tabard.bus.jetstream import JetStreamBus
+from tabard.bus.jetstream import JetStreamBus, streams
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.read import api
-from tabard.bus.jetstream.streams import differences, settings
-from tabard.bus.port import Stream, StreamMismatch
+from tabard.bus.jetstream.streams import differences, faults, settings
+from tabard.bus.port import BusError, Stream, StreamMismatch
 
 LEDGER = settings(1, 1 << 30)[Stream.LEDGER]
 
@@ -52,6 +53,7 @@ async def test_the_server_has_every_setting_as_asked(nats_bus: JetStreamBus, nat
         (Stream.LEDGER, {"republish": {"src": ">", "dest": "elsewhere.>"}}),
         (Stream.OBSERVED, {"duplicate_window": 1_000_000_000}),
         (Stream.OBSERVED, {"allow_direct": False}),
+        (Stream.OBSERVED, {"allow_atomic": False}),
         (Stream.STATUS, {"max_msgs_per_subject": 2}),
         (Stream.FLOWS, {"storage": "file"}),
         (Stream.FLOWS, {"subjects": ["tabard.flows.x"]}),
@@ -69,12 +71,45 @@ async def test_a_stream_with_other_settings_is_named_and_left_as_it_is(
     try:
         with pytest.raises(StreamMismatch) as caught:
             await bus.ensure_streams()
+        (fault,) = await bus.faults(stream)
+        assert fault.startswith(f"{next(iter(change))}: want")
     finally:
         await bus.close()
     assert f"stream {stream}" in str(caught.value)
     assert f"{next(iter(change))}: want" in str(caught.value)
     have = await request(nats_url, "STREAM.INFO", stream)
     assert have["config"] == made["config"]
+
+
+@pytest.mark.nats
+async def test_streams_as_made_have_no_fault_and_an_absent_one_is_named(
+    nats_bus: JetStreamBus, nats_url: str
+) -> None:
+    for stream in Stream:
+        assert await nats_bus.faults(stream) == []
+    await request(nats_url, "STREAM.DELETE", Stream.STATUS)
+    with pytest.raises(BusError, match="STATUS does not exist"):
+        await nats_bus.faults(Stream.STATUS)
+
+
+async def test_replicas_that_are_lost_offline_or_behind_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    followers: list[dict[str, Any]] = [{"name": "b", "current": True}]
+    info = {"config": {**LEDGER, "num_replicas": 3}, "cluster": {"replicas": followers}}
+
+    async def leader_info(connection: Any, stream: Stream) -> dict[str, Any]:
+        return info
+
+    monkeypatch.setattr(streams, "leader_info", leader_info)
+    connection: Any = SimpleNamespace(options=Options(ledger_bytes_max=1 << 30))
+    assert await faults(connection, Stream.LEDGER) == ["2 of 3 replicas are there"]
+    followers.append({"name": "c", "current": False, "lag": 7})
+    assert await faults(connection, Stream.LEDGER) == ["replica c is not current (lag 7)"]
+    followers[1] = {"name": "c", "current": True, "offline": True}
+    assert await faults(connection, Stream.LEDGER) == ["replica c is offline (lag 0)"]
+    followers[1] = {"name": "c", "current": True}
+    assert await faults(connection, Stream.LEDGER) == []
 
 
 @pytest.mark.nats

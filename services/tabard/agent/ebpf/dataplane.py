@@ -293,12 +293,11 @@ class EbpfDataplane:
         return stop
 
     def counters(self) -> Mapping[tuple[Direction, Reason], int]:
-        counters = self._map("counters")
-        found = {}
+        held, found = dict(self._map("counters").items()), {}
         for direction in Direction:
             for reason in Reason:
                 index = direction * layout.REASONS_MAX + reason
-                values = layout.COUNTER.iter_unpack(counters.get(layout.IDENTITY.pack(index)))
+                values = layout.COUNTER.iter_unpack(held[layout.IDENTITY.pack(index)])
                 if packets := sum(value for (value,) in values):
                     found[direction, reason] = packets
         return found

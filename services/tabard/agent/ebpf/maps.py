@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -70,16 +71,13 @@ class KernelMap:
 
     def get(self, key: bytes) -> bytes:
         """KeyError if it is not there."""
-        size = self.shape.value
-        if self.shape.kind == PERCPU_ARRAY:
-            size *= possible_cpus()
         try:
-            return syscalls.map_lookup(self.descriptor, key, size)
+            return syscalls.map_lookup(self.descriptor, key, self._value_size())
         except OSError as error:
             raise self._failed("read", error) from error
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        key, value = self.shape.key, self.shape.value
+        key, value = self.shape.key, self._value_size()
         try:
             try:
                 yield from syscalls.map_items_batch(self.descriptor, key, value, BATCH_MAX)
@@ -134,6 +132,10 @@ class KernelMap:
                 else:
                     raise
 
+    def _value_size(self) -> int:
+        cpus = possible_cpus() if self.shape.kind == PERCPU_ARRAY else 1
+        return self.shape.value * cpus
+
     def _failed(self, done: str, error: OSError) -> DataplaneError:
         return DataplaneError(f'map "{self.shape.name}" cannot be {done}: {_why(error)}')
 
@@ -151,8 +153,12 @@ def open_map(shape: Shape, path: Path) -> KernelMap:
     return KernelMap.create(shape, path)
 
 
+@cache
 def possible_cpus() -> int:
-    """CPUs that a per-CPU value has room for (`0-3` or `0,2-3`): the highest number, and one."""
+    """CPUs that a per-CPU value has room for (`0-3` or `0,2-3`): the highest number, and one.
+
+    The kernel sets this when it boots.
+    """
     text = Path("/sys/devices/system/cpu/possible").read_text().strip()
     return int(text.replace(",", "-").split("-")[-1]) + 1
 

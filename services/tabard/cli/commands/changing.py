@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from tabard.cli import completion
 from tabard.cli.options import Cluster, Files, Nats, NoWait, Timeout, Wait, place, until, usage
 from tabard.identity.syntax import LABEL_VALUE, is_label_key
 
@@ -30,7 +31,10 @@ def apply(
 
 
 def delete(
-    what: Annotated[list[str] | None, typer.Argument(metavar="[pod NS/NAME…]")] = None,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[pod NS/NAME…]", autocompletion=completion.pod_or_kind),
+    ] = None,
     files: Files = None,
     no_wait: NoWait = False,
     wait: Wait = False,
@@ -61,10 +65,19 @@ def delete(
 
 
 def scale(
-    workload: Annotated[str, typer.Argument(metavar="KIND/NAME")],
+    workload: Annotated[
+        str, typer.Argument(metavar="KIND/NAME", autocompletion=completion.workloads)
+    ],
     replicas: Annotated[int, typer.Option(min=0, help="How many pods it should have.")],
     namespace: Annotated[
-        str, typer.Option("-n", "--namespace", metavar="NS", help="The workload's namespace.")
+        str,
+        typer.Option(
+            "-n",
+            "--namespace",
+            metavar="NS",
+            help="The workload's namespace.",
+            autocompletion=completion.namespaces,
+        ),
     ] = "default",
     no_wait: NoWait = False,
     wait: Wait = False,
@@ -88,8 +101,8 @@ def scale(
 
 
 def label(
-    kind: Annotated[str, typer.Argument(metavar="pod")],
-    name: Annotated[str, typer.Argument(metavar="NS/NAME")],
+    kind: Annotated[str, typer.Argument(metavar="pod", autocompletion=lambda: ["pod"])],
+    name: Annotated[str, typer.Argument(metavar="NS/NAME", autocompletion=completion.pods)],
     labels: Annotated[list[str], typer.Argument(metavar="KEY=VALUE|KEY-…")],
     no_wait: NoWait = False,
     wait: Wait = False,

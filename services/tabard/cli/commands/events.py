@@ -4,8 +4,19 @@ from typing import Annotated
 
 import typer
 
-from tabard.cli.options import Cluster, Form, Nats, Stream, StreamName, usage
-from tabard.cli.printing import Output
+from tabard.cli.moments import At
+from tabard.cli.options import (
+    Cluster,
+    DocumentForm,
+    Form,
+    Nats,
+    Stream,
+    StreamName,
+    ValueForm,
+    moment,
+    usage,
+)
+from tabard.cli.printing import Document, Output, Value
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,8 +33,14 @@ def main() -> None:
 def events_tail(
     stream: Stream = StreamName.LEDGER,
     start: Annotated[
-        int | None,
-        typer.Option("--from", min=1, metavar="SEQ", help="First event; else the last 20."),
+        At | None,
+        typer.Option(
+            "--at",
+            "--from",
+            parser=moment,
+            metavar="SEQ|TIME|-5m",
+            help="Begin there: a sequence, a time (UTC), or so long ago; else the last 20.",
+        ),
     ] = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="End at the head.")] = False,
     everything: Annotated[
@@ -36,9 +53,10 @@ def events_tail(
 ) -> None:
     """Show events as they come; of FLOWS, a flow a line.
 
-    JSON: one event a line.
+    JSON: one event a line; YAML: one a document. `tabard explain events` says what each key means.
+    Wide: data is not cut, and no flow left out. It ends with Ctrl-C, or --no-follow.
 
-    Example: tabard events tail --stream OBSERVED --from 1
+    Example: tabard events tail --stream OBSERVED --at -10m
     """
     from tabard.bus.port import Stream as Chosen
     from tabard.cli import events
@@ -58,10 +76,11 @@ def events_tail(
 def events_show(
     sequence: Annotated[int, typer.Argument(min=1, metavar="SEQ")],
     stream: Stream = StreamName.LEDGER,
+    output: ValueForm = Value.JSON,
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Show one event as JSON.
+    """Show one event as JSON or YAML.
 
     Of an unreadable one: why, its first bytes, and how to go on.
 
@@ -70,7 +89,7 @@ def events_show(
     from tabard.bus.port import Stream as Chosen
     from tabard.cli import events
 
-    events.show(sequence, Chosen(stream.value), cluster, nats)
+    events.show(sequence, Chosen(stream.value), output, cluster, nats)
 
 
 @app.command("quarantine")
@@ -98,10 +117,12 @@ def events_quarantine(
 
 
 @app.command("verify")
-def events_verify(output: Form = Output.TABLE, cluster: Cluster = "", nats: Nats = "") -> None:
+def events_verify(
+    output: DocumentForm = Document.TABLE, cluster: Cluster = "", nats: Nats = ""
+) -> None:
     """Replay the whole ledger: no hole, no changed event?
 
-    Exits 1 naming the first bad one.
+    Exits 1 naming the first bad one. `tabard explain verify` says what each key of the JSON means.
 
     Example: tabard events verify
     """

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from tabard.cli import completion
 from tabard.cli.options import Cluster, Form, Nats
 from tabard.cli.printing import Output
 
@@ -11,7 +12,11 @@ from tabard.cli.printing import Output
 def metrics(
     services: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SERVICE…]", help="allocator, source, agent.NODE; else all."),
+        typer.Argument(
+            metavar="[SERVICE…]",
+            help="allocator, source, agent.NODE; else all.",
+            autocompletion=completion.services,
+        ),
     ] = None,
     output: Form = Output.TABLE,
     cluster: Cluster = "",

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tabard.cli import completion
 from tabard.cli.kinds import By
 from tabard.cli.moments import At
 from tabard.cli.options import Cluster, Files, Form, Moment, Nats, usage
 from tabard.cli.printing import Output
 
 if TYPE_CHECKING:
-    from tabard.cli.ground import Where
+    from tabard.cli.where import Where
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,8 +30,13 @@ def main() -> None:
 
 @app.command("check")
 def policy_check(
-    source: Annotated[str, typer.Option("--from", metavar="END", help=_END)],
-    destination: Annotated[str, typer.Option("--to", metavar="END", help=_END)],
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="END", help=_END, autocompletion=completion.pods),
+    ],
+    destination: Annotated[
+        str, typer.Option("--to", metavar="END", help=_END, autocompletion=completion.pods)
+    ],
     ports: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,7 +56,8 @@ def policy_check(
     Of a cluster also which events of the ledger led there; with -f of manifests alone, where each
     workload stands as one pod. Exits 4 if it is denied; of several ports, if one is.
 
-    JSON: {sequence, allowed, from, to, checks, connections, events}.
+    JSON: {sequence, allowed, from, to, checks, connections, events}; `tabard explain check` says
+    what each key means.
 
     Example: tabard policy check --from shop/frontend --to data/redis --port 6379
     """
@@ -69,7 +76,13 @@ def policy_check(
 def policy_matrix(
     namespace: Annotated[
         str,
-        typer.Option("-n", "--namespace", metavar="NS", help="Pairs with one end there, at least."),
+        typer.Option(
+            "-n",
+            "--namespace",
+            metavar="NS",
+            help="Pairs with one end there, at least.",
+            autocompletion=completion.namespaces,
+        ),
     ] = "",
     selector: Annotated[
         str,
@@ -104,7 +117,8 @@ def policy_matrix(
     list the pairs with the rules that allow each. With -f of manifests alone, where each workload
     stands as one pod.
 
-    JSON: {sequence, by, parties, items}; an item is {from, to, connections, some, rules}.
+    JSON: {sequence, by, parties, items}, an item being {from, to, connections, some, rules};
+    `tabard explain matrix` says what each key means.
 
     Example: tabard policy matrix -n shop --outside 203.0.113.9
     """
@@ -122,7 +136,7 @@ def policy_matrix(
 
 
 def _where(files: list[str] | None, at: At | None, cluster: str, nats: str) -> "Where":
-    from tabard.cli.ground import Where
+    from tabard.cli.where import Where
 
     if files and at is not None:
         usage("--at is a point of the ledger's history; manifests (-f) have none")

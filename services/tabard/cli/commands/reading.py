@@ -1,18 +1,38 @@
-"""`tabard get`, `status`, `wait` and `drift`."""
+"""`tabard get`, `describe`, `explain`, `status`, `wait` and `drift`."""
 
 from typing import Annotated
 
 import typer
 
-from tabard.cli import kinds
-from tabard.cli.options import Cluster, Form, Namespace, Nats, Timeout, usage
-from tabard.cli.printing import Output
+from tabard.cli import completion, kinds
+from tabard.cli.options import (
+    Cluster,
+    DocumentForm,
+    Follow,
+    Form,
+    Moment,
+    Namespace,
+    Nats,
+    Timeout,
+    WatchTimeout,
+    usage,
+)
+from tabard.cli.printing import Document, Output
+
+_STREAMS_ARE_NOW = (
+    "a stream is shown as it is now: the bus does not keep what it held; tabard events tail --at "
+    "shows its messages from then on"
+)
 
 
 def get(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help=f"One of {kinds.listed(kinds.SHOWN)}."),
+        typer.Argument(
+            metavar="KIND",
+            help=f"One of {kinds.listed(kinds.SHOWN)}.",
+            autocompletion=completion.shown_kinds,
+        ),
     ],
     namespace: Namespace = "",
     all_namespaces: Annotated[
@@ -22,75 +42,184 @@ def get(
     selector: Annotated[
         str, typer.Option("-l", "--selector", metavar="SELECTOR", help="By labels, as kubectl.")
     ] = "",
-    output: Annotated[Output, typer.Option("-o", "--output", help="Form of the output.")] = (
-        Output.TABLE
-    ),
+    at: Moment = None,
+    watch: Follow = False,
+    timeout: WatchTimeout = None,
+    output: Form = Output.TABLE,
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Show what the ledger says: pods, identities, nodes, policies…
+    """Show what the ledger says, or said: pods, identities, nodes…
 
-    JSON: {sequence, items}; the ledger's sequence and the objects.
+    JSON: {sequence, stored_at, items}; with -w one {sequence, event, item} a line. `tabard explain
+    KIND` says what each key means. With --at nodes have no watermarks and pods are never Enforced:
+    the bus keeps each node's last word alone. Streams are shown as they are now.
 
-    Example: tabard get pods -n shop -l app=web -o wide
+    Example: tabard get pods -n shop -l app=web -o wide --at -5m
     """
     from tabard.cli.get import get as show
     from tabard.cli.selector import SelectorError, parse
 
-    chosen_kind = kinds.shown(kind)
-    if chosen_kind is None:
-        usage(f"there is no kind {kind!r}; there are {kinds.listed(kinds.SHOWN)}")
+    chosen_kind = _kind(kind)
     if namespace and all_namespaces:
         usage("-n and -A exclude each other")
-    if namespace and chosen_kind == "nodes":
-        usage("nodes are in no namespace; leave -n out")
+    if namespace and chosen_kind in kinds.WITHOUT_NAMESPACE:
+        usage(f"{chosen_kind} are in no namespace; leave -n out")
+    if chosen_kind == "streams":
+        if at is not None:
+            usage(_STREAMS_ARE_NOW)
+        if watch:
+            usage("a stream changes with each message; tabard events tail --stream NAME follows it")
+        if selector:
+            usage("streams have no labels; leave -l out")
+    _check_watch(watch, timeout, at is not None)
     try:
         chosen = parse(selector)
     except SelectorError as error:
         usage(str(error))
-    show(chosen_kind, namespace, chosen, output, cluster, nats)
+    show(chosen_kind, namespace, chosen, at, watch, timeout, output, cluster, nats)
 
 
-def status(output: Form = Output.TABLE, cluster: Cluster = "", nats: Nats = "") -> None:
+def describe(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help=f"One of {kinds.listed(kinds.SHOWN)}; or KIND/NAME in one word.",
+            autocompletion=completion.shown_kinds,
+        ),
+    ],
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="As `get` has it; NS/NAME.")] = "",
+    namespace: Namespace = "",
+    at: Moment = None,
+    output: DocumentForm = Document.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show all about one object, and the ledger events that made it so.
+
+    Of a pod: its identity, the policies that select it, whether they isolate it, its node. Of an
+    identity: its pods, the policies that select or name it. Of a policy: its rules, the pods that
+    it selects, the document. What is gone is shown with --at. `tabard explain KIND` says what each
+    key of the JSON means.
+
+    Example: tabard describe pod shop/web-0
+    """
+    from tabard.cli.describe import describe as show
+
+    if not name:
+        kind, _, name = kind.partition("/")
+    chosen_kind = _kind(kind)
+    if not name:
+        usage(f"describe needs the name of a {kinds.SHOWN[chosen_kind][0]}")
+    if namespace and chosen_kind not in ("pods", "policies", "workloads"):
+        usage(f"{chosen_kind} are not named by a namespace; leave -n out")
+    if chosen_kind == "streams" and at is not None:
+        usage(_STREAMS_ARE_NOW)
+    show(chosen_kind, name, namespace, at, output, cluster, nats)
+
+
+def explain(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KIND|COMMAND]", help="As pods, status or events; else all."),
+    ] = None,
+    output: DocumentForm = Document.TABLE,
+) -> None:
+    """Say what each key of a command's JSON and YAML means.
+
+    The keys are stable: none goes or changes its meaning without a word in the changelog.
+
+    Example: tabard explain pods
+    """
+    from tabard.cli.explain import explain as show
+    from tabard.cli.explain import found
+
+    chosen = found(" ".join(what or []))
+    if not chosen:
+        usage(f"no command that prints JSON is called so; all: {', '.join(found(''))}")
+    show(chosen, output)
+
+
+def status(
+    at: Moment = None,
+    watch: Follow = False,
+    timeout: WatchTimeout = None,
+    output: DocumentForm = Document.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
     """Show how far ledger, allocator and each node are.
 
-    Example: tabard status -o json
-    """
-    from tabard.cli.get import show_status
+    LAG counts the events that a node does not enforce yet, LAG-MS the milliseconds since the first
+    of them was stored. With --at both are unknown: the bus keeps each node's last word alone.
+    `tabard explain status` says what each key of the JSON means.
 
-    show_status(output, cluster, nats)
+    Example: tabard status -w
+    """
+    from tabard.cli.status import show_status
+
+    _check_watch(watch, timeout, at is not None)
+    show_status(at, watch, timeout, output, cluster, nats)
 
 
 def wait(
     sequence: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="LEDGER sequence; else all published.")
     ] = None,
+    all_nodes: Annotated[
+        bool, typer.Option("--all-nodes", help="Silent nodes too, whose agent may be down.")
+    ] = False,
     timeout: Timeout = 30.0,
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
     """Wait until every live node enforces what was published.
 
-    Exits 3 if that takes too long.
+    A node is live unless its agent said nothing for 15 s; those that are not are named. Exits 3
+    if it takes too long, naming the nodes that are behind.
 
-    Example: tabard wait --timeout 10
+    Example: tabard wait --sequence 881 --all-nodes --timeout 10
     """
     from tabard.cli.wait import wait as wait_for
 
-    wait_for(sequence, timeout, cluster, nats)
+    wait_for(sequence, all_nodes, timeout, cluster, nats)
 
 
 def drift(
-    node: Annotated[str, typer.Option(metavar="N", help="Only this node.")] = "",
-    output: Form = Output.TABLE,
+    node: Annotated[
+        str, typer.Option(metavar="N", help="Only this node.", autocompletion=completion.nodes)
+    ] = "",
+    at: Annotated[str, typer.Option(hidden=True)] = "",
+    output: DocumentForm = Document.TABLE,
     cluster: Cluster = "",
 ) -> None:
     """Compare each node's kernel with the ledger.
 
-    Exits 1 if any entry differs.
+    Each at the sequence that the node enforces: a kernel holds no past. Exits 1 if any entry
+    differs. `tabard explain drift` says what each key of the JSON means.
 
     Example: tabard drift --node n1
     """
     from tabard.cli.drift import drift as look
 
+    if at:
+        usage(
+            "a kernel holds only the present, and is compared with the ledger at the sequence that "
+            "its node enforces; leave --at out"
+        )
     look(node, output, cluster)
+
+
+def _kind(text: str) -> str:
+    found = kinds.shown(text)
+    if found is None:
+        usage(f"there is no kind {text!r}; there are {kinds.listed(kinds.SHOWN)}")
+    return found
+
+
+def _check_watch(watch: bool, timeout: float | None, past: bool) -> None:
+    if watch and past:
+        usage("-w and --at exclude each other: the past does not change")
+    if timeout is not None and not watch:
+        usage("--timeout ends -w; without it leave --timeout out")

@@ -6,6 +6,7 @@ from tabard.bus.arguments import check_batch, check_outgoing, check_read
 from tabard.bus.jetstream import read, streams
 from tabard.bus.jetstream.append import append
 from tabard.bus.jetstream.connection import Connection
+from tabard.bus.jetstream.gathering import Gathering
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.publish import Publication
 from tabard.bus.jetstream.tail import tail
@@ -25,6 +26,7 @@ class JetStreamBus:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._observed = Gathering(connection, Stream.OBSERVED)
 
     @classmethod
     async def connect(
@@ -50,6 +52,8 @@ class JetStreamBus:
 
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
         check_outgoing(stream, messages)
+        if stream is Stream.OBSERVED:
+            return await self._observed.publish(messages)
         try:
             return await Publication(self._connection, stream, messages).run()
         except BusUnavailable:

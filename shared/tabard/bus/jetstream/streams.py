@@ -62,6 +62,7 @@ def settings(replicas: int, ledger_bytes_max: int) -> dict[Stream, Settings]:
             "max_age": OBSERVED_AGE_S_MAX * NANOSECONDS,
             "duplicate_window": DUPLICATE_WINDOW_S * NANOSECONDS,
             "compression": "s2",
+            "allow_atomic": True,
         },
         Stream.LEDGER: {
             "discard": "new",

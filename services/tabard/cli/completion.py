@@ -1,0 +1,130 @@
+"""What a shell is offered for an argument: names from the running cluster.
+
+Someone waits with a finger on the key: within COMPLETE_S_MAX there is an answer, or none. Nothing
+is told of what goes wrong, since it would stand in the middle of the line that is being typed.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import typer
+
+from tabard.cli import kinds
+
+if TYPE_CHECKING:
+    from tabard.cluster.profile import Profile
+    from tabard.ledger.state import State
+
+COMPLETE_S_MAX = 1.0
+"""Longest that the bus may take: to be reached, and to give the whole ledger."""
+
+
+def shown_kinds(context: typer.Context, incomplete: str) -> list[str]:
+    """The kinds that `get` shows."""
+    return _matching(kinds.SHOWN, incomplete)
+
+
+def clusters(context: typer.Context, incomplete: str) -> list[str]:
+    """Those that run on this machine."""
+    from tabard.cluster import profile
+
+    running = profile.running_clusters(profile.run_directory())
+    return _matching((each.name for each in running), incomplete)
+
+
+def services(context: typer.Context, incomplete: str) -> list[str]:
+    """Of the chosen cluster."""
+    return _matching(_of_profile(context, lambda profile: profile.http), incomplete)
+
+
+def nodes(context: typer.Context, incomplete: str) -> list[str]:
+    """Of the chosen cluster on this machine."""
+    return _matching(_of_profile(context, lambda profile: profile.nodes), incomplete)
+
+
+def namespaces(context: typer.Context, incomplete: str) -> list[str]:
+    def names(state: "State") -> Iterable[str]:
+        return {*state.namespaces, *(pod.namespace for pod in state.endpoints.values())}
+
+    return _matching(_of_state(context, names), incomplete)
+
+
+def pods(context: typer.Context, incomplete: str) -> list[str]:
+    """As `namespace/name`."""
+
+    def names(state: "State") -> Iterable[str]:
+        return (f"{pod.namespace}/{pod.name}" for pod in state.endpoints.values())
+
+    return _matching(_of_state(context, names), incomplete)
+
+
+def pod_or_kind(context: typer.Context, incomplete: str) -> list[str]:
+    """For `delete pod NS/NAME`."""
+    return (
+        pods(context, incomplete) if context.params.get("what") else _matching(["pod"], incomplete)
+    )
+
+
+def workloads(context: typer.Context, incomplete: str) -> list[str]:
+    """What can be scaled, as `kind/name`."""
+
+    from tabard.manifests.workloads import SCALABLE
+
+    def names(state: "State") -> Iterable[str]:
+        return {f"{kind.lower()}/{name}" for kind, _, name in state.workloads if kind in SCALABLE}
+
+    return _matching(_of_state(context, names), incomplete)
+
+
+def _matching(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def _chosen(context: typer.Context) -> tuple[str, str]:
+    """The values of --cluster and --nats typed so far."""
+    return context.params.get("cluster") or "", context.params.get("nats") or ""
+
+
+def _of_profile(
+    context: typer.Context, names: "Callable[[Profile], Iterable[str]]"
+) -> Iterable[str]:
+    from tabard.cli.reach import target
+    from tabard.cluster.errors import ClusterError
+
+    try:
+        profile = target(*_chosen(context)).profile
+    except ClusterError:
+        return ()
+    return () if profile is None else names(profile)
+
+
+def _of_state(context: typer.Context, names: "Callable[[State], Iterable[str]]") -> Iterable[str]:
+    import structlog
+
+    from tabard.bus.port import BusError
+    from tabard.cli import reach
+    from tabard.cluster.errors import ClusterError
+    from tabard.ledger.follow import catch_up
+    from tabard.ledger.reader import Stopped
+    from tabard.ledger.state import State
+    from tabard.netns.enter import NamespaceError
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
+    state = State()
+
+    async def fold(urls: tuple[str, ...]) -> None:
+        async with (
+            asyncio.timeout(COMPLETE_S_MAX),
+            reach.connected(urls, COMPLETE_S_MAX) as bus,
+        ):
+            await catch_up(bus, state)
+
+    try:
+        chosen = reach.target(*_chosen(context))
+        with chosen.inside():
+            asyncio.run(fold(chosen.nats))
+    except (ClusterError, NamespaceError, BusError, TimeoutError, Stopped):
+        # What was read before is offered all the same.
+        pass
+    return names(state)

@@ -1,0 +1,180 @@
+"""What objects have to do with each other: who selects, names, holds or runs whom. Pure."""
+
+from collections.abc import Iterable, Iterator
+
+from tabard.cli.records import Row
+from tabard.cli.views import Reading, identities, nodes, pods, policies
+from tabard.cli.views import selected_identities as selected
+from tabard.dataplane.maps import Direction, Protocol
+from tabard.identity.labels import NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX, LabelSet, cidr_label
+from tabard.ledger.state import ObjectKey, State
+from tabard.policy.kubernetes import read_policy
+from tabard.policy.matching import labels_of, matches
+from tabard.policy.model import Cidr, Policy, Port, Rule, Selector
+
+
+def of_pod(reading: Reading, pod: Row) -> Row:
+    """{identity, isolation, policies, node} of a row of `pods`."""
+    number = pod["identity"]
+    # A pod with its node's addresses has no interface that could be guarded.
+    subject = [] if pod["host_network"] else list(_selecting(reading.state, number))
+    isolated = {direction for policy in subject for direction in policy.isolates}
+    return {
+        "identity": _one(identities(reading), "identity", number),
+        "isolation": None
+        if number is None
+        else {
+            "ingress": Direction.INGRESS in isolated,
+            "egress": Direction.EGRESS in isolated,
+        },
+        "policies": _rows(reading, [policy.key for policy in subject]),
+        "node": _one(nodes(reading), "name", pod["node"]),
+    }
+
+
+def of_identity(reading: Reading, identity: Row) -> Row:
+    """{pods, selected_by, named_by} of a row of `identities`."""
+    number = identity["identity"]
+    selecting = [policy.key for policy in _selecting(reading.state, number)]
+    return {
+        "pods": [row for row in pods(reading) if row["identity"] == number],
+        "selected_by": _rows(reading, selecting),
+        "named_by": list(_naming(reading.state, number)),
+    }
+
+
+def of_node(reading: Reading, node: Row) -> Row:
+    """{pods} of a row of `nodes`."""
+    return {"pods": [row for row in pods(reading) if row["node"] == node["name"]]}
+
+
+def of_policy(reading: Reading, policy: Row) -> Row:
+    """{rules, pods, document} of a row of `policies`; empty and null if none is in force."""
+    accepted = reading.state.policies.get((policy["kind"], policy["namespace"], policy["name"]))
+    if accepted is None:
+        return {"rules": [], "pods": [], "document": None}
+    read = read_policy(accepted.document, accepted.origin)
+    numbers = selected(reading.state, read)
+    return {
+        "rules": [_rule(rule) for rule in read.rules],
+        "pods": [row for row in pods(reading) if row["identity"] in numbers],
+        "document": accepted.document,
+    }
+
+
+def of_binding(reading: Reading, binding: Row) -> Row:
+    """{pod} of a row of `bindings`."""
+    return {"pod": _one(pods(reading), "uid", binding["uid"])}
+
+
+def of_workload(reading: Reading, workload: Row) -> Row:
+    """{pods, document} of a row of `workloads`."""
+    key = (workload["kind"], workload["namespace"], workload["name"])
+    return {
+        "pods": [row for row in pods(reading) if row["owner"] == "/".join(key)],
+        "document": reading.state.workloads[key].document,
+    }
+
+
+def _one(rows: Iterable[Row], key: str, value: object) -> Row | None:
+    return next((row for row in rows if row[key] == value), None)
+
+
+def _in_force(state: State) -> Iterator[Policy]:
+    for _, accepted in sorted(state.policies.items()):
+        yield read_policy(accepted.document, accepted.origin)
+
+
+def _selecting(state: State, number: int | None) -> Iterator[Policy]:
+    identity = state.identities.get(number) if number is not None else None
+    if identity is None:
+        return
+    labels = labels_of(identity.labels)
+    yield from (policy for policy in _in_force(state) if matches(policy.subject, labels))
+
+
+def _rows(reading: Reading, keys: list[ObjectKey]) -> list[Row]:
+    return [
+        row for row in policies(reading) if (row["kind"], row["namespace"], row["name"]) in keys
+    ]
+
+
+def _naming(state: State, number: int) -> Iterator[Row]:
+    """Rules by which the identity is someone's peer."""
+    identity = state.identities.get(number)
+    if identity is None:
+        return
+    for policy in _in_force(state):
+        for rule in policy.rules:
+            if by := _named_by(rule, identity.labels):
+                yield {
+                    "kind": policy.kind,
+                    "namespace": policy.namespace,
+                    "name": policy.name,
+                    "rule": rule.path,
+                    "direction": rule.direction.name.lower(),
+                    "by": by,
+                }
+
+
+def _named_by(rule: Rule, labels: LabelSet) -> str:
+    if rule.peers is None:
+        return "anyone"
+    for peer in rule.peers:
+        if isinstance(peer, Selector) and matches(peer, labels_of(labels)):
+            return "selector"
+        if isinstance(peer, Cidr) and LabelSet((cidr_label(peer.prefix),)) == labels:
+            return "cidr"
+    return ""
+
+
+def _rule(rule: Rule) -> Row:
+    return {
+        "direction": rule.direction.name.lower(),
+        "rule": rule.path,
+        "peers": None if rule.peers is None else [_peer(peer) for peer in rule.peers],
+        "ports": [_port(port) for port in rule.ports],
+    }
+
+
+def _peer(peer: Selector | Cidr) -> str:
+    """`app=web`, `tier in (a,b)`, `10.0.0.0/8 but 10.1.0.0/16`"""
+    if isinstance(peer, Cidr):
+        return f"{peer.prefix} but {', '.join(peer.excepts)}" if peer.excepts else peer.prefix
+    parts = []
+    for requirement in peer.requirements:
+        key = _key(requirement.key)
+        values = ",".join(sorted(requirement.values))
+        match requirement.operator:
+            case "In" if len(requirement.values) == 1:
+                parts.append(f"{key}={values}")
+            case "In":
+                parts.append(f"{key} in ({values})")
+            case "NotIn":
+                parts.append(f"{key} notin ({values})")
+            case "Exists":
+                parts.append(key)
+            case _:
+                parts.append(f"!{key}")
+    return ", ".join(parts) or "every pod"
+
+
+def _key(key: str) -> str:
+    """`namespace` of a pod's place, `namespace:team` of a label of its namespace."""
+    if key == NAMESPACE_KEY:
+        return "namespace"
+    own = key.removeprefix(NAMESPACE_LABELS_PREFIX)
+    return key if own == key else f"namespace:{own}"
+
+
+def _port(port: Port) -> str:
+    """`80/TCP`, `8000-8080/TCP`, `http/TCP`, `any/TCP`, `any`"""
+    if port.protocol is Protocol.ANY:
+        return "any"
+    if port.name:
+        number = port.name
+    elif (port.first, port.last) == (0, 65_535):
+        number = "any"
+    else:
+        number = f"{port.first}" if port.first == port.last else f"{port.first}-{port.last}"
+    return f"{number}/{port.protocol.name}"

@@ -1,0 +1,92 @@
+"""A described object as sections for people, laid out as its fields are declared."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tabard.cli.documents import DESCRIBED
+from tabard.cli.events import TITLES
+from tabard.cli.fields import OBJECTS, READABLE, Field
+from tabard.cli.kinds import SHOWN
+from tabard.cli.printing import as_yaml, cell, counted, show_line, table
+from tabard.cli.records import Row, cells, date
+from tabard.cli.tables import VIEWS
+
+ROWS_MAX = 20
+"""Most rows of one section; JSON has them all."""
+LINE_CHARACTERS_MAX = 80
+
+
+def show_sections(kind: str, found: Row) -> None:
+    """Print what `describe` found."""
+    stored = found["stored_at"]
+    when = f", stored {date(stored)}" if stored is not None else ""
+    for position, field in enumerate(DESCRIBED[kind]):
+        if position:
+            print()
+            doc = field.doc.partition(";")[0]  # what null means is for JSON's readers
+            show_line(f"{field.name.replace('_', ' ').capitalize()}: {doc}", "bold")
+        else:
+            row = found[SHOWN[kind][0]]
+            name = "/".join(str(row[key]) for key in VIEWS[kind].name)
+            title = f"{SHOWN[kind][0].capitalize()} {name}"
+            show_line(f"{title} at LEDGER/{found['sequence']}{when}", "bold")
+        for line in _section(field, found[field.name]):
+            show_line(f"  {line}".rstrip())
+
+
+def _section(field: Field, value: Any) -> Iterator[str]:
+    match value:
+        case None | []:
+            yield "none"
+        case dict() if field.fields:
+            width = max(len(each.name) for each in field.fields)
+            for each in field.fields:
+                first, *more = _shown(field, each.name, value[each.name])
+                yield f"{each.name:<{width}}   {first}"
+                yield from (f"{'':<{width}}   {line}" for line in more)
+        case list():
+            yield from _table(field, value)
+        case _:
+            yield from as_yaml(value).splitlines()
+
+
+def _shown(field: Field, name: str, value: Any) -> list[str]:
+    """A value of an object as one line, or a long list as one each."""
+    kind = _kind(field)
+    columns = VIEWS[kind].columns if kind else ()
+    form = next((column.form for column in columns if column.key == name), None)
+    if form is not None and value is not None:
+        return [form(value)]
+    if isinstance(value, bool):
+        return ["yes" if value else "no"]
+    if name.endswith("_at") and isinstance(value, int):
+        return [date(value)]
+    line = cell(value)
+    if isinstance(value, list) and (len(line) > LINE_CHARACTERS_MAX or "{" in str(value)):
+        return [cell(each) for each in value]
+    return [line]
+
+
+def _kind(field: Field) -> str | None:
+    """What `get` calls the object, if it shows such."""
+    return next((kind for kind, fields in OBJECTS.items() if fields is field.fields), None)
+
+
+def _table(field: Field, rows: list[Row]) -> Iterator[str]:
+    kind = _kind(field)
+    if field.fields is READABLE:
+        # The last ones are what it is now.
+        if len(rows) > ROWS_MAX:
+            yield f"… {counted(len(rows) - ROWS_MAX, 'earlier event')}; -o json has all"
+        yield from table(TITLES, [cells(row) for row in rows[-ROWS_MAX:]])
+        return
+    if kind is not None:
+        columns = [column for column in VIEWS[kind].columns if not column.wide]
+        titles = [column.title for column in columns]
+        lines = [[column.shown(row, False) for column in columns] for row in rows[:ROWS_MAX]]
+    else:
+        titles = [each.name.upper() for each in field.fields]
+        lines = [[row[each.name] for each in field.fields] for row in rows[:ROWS_MAX]]
+    yield from table(titles, lines)
+    if len(rows) > ROWS_MAX:
+        yield f"… and {len(rows) - ROWS_MAX} more; -o json has all"

@@ -1,0 +1,240 @@
+"""`tabard status`: how far ledger, allocator and each node are."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from tabard.bus.port import Bus
+from tabard.cli.digests import fold_comparing
+from tabard.cli.failing import Exit
+from tabard.cli.get import known, past
+from tabard.cli.moments import At
+from tabard.cli.past import sequence_at
+from tabard.cli.printing import (
+    Document,
+    coloured,
+    show_line,
+    show_lines,
+    show_next,
+    show_value,
+    styled,
+    table,
+    tell_next,
+)
+from tabard.cli.reach import Target, with_bus
+from tabard.cli.records import Row, date
+from tabard.cli.tables import VIEWS
+from tabard.cli.views import Reading, status
+from tabard.cli.watching import differences, watch
+from tabard.ledger.digest import digest
+from tabard.ledger.follow import catch_up
+from tabard.ledger.reader import Stopped
+from tabard.ledger.state import State
+
+COLUMNS = (
+    ("NODE", "name"),
+    ("STATUS", "status"),
+    ("WATERMARK", "watermark"),
+    ("LAG", "lag"),
+    ("LAG-MS", "lag_ms"),
+    ("DATAPLANE", "dataplane"),
+    ("ENDPOINTS", "enforced_endpoints"),
+    ("MAP-WRITES", "map_writes"),
+    ("DRIFT", "drift"),
+    ("FULL", "full"),
+    ("DIGEST", "digest"),
+    ("ERROR", "error"),
+)
+
+
+def show_status(
+    at: At | None,
+    follow: bool,
+    timeout_s: float | None,
+    output: Document,
+    cluster: str,
+    nats: str,
+) -> None:
+    """`follow`: go on with what changes, for `timeout_s` if not None."""
+
+    async def work(bus: Bus, target: Target) -> bool:
+        state, trouble = State(), ""
+        digests: dict[int, bytes] = {}
+        through = await sequence_at(bus, at)
+        try:
+            if at is None:
+                await fold_comparing(bus, state, digests, through)
+            else:
+                await catch_up(bus, state, through)
+        except Stopped as error:
+            # What is known up to there is what an operator needs now.
+            trouble = str(error)
+
+        def document(reading: Reading) -> Row:
+            if reading.state.sequence not in digests:
+                digests[reading.state.sequence] = digest(reading.state)
+            whole = status(replace(reading, digests=digests))
+            return whole | {"cluster": _cluster(target), "error": trouble}
+
+        found = document(await known(bus, state) if at is None else await past(bus, state))
+        if not follow or trouble:
+            _print(found, output)
+            return bool(trouble or found["diverged"])
+        with _showing(output) as show:
+            show(found)
+
+            def go_on(reading: Reading) -> None:
+                nonlocal found
+                # A node takes its digest where the ledger rests, and so is one taken here.
+                spoken = {word.status.digest_at for word in reading.words.values()}
+                for sequence in digests.keys() - spoken - {reading.state.sequence}:
+                    del digests[sequence]
+                found = document(reading)
+                show(found)
+
+            await watch(bus, state, known, go_on, timeout_s)
+        return bool(found["diverged"])
+
+    if with_bus("read the cluster's status", cluster, nats, work):
+        raise SystemExit(Exit.FAILED)
+
+
+def _cluster(target: Target) -> Row | None:
+    if (profile := target.profile) is None:
+        return None
+    return {
+        "name": profile.name,
+        "mode": profile.mode,
+        "dataplane": profile.dataplane,
+        "pods": profile.pods,
+        "data": profile.data,
+        "http": dict(profile.http),
+    }
+
+
+def _print(found: Row, output: Document) -> None:
+    if output is not Document.TABLE:
+        show_value(found, output)
+        return
+    show_lines(_lines(found))
+    observed = found["observed"]
+    if observed["error"]:
+        tell_next(f"tabard events show {observed['cursor'] + 1} --stream OBSERVED")
+    if found["diverged"]:
+        tell_next("tabard events verify")
+
+
+@contextmanager
+def _showing(output: Document) -> Iterator[Callable[[Row], None]]:
+    """What takes each status as it changes: drawn anew at a terminal, else what differs printed."""
+    if output is Document.TABLE and coloured(sys.stdout):
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(console=Console(), auto_refresh=False) as live:
+            lines = Text("\n")
+            yield lambda found: live.update(
+                lines.join(styled(*each) for each in _lines(found)), refresh=True
+            )
+    else:
+        before: list[Row] = []
+
+        def tell(found: Row) -> None:
+            if output is Document.TABLE:
+                _print_changed(before[-1] if before else None, found)
+            elif not before or _news(before[-1], found):
+                show_next(found, output)
+            before[:] = [found]
+
+        yield tell
+
+
+def _news(before: Row, after: Row) -> bool:
+    """Whether more than the nodes' clocks went on."""
+    rest = any(before[key] != after[key] for key in after if key != "nodes")
+    return rest or bool(_changes(before, after))
+
+
+def _changes(before: Row | None, after: Row) -> list[tuple[str, Row]]:
+    old = {row["name"]: row for row in before["nodes"]} if before else {}
+    new = {row["name"]: row for row in after["nodes"]}
+    return list(differences(old, new, VIEWS["nodes"].volatile))
+
+
+def _print_changed(before: Row | None, found: Row) -> None:
+    if before is None:
+        show_lines(_lines(found))
+        return
+    known = _head(before)
+    for line in _head(found):
+        if line not in known:
+            show_line(line)
+    _, *rows = _nodes(found)
+    changed = {row["name"] for event, row in _changes(before, found) if event != "DELETED"}
+    for row, line in zip(found["nodes"], rows, strict=True):
+        if row["name"] in changed:
+            show_line(line)
+
+
+def _lines(found: Row) -> list[tuple[str, str]]:
+    """Each with its style at a terminal."""
+    titles, *nodes = _nodes(found)
+    return [(line, "") for line in (*_head(found), "")] + [
+        (titles, "bold"),
+        *((line, "") for line in nodes),
+    ]
+
+
+def _nodes(found: Row) -> list[str]:
+    shown = (row | {"digest": _digest(row)} for row in found["nodes"])
+    rows = ([row[key] for _, key in COLUMNS] for row in shown)
+    return table([title for title, _ in COLUMNS], rows)
+
+
+def _digest(node: Row) -> str:
+    """`3fa9c1d2@881`, loud if it is not the ledger's, with a question mark if not compared."""
+    if not node["digest"]:
+        return ""
+    mark = {True: "", False: " DIFFERS", None: "?"}[node["digest_agrees"]]
+    return f"{node['digest'][:8]}@{node['digest_at']}{mark}"
+
+
+def _head(found: Row) -> list[str]:
+    lines = []
+    if cluster := found["cluster"]:
+        lines.append(
+            f"cluster    {cluster['name']}: {cluster['mode']}, {cluster['dataplane']} dataplane, "
+            f"pods {cluster['pods']}"
+        )
+    ledger, observed = found["ledger"], found["observed"]
+    if observed["head"] is None:  # the past
+        stored = ledger["stored_at"]
+        when = "before the first event" if stored is None else f"stored {date(stored)}"
+        lines.append(f"ledger     as of {ledger['sequence']}, {when}; head {ledger['head']}")
+        lines.append(f"digest     {ledger['digest']}")
+        lines.append(f"observed   taken {observed['cursor']}")
+    else:
+        enforced = "not by every node yet" if found["enforced"] is None else found["enforced"]
+        lines.append(f"ledger     head {ledger['head']}, enforced through {enforced}")
+        lines.append(f"digest     {ledger['digest']} at {ledger['sequence']}")
+        lines.append(
+            f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}"
+        )
+    if observed["error"]:
+        lines.append(f"           stopped before {observed['error']}")
+    allocator = found["allocator"]
+    lines.append(f"allocator  {allocator['holder'] or 'none yet'}, epoch {allocator['epoch']}")
+    counted = ", ".join(f"{count} {what}" for what, count in found["pods"].items())
+    lines.append(f"pods       {counted}")
+    if found["quarantined"]:
+        lines.append(f"quarantined {', '.join(found['quarantined'])}")
+    if found["error"]:
+        lines.append(f"error      {found['error']}")
+    if found["diverged"]:
+        lines.append(
+            f"DIVERGED   {', '.join(found['diverged'])}: its state is not what the ledger says; "
+            "stop its agent, remove agent.db from its data directory, and start it again"
+        )
+    return lines

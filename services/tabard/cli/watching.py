@@ -1,0 +1,135 @@
+"""Following what changes: a reading now, and another whenever the ledger or a node said more."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from tabard.bus.port import Bus, Stream
+from tabard.cli.kinds import SHOWN
+from tabard.cli.printing import GAP, Output, cell, show_line, show_next
+from tabard.cli.records import Row
+from tabard.cli.tables import VIEWS, View
+from tabard.cli.views import Reading
+from tabard.cluster.watermarks import Watermark, watermark, watermarks
+from tabard.ledger.follow import follow
+from tabard.ledger.state import State
+
+SPACING_S = 0.2
+"""Shortest time between two readings: what changes faster is shown as one change."""
+LOOK_S = 5.0
+"""Longest: a node that falls silent says nothing of it."""
+
+Known = Callable[[Bus, State, dict[str, Watermark]], Awaitable[Reading]]
+
+
+async def watch(
+    bus: Bus,
+    state: State,
+    known: Known,
+    show: Callable[[Reading], None],
+    timeout_s: float | None = None,
+) -> None:
+    """Go on from `state` and give `show` each reading that `known` makes, for `timeout_s` or ever.
+
+    The bus is asked when its streams had news, and after LOOK_S without. Stopped as `follow`.
+    """
+    changed = asyncio.Event()
+    changed.set()
+    start = await bus.last_sequence(Stream.STATUS) + 1
+    words = await watermarks(bus, state.nodes)
+
+    async def ledger() -> None:
+        async with aclosing(follow(bus, state)) as batches:
+            async for _ in batches:
+                changed.set()
+
+    async def status() -> None:
+        async with aclosing(bus.tail(Stream.STATUS, start)) as batches:
+            async for messages in batches:
+                said = filter(None, map(watermark, messages))
+                words.update((word.status.node, word) for word in said)
+                changed.set()
+
+    async def readings() -> None:
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+            changed.clear()
+            show(await known(bus, state, words))
+            await asyncio.sleep(SPACING_S)
+
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit, asyncio.TaskGroup() as tasks:
+            for work in (ledger, status, readings):
+                tasks.create_task(work(), name=f"watch {work.__name__}")
+    except TimeoutError:
+        if not limit.expired():
+            raise
+
+
+def differences(
+    before: Mapping[Any, Row], after: Mapping[Any, Row], volatile: frozenset[str]
+) -> Iterator[tuple[str, Row]]:
+    """(ADDED, MODIFIED or DELETED, the row), but for changes of `volatile` keys alone."""
+    for key, row in before.items():
+        if key not in after:
+            yield "DELETED", row
+    for key, row in after.items():
+        old = before.get(key)
+        if old is None:
+            yield "ADDED", row
+        elif any(old[name] != value for name, value in row.items() if name not in volatile):
+            yield "MODIFIED", row
+
+
+class Changes:
+    """Prints what of one kind changed from each reading to the next."""
+
+    def __init__(self, kind: str, rows: Callable[[Reading], list[Row]], output: Output) -> None:
+        self._view: View = VIEWS[kind]
+        self._singular = SHOWN[kind][0]
+        self._rows = rows
+        self._output = output
+        self._before: dict[Any, Row] = {}
+        wide = output is Output.WIDE
+        self._columns = [each for each in self._view.columns if wide or not each.wide]
+        self._widths: list[int] = []
+
+    def show(self, reading: Reading) -> None:
+        after = {self._view.identity(row): row for row in self._rows(reading)}
+        found = list(differences(self._before, after, self._view.volatile))
+        self._before = after
+        match self._output:
+            case Output.JSON | Output.YAML:
+                for event, row in found:
+                    document = {"sequence": reading.state.sequence, "event": event, "item": row}
+                    show_next(document, self._output)
+            case Output.NAME:
+                for _, row in found:
+                    name = (str(row[key]) for key in self._view.name)
+                    print("/".join([self._singular, *name]), flush=True)
+            case _:
+                self._print(found)
+
+    def _print(self, found: list[tuple[str, Row]]) -> None:
+        wide = self._output is Output.WIDE
+        lines = [
+            [event, *(cell(column.shown(row, wide)) for column in self._columns)]
+            for event, row in found
+        ]
+        if not self._widths and lines:
+            titles = ["EVENT", *(column.title for column in self._columns)]
+            self._widths = [max(map(len, each)) for each in zip(titles, *lines, strict=True)]
+            self._widths[0] = len("MODIFIED")
+            show_line(self._padded(titles), "bold")
+        for line in lines:
+            show_line(self._padded(line))
+
+    def _padded(self, line: list[str]) -> str:
+        pairs = zip(line, self._widths, strict=True)
+        return GAP.join(text.ljust(width) for text, width in pairs).rstrip()

