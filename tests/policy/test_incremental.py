@@ -151,7 +151,7 @@ class Follower:
         return change
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(namespaces, labels, named_ports), min_size=4, max_size=len(UIDS)),
     st.lists(step("policy", namespaces, names, wide), min_size=2, max_size=4),
@@ -175,3 +175,61 @@ def test_after_any_events_the_maps_and_the_change_are_those_of_a_full_compile(
         else:
             story.take(*one)
     assert follower.tick() is not None
+
+
+def shop() -> Story:
+    story = Story([("x", {"app": "a"}, ()), ("x", {"app": "b"}, ()), ("y", {}, ())])
+    story.policy(network_policy("p", "x", ingress=[{"from": [{"podSelector": {}}]}]))
+    return story
+
+
+def test_what_was_folded_untold_is_compiled_anew() -> None:
+    story = shop()
+    follower = Follower(story, Mode.NATIVE)
+    follower.tick()
+    before = follower.compiler.maps
+    story.relabel("u1", {"app": "c"})
+    del story.untold[-2]  # as an event that was quarantined
+    assert follower.tick() is None
+    assert follower.compiler.maps is not before
+    story.relabel("u1", {"app": "d"})
+    assert follower.tick() is not None
+
+
+def test_what_is_told_again_touches_nothing_again() -> None:
+    story = shop()
+    follower = Follower(story, Mode.NATIVE)
+    past = list(story.untold)
+    follower.tick()
+    story.untold = past
+    assert follower.tick() == Change()
+
+
+def test_another_state_of_the_same_sequence_is_compiled_anew() -> None:
+    story, other = shop(), shop()
+    follower = Follower(story, Mode.NATIVE)
+    follower.tick()
+    follower.story = other
+    other.untold.clear()
+    assert follower.tick() is None
+
+
+def test_another_node_or_mode_is_compiled_anew() -> None:
+    story, compiler = shop(), Compiler()
+    for node, mode in (("n1", Mode.NATIVE), ("n2", Mode.NATIVE), ("n2", Mode.OVERLAY)):
+        assert compiler.update(story.state, node, mode, {}) is None
+        assert compiler.maps == naive.compiled(story.state, node, mode, {})
+        assert compiler.update(story.state, node, mode, {}) == Change()
+
+
+def test_events_about_pods_whom_no_map_of_the_node_holds_touch_nothing() -> None:
+    story, compiler = shop(), Compiler()
+    compiler.update(story.state, "n2", Mode.OVERLAY, {})
+    story.untold.clear()
+    story.pod("x/far", {"app": "a"}, node="n1", ip="10.244.1.9")
+    story.relabel("x/far", {"app": "b"})
+    story.stop("x/far")
+    assert not compiler.note(story.untold)
+    story.untold.clear()
+    story.pod("x/new", {"app": "new"}, node="n1", ip="10.244.1.9")
+    assert compiler.note(story.untold)  # its identity is new, which all nodes must know

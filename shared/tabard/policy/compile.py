@@ -122,11 +122,12 @@ class Compiler:
         if self._state is None:
             return True
         for record in records:
-            if record.sequence != self._sequence + 1:
+            if record.sequence == self._sequence + 1:
+                self._sequence = record.sequence
+                self._touch(record.event)
+            elif record.sequence > self._sequence:
                 self._state = None  # something was folded that was not told
                 return True
-            self._sequence = record.sequence
-            self._touch(record.event)
         return bool(self._touched)
 
     def update(
