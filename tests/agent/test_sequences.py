@@ -60,6 +60,7 @@ class Node:
         self.teller.tell(*events)
         if change.key[0] == "pod" and (change.after is None or uid != self._telling.uid(slot)):
             attachments.remove(uid)
+        self.bench.reconciler.wake()
 
     def _interface(self, slot: str) -> int:
         return self._interfaces.setdefault(slot, 100 + len(self._interfaces))

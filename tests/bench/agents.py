@@ -19,8 +19,8 @@ from tabard.events.observed import NodeJoined, PodStarted
 
 READY_S = 120.0
 REST_MS = 600_000
-"""What each agent does by itself in the background (checkpoints, drift) is left out: agents share
-one core here."""
+"""What each agent does by itself in the background (checkpoint, drift, digest) is left out: agents
+share one core here."""
 
 
 @asynccontextmanager
@@ -58,6 +58,7 @@ def _agent(lab: Lab, url: str, joined: NodeJoined, dataplane: MemoryDataplane) -
         dataplane="memory",
         checkpoint_spacing_ms=REST_MS,
         drift_interval_ms=REST_MS,
+        digest_after_ms=REST_MS,
     )
 
     async def connect() -> Bus:

@@ -1,4 +1,8 @@
-"""Which benchmarks there are. Each module has `run(lab)`, and says in its first line what it is."""
+"""Which benchmarks there are.
+
+Each module has `run(lab)`, says in its first line what it is, and may have NEEDS_KERNEL and
+`why_not()`.
+"""
 
 from collections.abc import Mapping
 from types import ModuleType
@@ -19,3 +23,9 @@ def summary(name: str) -> str:
 def needs_kernel(name: str) -> bool:
     """Whether it says nothing without eBPF."""
     return bool(getattr(BENCHMARKS[name], "NEEDS_KERNEL", False))
+
+
+def why_not(name: str) -> str:
+    """What else it lacks here, or nothing."""
+    found: str = getattr(BENCHMARKS[name], "why_not", lambda: "")()
+    return found

@@ -1,9 +1,11 @@
 """A node's start into kernel maps: 65,000 identities, 1,000,000 bindings, a real agent process."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import uvloop
 
@@ -49,6 +51,7 @@ async def _run(lab: Lab) -> list[Figure]:
 async def _measured(lab: Lab) -> list[Figure]:
     identities, bindings = lab.scaled(IDENTITIES, 10), lab.scaled(BINDINGS, 100)
     took: dict[str, list[float]] = {"log": [], "checkpoint": [], "restart": []}
+    worked: dict[str, list[float]] = {kind: [] for kind in took}
     reads, fills = [], []
     async with lab.server() as server, lab.bus(server.url) as bus:
         begun = time.perf_counter()
@@ -64,7 +67,9 @@ async def _measured(lab: Lab) -> list[Figure]:
                 if kind != "restart":
                     _forget_maps(lab)
                 agent = lab.agent(server.url, NODE, **settings)
-                took[kind].append(await _start(agent, end))
+                seconds, cpu_seconds = await _start(agent, end)
+                took[kind].append(seconds)
+                worked[kind].append(cpu_seconds)
                 _check(lab, bindings)
     what = f"{IDENTITIES:,} identities, {BINDINGS:,} bindings"
     means = {
@@ -74,25 +79,35 @@ async def _measured(lab: Lab) -> list[Figure]:
     }
     fill = Yardstick("raw update of all entries", tuple(fills))
     read = Yardstick("raw read of the log", tuple(reads))
-    return [
-        Figure(f"cold.{kind}", text, "s", tuple(took[kind]), target, yardstick, means[kind])
-        for kind, text, target, yardstick in (
-            ("log", f"from the log; {what}", Target(30), read),
-            ("checkpoint", "from a checkpoint, maps empty", Target(2), fill),
-            ("restart", "from a checkpoint, maps in place", None, fill),
-        )
-    ]
+    figures = []
+    for kind, text, target, yardstick in (
+        ("log", f"from the log; {what}", Target(30), read),
+        ("checkpoint", "from a checkpoint, maps empty", Target(2), fill),
+        ("restart", "from a checkpoint, maps in place", None, fill),
+    ):
+        seconds, cpu_seconds = tuple(took[kind]), tuple(worked[kind])
+        figures += [
+            Figure(f"cold.{kind}", text, "s", seconds, target, yardstick, means[kind]),
+            Figure(f"cold.{kind}.cpu", f"{text.partition(';')[0]}, CPU", "s", cpu_seconds),
+        ]
+    return figures
 
 
-async def _start(agent: AgentProcess, end: int) -> float:
-    """Seconds from starting the process until it enforces all; it is stopped again."""
+async def _start(agent: AgentProcess, end: int) -> tuple[float, float]:
+    """Seconds from starting the process until it enforces all, and those of CPU; it is stopped."""
     begun = time.perf_counter()
     await agent.process.start()
     try:
         await agent.enforces(end, POLL_S)
-        return time.perf_counter() - begun
+        return time.perf_counter() - begun, _cpu_seconds(agent.pid)
     finally:
         await agent.process.stop()
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of a process and the children that it waited for (proc_pid_stat, fields 14 to 17)."""
+    values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, values[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _forget_maps(lab: Lab) -> None:

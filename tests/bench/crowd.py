@@ -30,15 +30,6 @@ PODS_SLOW, PODS_FAST = 30, 600
 RUNS = 3
 PUBLISHES = 200
 LATEST_S = 120.0
-SERVERS = {"podSelector": {"matchLabels": {"role": "server"}}}
-CLIENTS = {"podSelector": {"matchLabels": {"role": "client"}}}
-POLICIES = (
-    population.policy(
-        1, "bench", **SERVERS, policyTypes=["Ingress"], ingress=[{"from": [CLIENTS]}]
-    ),
-    population.policy(2, "bench", **CLIENTS, policyTypes=["Egress"], egress=[{"to": [SERVERS]}]),
-)
-"""Each node runs a client, so that each must know every server's address before it is enforced."""
 
 
 def run(lab: Lab) -> list[Figure]:
@@ -113,7 +104,7 @@ class Crowd:
         self._fresh = itertools.count(1)
 
     async def clients(self) -> None:
-        await publish(self._bus, [PolicySet(document) for document in POLICIES])
+        await publish(self._bus, [PolicySet(document) for document in population.SERVING])
         clients = [self._pod(node, "client") for node in self._dataplanes]
         await publish(self._bus, clients)
         await asyncio.gather(*map(self._attach, clients))

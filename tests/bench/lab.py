@@ -91,9 +91,8 @@ class Lab:
     def agent(self, url: str, node: str = "n1", **settings: str) -> "AgentProcess":
         """A real agent process, to be started and stopped."""
         data = self.directory / node
-        if "DATAPLANE" not in settings:
-            settings["DATAPLANE"] = "ebpf" if self.real else "memory"
-        own = {"NODE": node, "OFFLINE_AFTER_MS": "600000", **settings}
+        own = {"NODE": node, "DATAPLANE": "ebpf" if self.real else "memory"}
+        own |= {"OFFLINE_AFTER_MS": "600000", **settings}
         process = self._launched("tabard.agent", node, data, url, own)
         return AgentProcess(process, data / "agent.sock", lambda: self._check(process, node))
 
@@ -135,6 +134,3 @@ class AgentProcess:
                         return status
                 self.check()
                 await asyncio.sleep(poll_s)
-
-    async def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
-        return await ask(self.socket, operation, READY_S, **fields)

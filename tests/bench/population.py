@@ -103,3 +103,12 @@ def policies(rules: int, *, egress: bool = False) -> Iterator[dict[str, Any]]:
             spec["policyTypes"].append("Egress")
             spec["egress"] = [{"to": [peers[0]]}]
         yield policy(number, namespace(number), **spec)
+
+
+_SERVERS = {"podSelector": {"matchLabels": {"role": "server"}}}
+_CLIENTS = {"podSelector": {"matchLabels": {"role": "client"}}}
+SERVING = (
+    policy(1, "bench", **_SERVERS, policyTypes=["Ingress"], ingress=[{"from": [_CLIENTS]}]),
+    policy(2, "bench", **_CLIENTS, policyTypes=["Egress"], egress=[{"to": [_SERVERS]}]),
+)
+"""A node that runs a client must know a server's address before the server is enforced there."""

@@ -11,7 +11,6 @@ import uvloop
 from bench import population
 from bench.figures import Figure, Target, Yardstick
 from bench.lab import Lab
-from bench.yardsticks import resident_mib
 from tabard.agent.ebpf.pins import BPF_ROOT, Pins
 from tabard.bus.port import Bus, Stream
 from tabard.cluster.publish import publish
@@ -51,7 +50,7 @@ async def _run(lab: Lab) -> list[Figure]:
         rss, pss = zip(*found[name], strict=True)
         target = Target(60) if name == "agent" else None
         yardstick = None if name == "bus" else bare
-        what = f"{name}, {PODS:,} pods, "
+        what = f"{name}, {PODS:,} pods{' in native mode' if name == 'agent' else ''}, "
         figures += [
             Figure(f"resident.{name}.rss", what + "RSS", "MiB", rss, target, yardstick, means),
             Figure(f"resident.{name}.pss", what + "PSS", "MiB", pss, None, None, means),
@@ -72,10 +71,10 @@ async def _measured(lab: Lab, store: str) -> dict[str, tuple[float, float]]:
     ):
         await _start_pods(lab, bus)
         return {
-            "agent": resident_mib(agent),
-            "allocator": resident_mib(allocator.pid),
-            "bus": resident_mib(server.pid),
-            "bare": resident_mib(bare),
+            "agent": _mib(agent),
+            "allocator": _mib(allocator.pid),
+            "bus": _mib(server.pid),
+            "bare": _mib(bare),
         }
 
 
@@ -135,3 +134,10 @@ async def _bare() -> AsyncIterator[int]:
     finally:
         process.kill()
         await process.wait()
+
+
+def _mib(pid: int) -> tuple[float, float]:
+    """(RSS, PSS) of a process (proc_pid_smaps_rollup)."""
+    with open(f"/proc/{pid}/smaps_rollup") as lines:
+        found = {line.split()[0]: line.split()[1] for line in lines if line.endswith("kB\n")}
+    return int(found["Rss:"]) / 1024, int(found["Pss:"]) / 1024

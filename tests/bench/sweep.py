@@ -25,7 +25,7 @@ def sweep(run: str, directory: Path) -> list[str]:
         enter.delete(namespace)
         left.append(f"namespace {namespace}")
     pins = BPF_FS / "tabard" / run
-    if pins.exists():
+    if os.path.exists(pins):  # not so for whoever may not look, and so made none
         shutil.rmtree(pins)
         left.append(f"pins {pins}")
     shutil.rmtree(directory, ignore_errors=True)

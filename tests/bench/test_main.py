@@ -44,6 +44,9 @@ def test_a_measurement_is_printed_kept_and_shown_again(tmp_path: Path) -> None:
     assert "known" in done.stdout
     assert bench("--show", *kept).stdout == done.stdout
     assert "| known |" in bench("--show", "--format", "markdown", *kept).stdout
+    summary = bench("--show", "--format", "summary", *kept).stdout
+    assert "p99" in summary
+    assert "p50" not in summary
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from statistics import fmean
 
 from bench import population
 from bench.figures import Figure, Target, Yardstick
@@ -23,6 +24,8 @@ COUNTED = 100
 LABELS = {"app": "web"}
 PEER = {"app": "api"}
 UPDATES = 200
+STANDING = 10_000
+RUNS = 3
 
 
 def run(lab: Lab) -> list[Figure]:
@@ -145,23 +148,20 @@ def _first_of_its_kind(nodes: int) -> Figure:
 
 def _seconds(lab: Lab) -> Figure:
     namespace = f"tb-{lab.name}-nft"
-    enter.create(namespace, lambda: None)
     count = lab.scaled(UPDATES, 10)
-    runs, yardsticks = [], []
+    enter.create(namespace, lambda: None)
     try:
-        for number in range(3):
-            updates = map_updates(count)
-            runs.append(sum(updates) / len(updates))
-            elements = nft_updates(namespace, 10_000 if not number else 0, count)
-            yardsticks.append(sum(elements) / len(elements))
+        elements = nft_updates(namespace, STANDING, RUNS * count)
     finally:
         enter.delete(namespace)
+    runs = [map_updates(count) for _ in range(RUNS)]
+    yardsticks = [elements[start : start + count] for start in range(0, len(elements), count)]
     return Figure(
         "writes.one",
         "one entry, written by itself",
         "µs",
-        tuple(runs),
+        tuple(map(fmean, runs)),
         None,
-        Yardstick("nft add element", tuple(yardsticks)),
+        Yardstick("nft add element", tuple(map(fmean, yardsticks))),
         means="What one such write costs by itself: a map update against a command to nft.",
     )
