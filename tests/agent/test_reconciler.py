@@ -131,19 +131,26 @@ async def test_events_without_effect_on_maps_move_the_watermark_without_a_tick()
         task.cancel()
 
 
+async def enforcing(bench: Bench) -> Ledger:
+    """A ledger with a pod, told to `bench` and enforced by it."""
+    ledger = Ledger()
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web", "db")
+    assert await bench.reconciler.tick()
+    ledger.untold.clear()
+    return ledger
+
+
 def told(bench: Bench, ledger: Ledger) -> None:
     bench.reconciler.folded(ledger.untold)
     ledger.untold.clear()
 
 
 async def test_a_pod_that_starts_outside_the_span_moves_the_watermark_without_a_tick() -> None:
-    bench, ledger = Bench(), Ledger()
-    bound(ledger, WEB)
-    in_sync(bench, ledger)
-    attach(bench, "web")
+    bench = Bench()
+    ledger = await enforcing(bench)
     run = asyncio.ensure_future(bench.reconciler.run())
-    await bench.reconciler.flush()
-    told(bench, ledger)
     await bench.reconciler.flush()
     ticks = bench.reconciler.ticks
     ledger.pod("default/far", {"app": "web"}, node="n2", ip="10.244.2.5")
@@ -156,12 +163,8 @@ async def test_a_pod_that_starts_outside_the_span_moves_the_watermark_without_a_
 async def test_in_step_with_the_dataplane_a_tick_compares_no_maps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bench, ledger = Bench(mode=Mode.NATIVE), Ledger()
-    bound(ledger, WEB)
-    in_sync(bench, ledger)
-    attach(bench, "web", "db")
-    await bench.reconciler.tick()
-    ledger.untold.clear()
+    bench = Bench(mode=Mode.NATIVE)
+    ledger = await enforcing(bench)
     monkeypatch.delattr(reconciler, "diff")
     bound(ledger, DB)
     ledger.pod("default/far", {"app": "far"}, node="n2", ip="10.244.2.5")
@@ -175,12 +178,8 @@ async def test_in_step_with_the_dataplane_a_tick_compares_no_maps(
 
 
 async def test_after_a_write_and_a_read_that_failed_what_is_there_is_read_again() -> None:
-    bench, ledger = Bench(), Ledger()
-    bound(ledger, WEB)
-    in_sync(bench, ledger)
-    attach(bench, "web", "db")
-    await bench.reconciler.tick()
-    ledger.untold.clear()
+    bench = Bench()
+    ledger = await enforcing(bench)
     read = bench.dataplane.read
     stands = address("10.244.1.5")
 
@@ -207,12 +206,7 @@ async def test_after_a_write_and_a_read_that_failed_what_is_there_is_read_again(
 
 async def test_of_a_write_that_failed_what_was_done_is_counted() -> None:
     bench = Bench(Recorder(sizes=MapSizes(endpoints=1)))
-    ledger = Ledger()
-    bound(ledger, WEB)
-    in_sync(bench, ledger)
-    attach(bench, "web", "db")
-    await bench.reconciler.tick()
-    ledger.untold.clear()
+    ledger = await enforcing(bench)
     before = bench.report.writes.copy()
     bound(ledger, DB)
     told(bench, ledger)

@@ -59,8 +59,6 @@ class Compiler:
     """Compiles maps: at once (`compile`), or as the ledger goes on (`note`, then `update`)."""
 
     def __init__(self) -> None:
-        self.maps = Maps()
-        """The result. `update` changes it in place, `compile` makes another."""
         self._begin("", Mode.OVERLAY)
 
     def _begin(self, node: str, mode: Mode) -> None:
@@ -102,6 +100,7 @@ class Compiler:
             self._bound,
             self._endpoints,
         )
+        """The result, of the six above. `update` changes it in place, `compile` makes another."""
 
     def compile(
         self, state: State, node: str, mode: Mode, attachments: Mapping[str, Attachment]
