@@ -16,7 +16,7 @@ from world import World, attachment, network_policy
 
 NODES = ("n1", "n2", "n3")
 IPS = ("10.244.1.1", "10.244.2.2", "10.1.1.7", "10.1.9.9", "fd00::1", "192.168.9.2")
-UIDS = tuple(f"u{number}" for number in range(6))
+UIDS = tuple(f"u{number}" for number in range(8))
 
 uids, ips = st.sampled_from(UIDS), st.sampled_from(IPS)
 namespaces, names = st.sampled_from(NAMESPACES[:2]), st.sampled_from(["p", "q", "r"])
@@ -153,7 +153,7 @@ class Follower:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    st.lists(st.tuples(namespaces, labels, named_ports), min_size=4, max_size=len(UIDS)),
+    st.lists(st.tuples(namespaces, labels, named_ports), min_size=4, max_size=len(IPS)),
     st.lists(step("policy", namespaces, names, wide), min_size=2, max_size=4),
     st.lists(steps, min_size=25, max_size=50),
     st.sampled_from(Mode),
