@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tabard.agent.gate import ATTACHES_MAX
 from tabard.dataplane.maps import MAP_NAMES
 from tabard.dataplane.port import MapSizes
-from tabard.process.environment import EnvironmentSettings, Listed, LogFormat, LogLevel
+from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
 
 
-class Settings(EnvironmentSettings):
+class Settings(BaseSettings):
     """Times in milliseconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     nats: Listed
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")

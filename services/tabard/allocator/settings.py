@@ -2,19 +2,22 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tabard.events.ledger import SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
-from tabard.process.environment import FROM_JSON, EnvironmentSettings, Listed, LogFormat, LogLevel
+from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
 
 
-class Settings(EnvironmentSettings):
+class Settings(BaseSettings):
     """Times in milliseconds. All but the first four groups are set at install, for ever."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     nats: Listed = Field(min_length=1)
     data: Path
@@ -31,10 +34,10 @@ class Settings(EnvironmentSettings):
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     numbers_cluster_id: int = 0
     numbers_cluster_bits: int = 8
-    labels_include: Annotated[tuple[str, ...], FROM_JSON] = ()
+    labels_include: tuple[str, ...] = ()
     """Regular expressions of label keys, as JSON; see tabard.identity.labels.LabelFilter."""
-    labels_exclude: Annotated[tuple[str, ...], FROM_JSON] = ()
-    fixed: Annotated[dict[int, tuple[str, ...]], FROM_JSON] = Field(default_factory=dict)
+    labels_exclude: tuple[str, ...] = ()
+    fixed: dict[int, tuple[str, ...]] = {}
     """Identities fixed by the operator, as JSON: `{"128": ["k8s:app=dns", …]}`."""
     retire_grace_ms: int = Field(default=300_000, ge=0)
     """How long an identity without users is kept."""

@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tabard.netns.names import RUN
-from tabard.process.environment import EnvironmentSettings, Listed, LogFormat, LogLevel
+from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
 
 
-class Settings(EnvironmentSettings):
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
     nats: Listed = Field(min_length=1)
     cluster: str = Field(pattern=f"^{RUN.pattern}$")
     data: Path

@@ -1,11 +1,12 @@
 """Settings from TABARD_… variables: the types they share, and what is said of a wrong one."""
 
-import json
-import os
 import sys
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BeforeValidator, ValidationError
+from pydantic_settings import BaseSettings, NoDecode
+
+S = TypeVar("S", bound=BaseSettings)
 
 PREFIX = "TABARD_"
 WRONG_SETTINGS = 2
@@ -22,28 +23,8 @@ def _split(value: object) -> object:
     return value
 
 
-def _parse(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
-
-
-Listed = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """`a,b` as two items."""
-FROM_JSON = BeforeValidator(_parse)
-"""Marks a type that is written as JSON."""
-
-
-class EnvironmentSettings(BaseModel):
-    """Fields from variables of their names; what is given goes before them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    def __init__(self, **given: Any) -> None:
-        variables = {name: PREFIX + name.upper() for name in type(self).model_fields}
-        found = {name: os.environ[key] for name, key in variables.items() if key in os.environ}
-        super().__init__(**(found | given))
-
-
-S = TypeVar("S", bound=EnvironmentSettings)
 
 
 def settings_or_exit(kind: type[S]) -> S:
