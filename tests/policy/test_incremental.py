@@ -338,5 +338,6 @@ def test_a_pod_ahead_of_the_ledger_gets_its_address_when_another_elsewhere_lets_
     span.follower.tick()
     assert address(IPS[1]) not in span.follower.compiler.maps.endpoints
     span.story.stop("u1")
+    assert span.follower.compiler.note(span.story.untold)
     span.follower.tick()
     assert address(IPS[1]) in span.follower.compiler.maps.endpoints
