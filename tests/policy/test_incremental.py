@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 import naive
 from strategies import CIDRS, NAMESPACES, labels, named_ports, specs
-from tabard.dataplane.maps import Maps, Mode
+from tabard.dataplane.maps import Maps, Mode, address
 from tabard.dataplane.port import Change
 from tabard.events import ledger as events
+from tabard.identity.labels import label_set
 from tabard.policy.compile import Attachment, Compiler, Provisional
 from tabard.policy.diff import diff
 from world import World, attachment, network_policy
@@ -243,3 +244,100 @@ def test_a_pod_elsewhere_takes_the_address_of_one_here() -> None:
         story.pod("x/u", {}, node="n1", ip=IPS[0], uid=f"u-{mode}")
         story.take("attach", f"u-{mode}")
         assert follower.tick() is not None
+
+
+class Span:
+    """A pod here whose egress is limited, pods elsewhere, and a follower in overlay mode."""
+
+    def __init__(self) -> None:
+        begins = [("x", {"app": name}, ()) for name in "abcd"]
+        self.story = Story(begins)  # u0 and u2 are here, u1 and u3 elsewhere
+        self.follower = Follower(self.story, Mode.OVERLAY)
+
+    def egress(self, name: str, *peers: dict[str, Any]) -> None:
+        spec = {"policyTypes": ["Egress"], "egress": [{"to": list(peers)}]}
+        subject = {"matchLabels": {"app": "a"}}
+        self.story.policy(network_policy(name, "x", podSelector=subject, **spec))
+
+    def knows(self) -> set[str]:
+        """The pods elsewhere whose addresses are known here, after a tick."""
+        self.follower.tick()
+        hosts, pods = self.follower.compiler.maps.hosts, self.story.state.endpoints.values()
+        return {pod.uid for pod in pods if any(address(text) in hosts for text in pod.addresses)}
+
+
+def app(name: str) -> dict[str, Any]:
+    return {"podSelector": {"matchLabels": {"app": name}}}
+
+
+def test_pods_that_are_there_enter_the_span_with_a_rule_and_leave_it_with_it() -> None:
+    span = Span()
+    assert span.knows() == set()
+    span.egress("p", app("b"))
+    assert span.knows() == {"u1"}
+    span.egress("q", app("d"))
+    assert span.knows() == {"u1", "u3"}
+    span.story.relabel("u3", {"app": "e"})
+    assert span.knows() == {"u1"}
+    span.egress("r", app("e"))
+    assert span.knows() == {"u1", "u3"}
+    span.story.forget("x", "p")
+    assert span.knows() == {"u3"}
+    span.story.relabel("u1", {"app": "e"})
+    assert span.knows() == {"u1", "u3"}
+    span.story.take("detach", "u0")
+    assert span.knows() == set()
+
+
+def test_a_number_that_is_used_again_is_named_no_more() -> None:
+    span = Span()
+    span.egress("p", app("b"))
+    assert span.knows() == {"u1"}
+    number = span.story.state.endpoints["u1"].identity
+    span.story.stop("u1")
+    span.story.retire(number)
+    assert span.knows() == set()
+    span.story.pod("x/new", {"app": "new"}, node="n2", ip=IPS[1], uid="u1")
+    assert span.story.state.endpoints["u1"].identity == number
+    assert span.knows() == set()
+
+
+def test_a_cidrs_number_that_goes_to_another_takes_its_pods_along() -> None:
+    span = Span()
+    of_u1, of_u3 = f"{IPS[1]}/32", f"{IPS[3]}/32"
+    span.egress("p", {"ipBlock": {"cidr": of_u1}}, {"ipBlock": {"cidr": of_u3}})
+    assert span.knows() == {"u1", "u3"}
+    state = span.story.state
+    first, second = sorted(state.numbers[label_set([f"cidr:{cidr}"])] for cidr in (of_u1, of_u3))
+    assert state.numbers[label_set([f"cidr:{of_u3}"])] == first
+    span.story.retire(second)
+    assert span.knows() == {"u3"}
+    span.story.retire(first)
+    assert span.story.identity(label_set([f"cidr:{of_u1}"])) == first
+    assert span.knows() == {"u1"}
+
+
+def test_a_pod_whose_number_is_not_live_has_no_endpoint_until_it_is() -> None:
+    span = Span()
+    span.follower.tick()
+    number = span.story.state.endpoints["u0"].identity
+    labels_of_it = span.story.state.identities[number].labels
+    span.story.emit(events.IdentityRetired(number))
+    span.follower.tick()
+    assert address(IPS[0]) not in span.follower.compiler.maps.endpoints
+    span.story.emit(events.IdentityAllocated(number, labels_of_it))
+    span.follower.tick()
+    assert address(IPS[0]) in span.follower.compiler.maps.endpoints
+
+
+def test_a_pod_ahead_of_the_ledger_gets_its_address_when_another_elsewhere_lets_go_of_it() -> None:
+    span = Span()
+    identity = span.story.state.endpoints["u0"].identity
+    assumed = Provisional(identity, (IPS[1],))
+    span.story.attached["new"] = attachment("new", 9, assumed)
+    span.follower.tick()
+    assert address(IPS[1]) not in span.follower.compiler.maps.endpoints
+    span.story.stop("u1")
+    assert span.follower.compiler.note(span.story.untold)
+    span.follower.tick()
+    assert address(IPS[1]) in span.follower.compiler.maps.endpoints

@@ -22,7 +22,7 @@ from tabard.netns.enter import NamespaceError
 from tabard.process.environment import settings_or_exit
 from tabard.process.http import ListenError, serving
 from tabard.process.logs import log_to_stderr
-from tabard.process.memory import collect_seldom
+from tabard.process.memory import collect_seldom, give_back_early
 
 log = structlog.get_logger("tabard.agent")
 
@@ -31,6 +31,7 @@ def main() -> int:
     settings = settings_or_exit(Settings)
     log_to_stderr(settings.log_level, settings.log_format)
     collect_seldom()
+    give_back_early()
     os.umask(0o077)  # checkpoint and socket are nobody else's
     try:
         return uvloop.run(_run(settings))
