@@ -5,7 +5,7 @@ SUITES ?= ../shared/suites
 DATAPLANE ?= pure
 OUTPUT ?= text
 
-.PHONY: help demo test conformance bench lint setup clean
+.PHONY: help demo test conformance fuzz bench lint setup clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ test: setup lint ## all tests; as root on Linux the eBPF and NATS tests must run
 conformance: setup ## other projects' cases; SUITES=DIR DATAPLANE=pure|memory|ebpf OUTPUT=json ONLY=SUITE/CASE
 	@PYTHONPATH=tests $(BIN)/python -m conformance '$(SUITES)' --dataplane '$(DATAPLANE)' \
 		--output '$(OUTPUT)' $(foreach one,$(ONLY),--only '$(one)')
+
+fuzz: setup ## random policies and packets: oracle, engine, maps, memory and kernel agree; SECONDS=60 SEED=1
+	@PYTHONPATH=tests $(BIN)/python -m fuzzing $(if $(SECONDS),--seconds '$(SECONDS)') \
+	  $(if $(SEED),--seed '$(SEED)')
 
 bench: setup ## measure; ONLY=name,… LIST=1 (what there is) FORMAT=markdown|summary SCALE=0.1 SHOW=1 (the last again)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(LIST),--list) $(if $(SHOW),--show) \

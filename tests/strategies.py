@@ -93,3 +93,22 @@ specs = st.fixed_dictionaries(
         "egress": _rules("to"),
     },
 )
+
+
+def _narrow_rules(side: str) -> st.SearchStrategy[list[dict[str, Any]]]:
+    rule = st.fixed_dictionaries(
+        {side: st.lists(peers | ip_blocks(), min_size=1, max_size=2)},
+        optional={"ports": st.lists(ports(), min_size=1, max_size=2)},
+    )
+    return st.lists(rule, min_size=1, max_size=2)
+
+
+biting_specs = st.fixed_dictionaries(
+    {
+        "podSelector": st.just({}) | selectors,
+        "policyTypes": st.just(["Ingress", "Egress"]),
+        "ingress": _narrow_rules("from"),
+        "egress": _narrow_rules("to"),
+    }
+)
+"""Of policies that are seldom without effect, since each rule names somebody."""

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -30,18 +30,24 @@ ROUND = 100
 """Cases of one round, which has a seed of its own."""
 
 Check = Callable[[Case], int]
-"""The probes asked of a case."""
+"""The flows that a case asks about."""
 
 
 class Hunt:
     """Rounds of random cases until a time (`time.monotonic`) or a finding."""
 
-    def __init__(self, check: Check, until: float) -> None:
-        self.cases = self.probes = 0
+    def __init__(
+        self,
+        check: Check,
+        until: float,
+        phases: Sequence[Phase] = (Phase.generate, Phase.shrink),
+    ) -> None:
+        self.cases = self.flows = 0
         self.parted: Case | None = None
         """The smallest case on which opinions parted."""
         self._check = check
         self._until = until
+        self._phases = phases
 
     def round(self, mode: Mode, seed: int) -> None:
         """Raises what the smallest case that fails raised."""
@@ -51,7 +57,7 @@ class Hunt:
             max_examples=ROUND,
             database=None,
             deadline=None,
-            phases=[Phase.generate, Phase.shrink],
+            phases=self._phases,
             suppress_health_check=list(HealthCheck),
         )
         @given(cases(mode.name))
@@ -59,7 +65,7 @@ class Hunt:
             if self.parted is None and time.monotonic() > self._until:
                 return
             try:
-                self.probes += self._check(case)
+                self.flows += self._check(case)
             except Exception:
                 self.parted = case
                 raise
@@ -96,20 +102,24 @@ def main() -> int:
         hunt = Hunt(check, began + asked.seconds)
         seed = asked.seed
         while time.monotonic() < began + asked.seconds:
-            for mode in Mode:
-                try:
+            try:
+                for mode in Mode:
                     hunt.round(mode, seed)
-                except Exception:
-                    traceback.print_exc()
-                    assert hunt.parted is not None
-                    print(f"\nopinions parted (seed {seed}): {keep(hunt.parted)}")
-                    print("replay: .venv/bin/pytest tests/agent/ebpf/test_fuzz.py -k once_found")
-                    return 1
+            except Exception:
+                if hunt.parted is None:
+                    raise
+                traceback.print_exc()
+                print(f"\nopinions parted (seed {seed}): {keep(hunt.parted)}")
+                print("replay: .venv/bin/pytest tests/agent/ebpf/test_fuzz.py -k once_found")
+                return 1
             seed += 1
-            print(f"{hunt.cases} cases, {hunt.probes} probes; next seed {seed}", flush=True)
-    print(f"no finding in {hunt.cases} cases, {hunt.probes} probes")
+            print(f"{hunt.cases} cases, {hunt.flows} flows; next seed {seed}", flush=True)
+    print(f"no finding in {hunt.cases} cases, {hunt.flows} flows")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 import oracle
-from strategies import NAMESPACES, named_ports, specs
+from strategies import NAMESPACES, biting_specs, named_ports, specs
 from strategies import labels as label_maps
 from tabard.dataplane.maps import Address, Maps, Mode, address_text
 from tabard.dataplane.verdict import Judge
@@ -53,7 +53,9 @@ policies = st.tuples(
     st.just("policy"),
     st.sampled_from(NAMESPACES),
     st.sampled_from(["p", "q"]),
-    specs | specs.map(in_ipv6),
+    (specs | biting_specs | biting_specs).flatmap(
+        lambda spec: st.sampled_from([spec, in_ipv6(spec)])
+    ),
 )
 _numbers = st.integers(0, len(PODS) - 1)
 happenings = st.one_of(

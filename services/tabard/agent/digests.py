@@ -12,8 +12,8 @@ from tabard.agent.reconciler import Reconciler
 from tabard.agent.report import Report
 from tabard.ledger.digest import Sum, rows
 
-SLICE_ROWS = 500
-"""Rows taken in at a time, about half a millisecond; in between everyone else has a turn."""
+SLICE_ROWS = 200
+"""Rows taken in at a time, some 0.2 ms of work; in between everyone else has a turn."""
 
 
 async def keep_digest(
@@ -25,19 +25,12 @@ async def keep_digest(
         sequence = reconciler.state.sequence
         if sequence == report.digest_at:
             await follower.folded()
-        elif await _is_quiet(follower, quiet_s):
+            continue
+        await asyncio.sleep(quiet_s)
+        if reconciler.state.sequence == sequence:
             found = await _digested(reconciler, sequence)
             if found is not None:
                 report.digested(sequence, found)
-
-
-async def _is_quiet(follower: Follower, quiet_s: float) -> bool:
-    try:
-        async with asyncio.timeout(quiet_s):
-            await follower.folded()
-    except TimeoutError:
-        return True
-    return False
 
 
 async def _digested(reconciler: Reconciler, sequence: int) -> bytes | None:

@@ -65,11 +65,13 @@ class Session:
         return Change(sent, time.time_ns())
 
     async def settle(self, sequence: int = 0) -> None:
-        """Every node enforces the ledger through `sequence` and through what is there now."""
+        """Every node enforces the ledger through `sequence` and through what is there now.
+
+        `state` is then what they enforce, and not ahead of it.
+        """
         await self.refresh()
         through = max(sequence, self.state.sequence)
         await enforced(self.bus, through, list(self.state.nodes), CHANGE_TIMEOUT_S)
-        await self.refresh()
 
     async def starts(self) -> dict[str, dict[str, Any]]:
         """The source's measurements of each pod that is up, by UID."""

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzzing import cases
-from fuzzing.cases import Case
 from fuzzing.opinions import check
 from laboratory import Laboratory
 from tabard.dataplane.maps import Mode
@@ -33,12 +32,3 @@ def test_random_cases(lab: Laboratory, mode: Mode, data: st.DataObject) -> None:
 def test_a_case_that_once_found_something(lab: Laboratory, path: Path) -> None:
     case = cases.read(path)
     lab.play(Mode[case.mode], lambda twins: check(case, twins))
-
-
-def test_a_case_is_the_same_after_it_was_written_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cases, "FINDINGS", tmp_path)
-    case = Case("NATIVE", [], [["forget", "x", "p"]], [], [[0, 1, 0, "TCP", 80]], 7, 3)
-    assert cases.read(cases.keep(case)) == case
-    assert cases.findings() == [cases.keep(case)]
