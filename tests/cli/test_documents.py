@@ -93,6 +93,7 @@ def ledger(store: MemoryStore) -> None:
             events.PolicyRefused("NetworkPolicy", "shop", "bad", "spec.x: unknown", "x.yaml:9"),
         )
         await say(bus, "n1", 8, endpoints=1, map_writes=(("hosts", 2),), full=(("hosts", 1),))
+        await say(bus, "n2", 7)
         await bus.publish(Stream.OBSERVED, [Outgoing("tabard.observed.junk", b"\xc1")])
 
     asyncio.run(build())
@@ -120,7 +121,8 @@ NAMES = {
     "describe binding": [["10.244.1.2"]],
     "describe workload": [["shop/web"]],
     "describe stream": [["ledger"], ["flows"]],
-    "events show": [["7"]],
+    "events show": [["7"], ["--at", "7"]],
+    "wait": [["--sequence", "7", "--timeout", "0"]],
     "policy check": [
         ["--from", "shop/web-0", "--to", "shop/web-1", "--port", "80", "--port", "ICMP"],
         ["--from", "8.8.8.8", "--to", "shop/web-0"],

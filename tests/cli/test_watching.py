@@ -13,9 +13,9 @@ from ledgers import append, append_raw, bound, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.cli import status, watching
 from tabard.cli.get import known, read
-from tabard.cli.printing import Document, Output
+from tabard.cli.printing import Output
 from tabard.cli.tables import VIEWS
-from tabard.cli.views import Reading
+from tabard.cli.views import Reading, nodes
 from tabard.cli.watching import Changes, differences, watch
 from tabard.events import ledger as events
 from tabard.ledger.reader import Stopped
@@ -161,9 +161,11 @@ async def test_a_status_goes_on_with_what_differs(capsys: pytest.CaptureFixture[
     watched = Watched()
     bus = watched.bus
     await append(bus, *small())
-    with status._showing(Document.TABLE) as show:
+    with status._showing(Output.TABLE) as show:
         await watched.run(
-            lambda reading: show(status.status(reading) | {"cluster": None, "error": ""}),
+            lambda reading: show(
+                status.status(reading, nodes(reading)) | {"cluster": None, "error": ""}
+            ),
             lambda: say(bus, "n2", 8),
             until=lambda reading: bool(reading.words),
         )
@@ -181,9 +183,11 @@ async def test_a_status_in_json_is_printed_whole_at_each_change(
     watched = Watched()
     bus = watched.bus
     await append(bus, *small())
-    with status._showing(Document.JSON) as show:
+    with status._showing(Output.JSON) as show:
         await watched.run(
-            lambda reading: show(status.status(reading) | {"cluster": None, "error": ""}),
+            lambda reading: show(
+                status.status(reading, nodes(reading)) | {"cluster": None, "error": ""}
+            ),
             lambda: say(bus, "n1", 8),
             lambda: say(bus, "n2", 8),
             lambda: say(bus, "n2", 8),

@@ -18,6 +18,7 @@ from tabard.cli.fields import (
     STREAMS,
     UNREADABLE,
     VERIFIED,
+    WAITED,
     WORKLOADS,
     Field,
 )
@@ -120,6 +121,7 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "events show, of an unreadable event", (*UNREADABLE, CHAIN)
     yield "events verify", VERIFIED
     yield "drift", DRIFT
+    yield "wait", WAITED
     yield "policy check", CHECKED
     yield "policy matrix", MATRIX
     yield "doctor", DOCTOR

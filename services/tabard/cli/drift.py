@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from tabard.cli.failing import Exit, Failure, fail, run
-from tabard.cli.printing import Document, show_table, show_value, tell
+from tabard.cli.printing import Output, show_table, show_value, tell
 from tabard.cli.reach import target
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.gate import ask
@@ -29,7 +29,7 @@ async def asked(profile: Profile, names: tuple[str, ...]) -> list[dict[str, Any]
     return list(await asyncio.gather(*map(one, names)))
 
 
-def drift(node: str, output: Document, cluster: str) -> None:
+def drift(node: str, output: Output, cluster: str) -> None:
     """Exit.FAILED if a node differs, or could not be asked."""
     try:
         profile = target(cluster, "").profile
@@ -43,7 +43,7 @@ def drift(node: str, output: Document, cluster: str) -> None:
     except ClusterError as error:
         fail("look for drift", error)
     found = run("look for drift", asked(profile, (node,) if node else profile.nodes))
-    if output is not Document.TABLE:
+    if output is not Output.TABLE:
         show_value({"nodes": found}, output)
     else:
         show_table(

@@ -228,13 +228,13 @@ STATUS = (
             Field("refused", "integer", "refused"),
         ),
     ),
-    Field("nodes", "[object]", "as `get nodes`", NODES),
+    Field("nodes", "[object]", "as `get nodes`; with -l those that it takes", NODES),
     Field(
         "enforced",
         "integer?",
-        "the lowest watermark of all nodes; null if one said nothing or there are none",
+        "the lowest watermark of these nodes; null if one said nothing or there are none",
     ),
-    Field("diverged", "[string]", "nodes whose state is not what the ledger says"),
+    Field("diverged", "[string]", "those whose state is not what the ledger says"),
     Field("quarantined", "[string]", "STREAM/sequence of events that readers go on past"),
     Field(
         "cluster",
@@ -301,6 +301,20 @@ VERIFIED = (
     Field("reason", "string", "what is wrong with it, or empty"),
     Field("chain", "string", "hash that covers all that was verified, in hexadecimal"),
     Field("quarantined", "[integer]", "sequences that an operator let readers go on past"),
+)
+
+WAITED = (
+    Field("sequence", "integer", "LEDGER's that was waited for"),
+    Field(
+        "nodes",
+        "[object]",
+        "all nodes; one that is not live may not enforce it, and was not waited for",
+        (
+            Field("name", "string", "the node's name"),
+            Field("watermark", "integer?", "LEDGER sequence that it enforces; null if unknown"),
+            Field("live", "boolean", "whether its agent spoke within the last 15 s"),
+        ),
+    ),
 )
 
 DRIFT = (

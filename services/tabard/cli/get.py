@@ -11,7 +11,7 @@ from tabard.cli.printing import Output, show_table, show_value, tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row
 from tabard.cli.selector import LabelSelector
-from tabard.cli.tables import VIEWS, View, chosen
+from tabard.cli.tables import VIEWS, View, chosen, laid_out
 from tabard.cli.views import Reading
 from tabard.cli.watching import Changes, watch
 from tabard.cluster.watermarks import Watermark, watermarks
@@ -128,15 +128,10 @@ def _print(
             for row in rows:
                 print(named(kind, row))
         case _:
-            wide = output is Output.WIDE
-            columns = [each for each in view.columns if wide or not each.wide]
             if not rows:
                 tell(f"no {kind}" + (f" in namespace {namespace}" if namespace else ""))
                 return
-            show_table(
-                [column.title for column in columns],
-                ([column.shown(row, wide) for column in columns] for row in rows),
-            )
+            show_table(*laid_out(view.columns, rows, wide=output is Output.WIDE))
 
 
 def named(kind: str, row: Row) -> str:
