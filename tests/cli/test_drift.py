@@ -33,7 +33,8 @@ def agent(socket: Path, **answer: object) -> Iterator[None]:
             thread.join()
 
 
-SAME = {"ok": True, "sequence": 7, "missing": [], "extra": [], "different": []}
+SAME = {"ok": True, "sequence": 7, "entries": [], "count": 0}
+MISSING = {"map": "hosts", "key": "10.244.1.2", "held": None, "wanted": "256"}
 
 
 @pytest.fixture
@@ -57,12 +58,12 @@ def test_no_drift_exits_with_zero(tabard: Tabard, cluster: profile.Profile) -> N
 def test_drift_is_named_entry_by_entry_and_exits_with_one(
     tabard: Tabard, cluster: profile.Profile
 ) -> None:
-    drifted = SAME | {"missing": ["hosts 10.244.1.2 → 256"]}
+    drifted = SAME | {"entries": [MISSING], "count": 1}
     with agent(cluster.socket("n1"), **SAME), agent(cluster.socket("n2"), **drifted):
         result = tabard("drift")
         one = tabard("drift", "--node", "n1", "-o", "json")
     assert result.exit_code == 1
-    assert "n2: missing: hosts 10.244.1.2 → 256" in result.stderr
+    assert "n2: missing: hosts 10.244.1.2: 256" in result.stderr
     assert one.exit_code == 0
     assert [each["node"] for each in json.loads(one.stdout)["nodes"]] == ["n1"]
 

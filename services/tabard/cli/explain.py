@@ -17,7 +17,7 @@ def found(words: str) -> Mapping[str, tuple[Field, ...]]:
     """The commands that `words` mean: those of a kind, or all that have these words."""
     kind = kinds.shown(words)
     names = {kind, kinds.SHOWN[kind][0]} if kind else set()
-    wanted = set(words.split())
+    wanted = set(words.replace(",", "").split())
 
     def meant(command: str) -> bool:
         said = set(command.replace(",", "").split())

@@ -319,15 +319,33 @@ WAITED = (
 
 DRIFT = (
     Field(
+        "sequence",
+        "integer?",
+        "with --at LEDGER's that kernels are held against; else null: each against its own",
+    ),
+    Field("stored_at", "integer?", "with --at when that event was stored; null before the first"),
+    Field(
         "nodes",
         "[object]",
         "each node that was asked",
         (
             Field("node", "string", "its name"),
-            Field("sequence", "integer?", "LEDGER's, at which kernel and ledger were compared"),
+            Field("sequence", "integer?", "LEDGER's that it enforces; null if it was not reached"),
             Field("missing", "[string]", "entries that its kernel lacks"),
             Field("extra", "[string]", "entries that its kernel should not have"),
             Field("different", "[string]", "entries with another value"),
+            Field(
+                "entries",
+                "[object]",
+                "all of these in parts; of each of the three the first 1,000 are listed",
+                (
+                    Field("map", "string", "such as hosts, as `map_writes` of a node names it"),
+                    Field("key", "string", "the entry's key"),
+                    Field("held", "string?", "its value in the kernel; null if it is not there"),
+                    Field("wanted", "string?", "what the ledger says; null if it is not to be"),
+                ),
+            ),
+            Field("count", "integer", "how many entries differ in all"),
             Field("error", "string", "why it could not be asked, or empty"),
         ),
     ),

@@ -1,8 +1,8 @@
 """Following what changes: a reading now, and another whenever the ledger or a node said more."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from tabard.bus.port import Bus, Stream
@@ -62,11 +62,18 @@ async def watch(
             show(await known(bus, state, words))
             await asyncio.sleep(SPACING_S)
 
+    async with lasting(timeout_s), asyncio.TaskGroup() as tasks:
+        for work in (ledger, status, readings):
+            tasks.create_task(work(), name=f"watch {work.__name__}")
+
+
+@asynccontextmanager
+async def lasting(timeout_s: float | None) -> AsyncIterator[None]:
+    """What is in it ends after so long (None: never), and the command goes on behind it."""
     limit = asyncio.timeout(timeout_s)
     try:
-        async with limit, asyncio.TaskGroup() as tasks:
-            for work in (ledger, status, readings):
-                tasks.create_task(work(), name=f"watch {work.__name__}")
+        async with limit:
+            yield
     except TimeoutError:
         if not limit.expired():
             raise

@@ -193,25 +193,31 @@ def drift(
     node: Annotated[
         str, typer.Option(metavar="N", help="Only this node.", autocompletion=completion.nodes)
     ] = "",
-    at: Annotated[str, typer.Option(hidden=True)] = "",
+    selector: NodeSelector = "",
+    at: Moment = None,
+    watch: Follow = False,
+    timeout: WatchTimeout = None,
     output: Form = Output.TABLE,
     cluster: Cluster = "",
 ) -> None:
-    """Compare each node's kernel with the ledger.
+    """Compare what each node's kernel holds with the ledger.
 
-    Each at the sequence that the node enforces: a kernel holds no past. Exits 1 if any entry
-    differs. `tabard explain drift` says what each key of the JSON means.
+    Without --at with the ledger at the sequence that the node enforces: what differs is a fault,
+    and its agent repairs it. With --at what kernels hold now is compared with what the ledger said
+    then: what differs is what has changed in enforcement since. A kernel's own past is not kept,
+    and of a pod that has gone since not where it was: its endpoint is wanted at interface 0.
 
-    Example: tabard drift --node n1
+    Wide: a row for each entry, held and wanted. Name: nodes that differ. -w asks a node again when
+    its watermark moves or its agent tells of drift, at most once a second. Exits 1 if any entry
+    differs, or a node could not be asked. `tabard explain drift` says what each key of the JSON
+    means.
+
+    Example: tabard drift -l kubernetes.io/hostname=n1 -o wide --at 03:12
     """
     from tabard.cli.drift import drift as look
 
-    if at:
-        usage(
-            "a kernel holds only the present, and is compared with the ledger at the sequence that "
-            "its node enforces; leave --at out"
-        )
-    look(node, output, cluster)
+    _check_watch(watch, timeout, at is not None)
+    look(node, _selector(selector), at, watch, timeout, output, cluster)
 
 
 def _kind(text: str) -> str:
