@@ -1,15 +1,33 @@
 """`tabard policy check`: the verdict on a flow, the rule that gave it, and what led there."""
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 
 from tabard.cli.failing import Exit, Failure, fail
 from tabard.cli.ground import Ground
 from tabard.cli.naming import NotThere, Place, PortAsked, pods
-from tabard.cli.printing import Output, counted, show_lines, show_table, show_value, table, tell
-from tabard.cli.records import moment
+from tabard.cli.printing import (
+    GAP,
+    Output,
+    counted,
+    show_line,
+    show_lines,
+    show_next,
+    show_table,
+    show_value,
+    table,
+    tell,
+)
+from tabard.cli.records import moment, summary
 from tabard.cli.verdicts import Row, answer, deciding
-from tabard.cli.where import Where, ground
+from tabard.cli.where import Where, follow_steps, ground
 from tabard.dataplane.maps import Direction
+from tabard.events import ledger as events
+from tabard.events.codec import type_name
+from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.provenance import Provenance
+from tabard.ledger.state import State
 from tabard.policy.engine import Engine
 from tabard.policy.parties import Party, PartyError, Who
 from tabard.policy.traffic import PORT_MAX
@@ -17,55 +35,164 @@ from tabard.policy.traffic import PORT_MAX
 MISSES_SHOWN = 3
 """Of the reasons why no rule matched, save by `-o wide`."""
 WHAT = "check the flow"
+RULING = (
+    events.PolicyAccepted,
+    events.PolicyForgotten,
+    events.IdentityAllocated,
+    events.IdentityRetired,
+    events.NodeAdded,
+    events.NodeRemoved,
+)
+"""Events that may change any answer; all others only by what they change of its ends."""
 _END = ("role", "nodes", "address", "identity", "labels")
 """What `-o wide` shows of either end, beside its name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whether `source` may speak to `destination` on the `wanted` ports (any if none)."""
+
+    source: Place
+    destination: Place
+    wanted: Sequence[PortAsked]
+
+    def answered(self, found: Ground, *, offline: bool) -> tuple[Row, list[str]]:
+        """The answer, and what is to be noted of it; Failure if there is none."""
+        notes: list[str] = []
+        try:
+            ends = _ends(found, self.source, self.destination, notes)
+            asked = (self.source.text, self.destination.text)
+            said = answer(found, *ends, asked, self.wanted)
+        except NotThere as error:
+            raise Failure(str(error), "" if offline else error.next) from error
+        except PartyError as error:
+            raise Failure(str(error)) from error
+        if offline and not said["allowed"] and _addresses_count(found.engine, *ends):
+            notes.append(
+                "manifests tell no pod's address; an ipBlock may hold one that it does not here"
+            )
+        return said, notes
+
+    def standing(self, state: State) -> tuple[Hashable, ...]:
+        """What of the pods that are meant bears on the answer: equal as long as none changed."""
+        found: list[Hashable] = []
+        for place in (self.source, self.destination):
+            holder = state.endpoints.get(state.bindings.get(place.text, ""))
+            try:
+                named = pods(state, place) or ([] if holder is None else [holder])
+            except NotThere as error:
+                found.append(str(error))
+            else:
+                found.append(
+                    tuple((pod.uid, pod.identity, pod.node, pod.addresses) for pod in named)
+                )
+        return tuple(found)
+
+
 def check(
-    source: Place,
-    destination: Place,
-    wanted: Sequence[PortAsked],
+    question: Question,
     where: Where,
+    follow: bool,
+    timeout_s: float | None,
     output: Output,
 ) -> None:
-    """Exit.DENIED if not all that was asked for may pass."""
-    found = ground(WHAT, where)
-    try:
-        ends = _ends(found, source, destination)
-        said = answer(found, *ends, (source.text, destination.text), wanted)
-    except NotThere as error:
-        fail(WHAT, Failure(str(error), "" if where.files else error.next))
-    except PartyError as error:
-        fail(WHAT, Failure(str(error)))
-    if where.files and not said["allowed"] and _addresses_count(found.engine, *ends):
-        tell("note: manifests tell no pod's address; an ipBlock may hold one that it does not here")
+    """Exit.DENIED if not all that was asked for may pass.
+
+    `follow`: go on with each change, for `timeout_s` if not None.
+    """
+    if follow:
+        changes = Changes(question, output)
+        follow_steps(WHAT, where, changes.see, timeout_s)
+        allowed = changes.allowed
+    else:
+        found = ground(WHAT, where)
+        try:
+            said, notes = question.answered(found, offline=bool(where.files))
+        except Failure as error:
+            fail(WHAT, error)
+        _tell(notes)
+        _print(said, output, show_value)
+        allowed = said["allowed"]
+    if not allowed:
+        raise SystemExit(Exit.DENIED)
+
+
+class Changes:
+    """Prints the answer, and again whenever it is another, after the event that made it so."""
+
+    def __init__(self, question: Question, output: Output) -> None:
+        self.allowed = False
+        self._question = question
+        self._output = output
+        self._before: Row | str = ""
+        """The answer but for what is of its time alone, or why there is none."""
+        self._standing: tuple[Hashable, ...] = ()
+
+    def see(self, state: State, provenance: Provenance, record: LedgerRecord | None) -> None:
+        """One step of the ledger; Failure if there is no answer at the first (record is None)."""
+        standing, before = self._question.standing(state), self._standing
+        self._standing = standing
+        if record is not None and standing == before and not isinstance(record.event, RULING):
+            return
+        found = Ground(state, Engine(state), provenance)
+        try:
+            said, notes = self._question.answered(found, offline=False)
+        except Failure as error:
+            if record is None:
+                raise
+            self.allowed = False
+            if self._before != (why := str(error)):
+                self._before = why
+                tell(f"LEDGER/{record.sequence}: {why}")
+            return
+        self.allowed = said["allowed"]
+        verdict = {key: value for key, value in said.items() if key not in ("sequence", "events")}
+        if verdict == self._before:
+            return
+        self._before = verdict
+        if record is not None and self._output in (Output.TABLE, Output.WIDE):
+            what = summary(asdict(record.event))
+            head = f"changed by LEDGER/{record.sequence}", moment(record.envelope.occurred_at)
+            show_line("")
+            show_line(GAP.join((*head, type_name(record.event), what)), "bold")
+        _tell(notes)
+        _print(said, self._output, show_next)
+        sys.stdout.flush()
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in notes:
+        tell(f"note: {note}")
+
+
+def _print(said: Row, output: Output, document: Callable[[Row, Output], None]) -> None:
     match output:
         case Output.JSON | Output.YAML:
-            show_value(said, output)
+            document(said, output)
         case Output.NAME:
             for name in sorted(set(_names(said))):
                 print(name)
         case _:
             _show(said, wide=output is Output.WIDE)
-    if not said["allowed"]:
-        raise SystemExit(Exit.DENIED)
 
 
-def _ends(found: Ground, source: Place, destination: Place) -> tuple[Party, Party]:
-    """The parties that are meant; what else they could be is told if it makes a difference."""
+def _ends(
+    found: Ground, source: Place, destination: Place, notes: list[str]
+) -> tuple[Party, Party]:
+    """The parties that are meant; what else they could be is noted if it makes a difference."""
     engine = found.engine
-    one, other = _one(found, source), _one(found, destination)
+    one, other = _one(found, source, notes), _one(found, destination, notes)
     first = engine.parties.pair(one, other)
     if first[0].uid and first[0].uid == first[1].uid:
-        tell("note: a pod reaches itself past all policies; this is of another pod like it")
+        notes.append("a pod reaches itself past all policies; this is of another pod like it")
     passing = engine.allowed(*first)
     if any(engine.allowed(*pair) != passing for pair in engine.parties.pairs(one, other)):
         by = " → ".join(str(party.address) for party in first)
-        tell(f"note: policies tell their addresses apart; asked of {by}")
+        notes.append(f"policies tell their addresses apart; asked of {by}")
     return first
 
 
-def _one(found: Ground, place: Place) -> Who:
+def _one(found: Ground, place: Place, notes: list[str]) -> Who:
     """One pod of those that `place` names, or its address."""
     named = pods(found.state, place)
     if not named:
@@ -73,7 +200,7 @@ def _one(found: Ground, place: Place) -> Who:
     parties = found.engine.parties
     if len({found.engine.alike(party) for pod in named for party in parties.find(pod)[:1]}) > 1:
         them = counted(len(named), "pod")
-        tell(f"note: policies tell the {them} of {place.text} apart; asked of {named[0].name}")
+        notes.append(f"policies tell the {them} of {place.text} apart; asked of {named[0].name}")
     return named[0]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 
 from tabard.bus.port import Bus, Stored, Stream
 from tabard.cli.kinds import SHOWN
@@ -93,10 +94,15 @@ def get(
 
     async def work(bus: Bus, target: Target) -> None:
         if follow:
-            changes = Changes(kind, rows, output)
+            name = partial(named, kind)
+            changes = Changes(view.columns, view.identity, name, output, view.volatile)
+
+            def show(reading: Reading) -> None:
+                changes.show(reading.state.sequence, rows(reading))
+
             state = State()
-            changes.show(await read(bus, state))
-            await watch(bus, state, known, changes.show, timeout_s)
+            show(await read(bus, state))
+            await watch(bus, state, known, show, timeout_s)
             return
         if kind == "streams":
             reading = Reading(State(), streams=tuple([await bus.info(each) for each in Stream]))

@@ -147,6 +147,14 @@ def until(no_wait: bool, wait: bool) -> "Until":
     return Until.PUBLISHED if no_wait else Until.ENFORCED if wait else Until.TAKEN
 
 
+def check_watch(watch: bool, timeout: float | None, past: bool) -> None:
+    """-w is of the present, and a time-out is for nothing but -w."""
+    if watch and past:
+        usage("-w and --at exclude each other: the past does not change")
+    if timeout is not None and not watch:
+        usage("--timeout ends -w; without it leave --timeout out")
+
+
 def place(name: str) -> None:
     """`name` must be namespace/name."""
     namespace, separator, pod = name.partition("/")

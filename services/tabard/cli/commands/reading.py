@@ -15,6 +15,7 @@ from tabard.cli.options import (
     NodeSelector,
     Timeout,
     WatchTimeout,
+    check_watch,
     usage,
 )
 from tabard.cli.printing import Output
@@ -74,7 +75,7 @@ def get(
             usage("a stream changes with each message; tabard events tail --stream NAME follows it")
         if selector:
             usage("streams have no labels; leave -l out")
-    _check_watch(watch, timeout, at is not None)
+    check_watch(watch, timeout, at is not None)
     show(chosen_kind, namespace, _selector(selector), at, watch, timeout, output, cluster, nats)
 
 
@@ -160,7 +161,7 @@ def status(
     """
     from tabard.cli.status import show_status
 
-    _check_watch(watch, timeout, at is not None)
+    check_watch(watch, timeout, at is not None)
     show_status(_selector(selector), at, watch, timeout, output, cluster, nats)
 
 
@@ -216,7 +217,7 @@ def drift(
     """
     from tabard.cli.drift import drift as look
 
-    _check_watch(watch, timeout, at is not None)
+    check_watch(watch, timeout, at is not None)
     look(node, _selector(selector), at, watch, timeout, output, cluster)
 
 
@@ -234,10 +235,3 @@ def _selector(text: str) -> "LabelSelector":
         return parse(text)
     except SelectorError as error:
         usage(str(error))
-
-
-def _check_watch(watch: bool, timeout: float | None, past: bool) -> None:
-    if watch and past:
-        usage("-w and --at exclude each other: the past does not change")
-    if timeout is not None and not watch:
-        usage("--timeout ends -w; without it leave --timeout out")
