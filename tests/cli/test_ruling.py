@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.cli import check, naming, watching, where
 from tabard.cli.failing import Failure
 from tabard.cli.printing import Output
+from tabard.cli.questions import Question
 from tabard.events import ledger as events
 from tabard.ledger.follow import follow
 from tabard.ledger.provenance import Provenance
@@ -25,6 +27,10 @@ OPEN = POLICY | {
         "ingress": [{"ports": [{"port": 80}]}],
     },
 }
+SECOND = OPEN | {
+    "metadata": {"name": "wide", "namespace": "shop"},
+    "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{}]},
+}
 ACCEPTED = events.PolicyAccepted("NetworkPolicy", "shop", "open", OPEN, "open.yaml:1")
 FORGOTTEN = events.PolicyForgotten("NetworkPolicy", "shop", "open")
 OTHER = events.IdentityAllocated(257, ("k8s:app=other", WEB_LABELS[1]))
@@ -32,8 +38,8 @@ THIRD = events.IdentityAllocated(258, ("k8s:app=third", WEB_LABELS[1]))
 CLIENT = bound("client", identity=257, address="10.244.1.9", labels=(("app", "other"),))
 
 
-def question(source: str = "shop/client", port: str = "80") -> check.Question:
-    return check.Question(naming.place(source), naming.place("shop/web-0"), (naming.port(port),))
+def question(source: str = "shop/client", port: str = "80") -> Question:
+    return Question(naming.place(source), naming.place("shop/web-0"), (naming.port(port),))
 
 
 async def seen(changes: check.Changes, *later: events.LedgerEvent) -> None:
@@ -83,6 +89,17 @@ async def test_in_json_the_sequence_is_of_the_event_that_changed_it(
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(each["sequence"], each["allowed"]) for each in found] == [(10, False), (11, True)]
     assert changes.allowed is True
+
+
+async def test_a_policy_that_decides_nothing_of_the_flow_is_no_news(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    again = events.PolicyAccepted("NetworkPolicy", "shop", "wide", SECOND, "wide.yaml:1")
+    await seen(check.Changes(question(), Output.JSON), ACCEPTED, again)
+    await seen(check.Changes(replace(question(), wanted=()), Output.JSON), ACCEPTED, again)
+    found = [json.loads(line)["sequence"] for line in capsys.readouterr().out.splitlines()]
+    # Of any port the second one lets more pass.
+    assert found == [10, 11, 10, 11, 12]
 
 
 async def test_an_end_that_goes_is_told_once_and_comes_back(

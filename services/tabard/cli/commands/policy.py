@@ -75,7 +75,8 @@ def policy_check(
     Example: tabard policy check --from shop/frontend --to data/redis --port 6379
     """
     from tabard.cli import naming
-    from tabard.cli.check import Question, check
+    from tabard.cli.check import check
+    from tabard.cli.questions import Question
 
     where = _where(files, at, watch, timeout, cluster, nats)
     try:
