@@ -17,8 +17,8 @@ from tabard.dataplane.port import DataplaneError
 log = structlog.get_logger(__name__)
 
 CONTENTS_ENTRIES_MAX = 65_536
-"""Most entries of a dataplane that are handed out: an answer of up to 8 MiB, put together in up to
-a tenth of a second."""
+"""Most entries of a dataplane that are handed out: an answer of 3 MiB, whose JSON keeps the event
+loop for 15 to 50 ms."""
 
 
 @dataclass(frozen=True, slots=True)
