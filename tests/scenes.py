@@ -1,7 +1,12 @@
-"""Random histories of scenes, from alphabets so small that things meet and come back."""
+"""Random histories of scenes, from alphabets so small that things meet and come back.
 
+SEQUENCES_EXAMPLES in the environment says how many of each kind a test takes (default 15).
+"""
+
+import os
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from sequences import Key, Scene
@@ -15,6 +20,8 @@ from tabard.events.observed import (
 )
 from world import network_policy
 
+EXAMPLES = int(os.environ.get("SEQUENCES_EXAMPLES", "15"))
+examples = settings(max_examples=EXAMPLES, deadline=None, print_blob=True)
 SLOTS = 5
 NODES = ("n1", "n2")
 

@@ -153,7 +153,6 @@ class Telling:
                 return [WorkloadRemoved(*name)]
             case _, after:
                 return [after]
-        raise AssertionError(change)
 
 
 def slot_of(uid: str) -> str:
@@ -206,7 +205,7 @@ def meaning(state: State) -> dict[str, Any]:
     due = (state.idle, state.retired, state.waiting)
     assert not any(due), "time has to go by before states are compared"
     pods = {
-        slot_of(uid): (replace(_start(endpoint)), _name(state, endpoint.identity))
+        slot_of(uid): (_start(endpoint), _name(state, endpoint.identity))
         for uid, endpoint in state.endpoints.items()
     }
     return {

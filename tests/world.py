@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tabard.dataplane.maps import Mode, address
+from tabard.dataplane.maps import Maps, Mode, address
 from tabard.dataplane.verdict import FlowVerdict, Judge, flow_verdict
 from tabard.events import ledger as events
 from tabard.events.envelope import Envelope, Recorded
@@ -25,6 +25,9 @@ class World:
         self.filter = LabelFilter()
         self.ifindexes: dict[str, int] = {}
         self.compilers: dict[str, Compiler] = {}
+        self.history: list[LedgerRecord] = []
+        self._told: dict[str, int] = {}
+        """Compiler, by its node → how much of the history it was told."""
         self.untold: list[LedgerRecord] = []
         """What was folded; whoever tells a compiler of it clears it."""
         for number in range(1, nodes + 1):
@@ -35,6 +38,7 @@ class World:
         record: LedgerRecord = Recorded("LEDGER", sequence, Envelope(b"i" * 16, "", at), event)
         evolve(self.state, record)
         self.untold.append(record)
+        self.history.append(record)
 
     def node(
         self, name: str, addresses: tuple[str, ...] = (), pod_cidrs: tuple[str, ...] = ()
@@ -133,8 +137,12 @@ class World:
         }
 
     def judge(self, node: str, mode: Mode = Mode.OVERLAY) -> Judge:
+        """Of the node's maps as they are now, come to step by step as an agent does."""
         compiler = self.compilers.setdefault(node, Compiler())
-        return Judge(compiler.compile(self.state, node, mode, self.attachments(node)), mode)
+        compiler.note(self.history[self._told.get(node, 0) :])
+        self._told[node] = len(self.history)
+        compiler.update(self.state, node, mode, self.attachments(node))
+        return Judge(_copied(compiler.maps), mode)
 
     def judges(self, mode: Mode = Mode.OVERLAY) -> dict[str, Judge]:
         return {node: self.judge(node, mode) for node in self.state.nodes}
@@ -154,6 +162,18 @@ class World:
             protocol,
             port,
         )
+
+
+def _copied(maps: Maps) -> Maps:
+    """The compiler changes its own in place."""
+    return Maps(
+        frozenset(maps.identities),
+        frozenset(maps.policies),
+        frozenset(maps.nodes),
+        dict(maps.prefixes),
+        dict(maps.hosts),
+        dict(maps.endpoints),
+    )
 
 
 def attachment(uid: str, ifindex: int = 100, provisional: Provisional | None = None) -> Attachment:

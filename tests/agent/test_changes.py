@@ -1,4 +1,4 @@
-from tabard.agent.changes import local, relief
+from tabard.agent.changes import carried_out, local, relief
 from tabard.dataplane.maps import (
     Direction,
     Endpoint,
@@ -90,3 +90,33 @@ def test_locally_an_endpoint_that_stands_is_not_replaced() -> None:
 def test_locally_only_endpoints_without_an_attached_interface_go() -> None:
     actual = Maps(endpoints={HERE: endpoint(ifindex=1), THERE: endpoint(ifindex=2)})
     assert local(actual, diff(actual, Maps()), {1}) == Change(endpoints_removed=frozenset({THERE}))
+
+
+def test_what_was_carried_out_is_what_the_maps_show_of_a_change() -> None:
+    before = Maps(
+        identities=frozenset({299, 300}),
+        policies=frozenset({key(7)}),
+        hosts={FAR: 300},
+        endpoints={HERE: endpoint()},
+    )
+    desired = Maps(
+        identities=frozenset({300, 301}),
+        policies=frozenset({key(8)}),
+        prefixes={(FAR, 128): PrefixEntry(2)},
+        hosts={FAR: 301, HERE: 300},
+        endpoints={THERE: endpoint()},
+    )
+    change = diff(before, desired)
+    assert not carried_out(change, before)
+    assert carried_out(change, desired) == change
+    halfway = Maps(
+        identities=frozenset({299, 300, 301}),
+        policies=frozenset({key(7), key(8)}),
+        hosts={FAR: 300, HERE: 300},
+        endpoints={HERE: endpoint()},
+    )
+    assert carried_out(change, halfway) == Change(
+        identities_added=frozenset({301}),
+        policies_added=frozenset({key(8)}),
+        hosts_set={HERE: 300},
+    )

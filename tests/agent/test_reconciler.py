@@ -6,12 +6,13 @@ import threading
 import pytest
 
 from agent.rig import Bench, Ledger, Recorder, bound, compiled, pod, until
+from tabard.agent import reconciler
 from tabard.agent.attachments import Held
 from tabard.agent.reconciler import Standing
 from tabard.bus.memory import MemoryBus
-from tabard.dataplane.maps import MAP_NAMES, Mode, Protocol, Reason, address
+from tabard.dataplane.maps import MAP_NAMES, Maps, Mode, Protocol, Reason, address
 from tabard.dataplane.packet import Packet
-from tabard.dataplane.port import DataplaneError, MapSizes
+from tabard.dataplane.port import Change, DataplaneError, MapSizes
 from tabard.events import ledger as events
 from tabard.events.envelope import Envelope, Recorded
 from world import attachment, network_policy
@@ -128,6 +129,89 @@ async def test_events_without_effect_on_maps_move_the_watermark_without_a_tick()
     assert bench.reconciler.ticks == ticks
     for task in tasks:
         task.cancel()
+
+
+async def enforcing(bench: Bench) -> Ledger:
+    """A ledger with a pod, told to `bench` and enforced by it."""
+    ledger = Ledger()
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web", "db")
+    assert await bench.reconciler.tick()
+    ledger.untold.clear()
+    return ledger
+
+
+def told(bench: Bench, ledger: Ledger) -> None:
+    bench.reconciler.folded(ledger.untold)
+    ledger.untold.clear()
+
+
+async def test_a_pod_that_starts_outside_the_span_moves_the_watermark_without_a_tick() -> None:
+    bench = Bench()
+    ledger = await enforcing(bench)
+    run = asyncio.ensure_future(bench.reconciler.run())
+    await bench.reconciler.flush()
+    ticks = bench.reconciler.ticks
+    ledger.pod("default/far", {"app": "web"}, node="n2", ip="10.244.2.5")
+    told(bench, ledger)
+    assert bench.report.sequence == bench.reconciler.expected_at == ledger.state.sequence
+    assert bench.reconciler.ticks == ticks
+    run.cancel()
+
+
+async def test_in_step_with_the_dataplane_a_tick_compares_no_maps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(mode=Mode.NATIVE)
+    ledger = await enforcing(bench)
+    monkeypatch.delattr(reconciler, "diff")
+    bound(ledger, DB)
+    ledger.pod("default/far", {"app": "far"}, node="n2", ip="10.244.2.5")
+    ledger.stop("web")
+    told(bench, ledger)
+    assert await bench.reconciler.tick()
+    assert bench.dataplane.changes[-1].counts() == {"identities": 2, "hosts": 1, "endpoints": 2}
+    assert bench.dataplane.read() == compiled(
+        ledger, bench.reconciler.attachments.attached, Mode.NATIVE
+    )
+
+
+async def test_after_a_write_and_a_read_that_failed_what_is_there_is_read_again() -> None:
+    bench = Bench()
+    ledger = await enforcing(bench)
+    read = bench.dataplane.read
+    stands = address("10.244.1.5")
+
+    def gone() -> Maps:
+        raise DataplaneError("nothing can be read")
+
+    bench.dataplane.fail = DataplaneError("the kernel is on strike")
+    bench.dataplane.read = gone  # type: ignore[method-assign]
+    bound(ledger, DB)
+    told(bench, ledger)
+    assert not await bench.reconciler.tick()
+    assert bench.reconciler.endpoint(stands) is None, "it is not known to stand"
+    assert not await bench.reconciler.tick()
+    bench.dataplane.fail, bench.dataplane.read = None, read  # type: ignore[method-assign]
+    # Meanwhile someone meddled, or the write was half done.
+    bench.dataplane.write(Change(endpoints_removed=frozenset({stands})))
+    ledger.pod("default/far", {"app": "web"}, node="n2", ip="10.244.2.5")
+    told(bench, ledger)
+    assert await bench.reconciler.tick()
+    assert read() == compiled(ledger, bench.reconciler.attachments.attached)
+    assert bench.reconciler.endpoint(stands) is not None
+    assert bench.report.sequence == ledger.state.sequence
+
+
+async def test_of_a_write_that_failed_what_was_done_is_counted() -> None:
+    bench = Bench(Recorder(sizes=MapSizes(endpoints=1)))
+    ledger = await enforcing(bench)
+    before = bench.report.writes.copy()
+    bound(ledger, DB)
+    told(bench, ledger)
+    assert not await bench.reconciler.tick()
+    assert bench.report.writes - before == {"identities": 1}
 
 
 async def test_the_watermark_moves_only_after_the_write() -> None:

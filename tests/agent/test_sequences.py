@@ -5,15 +5,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.rig import NODE, Bench, at_work, until
 from deciding import SETTINGS, Teller
 from golden import files
 from golden.files import Golden
-from scenes import histories
-from sequences import EXPANSIONS, Change, Scene, Telling, enforced, recorded, rest, settled
+from scenes import EXAMPLES, examples, histories
+from sequences import (
+    EXPANSIONS,
+    Change,
+    Scene,
+    Telling,
+    enforced,
+    recorded,
+    rest,
+    settled,
+    slot_of,
+)
 from tabard.agent.attachments import Held
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import BATCH_MESSAGES_MAX
@@ -24,6 +34,7 @@ from tabard.ledger.state import State
 from tabard.policy.compile import Compiler
 from world import attachment
 
+pytestmark = pytest.mark.timeout(120 + 3 * EXAMPLES)
 expansions = pytest.mark.parametrize("name", EXPANSIONS)
 
 
@@ -81,7 +92,7 @@ class Node:
 
     def _compiled(self, state: State) -> Any:
         attached = {
-            uid: attachment(uid, self._interface(uid.rpartition("-")[0]))
+            uid: attachment(uid, self._interface(slot_of(uid)))
             for uid in state.by_node.get(NODE, ())
         }
         return Compiler().compile(state, NODE, self._mode, attached)
@@ -93,7 +104,7 @@ def play(scenes: Sequence[Scene], name: str, adopted: SettingsAdopted, mode: Mod
 
 @expansions
 @given(scenes=histories, mode=st.sampled_from(Mode))
-@settings(max_examples=15, deadline=None)
+@examples
 def test_a_made_up_history(name: str, scenes: list[Scene], mode: Mode) -> None:
     play(scenes, name, SETTINGS, mode)
 

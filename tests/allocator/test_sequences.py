@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from deciding import SETTINGS, Teller
 from golden import files
 from golden.files import Golden
-from scenes import histories
+from scenes import EXAMPLES, examples, histories
 from sequences import EXPANSIONS, Scene, Telling, meaning, recorded, rest, settled
 from tabard.events.ledger import SettingsAdopted
 
+pytestmark = pytest.mark.timeout(120 + 3 * EXAMPLES)
 expansions = pytest.mark.parametrize("name", EXPANSIONS)
 
 
@@ -30,13 +31,13 @@ def check(scenes: Sequence[Scene], name: str, adopted: SettingsAdopted, again: b
 
 @expansions
 @given(scenes=histories)
-@settings(max_examples=15, deadline=None)
+@examples
 def test_a_made_up_history(name: str, scenes: list[Scene]) -> None:
     check(scenes, name, SETTINGS, again=False)
 
 
 @given(scenes=histories)
-@settings(max_examples=15, deadline=None)
+@examples
 def test_a_made_up_history_of_which_every_event_comes_twice(scenes: list[Scene]) -> None:
     check(scenes, "as it was", SETTINGS, again=True)
 

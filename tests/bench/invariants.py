@@ -18,6 +18,7 @@ from tabard.identity.labels import LabelFilter, pod_labels
 from tabard.ledger.messages import recorded
 from tabard.ledger.state import State
 from tabard.policy.compile import Attachment, Compiler
+from tabard.policy.diff import diff
 
 FILTER = LabelFilter()
 
@@ -146,4 +147,5 @@ def check_fold(
 ) -> None:
     """What the node's maps hold is what follows from the folded ledger, and from nothing else."""
     assert attachments.keys() == state.by_node.get(node, {}).keys(), f"{node}: pods are missing"
-    assert maps == Compiler().compile(state, node, mode, attachments), f"{node}: drift"
+    drift = diff(maps, Compiler().compile(state, node, mode, attachments))
+    assert not drift, f"{node} has drifted at LEDGER/{state.sequence}: {drift}"

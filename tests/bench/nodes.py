@@ -5,7 +5,7 @@ import itertools
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,8 +31,6 @@ from tabard.netns.names import node_namespace
 NODES = 3
 LATEST_S = 60.0
 POLL_S = 0.001
-CALM_S = 1.0
-"""The kernel frees detached programs in the background, and an attach would wait for that."""
 ELSEWHERE = "elsewhere"
 """A node that is in the ledger alone."""
 
@@ -54,7 +52,7 @@ class Took:
 
 
 class Nodes:
-    """Three nodes with interfaces to spare, and pods that start and stop on them."""
+    """Three nodes, and pods that start and stop on them."""
 
     def __init__(self, cluster: Cluster, watch: LedgerWatch, hosts: Mapping[str, int]) -> None:
         self._cluster = cluster
@@ -90,7 +88,7 @@ class Nodes:
         for index, node in enumerate(self._places, 1):
             client = _pod(f"client-{node}", node, f"10.244.{index}.250", {"role": "client"})
             await publish(bus, [client])
-            await self._attach(client, "bench-client")
+            await self._attach(client, self._interfaces([client])[client.uid])
         await self._settled()
 
     async def start(
@@ -101,6 +99,7 @@ class Nodes:
         With `new` each has labels of its own; with `remote` they are on a node elsewhere.
         """
         pods = [self._server(number, new, remote) for number in range(count)]
+        interfaces = {} if remote else await asyncio.to_thread(self._interfaces, pods)
         took = {pod.uid: Took() for pod in pods}
         begun: dict[str, float] = {}
         self._words.clear()
@@ -108,20 +107,32 @@ class Nodes:
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(self._look(pods, begun, took))
                 async for number in paced(count, rate):
-                    pod, interface = pods[number], f"bench{number // NODES}"
+                    pod = pods[number]
                     begun[pod.uid] = time.perf_counter()
                     starting.create_task(self._publish(pod))
                     if not remote:
-                        up = self._up(pod, interface, begun[pod.uid], took[pod.uid])
+                        up = self._up(pod, interfaces[pod.uid], begun[pod.uid], took[pod.uid])
                         starting.create_task(up)
             await self._told(begun, took)
         await publish(self._cluster.bus, [PodStopped(pod.uid) for pod in pods])
         await self._settled()
-        if not remote:
-            for pod in pods:
-                await ask(self._cluster.socket(pod.node), "detach", LATEST_S, uid=pod.uid)
-            await asyncio.sleep(CALM_S)
+        # Not detached: the kernel frees programs in the background, and who attaches waits for it.
         return list(took.values())
+
+    def _interfaces(self, pods: Iterable[PodStarted]) -> dict[str, str]:
+        """Make what a container engine makes before it calls Tabard: UID → interface. Blocks."""
+        made = {pod.uid: f"bench{next(self._fresh)}" for pod in pods}
+        lines: dict[str, list[str]] = {node: [] for node in self._places}
+        for pod in pods:
+            name = made[pod.uid]
+            lines[pod.node] += [
+                f"link add {name} type veth peer name {name}p",
+                f"link set {name} up",
+            ]
+        for node, commands in lines.items():
+            ip = ["ip", "-n", node_namespace(self._cluster.name, node), "-batch", "-"]
+            subprocess.run(ip, input="\n".join(commands) + "\n", text=True, check=True)
+        return made
 
     def _server(self, number: int, new: bool, remote: bool) -> PodStarted:
         fresh, index = next(self._fresh), number % NODES
@@ -196,8 +207,8 @@ class Nodes:
 
 
 @asynccontextmanager
-async def running(lab: Lab, at_once: int) -> AsyncIterator[Nodes]:
-    """Nodes with their clients up, and interfaces for `at_once` servers."""
+async def running(lab: Lab) -> AsyncIterator[Nodes]:
+    """Nodes with their clients up."""
     settings = Settings(
         name=lab.name, nodes=NODES, pods="none", data=lab.directory / "c", log_level="warning"
     )
@@ -207,7 +218,6 @@ async def running(lab: Lab, at_once: int) -> AsyncIterator[Nodes]:
         )
         hosts: dict[str, int] = {}
         for node in cluster.nodes:
-            _interfaces(node_namespace(lab.name, node.name), -(-at_once // NODES))
             pins = Pins(BPF_ROOT, lab.name, node.name)
             (schema,) = pins.schemas()
             hosts[node.name] = syscalls.get(str(pins.maps(schema) / "hosts"))
@@ -219,19 +229,6 @@ async def running(lab: Lab, at_once: int) -> AsyncIterator[Nodes]:
         stack.callback(listening.cancel)
         await nodes.clients()
         yield nodes
-
-
-def _interfaces(namespace: str, count: int) -> None:
-    """What a container engine makes before it calls Tabard; not measured."""
-    lines = [f"link add {name} type veth peer name {name}p" for name in _names(count)]
-    lines += [f"link set {name} up" for name in _names(count)]
-    command = ["ip", "-n", namespace, "-batch", "-"]
-    subprocess.run(command, input="\n".join(lines) + "\n", text=True, check=True)
-
-
-def _names(count: int) -> Iterator[str]:
-    yield "bench-client"
-    yield from (f"bench{number}" for number in range(count))
 
 
 def _pod(uid: str, node: str, at: str, labels: Mapping[str, str]) -> PodStarted:

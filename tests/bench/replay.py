@@ -183,15 +183,15 @@ class World:
     async def _check_fold(self) -> None:
         """Every agent's maps are what follows from the ledger; waits for what is under way."""
         for node, (agent, dataplane) in self._nodes.items():
-            await agent.reconciler.flush()
-            async with agent.reconciler.lock:
-                check_fold(
-                    agent.reconciler.state,
-                    node,
-                    Mode.OVERLAY,
-                    agent.reconciler.attachments.attached,
-                    dataplane.read(),
-                )
+            reconciler = agent.reconciler
+            async with asyncio.timeout(WAIT_S):
+                while True:
+                    through = await reconciler.flush()
+                    # The ledger may have gone on since: identities retire by the clock.
+                    if reconciler.state.sequence == through and not reconciler.lock.locked():
+                        break
+            attached = reconciler.attachments.attached
+            check_fold(reconciler.state, node, Mode.OVERLAY, attached, dataplane.read())
 
 
 def _started(event: EndpointBound) -> PodStarted:

@@ -38,7 +38,7 @@ async def _run(lab: Lab) -> list[Figure]:
     slow, burst = lab.scaled(PODS_SLOW, 5), lab.scaled(PODS_BURST, 20)
     remote = lab.scaled(PODS_REMOTE, 20)
     async with (
-        real.running(lab, at_once=max(slow, burst)) as nodes,
+        real.running(lab) as nodes,
         raw(nodes.bus_url) as stream,
     ):
         await nodes.start(slow, SLOW)  # warm

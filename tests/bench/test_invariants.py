@@ -72,7 +72,7 @@ async def test_a_fold_is_held_against_maps_and_attachments() -> None:
     attached = {uid: attachment(uid) for uid in ("b", "c")}
     maps = Compiler().compile(state, "n1", Mode.OVERLAY, attached)
     check_fold(state, "n1", Mode.OVERLAY, attached, maps)
-    with pytest.raises(AssertionError, match="drift"):
+    with pytest.raises(AssertionError, match="drifted"):
         check_fold(state, "n1", Mode.OVERLAY, attached, Maps())
     with pytest.raises(AssertionError, match="missing"):
         check_fold(state, "n1", Mode.OVERLAY, {"b": attached["b"]}, maps)

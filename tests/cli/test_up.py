@@ -314,10 +314,20 @@ def test_without_a_kernel_the_whole_flow_still_runs_and_says_so(runs: Runs) -> N
     assert {pod["status"] for pod in runs.pods(name).values()} == {"Enforced"}
     assert runs.run("wait").returncode == 0
     assert runs.run("events", "verify").returncode == 0
+    until(lambda: _nodes_hold_the_same_as_the_ledger(runs))
     _follow_and_look_back(runs)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0, runs.told(name)
     assert remains(name, runs.directory / "run", Path(found.data)) == []
+
+
+def _nodes_hold_the_same_as_the_ledger(runs: Runs) -> bool:
+    found = json.loads(runs.run("status", "-o", "json").stdout)
+    nodes, ledger = found["nodes"], found["ledger"]
+    assert found["diverged"] == []
+    return {(node["digest_at"], node["digest"]) for node in nodes} == {
+        (ledger["head"], ledger["digest"])
+    }
 
 
 def _follow_and_look_back(runs: Runs) -> None:

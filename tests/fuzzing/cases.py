@@ -1,4 +1,8 @@
-"""Cases of the differential fuzzer, as plain data; those that found something are kept for ever."""
+"""Cases of the differential fuzzer, as plain data.
+
+Those that found something are kept for ever. The first ones found faults that were planted to try
+the fuzzer, and are named after what was wrong.
+"""
 
 import json
 from collections.abc import Sequence
@@ -25,8 +29,8 @@ Pair = Sequence[int]
 
 @dataclass(frozen=True)
 class Case:
-    """Pods, and what happens `first`; then the pairs are probed; then traffic with what happens
-    `later` in between (see traffic.steps); then the pairs once more."""
+    """Pods, and what happens `first`; then the pairs are probed; then traffic with some of what
+    happens `later` in between (see traffic.steps); then all of that, and the pairs once more."""
 
     mode: str
     pods: Sequence[PodFacts]

@@ -2,6 +2,7 @@
 maps' one meaning, and the packet itself in memory and in the kernel (the twins)."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count, product
 from random import Random
@@ -39,16 +40,14 @@ def check(case: Case, twins: Twins | None) -> int:
     for what in case.first:
         cluster.change(what)
     ports = count(SOURCE_PORTS)
-    if twins is None:
-        asked = _probe(case, cluster, None, ports)
+    with twins.told_the_same() if twins else nullcontext():
+        asked = _probe(case, cluster, twins, ports)
+        if twins:
+            player = Player(twins, cluster.who, lambda n: cluster.change(case.later[n]))
+            for step in traffic.steps(Random(case.seed), case.count, len(case.later)):
+                player.play(step)
         for what in case.later:
             cluster.change(what)
-        return asked + _probe(case, cluster, None, ports)
-    with twins.told_the_same():
-        asked = _probe(case, cluster, twins, ports)
-        player = Player(twins, cluster.who, lambda n: cluster.change(case.later[n]))
-        for step in traffic.steps(Random(case.seed), case.count, len(case.later)):
-            player.play(step)
         return asked + _probe(case, cluster, twins, ports)
 
 

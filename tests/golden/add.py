@@ -1,8 +1,4 @@
-"""Add a golden ledger: a story of this folder, or what a running cluster's bus holds.
-
-.venv/bin/python tests/golden/add.py NAME --story every_event
-.venv/bin/python tests/golden/add.py NAME --cluster RUN --about "what happened there"
-"""
+"""Add a golden ledger: a story of this folder, or what a cluster's bus holds (see README.md)."""
 
 import argparse
 
@@ -28,7 +24,7 @@ async def _payloads(bus: Bus, stream: Stream) -> list[bytes]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m golden.add", description=__doc__)
     parser.add_argument("name")
     parser.add_argument("--story", choices=STORIES)
     parser.add_argument("--cluster", default="")

@@ -107,4 +107,6 @@ def test_named_ports_follow_a_number_that_is_used_again() -> None:
     having = index.track(Selector((Requirement("http", "Exists", source="port"),)))
     assert index.update({256: label_set(["port:http=8080/TCP"])}) == [(having, 256), (having, 256)]
     assert index.ports(256) == {("http", 8080, "TCP")}
+    index.update({256: label_set(["k8s:app=a"])})
+    assert index.ports(256) == frozenset()
     assert index.ports(257) == frozenset()

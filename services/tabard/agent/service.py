@@ -51,7 +51,8 @@ class Agent:
         self._dataplane = dataplane
         self._connect = connect
         self._judge = judge
-        self._worker = Worker(settings.netns)
+        in_memory = dataplane.kind == "memory"
+        self._worker = Worker(settings.netns, at_once=in_memory and not settings.netns)
         self.flows = Flows(settings.node, settings.flows_spacing_ms / 1000)
         self.bus: Bus | None = None
         """None until there was a connection."""

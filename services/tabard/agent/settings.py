@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     status_spacing_ms: int = Field(default=50, ge=1)
     status_heartbeat_ms: int = Field(default=3_000, ge=1)
     checkpoint_spacing_ms: int = Field(default=1_000, ge=1)
-    digest_after_ms: int = Field(default=200, ge=1)
+    digest_after_ms: int = Field(default=500, ge=1)
     """When the ledger was quiet for so long, the digest of its state is taken."""
     drift_interval_ms: int = Field(default=10_000, ge=1)
     flows_spacing_ms: int = Field(default=200, ge=1)

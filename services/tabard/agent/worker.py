@@ -17,10 +17,15 @@ class Worker:
     The thread enters the network namespace `netns` (if named) before its first call and stays
     there, so that interfaces are found in the node's namespace; NamespaceError from `open` if it
     cannot. A call that has begun is finished even if its caller was cancelled.
+
+    `at_once`: without a thread, for calls that never block; to go to another thread and back costs
+    more than such a call.
     """
 
-    def __init__(self, netns: str = "") -> None:
+    def __init__(self, netns: str = "", *, at_once: bool = False) -> None:
+        assert not (netns and at_once), "only a thread can be in another namespace"
         self._netns = netns
+        self._at_once = at_once
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dataplane")
 
     async def open(self) -> None:
@@ -28,6 +33,8 @@ class Worker:
             await self.call(enter, self._netns)
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._at_once:
+            return function(*args, **kwargs)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: function(*args, **kwargs))
 

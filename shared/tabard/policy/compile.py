@@ -59,8 +59,6 @@ class Compiler:
     """Compiles maps: at once (`compile`), or as the ledger goes on (`note`, then `update`)."""
 
     def __init__(self) -> None:
-        self.maps = Maps()
-        """The result. `update` changes it in place, `compile` makes another."""
         self._begin("", Mode.OVERLAY)
 
     def _begin(self, node: str, mode: Mode) -> None:
@@ -102,6 +100,7 @@ class Compiler:
             self._bound,
             self._endpoints,
         )
+        """The result, of the six above. `update` changes it in place, `compile` makes another."""
 
     def compile(
         self, state: State, node: str, mode: Mode, attachments: Mapping[str, Attachment]
@@ -122,11 +121,12 @@ class Compiler:
         if self._state is None:
             return True
         for record in records:
-            if record.sequence != self._sequence + 1:
+            if record.sequence == self._sequence + 1:
+                self._sequence = record.sequence
+                self._touch(record.event)
+            elif record.sequence > self._sequence:
                 self._state = None  # something was folded that was not told
                 return True
-            self._sequence = record.sequence
-            self._touch(record.event)
         return bool(self._touched)
 
     def update(
@@ -229,8 +229,7 @@ class Compiler:
         gone, subjects = self._prepare(state, touched.policies)
         is_moved = self._lay_out(state, touched, stale)
         texts, numbers = self._pods.update(state, attachments, touched)
-        subjects |= numbers | (touched.numbers & self._rules_of.keys())
-        turned, made, dropped = self._select(subjects)
+        turned, made, dropped = self._select(subjects | numbers)
         keys, newly = self._refresh(stale, made, dropped)
         for prepared in gone:
             prepared.release(self._index)

@@ -70,9 +70,7 @@ class Hosts:
             texts.update(map(address_text, moved))
         if self._by_identity is not None:
             for uid in touched.uids:
-                endpoint = state.endpoints.get(uid)
-                is_remote = endpoint is not None and self._is_remote(endpoint)
-                self._by_identity.put(uid, endpoint.identity if endpoint and is_remote else None)
+                self._by_identity.put(uid, self._identity(state.endpoints.get(uid)))
         elif named and self._mode is Mode.OVERLAY:
             self._by_identity = _ByIdentity(filter(self._is_remote, state.endpoints.values()))
         uids = set(touched.uids) if self.follows_pods else set()
@@ -100,6 +98,10 @@ class Hosts:
             return None
         self._shown[holder.uid] = holder
         return holder.identity
+
+    def _identity(self, endpoint: EndpointState | None) -> int | None:
+        """Of a remote pod."""
+        return endpoint.identity if endpoint and self._is_remote(endpoint) else None
 
     def _is_remote(self, endpoint: EndpointState) -> bool:
         return endpoint.node != self._node and not endpoint.host_network
