@@ -42,7 +42,7 @@ def question(source: str = "shop/client", port: str = "80") -> Question:
     return Question(naming.place(source), naming.place("shop/web-0"), (naming.port(port),))
 
 
-async def seen(changes: check.Changes, *later: events.LedgerEvent) -> None:
+async def seen(changes: check.Rulings, *later: events.LedgerEvent) -> None:
     """Show `changes` the small ledger with a client (10 events), then each of `later`."""
     bus, state, provenance = MemoryBus(), State(), Provenance()
     await append(bus, *small(), OTHER, CLIENT)
@@ -63,7 +63,7 @@ async def seen(changes: check.Changes, *later: events.LedgerEvent) -> None:
 async def test_the_answer_comes_again_after_the_event_that_changed_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    changes = check.Changes(question(), Output.TABLE)
+    changes = check.Rulings(question(), Output.TABLE)
     await seen(changes, events.CursorAdvanced("OBSERVED", 0), ACCEPTED, THIRD, FORGOTTEN)
     lines = capsys.readouterr().out.splitlines()
     told = [line for line in lines if line.startswith(("changed by", "allowed", "DENIED"))]
@@ -84,7 +84,7 @@ async def test_the_answer_comes_again_after_the_event_that_changed_it(
 async def test_in_json_the_sequence_is_of_the_event_that_changed_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    changes = check.Changes(question(), Output.JSON)
+    changes = check.Rulings(question(), Output.JSON)
     await seen(changes, ACCEPTED, THIRD)
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(each["sequence"], each["allowed"]) for each in found] == [(10, False), (11, True)]
@@ -95,8 +95,8 @@ async def test_a_policy_that_decides_nothing_of_the_flow_is_no_news(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     again = events.PolicyAccepted("NetworkPolicy", "shop", "wide", SECOND, "wide.yaml:1")
-    await seen(check.Changes(question(), Output.JSON), ACCEPTED, again)
-    await seen(check.Changes(replace(question(), wanted=()), Output.JSON), ACCEPTED, again)
+    await seen(check.Rulings(question(), Output.JSON), ACCEPTED, again)
+    await seen(check.Rulings(replace(question(), wanted=()), Output.JSON), ACCEPTED, again)
     found = [json.loads(line)["sequence"] for line in capsys.readouterr().out.splitlines()]
     # Of any port the second one lets more pass.
     assert found == [10, 11, 10, 11, 12]
@@ -105,7 +105,7 @@ async def test_a_policy_that_decides_nothing_of_the_flow_is_no_news(
 async def test_an_end_that_goes_is_told_once_and_comes_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    changes = check.Changes(question(), Output.JSON)
+    changes = check.Rulings(question(), Output.JSON)
     gone = events.EndpointUnbound("uid-client")
     await seen(changes, gone, ACCEPTED, CLIENT)
     out, err = capsys.readouterr()
@@ -115,7 +115,7 @@ async def test_an_end_that_goes_is_told_once_and_comes_back(
 
 async def test_what_holds_of_nobody_at_first_is_no_question() -> None:
     with pytest.raises(Failure, match="no pod or workload shop/clinet"):
-        await seen(check.Changes(question("shop/clinet"), Output.TABLE))
+        await seen(check.Rulings(question("shop/clinet"), Output.TABLE))
 
 
 async def test_events_of_others_cost_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,11 +129,11 @@ async def test_events_of_others_cost_no_answer(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(check, "Engine", Counting)
     others = [bound(f"web-{n}", address=f"10.244.1.{n + 20}") for n in range(9)]
-    await seen(check.Changes(question(), Output.JSON), *others[1:])
+    await seen(check.Rulings(question(), Output.JSON), *others[1:])
     assert made == 1
     # An address that a pod takes is that pod's by then.
     made = 0
-    await seen(check.Changes(question("10.244.1.25"), Output.JSON), *others[1:])
+    await seen(check.Rulings(question("10.244.1.25"), Output.JSON), *others[1:])
     assert made == 2
 
 
@@ -141,7 +141,7 @@ async def test_a_node_that_takes_an_end_s_address_changes_the_answer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     node = events.NodeAdded("n3", ("198.18.0.13",), ())
-    await seen(check.Changes(question("198.18.0.13"), Output.JSON), node)
+    await seen(check.Rulings(question("198.18.0.13"), Output.JSON), node)
     found = [json.loads(line)["from"]["role"] for line in capsys.readouterr().out.splitlines()]
     assert found == ["world", "node"]
 

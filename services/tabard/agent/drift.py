@@ -114,5 +114,5 @@ def _bounded(maps: Maps) -> None:
         raise GateError(
             Code.REFUSED,
             f"the dataplane holds {count} entries, and at most {CONTENTS_ENTRIES_MAX} are handed "
-            "out; op 'drift' compares them here with the ledger's present",
+            "out; `tabard drift` without --at compares them where they are",
         )

@@ -49,9 +49,9 @@ def check(
     `follow`: go on with each change, for `timeout_s` if not None.
     """
     if follow:
-        changes = Changes(question, output)
-        follow_steps(WHAT, where, changes.see, timeout_s)
-        allowed = changes.allowed
+        rulings = Rulings(question, output)
+        follow_steps(WHAT, where, rulings.see, timeout_s)
+        allowed = rulings.allowed
     else:
         found = ground(WHAT, where)
         try:
@@ -65,7 +65,7 @@ def check(
         raise SystemExit(Exit.DENIED)
 
 
-class Changes:
+class Rulings:
     """Prints the answer, and again whenever it is another, after the event that made it so."""
 
     def __init__(self, question: Question, output: Output) -> None:

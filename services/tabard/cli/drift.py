@@ -1,7 +1,7 @@
 """`tabard drift`: does each node's kernel hold what the ledger says, or said?"""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 
 from tabard.bus.port import Bus, Stream
@@ -23,7 +23,6 @@ from tabard.cluster.watermarks import Watermark, watermark, watermarks
 from tabard.dataplane.differences import KINDS, Difference
 
 WHAT = "look for drift"
-TIMEOUT_S = 30.0
 SPACING_S = 1.0
 """Shortest time between two questions to one node: each reads all of its maps."""
 
@@ -93,7 +92,7 @@ async def asked(profile: Profile, names: Iterable[str]) -> list[Row]:
 
     async def one(node: str) -> Row:
         try:
-            answer = await ask(profile.socket(node), "drift", TIMEOUT_S)
+            answer = await ask(profile.socket(node), "drift", since.TIMEOUT_S)
         except ClusterError as error:
             return since.row(node, error=str(error))
         found = [Difference(**each) for each in answer["entries"]]
@@ -107,24 +106,28 @@ async def _watch(
 ) -> list[Row]:
     """Show all nodes, then each again whose answer changed; what was found last.
 
-    One is asked again when its watermark moved, or its agent tells of drift or trouble.
+    One is asked again when its watermark moved, its agent tells of drift or trouble, or it speaks
+    and could not be asked before.
     """
     start = await bus.last_sequence(Stream.STATUS) + 1
     said = {name: _mark(word) for name, word in (await watermarks(bus, names)).items()}
     found = {each["node"]: each for each in await asked(profile, names)}
-    show = _showing(output)
-    show({}, found)
+    _show_news({}, found, output)
     async with lasting(timeout_s), aclosing(bus.tail(Stream.STATUS, start)) as batches:
         async for messages in batches:
             words = {word.status.node: word for word in filter(None, map(watermark, messages))}
             marks = {name: _mark(words[name]) for name in names if name in words}
-            moved = [name for name, mark in marks.items() if said.get(name) != mark]
+            moved = [
+                name
+                for name, mark in marks.items()
+                if said.get(name) != mark or found[name]["error"]
+            ]
             said |= marks
             if not moved:
                 continue
             before = found
             found = found | {each["node"]: each for each in await asked(profile, moved)}
-            show(before, found)
+            _show_news(before, found, output)
             await asyncio.sleep(SPACING_S)
     return list(found.values())
 
@@ -133,27 +136,23 @@ def _mark(word: Watermark) -> tuple[int, int, str]:
     return word.status.sequence, word.status.drift, word.status.error
 
 
-def _showing(output: Output) -> Callable[[Mapping[str, Row], Mapping[str, Row]], None]:
-    """What prints the nodes that differ from before to after."""
-
-    def show(before: Mapping[str, Row], after: Mapping[str, Row]) -> None:
-        names = [row["node"] for _, row in differences(before, after, VOLATILE)]
-        news = [after[name] for name in names]
-        if not news:
-            return
-        match output:
-            case Output.JSON | Output.YAML:
-                show_next(_document(list(after.values())), output)
-            case Output.TABLE if before:
-                _, *lines = table(*laid_out(COLUMNS, after.values(), wide=False))
-                for name, line in zip(after, lines, strict=True):
-                    if name in names:
-                        show_line(line)
-                _tell_entries(news)
-            case _:
-                _show(news, output)
-
-    return show
+def _show_news(before: Mapping[str, Row], after: Mapping[str, Row], output: Output) -> None:
+    """Print the nodes that differ from before to after, by name."""
+    names = [row["node"] for _, row in differences(before, after, VOLATILE)]
+    news = [after[name] for name in names]
+    if not news:
+        return
+    match output:
+        case Output.JSON | Output.YAML:
+            show_next(_document(list(after.values())), output)
+        case Output.TABLE if before:
+            _, *lines = table(*laid_out(COLUMNS, after.values(), wide=False))
+            for name, line in zip(after, lines, strict=True):
+                if name in names:
+                    show_line(line)
+            _tell_entries(news)
+        case _:
+            _show(news, output)
 
 
 def _document(found: list[Row], through: int | None = None, stored: int | None = None) -> Row:

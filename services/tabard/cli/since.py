@@ -21,6 +21,7 @@ from tabard.ledger.state import State
 from tabard.policy.compile import Attachment, Compiler
 
 TIMEOUT_S = 30.0
+"""Longest wait for one agent's answer."""
 NO_MAC = bytes(6)
 
 
