@@ -171,9 +171,9 @@ async def _last(bus: Bus, stream: Stream, at: At) -> int:
         return at.sequence
     assert at.time is not None
     found = await stored_by(bus, stream, at.time)
-    first = await bus.info(stream)
-    if found < first.first:
-        begins = "is empty" if first.first_at is None else f"begins {date(first.first_at)}"
+    info = await bus.info(stream)
+    if found < info.first:
+        begins = "is empty" if info.first_at is None else f"begins {date(info.first_at)}"
         raise Failure(
             f"nothing was stored by {date(at.time)} that is kept: {stream} {begins}",
             f"tabard events tail --stream {stream} --no-follow",
