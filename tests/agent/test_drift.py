@@ -1,51 +1,19 @@
 from pathlib import Path
 
-from agent.rig import Bench, Ledger, bound, compiled, pod, running, until
+import pytest
+
+from agent.rig import Bench, Ledger, bound, pod, running, until
+from tabard.agent import drift as drifting
 from tabard.agent.attachments import Held
-from tabard.agent.drift import LISTED_MAX, Drift, DriftCheck, compare
+from tabard.agent.drift import DriftCheck
 from tabard.agent.reconciler import Standing
 from tabard.bus.memory import MemoryBus
-from tabard.dataplane.maps import Maps, address
+from tabard.dataplane.maps import address
+from tabard.dataplane.plain import maps_of
 from tabard.dataplane.port import Change
-from world import attachment, network_policy
+from world import attachment
 
 WEB = pod("web", "10.244.1.5", app="web")
-
-
-def test_equal_maps_have_not_drifted() -> None:
-    maps = Maps(identities=frozenset({5}), hosts={address("10.0.0.1"): 5})
-    assert compare(9, maps, maps) == Drift(9)
-
-
-def test_every_difference_is_named_readably() -> None:
-    ledger = Ledger()
-    bound(ledger, WEB)
-    ledger.policy(network_policy("p", ingress=[{"ports": [{"port": 80}]}]))
-    desired = compiled(ledger, {"web": attachment("web", 7)})
-    drift = compare(9, Maps(), desired)
-    assert (
-        drift.count
-        == len(drift.missing)
-        == sum(len(getattr(desired, name)) for name in desired.__slots__)
-    )
-    text = "\n".join(drift.missing)
-    assert "endpoints 10.244.1.5: identity 256 policy" in text
-    assert "ingress peer 0 tcp port 80/16" in text
-    assert "prefixes 10.244.2.0 (/120 of 128): identity 9 flags 1 by 192.168.9.2" in text
-    assert "nodes 192.168.9.1" in text
-    assert "identities 256" in text
-    assert compare(9, desired, Maps()).extra == drift.missing
-    here, there = {address("10.0.0.1"): 5}, {address("10.0.0.1"): 6}
-    assert compare(9, Maps(hosts=here), Maps(hosts=there)) == Drift(
-        9, different=("hosts 10.0.0.1: 5, desired 6",), count=1
-    )
-
-
-def test_a_list_names_no_more_than_its_most_and_all_are_counted() -> None:
-    most = compare(9, Maps(), Maps(identities=frozenset(range(LISTED_MAX))))
-    assert len(most.missing) == most.count == LISTED_MAX
-    more = compare(9, Maps(), Maps(identities=frozenset(range(LISTED_MAX + 1))))
-    assert (len(more.missing), more.count) == (LISTED_MAX, LISTED_MAX + 1)
 
 
 async def test_tampering_is_found_told_and_repaired() -> None:
@@ -63,8 +31,11 @@ async def test_tampering_is_found_told_and_repaired() -> None:
         Change(hosts_set={stranger: 256}, endpoints_removed=frozenset(maps.endpoints))
     )
     drift = await check.check()
-    assert drift.extra == ("hosts 203.0.113.9: 256",)
-    assert len(drift.missing) == 1
+    assert [(each.kind, each.map) for each in drift.entries] == [
+        ("extra", "hosts"),
+        ("missing", "endpoints"),
+    ]
+    assert str(drift.entries[0]) == "hosts 203.0.113.9: 256"
     assert bench.report.status().drift == 2
     await bench.reconciler.tick()
     assert bench.dataplane.read() == maps
@@ -81,9 +52,7 @@ async def test_drift_is_told_on_demand(tmp_path: Path) -> None:
         assert await agent.ask("drift") == {
             "ok": True,
             "sequence": end,
-            "missing": [],
-            "extra": ["hosts 203.0.113.9: 256"],
-            "different": [],
+            "entries": [{"map": "hosts", "key": "203.0.113.9", "held": "256", "wanted": None}],
             "count": 1,
         }
 
@@ -96,3 +65,38 @@ async def test_drift_is_looked_for_from_time_to_time(tmp_path: Path) -> None:
         maps = agent.maps
         agent.dataplane.write(Change(hosts_set={address("203.0.113.9"): 256}))
         await until(lambda: agent.maps == maps)
+
+
+async def test_what_is_held_is_handed_out_whole(tmp_path: Path) -> None:
+    ledger, bus = Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    end = await ledger.write(bus)
+    async with running(tmp_path, bus) as agent:
+        await agent.attach(WEB)
+        await agent.enforces(end)
+        answer = await agent.ask("contents")
+        assert (answer["ok"], answer["sequence"]) == (True, end)
+        assert maps_of(answer["maps"]) == agent.maps
+        assert len(agent.maps.endpoints) == 1
+        (entry,) = agent.maps.endpoints.values()
+        macs = [entry.mac.hex(), entry.host_mac.hex()]
+        assert answer["attached"] == [["web", entry.ifindex, *macs]]
+
+
+async def test_more_than_the_most_is_not_handed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, bus = Ledger(), MemoryBus()
+    end = await ledger.write(bus)
+    async with running(tmp_path, bus) as agent:
+        await agent.enforces(end)
+        count = sum(len(getattr(agent.maps, name)) for name in agent.maps.__slots__)
+        monkeypatch.setattr(drifting, "CONTENTS_ENTRIES_MAX", count)
+        assert (await agent.ask("contents"))["ok"]
+        # One more than the agent itself expects is found by reading.
+        agent.dataplane.write(Change(hosts_set={address("203.0.113.9"): 256}))
+        answer = await agent.ask("contents")
+        assert (answer["ok"], answer["code"]) == (False, "refused")
+        assert f"holds {count + 1} entries, and at most {count}" in answer["error"]
+        monkeypatch.setattr(drifting, "CONTENTS_ENTRIES_MAX", count - 1)
+        assert f"holds {count} entries" in (await agent.ask("contents"))["error"]

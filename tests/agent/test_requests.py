@@ -9,6 +9,7 @@ from tabard.agent.requests import (
     ADDRESSES_MAX,
     TIMEOUT_MS_MAX,
     Attach,
+    Contents,
     Detach,
     Drift,
     Packet,
@@ -45,6 +46,7 @@ def test_each_request_is_read() -> None:
     assert taken({"op": "detach", "uid": "a"}) == Detach("a", 5_000)
     assert taken({"id": "x", "op": "status"}) == Status()
     assert taken({"op": "drift"}) == Drift()
+    assert taken({"op": "contents"}) == Contents()
     assert taken({"op": "packet", "hook": "from_pod"}) == Packet({"hook": "from_pod"})
 
 

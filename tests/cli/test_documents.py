@@ -18,6 +18,8 @@ from tabard.bus.port import Outgoing, Stream
 from tabard.cli.documents import COMMANDS
 from tabard.cli.fields import OBJECTS, Field
 from tabard.cluster import profile
+from tabard.dataplane.maps import Maps
+from tabard.dataplane.plain import plain
 from tabard.events import ledger as events
 
 SCALARS: dict[str, Any] = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
@@ -93,6 +95,7 @@ def ledger(store: MemoryStore) -> None:
             events.PolicyRefused("NetworkPolicy", "shop", "bad", "spec.x: unknown", "x.yaml:9"),
         )
         await say(bus, "n1", 8, endpoints=1, map_writes=(("hosts", 2),), full=(("hosts", 1),))
+        await say(bus, "n2", 7)
         await bus.publish(Stream.OBSERVED, [Outgoing("tabard.observed.junk", b"\xc1")])
 
     asyncio.run(build())
@@ -104,12 +107,16 @@ def own_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async def ask(socket: Path, operation: str, timeout_s: float) -> dict[str, Any]:
         if "n2" in str(socket):
             raise profile.ClusterError("it is away")
-        return {"ok": True, "sequence": 7, "missing": ["x"], "extra": [], "different": []}
+        if operation == "contents":
+            return {"ok": True, "sequence": 7, "maps": plain(Maps()), "attached": []}
+        entry = {"map": "hosts", "key": "10.0.0.1", "held": "5", "wanted": None}
+        return {"ok": True, "sequence": 7, "entries": [entry], "count": 1}
 
     http = {"allocator": "http://127.0.0.1:1"}
     found = replace(running("a"), netns="", data=str(tmp_path / "data"), http=http)
     profile.claim(found, profile.run_directory())
     monkeypatch.setattr("tabard.cli.drift.ask", ask)
+    monkeypatch.setattr("tabard.cli.since.ask", ask)
 
 
 NAMES = {
@@ -120,7 +127,8 @@ NAMES = {
     "describe binding": [["10.244.1.2"]],
     "describe workload": [["shop/web"]],
     "describe stream": [["ledger"], ["flows"]],
-    "events show": [["7"]],
+    "events show": [["7"], ["--at", "7"]],
+    "wait": [["--sequence", "7", "--timeout", "0"]],
     "policy check": [
         ["--from", "shop/web-0", "--to", "shop/web-1", "--port", "80", "--port", "ICMP"],
         ["--from", "8.8.8.8", "--to", "shop/web-0"],
@@ -143,7 +151,7 @@ def asked(command: str) -> Iterator[list[str]]:
     else:
         for name in NAMES.get(command, [[]]):
             yield [*words, *name]
-    if command == "status" or (words[0] == "get" and words[1:] not in ONLY_NOW):
+    if command in ("status", "drift") or (words[0] == "get" and words[1:] not in ONLY_NOW):
         yield [*words, "--at", "10"]
         yield [*words, "--at", "0"]
 

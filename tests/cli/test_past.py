@@ -170,7 +170,7 @@ def test_a_quarantined_event_is_passed_at_any_later_point(
         (("get", "streams", "-w"), "tabard events tail --stream NAME"),
         (("get", "streams", "-l", "a=b"), "streams have no labels"),
         (("describe", "stream", "LEDGER", "--at", "5"), "a stream is shown as it is now"),
-        (("drift", "--at", "5"), "a kernel holds only the present"),
+        (("drift", "-w", "--at", "5"), "-w and --at exclude each other"),
         (("get", "pods", "--at", "yesterday"), "'yesterday' is no point in time"),
     ],
     ids=" ".join,

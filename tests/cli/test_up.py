@@ -272,6 +272,14 @@ def test_two_clusters_at_once_enforce_and_leave_nothing(runs: Runs) -> None:
     assert len(runs.run(*counted, second).stdout.splitlines()) == 1
     drift = runs.run("drift", "--cluster", first)
     assert drift.returncode == 0, drift.stdout + drift.stderr
+    waited = json.loads(runs.run("wait", "-o", "json", "--cluster", first).stdout)
+    now = runs.run("drift", "--at", str(waited["sequence"]), "--cluster", first)
+    assert now.returncode == 0, now.stdout + now.stderr
+    then = runs.run("drift", "--at", "1", "-o", "json", "--cluster", first)
+    assert then.returncode == 1
+    since = [entry for node in json.loads(then.stdout)["nodes"] for entry in node["entries"]]
+    addresses = {entry["key"] for entry in since if entry["map"] == "endpoints"}
+    assert addresses >= {pod["addresses"][0] for pod in runs.pods(first).values()}
 
     # Everyone's page is on the host, whatever namespace they live in.
     pages = {name: runs.run("metrics", "-o", "json", "--cluster", name) for name in started}

@@ -12,7 +12,7 @@ from tabard.bus.port import Stream
 from tabard.cli.get import read
 from tabard.cli.selector import parse
 from tabard.cli.tables import VIEWS, chosen, sized
-from tabard.cli.views import Reading, status
+from tabard.cli.views import Reading, nodes, status
 from tabard.cluster.watermarks import Watermark
 from tabard.events import ledger as events
 from tabard.events.status import NodeStatus
@@ -232,8 +232,9 @@ def test_every_kind_is_json_with_the_keys_that_its_table_shows() -> None:
 
 
 def test_status_counts_lag_and_takes_the_lowest_watermark() -> None:
-    assert status(reading(n1=8))["enforced"] is None
-    found = status(reading(n1=8, n2=6))
+    behind, both = reading(n1=8), reading(n1=8, n2=6)
+    assert status(behind, nodes(behind))["enforced"] is None
+    found = status(both, nodes(both))
     assert found["enforced"] == 6
     assert found["ledger"] == {"sequence": 8, "stored_at": 8, "head": 8, "digest": ""}
     assert found["allocator"] == {"epoch": 1, "holder": "h-1"}

@@ -144,7 +144,14 @@ async def test_a_node_that_falls_silent_under_the_wait_is_left_behind() -> None:
             assert not waiting.done()
             now += step * 1_000_000_000
             await say(bus, "n1", 8)
-    assert waiting.result() == Settled(8, 1, ("n2",))
+    assert waiting.result() == Settled(
+        8,
+        (
+            {"name": "n1", "watermark": 8, "live": True},
+            {"name": "n2", "watermark": 5, "live": False},
+        ),
+        ("n2",),
+    )
 
 
 def test_progress_is_a_line_for_each_node_that_came(

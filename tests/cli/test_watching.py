@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
 import yaml
@@ -12,10 +13,10 @@ from command import Tabard
 from ledgers import append, append_raw, bound, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.cli import status, watching
-from tabard.cli.get import known, read
-from tabard.cli.printing import Document, Output
+from tabard.cli.get import known, named, read
+from tabard.cli.printing import Output
 from tabard.cli.tables import VIEWS
-from tabard.cli.views import Reading
+from tabard.cli.views import Reading, nodes
 from tabard.cli.watching import Changes, differences, watch
 from tabard.events import ledger as events
 from tabard.ledger.reader import Stopped
@@ -59,8 +60,10 @@ class Watched:
             watching_.cancel()
 
 
-def changes(kind: str, output: Output) -> Changes:
-    return Changes(kind, VIEWS[kind].rows, output)
+def changes(kind: str, output: Output) -> Callable[[Reading], None]:
+    view = VIEWS[kind]
+    shown = Changes(view.columns, view.identity, partial(named, kind), output, view.volatile)
+    return lambda reading: shown.show(reading.state.sequence, view.rows(reading))
 
 
 async def test_rows_come_as_they_are_added_changed_and_deleted(
@@ -70,7 +73,7 @@ async def test_rows_come_as_they_are_added_changed_and_deleted(
     bus = watched.bus
     await append(bus, *small())
     await watched.run(
-        changes("pods", Output.TABLE).show,
+        changes("pods", Output.TABLE),
         lambda: append(bus, bound("web-1", address="10.244.1.3")),
         lambda: say(bus, "n1", 9, endpoints=2),
         lambda: append(bus, events.EndpointUnbound("uid-web-0")),
@@ -94,7 +97,7 @@ async def test_documents_are_json_a_line_or_yaml(capsys: pytest.CaptureFixture[s
         bus = watched.bus
         await append(bus, *small())
         await watched.run(
-            changes("workloads", output).show,
+            changes("workloads", output),
             lambda bus=bus: append(bus, events.WorkloadForgotten("Deployment", "shop", "web")),
             until=lambda reading: not reading.state.workloads,
         )
@@ -114,7 +117,7 @@ async def test_a_heartbeat_alone_is_no_news(capsys: pytest.CaptureFixture[str]) 
     await append(bus, *small())
     await say(bus, "n1", 8)
     await watched.run(
-        changes("nodes", Output.NAME).show,
+        changes("nodes", Output.NAME),
         lambda: say(bus, "n1", 8),
         lambda: say(bus, "n1", 8),
         lambda: say(bus, "n2", 8),
@@ -161,9 +164,11 @@ async def test_a_status_goes_on_with_what_differs(capsys: pytest.CaptureFixture[
     watched = Watched()
     bus = watched.bus
     await append(bus, *small())
-    with status._showing(Document.TABLE) as show:
+    with status._showing(Output.TABLE) as show:
         await watched.run(
-            lambda reading: show(status.status(reading) | {"cluster": None, "error": ""}),
+            lambda reading: show(
+                status.status(reading, nodes(reading)) | {"cluster": None, "error": ""}
+            ),
             lambda: say(bus, "n2", 8),
             until=lambda reading: bool(reading.words),
         )
@@ -181,9 +186,11 @@ async def test_a_status_in_json_is_printed_whole_at_each_change(
     watched = Watched()
     bus = watched.bus
     await append(bus, *small())
-    with status._showing(Document.JSON) as show:
+    with status._showing(Output.JSON) as show:
         await watched.run(
-            lambda reading: show(status.status(reading) | {"cluster": None, "error": ""}),
+            lambda reading: show(
+                status.status(reading, nodes(reading)) | {"cluster": None, "error": ""}
+            ),
             lambda: say(bus, "n1", 8),
             lambda: say(bus, "n2", 8),
             lambda: say(bus, "n2", 8),

@@ -1,106 +1,39 @@
 """Drift: what the dataplane holds against what it should hold."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
+from tabard.agent.errors import Code, GateError
 from tabard.agent.reconciler import Reconciler
 from tabard.agent.report import Report
-from tabard.dataplane.maps import (
-    MAP_NAMES,
-    Endpoint,
-    Maps,
-    PolicyKey,
-    PrefixEntry,
-    address_text,
-)
+from tabard.dataplane.differences import Difference, differences, listed
+from tabard.dataplane.maps import Maps
+from tabard.dataplane.plain import entries, plain
 from tabard.dataplane.port import DataplaneError
 
 log = structlog.get_logger(__name__)
 
-LISTED_MAX = 1_000
-"""Most entries that each list of a report names; `count` counts them all."""
+CONTENTS_ENTRIES_MAX = 65_536
+"""Most entries of a dataplane that are handed out: an answer of 3 MiB, whose JSON keeps the event
+loop for 15 to 50 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Entries that differ, as text (`hosts 10.244.1.7: 4711`), at most LISTED_MAX in each list."""
+    """What differs: at most LISTED_MAX entries of each kind; `count` counts them all."""
 
     sequence: int
-    missing: tuple[str, ...] = ()
-    """Should be there and are not."""
-    extra: tuple[str, ...] = ()
-    """Are there and should not be."""
-    different: tuple[str, ...] = ()
-    """Are there with another value."""
+    entries: tuple[Difference, ...] = ()
     count: int = 0
 
 
 def compare(sequence: int, actual: Maps, desired: Maps) -> Drift:
     """How `actual` differs from `desired`, the maps for `sequence`."""
-    missing: list[str] = []
-    extra: list[str] = []
-    different: list[str] = []
-    for name in MAP_NAMES:
-        if getattr(actual, name) == getattr(desired, name):
-            continue
-        here, wanted = _entries(getattr(actual, name)), _entries(getattr(desired, name))
-        missing += (_text(name, key, wanted[key]) for key in wanted.keys() - here.keys())
-        extra += (_text(name, key, here[key]) for key in here.keys() - wanted.keys())
-        different += (
-            f"{_text(name, key, here[key])}, desired {_value(wanted[key])}"
-            for key in here.keys() & wanted.keys()
-            if here[key] != wanted[key]
-        )
-    return Drift(
-        sequence,
-        tuple(sorted(missing)[:LISTED_MAX]),
-        tuple(sorted(extra)[:LISTED_MAX]),
-        tuple(sorted(different)[:LISTED_MAX]),
-        len(missing) + len(extra) + len(different),
-    )
-
-
-def _entries(entries: Mapping[Any, Any] | Iterable[Any]) -> Mapping[Any, Any]:
-    return entries if isinstance(entries, Mapping) else dict.fromkeys(entries)
-
-
-def _text(name: str, key: Any, value: Any) -> str:
-    return f"{name} {_key(key)}" + ("" if value is None else f": {_value(value)}")
-
-
-def _key(key: Any) -> str:
-    match key:
-        case PolicyKey():
-            ports = f" port {key.port}/{key.port_bits}" if key.port_bits else ""
-            return (
-                f"{key.policy:016x} {key.direction.name.lower()} peer {key.identity} "
-                f"{key.protocol.name.lower()}{ports}"
-            )
-        case (bytes() as network, int() as bits):
-            return f"{address_text(network)} (/{bits} of 128)"
-        case bytes():
-            return address_text(key)
-        case _:
-            return str(key)
-
-
-def _value(value: Any) -> str:
-    match value:
-        case Endpoint():
-            return (
-                f"identity {value.identity} policy {value.policy:016x} flags {value.flags.value} "
-                f"ifindex {value.ifindex} mac {value.mac.hex(':')} host {value.host_mac.hex(':')} "
-                f"incarnation {value.incarnation:016x}"
-            )
-        case PrefixEntry():
-            tunnel = f" by {address_text(value.tunnel)}" if value.tunnel else ""
-            return f"identity {value.identity} flags {value.flags.value}{tunnel}"
-        case _:
-            return str(value)
+    found = differences(actual, desired)
+    return Drift(sequence, listed(found), len(found))
 
 
 class DriftCheck:
@@ -131,13 +64,36 @@ class DriftCheck:
                 "agent.drift",
                 sequence=drift.sequence,
                 count=drift.count,
-                examples=[*drift.missing, *drift.extra, *drift.different][:5],
+                examples=[f"{each.kind}: {each}" for each in drift.entries[:5]],
             )
             reconciler.wake()
         if self._report.drift != drift.count:
             self._report.drift = drift.count
             self._report.changed.set()
         return drift
+
+    async def contents(self) -> dict[str, Any]:
+        """{sequence, maps, attached}: what the dataplane holds, and each attached pod as
+        [uid, ifindex, mac, host mac].
+
+        Raises DataplaneError if it cannot be read, and GateError if it is too much to hand out.
+        """
+        reconciler = self._reconciler
+        _bounded(reconciler.expected)
+
+        def look() -> dict[str, list[Any]]:
+            actual = reconciler.dataplane.read()
+            _bounded(actual)
+            return plain(actual)
+
+        async with reconciler.lock:
+            sequence = reconciler.expected_at
+            attached = [
+                (each.uid, each.ifindex, each.mac.hex(), each.host_mac.hex())
+                for each in reconciler.attachments.attached.values()
+            ]
+            maps = await reconciler.worker.call(look)
+        return {"sequence": sequence, "maps": maps, "attached": attached}
 
     async def run(self) -> None:
         """Check for ever."""
@@ -151,3 +107,12 @@ class DriftCheck:
                     log.error("agent.drift_unknown", error=str(error))
             else:
                 self._report.clear("drift")
+
+
+def _bounded(maps: Maps) -> None:
+    if (count := entries(maps)) > CONTENTS_ENTRIES_MAX:
+        raise GateError(
+            Code.REFUSED,
+            f"the dataplane holds {count} entries, and at most {CONTENTS_ENTRIES_MAX} are handed "
+            "out; `tabard drift` without --at compares them where they are",
+        )

@@ -3,7 +3,7 @@
     {"id":1,"op":"attach","pod":{fields of PodStarted},"interface":"tb…","mac":"02:…",
      "timeout_ms":5000}
     {"id":2,"op":"detach","uid":"…"}    {"id":3,"op":"status"}    {"id":4,"op":"drift"}
-    {"id":5,"op":"packet", …}   (memory dataplane only)
+    {"id":5,"op":"contents"}    {"id":6,"op":"packet", …} (memory dataplane only)
 
 Every answer carries its request's id and `ok`; a refusal has `code` and `error`.
 """
@@ -57,18 +57,24 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """What the dataplane holds, entry by entry."""
+
+
+@dataclass(frozen=True, slots=True)
 class Packet:
     """A packet for the memory dataplane to judge; the fields are MemoryDataplane.packet's."""
 
     fields: dict[str, Any]
 
 
-Request = Attach | Detach | Status | Drift | Packet
+Request = Attach | Detach | Status | Drift | Contents | Packet
 _OPS: dict[str, type[Any]] = {
     "attach": Attach,
     "detach": Detach,
     "status": Status,
     "drift": Drift,
+    "contents": Contents,
 }
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {cls: TypeAdapter(cls) for cls in _OPS.values()}
 _ENVELOPE = ("id", "op")

@@ -18,6 +18,7 @@ from tabard.agent.reconciler import Reconciler
 from tabard.agent.report import Report
 from tabard.agent.requests import (
     Attach,
+    Contents,
     Detach,
     Drift,
     Packet,
@@ -84,6 +85,8 @@ class Desk:
                 return await self._status()
             case Drift():
                 return asdict(await self._drift.check())
+            case Contents():
+                return await self._drift.contents()
             case Packet():
                 if self._judge is None:
                     raise GateError(

@@ -1,17 +1,33 @@
 """`tabard policy check`: the verdict on a flow, the rule that gave it, and what led there."""
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
 
 from tabard.cli.failing import Exit, Failure, fail
 from tabard.cli.ground import Ground
-from tabard.cli.naming import NotThere, Place, PortAsked, pods
-from tabard.cli.printing import Output, counted, show_lines, show_table, show_value, table, tell
-from tabard.cli.records import moment
-from tabard.cli.verdicts import Row, answer, deciding
-from tabard.cli.where import Where, ground
-from tabard.dataplane.maps import Direction
+from tabard.cli.printing import (
+    GAP,
+    Output,
+    counted,
+    show_line,
+    show_lines,
+    show_next,
+    show_table,
+    show_value,
+    table,
+    tell,
+)
+from tabard.cli.questions import RULING, Question
+from tabard.cli.records import moment, summary
+from tabard.cli.verdicts import Row, decided, deciding
+from tabard.cli.where import Where, follow_steps, ground
+from tabard.events.codec import type_name
+from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.provenance import Provenance
+from tabard.ledger.state import State
 from tabard.policy.engine import Engine
-from tabard.policy.parties import Party, PartyError, Who
 from tabard.policy.traffic import PORT_MAX
 
 MISSES_SHOWN = 3
@@ -22,70 +38,90 @@ _END = ("role", "nodes", "address", "identity", "labels")
 
 
 def check(
-    source: Place,
-    destination: Place,
-    wanted: Sequence[PortAsked],
+    question: Question,
     where: Where,
+    follow: bool,
+    timeout_s: float | None,
     output: Output,
 ) -> None:
-    """Exit.DENIED if not all that was asked for may pass."""
-    found = ground(WHAT, where)
-    try:
-        ends = _ends(found, source, destination)
-        said = answer(found, *ends, (source.text, destination.text), wanted)
-    except NotThere as error:
-        fail(WHAT, Failure(str(error), "" if where.files else error.next))
-    except PartyError as error:
-        fail(WHAT, Failure(str(error)))
-    if where.files and not said["allowed"] and _addresses_count(found.engine, *ends):
-        tell("note: manifests tell no pod's address; an ipBlock may hold one that it does not here")
+    """Exit.DENIED if not all that was asked for may pass.
+
+    `follow`: go on with each change, for `timeout_s` if not None.
+    """
+    if follow:
+        rulings = Rulings(question, output)
+        follow_steps(WHAT, where, rulings.see, timeout_s)
+        allowed = rulings.allowed
+    else:
+        found = ground(WHAT, where)
+        try:
+            said, notes = question.answered(found, offline=bool(where.files))
+        except Failure as error:
+            fail(WHAT, error)
+        _tell(notes)
+        _print(said, output, show_value)
+        allowed = said["allowed"]
+    if not allowed:
+        raise SystemExit(Exit.DENIED)
+
+
+class Rulings:
+    """Prints the answer, and again whenever it is another, after the event that made it so."""
+
+    def __init__(self, question: Question, output: Output) -> None:
+        self.allowed = False
+        self._question = question
+        self._output = output
+        self._before: tuple[Any, ...] | str = ""
+        """What the answer was, or why there was none."""
+        self._standing: tuple[Hashable, ...] = ()
+
+    def see(self, state: State, provenance: Provenance, record: LedgerRecord | None) -> None:
+        """One step of the ledger; Failure if there is no answer at the first (record is None)."""
+        standing, before = self._question.standing(state), self._standing
+        self._standing = standing
+        if record is not None and standing == before and not isinstance(record.event, RULING):
+            return
+        found = Ground(state, Engine(state), provenance)
+        try:
+            said, notes = self._question.answered(found, offline=False)
+        except Failure as error:
+            if record is None:
+                raise
+            self.allowed = False
+            if self._before != (why := str(error)):
+                self._before = why
+                tell(f"LEDGER/{record.sequence}: {why}")
+            return
+        self.allowed = said["allowed"]
+        verdict = decided(said)
+        if verdict == self._before:
+            return
+        self._before = verdict
+        if record is not None and self._output in (Output.TABLE, Output.WIDE):
+            what = summary(asdict(record.event))
+            head = f"changed by LEDGER/{record.sequence}", moment(record.envelope.occurred_at)
+            show_line("")
+            show_line(GAP.join((*head, type_name(record.event), what)), "bold")
+        _tell(notes)
+        _print(said, self._output, show_next)
+        sys.stdout.flush()
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in notes:
+        tell(f"note: {note}")
+
+
+def _print(said: Row, output: Output, document: Callable[[Row, Output], None]) -> None:
     match output:
         case Output.JSON | Output.YAML:
-            show_value(said, output)
+            document(said, output)
         case Output.NAME:
             for name in sorted(set(_names(said))):
                 print(name)
         case _:
             _show(said, wide=output is Output.WIDE)
-    if not said["allowed"]:
-        raise SystemExit(Exit.DENIED)
-
-
-def _ends(found: Ground, source: Place, destination: Place) -> tuple[Party, Party]:
-    """The parties that are meant; what else they could be is told if it makes a difference."""
-    engine = found.engine
-    one, other = _one(found, source), _one(found, destination)
-    first = engine.parties.pair(one, other)
-    if first[0].uid and first[0].uid == first[1].uid:
-        tell("note: a pod reaches itself past all policies; this is of another pod like it")
-    passing = engine.allowed(*first)
-    if any(engine.allowed(*pair) != passing for pair in engine.parties.pairs(one, other)):
-        by = " → ".join(str(party.address) for party in first)
-        tell(f"note: policies tell their addresses apart; asked of {by}")
-    return first
-
-
-def _one(found: Ground, place: Place) -> Who:
-    """One pod of those that `place` names, or its address."""
-    named = pods(found.state, place)
-    if not named:
-        return place.text
-    parties = found.engine.parties
-    if len({found.engine.alike(party) for pod in named for party in parties.find(pod)[:1]}) > 1:
-        them = counted(len(named), "pod")
-        tell(f"note: policies tell the {them} of {place.text} apart; asked of {named[0].name}")
-    return named[0]
-
-
-def _addresses_count(engine: Engine, source: Party, destination: Party) -> bool:
-    """Whether a rule that was asked names peers by CIDR, and the peer's address is not known."""
-    return any(
-        peer.address is None and engine.asks_addresses(direction, subject)
-        for direction, subject, peer in (
-            (Direction.EGRESS, source, destination),
-            (Direction.INGRESS, destination, source),
-        )
-    )
 
 
 def _names(said: Row) -> Iterator[str]:

@@ -8,10 +8,11 @@ from tabard.bus.port import Bus, Stream
 from tabard.cli import history, relations
 from tabard.cli.failing import Exit, Failure
 from tabard.cli.get import known, past
+from tabard.cli.get import named as name_of
 from tabard.cli.kinds import SHOWN
 from tabard.cli.moments import At
 from tabard.cli.past import replayed, sequence_at, stored_at
-from tabard.cli.printing import Document, show_value
+from tabard.cli.printing import Output, show_value
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row, row
 from tabard.cli.sections import show_sections
@@ -126,7 +127,7 @@ def chosen(kind: str, name: Name, reading: Reading, events: list[Row]) -> Row:
 
 
 def describe(
-    kind: str, text: str, namespace: str, at: At | None, output: Document, cluster: str, nats: str
+    kind: str, text: str, namespace: str, at: At | None, output: Output, cluster: str, nats: str
 ) -> None:
     singular = SHOWN[kind][0]
 
@@ -150,10 +151,13 @@ def describe(
         }
 
     found = with_bus(f"describe {singular} {text}", cluster, nats, work)
-    if output is not Document.TABLE:
-        show_value(found, output)
-        return
-    show_sections(kind, found)
+    match output:
+        case Output.JSON | Output.YAML:
+            show_value(found, output)
+        case Output.NAME:
+            print(name_of(kind, found[singular]))
+        case _:
+            show_sections(kind, found, wide=output is Output.WIDE)
 
 
 def _about(kind: str, found: Row, events: list[Row]) -> list[Row]:

@@ -18,12 +18,14 @@ from tabard.cli.fields import (
     STREAMS,
     UNREADABLE,
     VERIFIED,
+    WAITED,
     WORKLOADS,
     Field,
 )
-from tabard.cli.judgements import CHECKED, DOCTOR, MATRIX, METRICS
+from tabard.cli.judgements import CHECKED, DOCTOR, MATRIX, METRICS, PAIR
 from tabard.cli.kinds import SHOWN
 
+EVENT = Field("event", "string", "ADDED, MODIFIED or DELETED")
 HISTORY = Field("history", "[object]", "the ledger events about it, oldest first", READABLE)
 DOCUMENT = Field("document", "any", "what its author wrote; null if nothing is in force")
 
@@ -109,9 +111,8 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
         items = Field("items", "[object]", f"the {kind}", OBJECTS[kind])
         yield f"get {kind}", (SEQUENCE, STORED_AT, items)
         if kind != "streams":
-            event = Field("event", "string", "ADDED, MODIFIED or DELETED")
             item = Field("item", "object", "the object; if DELETED, as it was", OBJECTS[kind])
-            yield f"get {kind} --watch", (SEQUENCE, event, item)
+            yield f"get {kind} --watch", (SEQUENCE, EVENT, item)
         yield f"describe {singular}", (SEQUENCE, STORED_AT, *DESCRIBED[kind])
     yield "status", STATUS
     yield "events tail", READABLE
@@ -120,8 +121,11 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "events show, of an unreadable event", (*UNREADABLE, CHAIN)
     yield "events verify", VERIFIED
     yield "drift", DRIFT
+    yield "wait", WAITED
     yield "policy check", CHECKED
     yield "policy matrix", MATRIX
+    pair = Field("item", "object", "the pair; if DELETED, as it was", PAIR)
+    yield "policy matrix --watch", (SEQUENCE, EVENT, pair)
     yield "doctor", DOCTOR
     yield "metrics", METRICS
 

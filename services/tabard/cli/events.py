@@ -8,10 +8,19 @@ from tabard.cli import flows
 from tabard.cli.advice import following
 from tabard.cli.failing import Exit, Failure
 from tabard.cli.moments import At
-from tabard.cli.past import start_at
-from tabard.cli.printing import Document, Output, Value, show_next, show_value, tell, tell_next
+from tabard.cli.past import start_at, stored_by
+from tabard.cli.printing import (
+    Output,
+    as_yaml,
+    cell,
+    show_line,
+    show_next,
+    show_value,
+    tell,
+    tell_next,
+)
 from tabard.cli.reach import Target, with_bus
-from tabard.cli.records import Row, cells, row
+from tabard.cli.records import Row, brief, cells, cut, date, row
 from tabard.cluster.publish import publish
 from tabard.events import chain
 from tabard.events.errors import ChainError, EventError
@@ -103,24 +112,73 @@ def _print_line(line: Sequence[str], widths: Sequence[int]) -> None:
     print(" ".join([*padded, line[-1]]).rstrip(), flush=True)
 
 
-def show(sequence: int, stream: Stream, output: Value, cluster: str, nats: str) -> None:
+def show(at: At, stream: Stream, output: Output, cluster: str, nats: str) -> None:
+    """The event at a sequence, or the last one stored by a time."""
+
     async def work(bus: Bus, target: Target) -> Row:
-        message = await _stored(bus, stream, sequence)
+        message = await _stored(bus, stream, await _last(bus, stream, at))
         chained = await _chain(bus, message) if stream is Stream.LEDGER else None
         return row(stream, message) | {"chain": chained}
 
-    found = with_bus(f"show {stream}/{sequence}", cluster, nats, work)
-    show_value(found, output)
+    what = f"{stream}/{at.sequence}" if at.time is None else f"{stream} as of {date(at.time)}"
+    found = with_bus(f"show {what}", cluster, nats, work)
+    match output:
+        case Output.JSON | Output.YAML:
+            show_value(found, output)
+        case Output.NAME:
+            print(f"{stream}/{found['sequence']}")
+        case _:
+            _print_event(found, wide=output is Output.WIDE)
     if "error" in found:
         tell(f"unreadable: {found['error']['reason']}")
         tell("Whoever reads the stream stops before it and changes nothing. To go on past it:")
-        command = f"tabard events quarantine {sequence} --stream {stream} --reason WHY"
+        place = f"{found['sequence']} --stream {stream}"
+        command = f"tabard events quarantine {place} --reason WHY"
         tell(f"  {following(command)}")
         raise SystemExit(Exit.FAILED)
     if found["chain"]:
         tell(found["chain"])
         tell_next("tabard events verify")
         raise SystemExit(Exit.FAILED)
+
+
+def _print_event(found: Row, *, wide: bool) -> None:
+    """A key and its value a line; what the event says below, by `wide` whole."""
+    show_line(f"{found['stream']}/{found['sequence']}", "bold")
+    rest = {key: value for key, value in found.items() if key not in _SHOWN_ELSEWHERE}
+    width = max(map(len, rest))
+    for key, value in rest.items():
+        show_line(f"  {key:<{width}}   {cell(value)}")
+    if not (data := found.get("data")):
+        return
+    show_line("  data")
+    if wide:
+        for line in as_yaml(data).splitlines():
+            show_line(f"    {line}")
+        return
+    width = max(map(len, data))
+    for key, value in data.items():
+        show_line(f"    {key:<{width}}   {cell(cut(brief(key, value)))}")
+
+
+_SHOWN_ELSEWHERE = ("stream", "sequence", "stored_at", "occurred_at", "data")
+"""In a table's head or below it, or as a date."""
+
+
+async def _last(bus: Bus, stream: Stream, at: At) -> int:
+    """The last sequence stored by then; Failure if none is, or the time is yet to come."""
+    if at.sequence is not None:
+        return at.sequence
+    assert at.time is not None
+    found = await stored_by(bus, stream, at.time)
+    info = await bus.info(stream)
+    if found < info.first:
+        begins = "is empty" if info.first_at is None else f"begins {date(info.first_at)}"
+        raise Failure(
+            f"nothing was stored by {date(at.time)} that is kept: {stream} {begins}",
+            f"tabard events tail --stream {stream} --no-follow",
+        )
+    return found
 
 
 async def _stored(bus: Bus, stream: Stream, sequence: int) -> Stored:
@@ -193,7 +251,7 @@ def quarantine(sequence: int, stream: Stream, reason: str, cluster: str, nats: s
     tell(f"readers go on past it as soon as the allocator has recorded it: {status}")
 
 
-def verify(output: Document, cluster: str, nats: str) -> None:
+def verify(output: Output, cluster: str, nats: str) -> None:
     async def work(bus: Bus, target: Target) -> Row:
         state = State()
         head = await bus.last_sequence(Stream.LEDGER)
@@ -220,8 +278,11 @@ def verify(output: Document, cluster: str, nats: str) -> None:
         }
 
     found = with_bus("verify the ledger", cluster, nats, work)
-    if output is not Document.TABLE:
-        show_value(found, output)
+    match output:
+        case Output.JSON | Output.YAML:
+            show_value(found, output)
+        case Output.NAME:
+            print(f"{Stream.LEDGER}/{found['head']}")
     if found["bad"] is None:
         skipped = f", {len(found['quarantined'])} quarantined" if found["quarantined"] else ""
         tell(f"LEDGER is whole: {found['verified']} events, contiguous and chained{skipped}")

@@ -7,7 +7,7 @@ from textwrap import wrap
 from tabard.cli import kinds
 from tabard.cli.documents import COMMANDS
 from tabard.cli.fields import OBJECTS, Field
-from tabard.cli.printing import Document, show_line, show_value
+from tabard.cli.printing import Output, show_line, show_value
 
 WIDTH = 100
 """Characters of a line."""
@@ -17,7 +17,7 @@ def found(words: str) -> Mapping[str, tuple[Field, ...]]:
     """The commands that `words` mean: those of a kind, or all that have these words."""
     kind = kinds.shown(words)
     names = {kind, kinds.SHOWN[kind][0]} if kind else set()
-    wanted = set(words.split())
+    wanted = set(words.replace(",", "").split())
 
     def meant(command: str) -> bool:
         said = set(command.replace(",", "").split())
@@ -26,8 +26,11 @@ def found(words: str) -> Mapping[str, tuple[Field, ...]]:
     return {command: fields for command, fields in COMMANDS.items() if meant(command)}
 
 
-def explain(chosen: Mapping[str, tuple[Field, ...]], output: Document) -> None:
-    if output is not Document.TABLE:
+def explain(chosen: Mapping[str, tuple[Field, ...]], output: Output) -> None:
+    if output is Output.NAME:
+        print("\n".join(chosen))
+        return
+    if output in (Output.JSON, Output.YAML):
         named = {name: [asdict(each) for each in fields] for name, fields in chosen.items()}
         show_value(named, output)
         return

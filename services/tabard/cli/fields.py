@@ -228,13 +228,13 @@ STATUS = (
             Field("refused", "integer", "refused"),
         ),
     ),
-    Field("nodes", "[object]", "as `get nodes`", NODES),
+    Field("nodes", "[object]", "as `get nodes`; with -l those that it takes", NODES),
     Field(
         "enforced",
         "integer?",
-        "the lowest watermark of all nodes; null if one said nothing or there are none",
+        "the lowest watermark of these nodes; null if one said nothing or there are none",
     ),
-    Field("diverged", "[string]", "nodes whose state is not what the ledger says"),
+    Field("diverged", "[string]", "those whose state is not what the ledger says"),
     Field("quarantined", "[string]", "STREAM/sequence of events that readers go on past"),
     Field(
         "cluster",
@@ -303,17 +303,49 @@ VERIFIED = (
     Field("quarantined", "[integer]", "sequences that an operator let readers go on past"),
 )
 
+WAITED = (
+    Field("sequence", "integer", "LEDGER's that was waited for"),
+    Field(
+        "nodes",
+        "[object]",
+        "all nodes; one that is not live may not enforce it, and was not waited for",
+        (
+            Field("name", "string", "the node's name"),
+            Field("watermark", "integer?", "LEDGER sequence that it enforces; null if unknown"),
+            Field("live", "boolean", "whether its agent spoke within the last 15 s"),
+        ),
+    ),
+)
+
 DRIFT = (
+    Field(
+        "sequence",
+        "integer?",
+        "with --at LEDGER's that kernels are held against; else null: each against its own",
+    ),
+    Field("stored_at", "integer?", "with --at when that event was stored; null before the first"),
     Field(
         "nodes",
         "[object]",
         "each node that was asked",
         (
             Field("node", "string", "its name"),
-            Field("sequence", "integer?", "LEDGER's, at which kernel and ledger were compared"),
+            Field("sequence", "integer?", "LEDGER's that it enforces; null if it was not reached"),
             Field("missing", "[string]", "entries that its kernel lacks"),
             Field("extra", "[string]", "entries that its kernel should not have"),
             Field("different", "[string]", "entries with another value"),
+            Field(
+                "entries",
+                "[object]",
+                "all of these in parts; of each of the three the first 1,000 are listed",
+                (
+                    Field("map", "string", "such as hosts, as `map_writes` of a node names it"),
+                    Field("key", "string", "the entry's key"),
+                    Field("held", "string?", "its value in the kernel; null if it is not there"),
+                    Field("wanted", "string?", "what the ledger says; null if it is not to be"),
+                ),
+            ),
+            Field("count", "integer", "how many entries differ in all"),
             Field("error", "string", "why it could not be asked, or empty"),
         ),
     ),

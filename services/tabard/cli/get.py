@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 
 from tabard.bus.port import Bus, Stored, Stream
 from tabard.cli.kinds import SHOWN
@@ -11,7 +12,7 @@ from tabard.cli.printing import Output, show_table, show_value, tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row
 from tabard.cli.selector import LabelSelector
-from tabard.cli.tables import VIEWS, View, chosen
+from tabard.cli.tables import VIEWS, View, chosen, laid_out
 from tabard.cli.views import Reading
 from tabard.cli.watching import Changes, watch
 from tabard.cluster.watermarks import Watermark, watermarks
@@ -93,10 +94,15 @@ def get(
 
     async def work(bus: Bus, target: Target) -> None:
         if follow:
-            changes = Changes(kind, rows, output)
+            name = partial(named, kind)
+            changes = Changes(view.columns, view.identity, name, output, view.volatile)
+
+            def show(reading: Reading) -> None:
+                changes.show(reading.state.sequence, rows(reading))
+
             state = State()
-            changes.show(await read(bus, state))
-            await watch(bus, state, known, changes.show, timeout_s)
+            show(await read(bus, state))
+            await watch(bus, state, known, show, timeout_s)
             return
         if kind == "streams":
             reading = Reading(State(), streams=tuple([await bus.info(each) for each in Stream]))
@@ -128,15 +134,10 @@ def _print(
             for row in rows:
                 print(named(kind, row))
         case _:
-            wide = output is Output.WIDE
-            columns = [each for each in view.columns if wide or not each.wide]
             if not rows:
                 tell(f"no {kind}" + (f" in namespace {namespace}" if namespace else ""))
                 return
-            show_table(
-                [column.title for column in columns],
-                ([column.shown(row, wide) for column in columns] for row in rows),
-            )
+            show_table(*laid_out(view.columns, rows, wide=output is Output.WIDE))
 
 
 def named(kind: str, row: Row) -> str:

@@ -98,6 +98,14 @@ CHECKED = (
     ),
 )
 
+PAIR = (
+    Field("from", "string", "the party that speaks"),
+    Field("to", "string", "the party that listens"),
+    Field("connections", "[object]", "what all of one may send to all of it", CONNECTION),
+    Field("some", "[object]", "what some may send to some", CONNECTION),
+    Field("rules", "[object]", "those that allow it; none where nothing isolates", RULE),
+)
+
 MATRIX = (
     _SEQUENCE,
     Field("by", "string", "workload, pod or identity: what a party is"),
@@ -117,13 +125,7 @@ MATRIX = (
         "items",
         "[object]",
         "each pair between which something may pass; between all others nothing may",
-        (
-            Field("from", "string", "the party that speaks"),
-            Field("to", "string", "the party that listens"),
-            Field("connections", "[object]", "what all of one may send to all of it", CONNECTION),
-            Field("some", "[object]", "what some may send to some", CONNECTION),
-            Field("rules", "[object]", "those that allow it; none where nothing isolates", RULE),
-        ),
+        PAIR,
     ),
 )
 

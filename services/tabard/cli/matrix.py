@@ -5,14 +5,18 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 
 from tabard.cli.check import connection
+from tabard.cli.ground import Ground
 from tabard.cli.kinds import By
 from tabard.cli.naming import PortAsked
 from tabard.cli.pairs import Group, Pairs, Selector, document, group
 from tabard.cli.printing import GAP, Output, show_table, show_value, tell
+from tabard.cli.tables import Column, laid_out
 from tabard.cli.verdicts import Row, connections
-from tabard.cli.where import Where, ground
+from tabard.cli.watching import Changes
+from tabard.cli.where import Where, follow_states, ground
 
 SOME = "~"
 """Before what only some pods of the row may send to some of the column."""
@@ -29,10 +33,25 @@ def matrix(
     wanted: Sequence[PortAsked],
     addresses: Sequence[str],
     where: Where,
+    follow: bool,
+    timeout_s: float | None,
     output: Output,
 ) -> None:
+    """`follow`: go on with the pairs that change, for `timeout_s` if not None."""
+
+    def pairs_of(found: Ground) -> Pairs:
+        return Pairs(found, group(found, by, addresses, namespace, selector), wanted)
+
+    if follow:
+        changes = Changes(COLUMNS, itemgetter("from", "to"), _name, output, frozenset({"rules"}))
+
+        def see(found: Ground) -> None:
+            changes.show(found.state.sequence, pairs_of(found).items())
+
+        follow_states(WHAT, where, see, timeout_s)
+        return
     found = ground(WHAT, where)
-    pairs = Pairs(found, group(found, by, addresses, namespace, selector), wanted)
+    pairs = pairs_of(found)
     if where.files and found.engine.cidrs:
         tell("note: manifests tell no pod's address; an ipBlock holds no pod here")
     match output:
@@ -40,21 +59,17 @@ def matrix(
             show_value(document(found, pairs, by), output)
         case Output.NAME:
             for row in pairs.items():
-                print(row["from"], row["to"])
+                print(_name(row))
         case Output.WIDE:
-            _show_list(list(pairs.items()))
+            show_table(*laid_out(COLUMNS, pairs.items(), wide=True))
         case _:
             if not any(each.chosen for each in pairs.groups):
                 tell("no pods")
             _show_blocks(pairs)
 
 
-def _show_list(rows: Sequence[Row]) -> None:
-    """A line for each pair, with the rules that allow it."""
-    show_table(
-        ["FROM", "TO", "CONNECTIONS", "RULES"],
-        ([row["from"], row["to"], _text(row), _rules(row)] for row in rows),
-    )
+def _name(row: Row) -> str:
+    return f"{row['from']} {row['to']}"
 
 
 def _rules(row: Row) -> list[str]:
@@ -67,6 +82,15 @@ def _text(row: Row) -> str:
     partly = row["some"] != row["connections"]
     shown = ",".join(connection(one) for one in row["some"])
     return (SOME if partly else "") + (shown or "-")
+
+
+COLUMNS = (
+    Column("FROM", "from"),
+    Column("TO", "to"),
+    Column("CONNECTIONS", "some", whole=_text),
+    Column("RULES", "rules", whole=_rules, wide=True),
+)
+"""Of pairs, a line each."""
 
 
 def _show_blocks(pairs: Pairs) -> None:

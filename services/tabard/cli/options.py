@@ -8,7 +8,7 @@ import typer
 
 from tabard.cli import advice, completion
 from tabard.cli.moments import At, MomentError, parse
-from tabard.cli.printing import Document, Output, Value
+from tabard.cli.printing import Output
 
 if TYPE_CHECKING:
     from tabard.cli.change import Until
@@ -98,13 +98,20 @@ Namespace = Annotated[
     ),
 ]
 Form = Annotated[Output, typer.Option("-o", "--output", help="Form of the output.")]
-DocumentForm = Annotated[Document, typer.Option("-o", "--output", help="Form of the output.")]
-ValueForm = Annotated[Value, typer.Option("-o", "--output", help="Form of the output.")]
 Follow = Annotated[
     bool, typer.Option("-w", "--watch", help="Go on with what changes, until Ctrl-C or --timeout.")
 ]
 WatchTimeout = Annotated[
     float | None, typer.Option(min=0.0, metavar="SECONDS", help="End -w after so long.")
+]
+NodeSelector = Annotated[
+    str,
+    typer.Option(
+        "-l",
+        "--selector",
+        metavar="SELECTOR",
+        help="Only these nodes, by kubernetes.io/hostname, their one label.",
+    ),
 ]
 Stream = Annotated[StreamName, typer.Option("--stream", case_sensitive=False, help="Which stream.")]
 
@@ -138,6 +145,14 @@ def until(no_wait: bool, wait: bool) -> "Until":
     if no_wait and wait:
         usage("--no-wait and --wait exclude each other")
     return Until.PUBLISHED if no_wait else Until.ENFORCED if wait else Until.TAKEN
+
+
+def check_watch(watch: bool, timeout: float | None, past: bool) -> None:
+    """-w is of the present, and a time-out is for nothing but -w."""
+    if watch and past:
+        usage("-w and --at exclude each other: the past does not change")
+    if timeout is not None and not watch:
+        usage("--timeout ends -w; without it leave --timeout out")
 
 
 def place(name: str) -> None:

@@ -23,21 +23,6 @@ class Output(StrEnum):
     NAME = "name"
 
 
-class Document(StrEnum):
-    """Forms of what has no rows to name."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
-
-
-class Value(StrEnum):
-    """Forms of one value that is no table."""
-
-    JSON = "json"
-    YAML = "yaml"
-
-
 def cell(value: Any) -> str:
     """A JSON value in a table's cell: lists joined by commas, maps as key=value, nothing as `-`."""
     match value:

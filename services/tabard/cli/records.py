@@ -62,20 +62,24 @@ def summary(data: Row, *, whole: bool = False) -> str:
     """`name=web identity=300 …`, cut to a readable length; documents by their metadata."""
     parts = []
     for key, value in data.items():
-        if key == "document":
-            metadata = value.get("metadata") or {}
-            value = f"{value.get('kind')} {metadata.get('namespace')}/{metadata.get('name')}"
-        elif key in ("started_at", "at"):
-            continue
-        if value not in ("", (), [], None):
-            parts.append(f"{key}={_short(value)}")
+        if key not in ("started_at", "at") and value not in ("", (), [], None):
+            parts.append(f"{key}={brief(key, value)}")
     text = " ".join(parts)
-    if whole or len(text) <= SUMMARY_CHARACTERS_MAX:
+    return text if whole else cut(text)
+
+
+def cut(text: str) -> str:
+    """At most a readable length of it."""
+    if len(text) <= SUMMARY_CHARACTERS_MAX:
         return text
     return text[: SUMMARY_CHARACTERS_MAX - 1] + "…"
 
 
-def _short(value: Any) -> str:
+def brief(key: str, value: Any) -> str:
+    """A value of an event's data on one line, a document by its metadata."""
+    if key == "document":
+        metadata = value.get("metadata") or {}
+        return f"{value.get('kind')} {metadata.get('namespace')}/{metadata.get('name')}"
     if isinstance(value, tuple | list):
         return ",".join(
             "=".join(str(part) for part in each) if isinstance(each, tuple) else str(each)

@@ -9,15 +9,15 @@ from tabard.cli.fields import OBJECTS, READABLE, Field
 from tabard.cli.kinds import SHOWN
 from tabard.cli.printing import as_yaml, cell, counted, show_line, table
 from tabard.cli.records import Row, cells, date
-from tabard.cli.tables import VIEWS
+from tabard.cli.tables import VIEWS, laid_out
 
 ROWS_MAX = 20
-"""Most rows of one section; JSON has them all."""
+"""Most rows of one section, but by `-o wide`."""
 LINE_CHARACTERS_MAX = 80
 
 
-def show_sections(kind: str, found: Row) -> None:
-    """Print what `describe` found."""
+def show_sections(kind: str, found: Row, *, wide: bool = False) -> None:
+    """Print what `describe` found; by `wide` whole."""
     stored = found["stored_at"]
     when = f", stored {date(stored)}" if stored is not None else ""
     for position, field in enumerate(DESCRIBED[kind]):
@@ -30,11 +30,11 @@ def show_sections(kind: str, found: Row) -> None:
             name = "/".join(str(row[key]) for key in VIEWS[kind].name)
             title = f"{SHOWN[kind][0].capitalize()} {name}"
             show_line(f"{title} at LEDGER/{found['sequence']}{when}", "bold")
-        for line in _section(field, found[field.name]):
+        for line in _section(field, found[field.name], wide):
             show_line(f"  {line}".rstrip())
 
 
-def _section(field: Field, value: Any) -> Iterator[str]:
+def _section(field: Field, value: Any, wide: bool) -> Iterator[str]:
     match value:
         case None | []:
             yield "none"
@@ -45,7 +45,7 @@ def _section(field: Field, value: Any) -> Iterator[str]:
                 yield f"{each.name:<{width}}   {first}"
                 yield from (f"{'':<{width}}   {line}" for line in more)
         case list():
-            yield from _table(field, value)
+            yield from _table(field, value, wide)
         case _:
             yield from as_yaml(value).splitlines()
 
@@ -72,21 +72,21 @@ def _kind(field: Field) -> str | None:
     return next((kind for kind, fields in OBJECTS.items() if fields is field.fields), None)
 
 
-def _table(field: Field, rows: list[Row]) -> Iterator[str]:
+def _table(field: Field, rows: list[Row], wide: bool) -> Iterator[str]:
     kind = _kind(field)
+    most = len(rows) if wide else ROWS_MAX
+    more = len(rows) - most
     if field.fields is READABLE:
         # The last ones are what it is now.
-        if len(rows) > ROWS_MAX:
-            yield f"… {counted(len(rows) - ROWS_MAX, 'earlier event')}; -o json has all"
-        yield from table(TITLES, [cells(row) for row in rows[-ROWS_MAX:]])
+        if more > 0:
+            yield f"… {counted(more, 'earlier event')}; -o wide has all"
+        yield from table(TITLES, [cells(row, whole=wide) for row in rows[-most:]])
         return
     if kind is not None:
-        columns = [column for column in VIEWS[kind].columns if not column.wide]
-        titles = [column.title for column in columns]
-        lines = [[column.shown(row, False) for column in columns] for row in rows[:ROWS_MAX]]
+        titles, lines = laid_out(VIEWS[kind].columns, rows[:most], wide=wide)
     else:
         titles = [each.name.upper() for each in field.fields]
-        lines = [[row[each.name] for each in field.fields] for row in rows[:ROWS_MAX]]
+        lines = [[row[each.name] for each in field.fields] for row in rows[:most]]
     yield from table(titles, lines)
-    if len(rows) > ROWS_MAX:
-        yield f"… and {len(rows) - ROWS_MAX} more; -o json has all"
+    if more > 0:
+        yield f"… and {more} more; -o wide has all"

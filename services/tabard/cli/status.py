@@ -1,18 +1,18 @@
 """`tabard status`: how far ledger, allocator and each node are."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from tabard.bus.port import Bus
 from tabard.cli.digests import fold_comparing
 from tabard.cli.failing import Exit
-from tabard.cli.get import known, past
+from tabard.cli.get import known, named, past
 from tabard.cli.moments import At
 from tabard.cli.past import sequence_at
 from tabard.cli.printing import (
-    Document,
+    Output,
     coloured,
     show_line,
     show_lines,
@@ -24,7 +24,8 @@ from tabard.cli.printing import (
 )
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row, date
-from tabard.cli.tables import VIEWS
+from tabard.cli.selector import LabelSelector
+from tabard.cli.tables import VIEWS, Column, chosen, laid_out
 from tabard.cli.views import Reading, status
 from tabard.cli.watching import differences, watch
 from tabard.ledger.digest import digest
@@ -32,27 +33,40 @@ from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
 
+
+def _digest(node: Row) -> str:
+    """`3fa9c1d2@881`, loud if it is not the ledger's, with a question mark if not compared."""
+    if not node["digest"]:
+        return ""
+    mark = {True: "", False: " DIFFERS", None: "?"}[node["digest_agrees"]]
+    return f"{node['digest'][:8]}@{node['digest_at']}{mark}"
+
+
 COLUMNS = (
-    ("NODE", "name"),
-    ("STATUS", "status"),
-    ("WATERMARK", "watermark"),
-    ("LAG", "lag"),
-    ("LAG-MS", "lag_ms"),
-    ("DATAPLANE", "dataplane"),
-    ("ENDPOINTS", "enforced_endpoints"),
-    ("MAP-WRITES", "map_writes"),
-    ("DRIFT", "drift"),
-    ("FULL", "full"),
-    ("DIGEST", "digest"),
-    ("ERROR", "error"),
+    Column("NODE", "name"),
+    Column("STATUS", "status"),
+    Column("WATERMARK", "watermark"),
+    Column("LAG", "lag"),
+    Column("LAG-MS", "lag_ms"),
+    Column("SAID", "said_at", wide=True, form=date),
+    Column("DATAPLANE", "dataplane"),
+    Column("ENDPOINTS", "enforced_endpoints"),
+    Column("MAP-WRITES", "map_writes", wide=True),
+    Column("DRIFT", "drift"),
+    Column("FULL", "full"),
+    Column("DIGEST", "digest", whole=_digest),
+    Column("ADDRESSES", "addresses", wide=True),
+    Column("POD-CIDRS", "pod_cidrs", wide=True),
+    Column("ERROR", "error"),
 )
 
 
 def show_status(
+    selector: LabelSelector,
     at: At | None,
     follow: bool,
     timeout_s: float | None,
-    output: Document,
+    output: Output,
     cluster: str,
     nats: str,
 ) -> None:
@@ -74,8 +88,9 @@ def show_status(
         def document(reading: Reading) -> Row:
             if reading.state.sequence not in digests:
                 digests[reading.state.sequence] = digest(reading.state)
-            whole = status(replace(reading, digests=digests))
-            return whole | {"cluster": _cluster(target), "error": trouble}
+            reading, view = replace(reading, digests=digests), VIEWS["nodes"]
+            rows = chosen(view.rows(reading), view, reading.state, "", selector)
+            return status(reading, rows) | {"cluster": _cluster(target), "error": trouble}
 
         found = document(await known(bus, state) if at is None else await past(bus, state))
         if not follow or trouble:
@@ -113,11 +128,15 @@ def _cluster(target: Target) -> Row | None:
     }
 
 
-def _print(found: Row, output: Document) -> None:
-    if output is not Document.TABLE:
-        show_value(found, output)
-        return
-    show_lines(_lines(found))
+def _print(found: Row, output: Output) -> None:
+    match output:
+        case Output.JSON | Output.YAML:
+            show_value(found, output)
+            return
+        case Output.NAME:
+            _print_names(found["nodes"])
+            return
+    show_lines(_lines(found, output is Output.WIDE))
     observed = found["observed"]
     if observed["error"]:
         tell_next(f"tabard events show {observed['cursor'] + 1} --stream OBSERVED")
@@ -126,9 +145,10 @@ def _print(found: Row, output: Document) -> None:
 
 
 @contextmanager
-def _showing(output: Document) -> Iterator[Callable[[Row], None]]:
+def _showing(output: Output) -> Iterator[Callable[[Row], None]]:
     """What takes each status as it changes: drawn anew at a terminal, else what differs printed."""
-    if output is Document.TABLE and coloured(sys.stdout):
+    wide = output is Output.WIDE
+    if (wide or output is Output.TABLE) and coloured(sys.stdout):
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
@@ -136,16 +156,21 @@ def _showing(output: Document) -> Iterator[Callable[[Row], None]]:
         with Live(console=Console(), auto_refresh=False) as live:
             lines = Text("\n")
             yield lambda found: live.update(
-                lines.join(styled(*each) for each in _lines(found)), refresh=True
+                lines.join(styled(*each) for each in _lines(found, wide)), refresh=True
             )
     else:
         before: list[Row] = []
 
         def tell(found: Row) -> None:
-            if output is Document.TABLE:
-                _print_changed(before[-1] if before else None, found)
-            elif not before or _news(before[-1], found):
-                show_next(found, output)
+            old = before[-1] if before else None
+            match output:
+                case Output.JSON | Output.YAML:
+                    if old is None or _news(old, found):
+                        show_next(found, output)
+                case Output.NAME:
+                    _print_names(row for _, row in _changes(old, found))
+                case _:
+                    _print_changed(old, found, wide)
             before[:] = [found]
 
         yield tell
@@ -163,51 +188,51 @@ def _changes(before: Row | None, after: Row) -> list[tuple[str, Row]]:
     return list(differences(old, new, VIEWS["nodes"].volatile))
 
 
-def _print_changed(before: Row | None, found: Row) -> None:
+def _print_names(rows: Iterable[Row]) -> None:
+    for row in rows:
+        print(named("nodes", row), flush=True)
+
+
+def _print_changed(before: Row | None, found: Row, wide: bool) -> None:
     if before is None:
-        show_lines(_lines(found))
+        show_lines(_lines(found, wide))
         return
-    known = _head(before)
-    for line in _head(found):
+    known = _head(before, wide)
+    for line in _head(found, wide):
         if line not in known:
             show_line(line)
-    _, *rows = _nodes(found)
+    _, *rows = _nodes(found, wide)
     changed = {row["name"] for event, row in _changes(before, found) if event != "DELETED"}
     for row, line in zip(found["nodes"], rows, strict=True):
         if row["name"] in changed:
             show_line(line)
 
 
-def _lines(found: Row) -> list[tuple[str, str]]:
+def _lines(found: Row, wide: bool) -> list[tuple[str, str]]:
     """Each with its style at a terminal."""
-    titles, *nodes = _nodes(found)
-    return [(line, "") for line in (*_head(found), "")] + [
+    titles, *nodes = _nodes(found, wide)
+    return [(line, "") for line in (*_head(found, wide), "")] + [
         (titles, "bold"),
         *((line, "") for line in nodes),
     ]
 
 
-def _nodes(found: Row) -> list[str]:
-    shown = (row | {"digest": _digest(row)} for row in found["nodes"])
-    rows = ([row[key] for _, key in COLUMNS] for row in shown)
-    return table([title for title, _ in COLUMNS], rows)
+def _nodes(found: Row, wide: bool) -> list[str]:
+    return table(*laid_out(COLUMNS, found["nodes"], wide=wide))
 
 
-def _digest(node: Row) -> str:
-    """`3fa9c1d2@881`, loud if it is not the ledger's, with a question mark if not compared."""
-    if not node["digest"]:
-        return ""
-    mark = {True: "", False: " DIFFERS", None: "?"}[node["digest_agrees"]]
-    return f"{node['digest'][:8]}@{node['digest_at']}{mark}"
-
-
-def _head(found: Row) -> list[str]:
+def _head(found: Row, wide: bool) -> list[str]:
     lines = []
     if cluster := found["cluster"]:
         lines.append(
             f"cluster    {cluster['name']}: {cluster['mode']}, {cluster['dataplane']} dataplane, "
             f"pods {cluster['pods']}"
         )
+        if wide:
+            lines.append(f"data       {cluster['data']}")
+            width = max(map(len, cluster["http"]), default=0)
+            for name, url in cluster["http"].items():
+                lines.append(f"service    {name:<{width}}   {url}")
     ledger, observed = found["ledger"], found["observed"]
     if observed["head"] is None:  # the past
         stored = ledger["stored_at"]

@@ -33,8 +33,12 @@ class Column:
     """What is shown of the value, but by `-o wide`."""
     form: Callable[[Any], str] | None = None
     """How the value is written, if it is not null."""
+    whole: Callable[[Row], Any] | None = None
+    """What is shown of the whole row, instead of its value."""
 
     def shown(self, row: Row, wide: bool) -> Any:
+        if self.whole is not None:
+            return self.whole(row)
         value = row[self.key]
         if self.form is not None and value is not None:
             return self.form(value)
@@ -58,6 +62,15 @@ class View:
 
     def identity(self, row: Row) -> tuple[Any, ...]:
         return tuple(row[key] for key in self.key or self.name)
+
+
+def laid_out(
+    columns: Iterable[Column], rows: Iterable[Row], *, wide: bool
+) -> tuple[list[str], list[list[Any]]]:
+    """Titles and cells of a table."""
+    chosen = [column for column in columns if wide or not column.wide]
+    cells = [[column.shown(row, wide) for column in chosen] for row in rows]
+    return [column.title for column in chosen], cells
 
 
 def chosen(
@@ -96,8 +109,8 @@ def _document_labels(state: State, row: Row) -> Mapping[str, str]:
     return metadata.get("labels") or {}
 
 
-def _node_labels(state: State, row: Row) -> Mapping[str, str]:
-    return {"kubernetes.io/hostname": row["name"]}
+def labels_of_node(name: str) -> Mapping[str, str]:
+    return {"kubernetes.io/hostname": name}
 
 
 def _short_labels(labels: Iterable[str]) -> list[str]:
@@ -184,7 +197,7 @@ VIEWS: Mapping[str, View] = {
             Column("ERROR", "error"),
         ),
         ("name",),
-        _node_labels,
+        lambda state, row: labels_of_node(row["name"]),
         volatile=frozenset({"lag_ms", "said_at"}),
     ),
     "policies": View(

@@ -209,6 +209,19 @@ def _events(ground: Ground, ends: Iterable[Party], checks: Iterable[Row]) -> lis
     return [steps[at] for at in sorted(steps)]
 
 
+def decided(said: Row) -> tuple[Any, ...]:
+    """What of an answer makes it another: the verdicts, what decides them, who is meant."""
+    halves = [
+        None if half is None else (half["reason"], deciding(half), half["misses"])
+        for check in said["checks"]
+        for half in (check["egress"], check["ingress"])
+    ]
+    allowed = [check["allowed"] for check in said["checks"]]
+    is_of_any_port = any(check["protocol"] is None for check in said["checks"])
+    passing = said["connections"] if is_of_any_port else None
+    return said["from"], said["to"], allowed, halves, passing
+
+
 def deciding(half: Row | None) -> list[Row]:
     """The policies that decide a half: those whose rules allow it, or all that isolate the pod."""
     if half is None:

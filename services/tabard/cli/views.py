@@ -302,11 +302,13 @@ def streams(reading: Reading) -> list[Row]:
     ]
 
 
-def status(reading: Reading) -> Row:
-    """All of it but `cluster` and `error`, which are not the ledger's to say."""
+def status(reading: Reading, rows: list[Row]) -> Row:
+    """All of it but `cluster` and `error`, which are not the ledger's to say.
+
+    `rows`: those of `nodes` that it is about.
+    """
     state = reading.state
     cursor = state.cursors.get("OBSERVED", 0)
-    rows = nodes(reading)
     marks = [row["watermark"] for row in rows]
     return {
         "ledger": {

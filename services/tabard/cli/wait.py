@@ -2,32 +2,52 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tabard.bus.port import Bus, Stream
 from tabard.cli.failing import Failure
-from tabard.cli.printing import counted, tell
+from tabard.cli.get import named
+from tabard.cli.printing import Output, counted, show_table, show_value, tell
 from tabard.cli.progress import showing
 from tabard.cli.reach import Target, with_bus
+from tabard.cli.records import Row
+from tabard.cli.tables import Column, laid_out
 from tabard.cluster.errors import NotReached
-from tabard.cluster.watermarks import all_silent, enforced, lagging, taken, watermarks
+from tabard.cluster.watermarks import (
+    Watermark,
+    all_silent,
+    enforced,
+    lagging,
+    silent,
+    taken,
+    watermarks,
+)
 from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
+
+COLUMNS = (
+    Column("NODE", "name"),
+    Column("WATERMARK", "watermark"),
+    Column("LIVE", "live", form=lambda live: "yes" if live else "no"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """`enforcing` nodes enforce LEDGER through `sequence`; `silent` ones were not waited for."""
+    """All `nodes` ({name, watermark, live}) enforce LEDGER through `sequence`, but the silent ones
+    that were not waited for."""
 
     sequence: int
-    enforcing: int
-    silent: tuple[str, ...]
+    nodes: tuple[Row, ...]
+    left_behind: tuple[str, ...]
 
     def tell(self) -> None:
         """`2 nodes enforce LEDGER/17`"""
-        verb = "enforces" if self.enforcing == 1 else "enforce"
-        tell(f"{counted(self.enforcing, 'node')} {verb} LEDGER/{self.sequence}")
-        for name in self.silent:
+        enforcing = len(self.nodes) - len(self.left_behind)
+        verb = "enforces" if enforcing == 1 else "enforce"
+        tell(f"{counted(enforcing, 'node')} {verb} LEDGER/{self.sequence}")
+        for name in self.left_behind:
             tell(
                 f"note: node {name} is silent and was not waited for; its kernel enforces what it "
                 "had (tabard wait --all-nodes waits for it too)"
@@ -66,8 +86,13 @@ async def settled(
     words, now = await watermarks(bus, nodes), (await bus.info(Stream.STATUS)).now
     behind = frozenset(lagging(words, nodes, sequence))
     if behind and (everyone or not all_silent(words, nodes, behind, now)):
-        with showing(nodes, sequence) as heard:
-            heard(words)
+        with showing(nodes, sequence) as show:
+
+            def heard(said: Mapping[str, Watermark]) -> None:
+                words.update(said)
+                show(words)
+
+            show(words)
             left = max(0.0, deadline - time.monotonic())
             try:
                 behind = await enforced(bus, sequence, nodes, left, everyone=everyone, heard=heard)
@@ -77,11 +102,35 @@ async def settled(
                     f"not enforced through LEDGER/{sequence} within {timeout_s:g} s: {where}",
                     error.next,
                 ) from error
-    return Settled(sequence, len(nodes - behind), tuple(sorted(behind)))
+    now = (await bus.info(Stream.STATUS)).now
+    rows = tuple(_row(name, words.get(name), now) for name in sorted(nodes))
+    return Settled(sequence, rows, tuple(sorted(behind)))
 
 
-def wait(sequence: int | None, everyone: bool, timeout_s: float, cluster: str, nats: str) -> None:
+def _row(name: str, word: Watermark | None, now: int) -> Row:
+    watermark = None if word is None else word.status.sequence
+    live = word is not None and not silent(word, now)
+    return {"name": name, "watermark": watermark, "live": live}
+
+
+def wait(
+    sequence: int | None,
+    everyone: bool,
+    timeout_s: float,
+    output: Output,
+    cluster: str,
+    nats: str,
+) -> None:
     async def work(bus: Bus, target: Target) -> Settled:
         return await settled(bus, sequence, timeout_s, everyone=everyone)
 
-    with_bus("see it enforced", cluster, nats, work).tell()
+    found = with_bus("see it enforced", cluster, nats, work)
+    found.tell()
+    match output:
+        case Output.JSON | Output.YAML:
+            show_value({"sequence": found.sequence, "nodes": list(found.nodes)}, output)
+        case Output.NAME:
+            for each in found.nodes:
+                print(named("nodes", each))
+        case _:
+            show_table(*laid_out(COLUMNS, found.nodes, wide=output is Output.WIDE))

@@ -1,17 +1,25 @@
 """Following what changes: a reading now, and another whenever the ledger or a node said more."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from tabard.bus.port import Bus, Stream
-from tabard.cli.kinds import SHOWN
 from tabard.cli.printing import GAP, Output, cell, show_line, show_next
 from tabard.cli.records import Row
-from tabard.cli.tables import VIEWS, View
+from tabard.cli.tables import Column
 from tabard.cli.views import Reading
 from tabard.cluster.watermarks import Watermark, watermark, watermarks
+from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.follow import follow
 from tabard.ledger.state import State
 
@@ -29,10 +37,12 @@ async def watch(
     known: Known,
     show: Callable[[Reading], None],
     timeout_s: float | None = None,
+    observe: Callable[[LedgerRecord], None] = lambda record: None,
 ) -> None:
     """Go on from `state` and give `show` each reading that `known` makes, for `timeout_s` or ever.
 
-    The bus is asked when its streams had news, and after LOOK_S without. Stopped as `follow`.
+    The bus is asked when its streams had news, and after LOOK_S without. `observe` is shown each
+    record after it was folded. Stopped as `follow`.
     """
     changed = asyncio.Event()
     changed.set()
@@ -41,7 +51,9 @@ async def watch(
 
     async def ledger() -> None:
         async with aclosing(follow(bus, state)) as batches:
-            async for _ in batches:
+            async for records in batches:
+                for record in records:
+                    observe(record)
                 changed.set()
 
     async def status() -> None:
@@ -62,11 +74,18 @@ async def watch(
             show(await known(bus, state, words))
             await asyncio.sleep(SPACING_S)
 
+    async with lasting(timeout_s), asyncio.TaskGroup() as tasks:
+        for work in (ledger, status, readings):
+            tasks.create_task(work(), name=f"watch {work.__name__}")
+
+
+@asynccontextmanager
+async def lasting(timeout_s: float | None) -> AsyncIterator[None]:
+    """What is in it ends after so long (None: never), and the command goes on behind it."""
     limit = asyncio.timeout(timeout_s)
     try:
-        async with limit, asyncio.TaskGroup() as tasks:
-            for work in (ledger, status, readings):
-                tasks.create_task(work(), name=f"watch {work.__name__}")
+        async with limit:
+            yield
     except TimeoutError:
         if not limit.expired():
             raise
@@ -88,31 +107,41 @@ def differences(
 
 
 class Changes:
-    """Prints what of one kind changed from each reading to the next."""
+    """Prints which rows changed from each reading to the next.
 
-    def __init__(self, kind: str, rows: Callable[[Reading], list[Row]], output: Output) -> None:
-        self._view: View = VIEWS[kind]
-        self._singular = SHOWN[kind][0]
-        self._rows = rows
+    `named` is what a row is called; a change of `volatile` keys alone is no news.
+    """
+
+    def __init__(
+        self,
+        columns: Iterable[Column],
+        identity: Callable[[Row], Hashable],
+        named: Callable[[Row], str],
+        output: Output,
+        volatile: frozenset[str] = frozenset(),
+    ) -> None:
+        self._identity = identity
+        self._named = named
         self._output = output
+        self._volatile = volatile
         self._before: dict[Any, Row] = {}
         wide = output is Output.WIDE
-        self._columns = [each for each in self._view.columns if wide or not each.wide]
+        self._columns = [each for each in columns if wide or not each.wide]
         self._widths: list[int] = []
 
-    def show(self, reading: Reading) -> None:
-        after = {self._view.identity(row): row for row in self._rows(reading)}
-        found = list(differences(self._before, after, self._view.volatile))
+    def show(self, sequence: int, rows: Iterable[Row]) -> None:
+        """`rows` are all that are at LEDGER/`sequence`."""
+        after = {self._identity(row): row for row in rows}
+        found = list(differences(self._before, after, self._volatile))
         self._before = after
         match self._output:
             case Output.JSON | Output.YAML:
                 for event, row in found:
-                    document = {"sequence": reading.state.sequence, "event": event, "item": row}
+                    document = {"sequence": sequence, "event": event, "item": row}
                     show_next(document, self._output)
             case Output.NAME:
                 for _, row in found:
-                    name = (str(row[key]) for key in self._view.name)
-                    print("/".join([self._singular, *name]), flush=True)
+                    print(self._named(row), flush=True)
             case _:
                 self._print(found)
 

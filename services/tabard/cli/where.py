@@ -1,6 +1,7 @@
 """Where to read verdicts from: the ledger at some point of its history, or manifests alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from tabard.bus.port import Bus
@@ -9,7 +10,11 @@ from tabard.cli.ground import Ground
 from tabard.cli.moments import At
 from tabard.cli.past import sequence_at
 from tabard.cli.reach import Target, with_bus
-from tabard.ledger.follow import catch_up
+from tabard.cli.views import Reading
+from tabard.cli.watching import lasting, watch
+from tabard.cluster.watermarks import Watermark
+from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.follow import catch_up, follow
 from tabard.ledger.provenance import Provenance
 from tabard.ledger.state import State
 from tabard.manifests.errors import ManifestError
@@ -31,6 +36,52 @@ class Where:
 def ground(what: str, where: Where) -> Ground:
     """What `where` says; `what` the command was to do, should that fail."""
     return _of_manifests(what, where.files) if where.files else _of_ledger(what, where)
+
+
+def follow_steps(
+    what: str,
+    where: Where,
+    see: Callable[[State, Provenance, LedgerRecord | None], None],
+    timeout_s: float | None,
+) -> None:
+    """Show `see` the ledger's present, then its state after each further record, one by one."""
+
+    async def work(bus: Bus, target: Target) -> None:
+        state, provenance = State(), Provenance()
+        await catch_up(bus, state, observe=provenance.observe)
+        see(state, provenance, None)
+        async with lasting(timeout_s), aclosing(follow(bus, state, 1)) as steps:
+            async for records in steps:
+                for record in records:
+                    provenance.observe(record)
+                    see(state, provenance, record)
+
+    with_bus(what, where.cluster, where.nats, work)
+
+
+def follow_states(
+    what: str, where: Where, see: Callable[[Ground], None], timeout_s: float | None
+) -> None:
+    """Show `see` the ledger's present, then where it has got to, as `watch` spaces it."""
+
+    async def known(bus: Bus, state: State, words: Mapping[str, Watermark]) -> Reading:
+        return Reading(state)
+
+    async def work(bus: Bus, target: Target) -> None:
+        state, provenance = State(), Provenance()
+        await catch_up(bus, state, observe=provenance.observe)
+        seen = -1
+
+        def show(reading: Reading) -> None:
+            nonlocal seen
+            if state.sequence != seen:
+                seen = state.sequence
+                see(Ground(state, Engine(state), provenance))
+
+        show(Reading(state))
+        await watch(bus, state, known, show, timeout_s, provenance.observe)
+
+    with_bus(what, where.cluster, where.nats, work)
 
 
 def _of_manifests(what: str, files: Sequence[str]) -> Ground:

@@ -11,7 +11,8 @@ from tabard.ledger.reader import Stopped, take
 from tabard.ledger.state import State
 
 RECORDS_MAX = 128
-"""Most records that `follow` yields at once: each takes ten times its bytes while it is held."""
+"""Most records that `follow` yields at once unless told otherwise: each takes ten times its bytes
+while it is held."""
 
 
 def _unseen(record: LedgerRecord) -> None:
@@ -40,17 +41,20 @@ async def catch_up(
     return state
 
 
-async def follow(bus: Bus, state: State) -> AsyncGenerator[list[LedgerRecord], None]:
+async def follow(
+    bus: Bus, state: State, records_max: int = RECORDS_MAX
+) -> AsyncGenerator[list[LedgerRecord], None]:
     """Fold the ledger into `state` for ever; yields each batch of records after it was folded.
 
-    Between two yields `state` is through the last record given. Raises Stopped as `catch_up`.
+    A batch has at most `records_max`: with 1 each step of the state is seen. Between two yields
+    `state` is through the last record given. Raises Stopped as `catch_up`.
     """
     tail = bus.tail(Stream.LEDGER, state.sequence + 1)
     try:
         async for messages in tail:
-            for start in range(0, len(messages), RECORDS_MAX):
+            for start in range(0, len(messages), records_max):
                 records: list[LedgerRecord] = []
-                for message in messages[start : start + RECORDS_MAX]:
+                for message in messages[start : start + records_max]:
                     try:
                         record = await _take_or_ask(bus, state, message)
                     except Stopped:

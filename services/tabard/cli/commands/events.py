@@ -7,16 +7,14 @@ import typer
 from tabard.cli.moments import At
 from tabard.cli.options import (
     Cluster,
-    DocumentForm,
     Form,
     Nats,
     Stream,
     StreamName,
-    ValueForm,
     moment,
     usage,
 )
-from tabard.cli.printing import Document, Output, Value
+from tabard.cli.printing import Output
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -74,13 +72,24 @@ def events_tail(
 
 @app.command("show")
 def events_show(
-    sequence: Annotated[int, typer.Argument(min=1, metavar="SEQ")],
+    sequence: Annotated[int | None, typer.Argument(min=1, metavar="[SEQ]")] = None,
+    at: Annotated[
+        At | None,
+        typer.Option(
+            "--at",
+            parser=moment,
+            metavar="SEQ|TIME|-5m",
+            help="Instead: the last one stored by a time (UTC), or so long ago.",
+        ),
+    ] = None,
     stream: Stream = StreamName.LEDGER,
-    output: ValueForm = Value.JSON,
+    output: Form = Output.JSON,
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Show one event as JSON or YAML.
+    """Show one event: JSON, if no other form is asked for.
+
+    Table: a key a line, with what the event says in short; wide: in full.
 
     Of an unreadable one: why, its first bytes, and how to go on.
 
@@ -89,7 +98,9 @@ def events_show(
     from tabard.bus.port import Stream as Chosen
     from tabard.cli import events
 
-    events.show(sequence, Chosen(stream.value), output, cluster, nats)
+    if (sequence is None) == (at is None):
+        usage("events show needs either a sequence or --at")
+    events.show(at or At(sequence), Chosen(stream.value), output, cluster, nats)
 
 
 @app.command("quarantine")
@@ -117,12 +128,11 @@ def events_quarantine(
 
 
 @app.command("verify")
-def events_verify(
-    output: DocumentForm = Document.TABLE, cluster: Cluster = "", nats: Nats = ""
-) -> None:
+def events_verify(output: Form = Output.TABLE, cluster: Cluster = "", nats: Nats = "") -> None:
     """Replay the whole ledger: no hole, no changed event?
 
-    Exits 1 naming the first bad one. `tabard explain verify` says what each key of the JSON means.
+    Exits 1 naming the first bad one. Table and wide tell it in a line on stderr; name is the head,
+    LEDGER/N. `tabard explain verify` says what each key of the JSON means.
 
     Example: tabard events verify
     """

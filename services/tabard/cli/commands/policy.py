@@ -7,7 +7,17 @@ import typer
 from tabard.cli import completion
 from tabard.cli.kinds import By
 from tabard.cli.moments import At
-from tabard.cli.options import Cluster, Files, Form, Moment, Nats, usage
+from tabard.cli.options import (
+    Cluster,
+    Files,
+    Follow,
+    Form,
+    Moment,
+    Nats,
+    WatchTimeout,
+    check_watch,
+    usage,
+)
 from tabard.cli.printing import Output
 
 if TYPE_CHECKING:
@@ -47,6 +57,8 @@ def policy_check(
     ] = None,
     at: Moment = None,
     files: Files = None,
+    watch: Follow = False,
+    timeout: WatchTimeout = None,
     output: Form = Output.TABLE,
     cluster: Cluster = "",
     nats: Nats = "",
@@ -54,22 +66,25 @@ def policy_check(
     """Say whether a flow may pass, and by which rule.
 
     Of a cluster also which events of the ledger led there; with -f of manifests alone, where each
-    workload stands as one pod. Exits 4 if it is denied; of several ports, if one is.
+    workload stands as one pod. -w prints it again whenever it changes, after the event that changed
+    it. Exits 4 if it is denied; of several ports, if one is; with -w, if it was last.
 
-    JSON: {sequence, allowed, from, to, checks, connections, events}; `tabard explain check` says
-    what each key means.
+    JSON: {sequence, allowed, from, to, checks, connections, events}, with -w one a line, whose
+    sequence is the event's; `tabard explain check` says what each key means.
 
     Example: tabard policy check --from shop/frontend --to data/redis --port 6379
     """
     from tabard.cli import naming
     from tabard.cli.check import check
+    from tabard.cli.questions import Question
 
+    where = _where(files, at, watch, timeout, cluster, nats)
     try:
         ends = naming.place(source), naming.place(destination)
         wanted = [naming.port(text) for text in ports or []]
     except naming.NamingError as error:
         usage(str(error))
-    check(*ends, wanted, _where(files, at, cluster, nats), output)
+    check(Question(*ends, wanted), where, watch, timeout, output)
 
 
 @app.command("matrix")
@@ -107,6 +122,8 @@ def policy_matrix(
     ] = None,
     at: Moment = None,
     files: Files = None,
+    watch: Follow = False,
+    timeout: WatchTimeout = None,
     output: Form = Output.TABLE,
     cluster: Cluster = "",
     nats: Nats = "",
@@ -117,7 +134,8 @@ def policy_matrix(
     list the pairs with the rules that allow each. With -f of manifests alone, where each workload
     stands as one pod.
 
-    JSON: {sequence, by, parties, items}, an item being {from, to, connections, some, rules};
+    -w lists the pairs, then each whose connections change. JSON: {sequence, by, parties, items}, an
+    item being {from, to, connections, some, rules}; with -w one {sequence, event, item} a line.
     `tabard explain matrix` says what each key means.
 
     Example: tabard policy matrix -n shop --outside 203.0.113.9
@@ -126,18 +144,29 @@ def policy_matrix(
     from tabard.cli.matrix import matrix
     from tabard.cli.selector import SelectorError, parse
 
+    where = _where(files, at, watch, timeout, cluster, nats)
     try:
         wanted = [naming.port(text) for text in ports or []]
         addresses = [naming.outside(text) for text in outside or []]
         chosen = parse(selector)
     except (naming.NamingError, SelectorError) as error:
         usage(str(error))
-    matrix(namespace, chosen, by, wanted, addresses, _where(files, at, cluster, nats), output)
+    matrix(namespace, chosen, by, wanted, addresses, where, watch, timeout, output)
 
 
-def _where(files: list[str] | None, at: At | None, cluster: str, nats: str) -> "Where":
+def _where(
+    files: list[str] | None,
+    at: At | None,
+    watch: bool,
+    timeout: float | None,
+    cluster: str,
+    nats: str,
+) -> "Where":
     from tabard.cli.where import Where
 
+    check_watch(watch, timeout, at is not None)
+    if files and watch:
+        usage("-w follows a cluster's ledger; manifests (-f) are read once")
     if files and at is not None:
         usage("--at is a point of the ledger's history; manifests (-f) have none")
     return Where(files or (), at, cluster, nats)

@@ -1,23 +1,27 @@
 """`tabard get`, `describe`, `explain`, `status`, `wait` and `drift`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tabard.cli import completion, kinds
 from tabard.cli.options import (
     Cluster,
-    DocumentForm,
     Follow,
     Form,
     Moment,
     Namespace,
     Nats,
+    NodeSelector,
     Timeout,
     WatchTimeout,
+    check_watch,
     usage,
 )
-from tabard.cli.printing import Document, Output
+from tabard.cli.printing import Output
+
+if TYPE_CHECKING:
+    from tabard.cli.selector import LabelSelector
 
 _STREAMS_ARE_NOW = (
     "a stream is shown as it is now: the bus does not keep what it held; tabard events tail --at "
@@ -58,7 +62,6 @@ def get(
     Example: tabard get pods -n shop -l app=web -o wide --at -5m
     """
     from tabard.cli.get import get as show
-    from tabard.cli.selector import SelectorError, parse
 
     chosen_kind = _kind(kind)
     if namespace and all_namespaces:
@@ -72,12 +75,8 @@ def get(
             usage("a stream changes with each message; tabard events tail --stream NAME follows it")
         if selector:
             usage("streams have no labels; leave -l out")
-    _check_watch(watch, timeout, at is not None)
-    try:
-        chosen = parse(selector)
-    except SelectorError as error:
-        usage(str(error))
-    show(chosen_kind, namespace, chosen, at, watch, timeout, output, cluster, nats)
+    check_watch(watch, timeout, at is not None)
+    show(chosen_kind, namespace, _selector(selector), at, watch, timeout, output, cluster, nats)
 
 
 def describe(
@@ -92,7 +91,7 @@ def describe(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="As `get` has it; NS/NAME.")] = "",
     namespace: Namespace = "",
     at: Moment = None,
-    output: DocumentForm = Document.TABLE,
+    output: Form = Output.TABLE,
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
@@ -100,8 +99,8 @@ def describe(
 
     Of a pod: its identity, the policies that select it, whether they isolate it, its node. Of an
     identity: its pods, the policies that select or name it. Of a policy: its rules, the pods that
-    it selects, the document. What is gone is shown with --at. `tabard explain KIND` says what each
-    key of the JSON means.
+    it selects, the document. What is gone is shown with --at. Wide: nothing is cut or left out.
+    `tabard explain KIND` says what each key of the JSON means.
 
     Example: tabard describe pod shop/web-0
     """
@@ -124,11 +123,12 @@ def explain(
         list[str] | None,
         typer.Argument(metavar="[KIND|COMMAND]", help="As pods, status or events; else all."),
     ] = None,
-    output: DocumentForm = Document.TABLE,
+    output: Form = Output.TABLE,
 ) -> None:
     """Say what each key of a command's JSON and YAML means.
 
-    The keys are stable: none goes or changes its meaning without a word in the changelog.
+    The keys are stable: none goes or changes its meaning without a word in the changelog. Name:
+    only the commands that are explained.
 
     Example: tabard explain pods
     """
@@ -142,10 +142,11 @@ def explain(
 
 
 def status(
+    selector: NodeSelector = "",
     at: Moment = None,
     watch: Follow = False,
     timeout: WatchTimeout = None,
-    output: DocumentForm = Document.TABLE,
+    output: Form = Output.TABLE,
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
@@ -153,14 +154,15 @@ def status(
 
     LAG counts the events that a node does not enforce yet, LAG-MS the milliseconds since the first
     of them was stored. With --at both are unknown: the bus keeps each node's last word alone.
-    `tabard explain status` says what each key of the JSON means.
+    Wide: also the services' URLs, and of each node its map writes, its addresses, and when it spoke
+    last. Name: the nodes. `tabard explain status` says what each key of the JSON means.
 
     Example: tabard status -w
     """
     from tabard.cli.status import show_status
 
-    _check_watch(watch, timeout, at is not None)
-    show_status(at, watch, timeout, output, cluster, nats)
+    check_watch(watch, timeout, at is not None)
+    show_status(_selector(selector), at, watch, timeout, output, cluster, nats)
 
 
 def wait(
@@ -171,44 +173,52 @@ def wait(
         bool, typer.Option("--all-nodes", help="Silent nodes too, whose agent may be down.")
     ] = False,
     timeout: Timeout = 30.0,
+    output: Form = Output.TABLE,
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
     """Wait until every live node enforces what was published.
 
     A node is live unless its agent said nothing for 15 s; those that are not are named. Exits 3
-    if it takes too long, naming the nodes that are behind.
+    if it takes too long, naming the nodes that are behind. JSON: {sequence, nodes}, a node being
+    {name, watermark, live}; `tabard explain wait` says what each key means.
 
     Example: tabard wait --sequence 881 --all-nodes --timeout 10
     """
     from tabard.cli.wait import wait as wait_for
 
-    wait_for(sequence, all_nodes, timeout, cluster, nats)
+    wait_for(sequence, all_nodes, timeout, output, cluster, nats)
 
 
 def drift(
     node: Annotated[
         str, typer.Option(metavar="N", help="Only this node.", autocompletion=completion.nodes)
     ] = "",
-    at: Annotated[str, typer.Option(hidden=True)] = "",
-    output: DocumentForm = Document.TABLE,
+    selector: NodeSelector = "",
+    at: Moment = None,
+    watch: Follow = False,
+    timeout: WatchTimeout = None,
+    output: Form = Output.TABLE,
     cluster: Cluster = "",
 ) -> None:
-    """Compare each node's kernel with the ledger.
+    """Compare what each node's kernel holds with the ledger.
 
-    Each at the sequence that the node enforces: a kernel holds no past. Exits 1 if any entry
-    differs. `tabard explain drift` says what each key of the JSON means.
+    Without --at with the ledger at the sequence that the node enforces: what differs is a fault,
+    and its agent repairs it. With --at what kernels hold now is compared with what the ledger said
+    then: what differs is what has changed in enforcement since. A kernel's own past is not kept,
+    and of a pod that has gone since not where it was: its endpoint is wanted at interface 0.
 
-    Example: tabard drift --node n1
+    Wide: a row for each entry, held and wanted. Name: nodes that differ. -w asks a node again when
+    its watermark moves or its agent tells of drift, at most once a second. Exits 1 if any entry
+    differs, or a node could not be asked. `tabard explain drift` says what each key of the JSON
+    means.
+
+    Example: tabard drift -l kubernetes.io/hostname=n1 -o wide --at 03:12
     """
     from tabard.cli.drift import drift as look
 
-    if at:
-        usage(
-            "a kernel holds only the present, and is compared with the ledger at the sequence that "
-            "its node enforces; leave --at out"
-        )
-    look(node, output, cluster)
+    check_watch(watch, timeout, at is not None)
+    look(node, _selector(selector), at, watch, timeout, output, cluster)
 
 
 def _kind(text: str) -> str:
@@ -218,8 +228,10 @@ def _kind(text: str) -> str:
     return found
 
 
-def _check_watch(watch: bool, timeout: float | None, past: bool) -> None:
-    if watch and past:
-        usage("-w and --at exclude each other: the past does not change")
-    if timeout is not None and not watch:
-        usage("--timeout ends -w; without it leave --timeout out")
+def _selector(text: str) -> "LabelSelector":
+    from tabard.cli.selector import SelectorError, parse
+
+    try:
+        return parse(text)
+    except SelectorError as error:
+        usage(str(error))

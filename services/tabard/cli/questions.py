@@ -1,0 +1,105 @@
+"""What `policy check` is asked, and what bears on its answer."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from tabard.cli.failing import Failure
+from tabard.cli.ground import Ground
+from tabard.cli.naming import NotThere, Place, PortAsked, pods
+from tabard.cli.printing import counted
+from tabard.cli.verdicts import Row, answer
+from tabard.dataplane.maps import Direction
+from tabard.events import ledger as events
+from tabard.ledger.state import State
+from tabard.policy.engine import Engine
+from tabard.policy.parties import Party, PartyError, Who
+
+RULING = (
+    events.PolicyAccepted,
+    events.PolicyForgotten,
+    events.IdentityAllocated,
+    events.IdentityRetired,
+    events.NodeAdded,
+    events.NodeRemoved,
+)
+"""Events that may change any answer; all others only by what they change of its ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whether `source` may speak to `destination` on the `wanted` ports (any if none)."""
+
+    source: Place
+    destination: Place
+    wanted: Sequence[PortAsked]
+
+    def answered(self, found: Ground, *, offline: bool) -> tuple[Row, list[str]]:
+        """The answer, and what is to be noted of it; Failure if there is none."""
+        notes: list[str] = []
+        try:
+            ends = _ends(found, self.source, self.destination, notes)
+            asked = (self.source.text, self.destination.text)
+            said = answer(found, *ends, asked, self.wanted)
+        except NotThere as error:
+            raise Failure(str(error), "" if offline else error.next) from error
+        except PartyError as error:
+            raise Failure(str(error)) from error
+        if offline and not said["allowed"] and _addresses_count(found.engine, *ends):
+            notes.append(
+                "manifests tell no pod's address; an ipBlock may hold one that it does not here"
+            )
+        return said, notes
+
+    def standing(self, state: State) -> tuple[Hashable, ...]:
+        """What of the pods that are meant bears on the answer: equal as long as none changed."""
+        found: list[Hashable] = []
+        for place in (self.source, self.destination):
+            holder = state.endpoints.get(state.bindings.get(place.text, ""))
+            try:
+                named = pods(state, place) or ([] if holder is None else [holder])
+            except NotThere as error:
+                found.append(str(error))
+            else:
+                found.append(
+                    tuple((pod.uid, pod.identity, pod.node, pod.addresses) for pod in named)
+                )
+        return tuple(found)
+
+
+def _ends(
+    found: Ground, source: Place, destination: Place, notes: list[str]
+) -> tuple[Party, Party]:
+    """The parties that are meant; what else they could be is noted if it makes a difference."""
+    engine = found.engine
+    one, other = _one(found, source, notes), _one(found, destination, notes)
+    first = engine.parties.pair(one, other)
+    if first[0].uid and first[0].uid == first[1].uid:
+        notes.append("a pod reaches itself past all policies; this is of another pod like it")
+    passing = engine.allowed(*first)
+    if any(engine.allowed(*pair) != passing for pair in engine.parties.pairs(one, other)):
+        by = " → ".join(str(party.address) for party in first)
+        notes.append(f"policies tell their addresses apart; asked of {by}")
+    return first
+
+
+def _one(found: Ground, place: Place, notes: list[str]) -> Who:
+    """One pod of those that `place` names, or its address."""
+    named = pods(found.state, place)
+    if not named:
+        return place.text
+    parties = found.engine.parties
+    if len({found.engine.alike(party) for pod in named for party in parties.find(pod)[:1]}) > 1:
+        them = counted(len(named), "pod")
+        notes.append(f"policies tell the {them} of {place.text} apart; asked of {named[0].name}")
+    return named[0]
+
+
+def _addresses_count(engine: Engine, source: Party, destination: Party) -> bool:
+    """Whether a rule that was asked names peers by CIDR, and the peer's address is not known."""
+    return any(
+        peer.address is None and engine.asks_addresses(direction, subject)
+        for direction, subject, peer in (
+            (Direction.EGRESS, source, destination),
+            (Direction.INGRESS, destination, source),
+        )
+    )
