@@ -51,6 +51,28 @@ def test_of_another_name_the_one_that_runs_is_told(
     assert raised.value.next == "tabard down --cluster b"
 
 
+@pytest.mark.parametrize("mode", [0o700, 0o000])
+def test_another_user_is_told_that_root_may_run_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    environment = {"TABARD_RUN_DIR": str(tmp_path / "own")}
+    roots = tmp_path / "roots"
+    monkeypatch.setattr(profile, "ROOTS", roots)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("os.access", lambda path, asked: bool(mode))
+    with pytest.raises(NoCluster, match="no cluster runs on this machine"):
+        target("", "", environment)
+    roots.mkdir()
+    if mode:  # seen to be empty
+        with pytest.raises(NoCluster, match="no cluster runs on this machine"):
+            target("", "", environment)
+        (roots / "a.json").touch()
+    for name in ("", "a"):
+        with pytest.raises(NoCluster, match="root may run one") as raised:
+            target(name, "", environment)
+        assert raised.value.next == "the same command as root: sudo tabard …"
+
+
 def test_with_neither_cluster_nor_bus_the_next_step_is_told(environment: dict[str, str]) -> None:
     with pytest.raises(NoCluster) as raised:
         target("", "", environment)

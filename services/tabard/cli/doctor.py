@@ -34,8 +34,8 @@ def doctor(output: Output, cluster: str, nats: str) -> None:
     except NoCluster as error:
         if cluster:
             fail("examine the cluster", error)
-        # A dead one, or several: something is to be typed.
-        some = profile.names(profile.run_directory())
+        # A dead one, several, or another user's: something is to be typed.
+        some = profile.names(profile.run_directory()) or profile.roots_may_run()
         without = warn("cluster", str(error), error.next) if some else ok("cluster", str(error))
     except ClusterError as error:
         fail("examine the cluster", error)

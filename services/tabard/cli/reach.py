@@ -43,7 +43,7 @@ def target(cluster: str, nats: str, environment: Mapping[str, str] | None = None
         if fallback and not name:
             return Target(_urls(fallback))
         others = profile.running_clusters(directory)
-        if others and name not in profile.names(directory):
+        if others and name not in profile.names(directory) and not profile.roots_may_run():
             meant = f"the same command with --cluster {others[0].name}"
             raise NoCluster(str(error), meant) from error
         raise

@@ -149,6 +149,8 @@ def _sweep_dead(directory: Path) -> None:
             "; ".join(f"cluster {each.name} runs (process {each.pid})" for each in running),
             f"tabard down --cluster {running[0].name}",
         )
+    if not every and profile.roots_may_run():
+        profile.find("", directory)  # which says so
     if not every:
         tell("no cluster runs on this machine")
 

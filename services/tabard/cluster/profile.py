@@ -15,6 +15,9 @@ from pathlib import Path
 from tabard.cluster.errors import ClusterError, NoCluster
 from tabard.cluster.pids import alive
 
+ROOTS = Path("/run/tabard")
+"""Where the profiles of root's clusters are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -48,7 +51,7 @@ def run_directory(environment: Mapping[str, str] | None = None) -> Path:
     if chosen := environment.get("TABARD_RUN_DIR"):
         return Path(chosen)
     if os.geteuid() == 0:
-        return Path("/run/tabard")
+        return ROOTS
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "tabard"
     return Path(f"/tmp/tabard-{os.geteuid()}")
@@ -125,6 +128,8 @@ def find(name: str, directory: Path) -> Profile:
         profile = read(name, directory)
         if profile is None:
             others = ", ".join(running.name for running in running_clusters(directory)) or "none"
+            if roots_may_run():
+                raise NoCluster(f"cluster {name!r} is none of this user's ({_BY_ROOT})", _AS_ROOT)
             raise NoCluster(
                 f"cluster {name!r} does not run on this machine (running: {others})",
                 f"tabard up --name {name}",
@@ -141,6 +146,8 @@ def find(name: str, directory: Path) -> Profile:
             f"no cluster runs on this machine; died without cleaning up: {', '.join(dead)}",
             f"tabard down --cluster {dead[0]}",
         )
+    if not running and roots_may_run():
+        raise NoCluster(f"no cluster of this user runs on this machine ({_BY_ROOT})", _AS_ROOT)
     if not running:
         raise NoCluster("no cluster runs on this machine", "tabard up")
     if len(running) > 1:
@@ -150,6 +157,17 @@ def find(name: str, directory: Path) -> Profile:
             f"the same command with --cluster {running[0].name}",
         )
     return running[0]
+
+
+def roots_may_run() -> bool:
+    """Whether a cluster of root's may run, which another user cannot see."""
+    if os.geteuid() == 0 or not ROOTS.is_dir():
+        return False
+    return not os.access(ROOTS, os.R_OK) or bool(names(ROOTS))
+
+
+_BY_ROOT = "root may run one: only root can look"
+_AS_ROOT = "the same command as root: sudo tabard …"
 
 
 def running_clusters(directory: Path) -> list[Profile]:
