@@ -13,8 +13,9 @@ from ledgers import append, append_raw, bound, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Bus, Outgoing, Stream, subject
 from tabard.cli.failing import Failure
-from tabard.cli.moments import At
+from tabard.cli.moments import At, parse
 from tabard.cli.past import replayed, sequence_at, start_at, stored_by
+from tabard.cli.records import date
 from tabard.events import ledger as events
 from tabard.ledger.state import State
 
@@ -232,6 +233,26 @@ async def test_messages_that_came_in_one_instant_count_all() -> None:
     assert await start_at(bus, Stream.LEDGER, At(time=7)) == 2
     assert await sequence_at(bus, At(time=4)) == 0
     assert await sequence_at(bus, At(time=8)) == 4
+
+
+async def test_a_printed_time_fed_back_is_the_state_that_it_was_printed_of() -> None:
+    """Two events in one millisecond, of which each is printed cut to it."""
+    begin = BEGIN * SECOND
+    times = [begin + 1, begin + 123_999_999, begin + 123_999_999, begin + 124_000_000]
+    bus = MemoryBus(MemoryStore(clock=iter([*times, *[begin + SECOND] * 99]).__next__))
+    await append(bus, *small()[:4])
+    printed = date(times[1])
+    assert printed.endswith(".123Z")
+    assert await sequence_at(bus, parse(printed)) == 3
+    assert await start_at(bus, Stream.LEDGER, parse(printed)) == 2
+    assert await sequence_at(bus, parse(date(begin).replace(".000", ""))) == 4
+
+
+async def test_the_second_that_still_runs_is_not_yet_to_come() -> None:
+    begin = BEGIN * SECOND
+    bus = MemoryBus(MemoryStore(clock=lambda: begin + 5))
+    await append(bus, *small()[:1])
+    assert await sequence_at(bus, At(time=begin, span=SECOND)) == 1
 
 
 async def test_where_messages_expired_the_first_that_is_left_comes_next() -> None:

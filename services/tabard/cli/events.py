@@ -172,7 +172,7 @@ async def _last(bus: Bus, stream: Stream, at: At) -> int:
     if at.sequence is not None:
         return at.sequence
     assert at.time is not None
-    found = await stored_by(bus, stream, at.time)
+    found = await stored_by(bus, stream, at.time, at.span)
     info = await bus.info(stream)
     if found < info.first:
         begins = "is empty" if info.first_at is None else f"begins {date(info.first_at)}"

@@ -130,7 +130,8 @@ Moment = Annotated[
         "--at",
         parser=moment,
         metavar="SEQ|TIME|-5m",
-        help="As of then: a LEDGER sequence, a time (UTC), or so long ago.",
+        help="As of then: a LEDGER sequence, a time (UTC; with seconds or finer, through the end "
+        "of what is written), or so long ago.",
     ),
 ]
 

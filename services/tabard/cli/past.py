@@ -24,7 +24,7 @@ async def sequence_at(bus: Bus, at: At | None) -> int:
             raise Failure(f"LEDGER ends at {head}, before {at.sequence}", "tabard status")
         return at.sequence
     assert at.time is not None
-    return await stored_by(bus, Stream.LEDGER, at.time)
+    return await stored_by(bus, Stream.LEDGER, at.time, at.span)
 
 
 async def start_at(bus: Bus, stream: Stream, at: At) -> int:
@@ -35,8 +35,8 @@ async def start_at(bus: Bus, stream: Stream, at: At) -> int:
     return await stored_by(bus, stream, at.time - 1) + 1
 
 
-async def stored_by(bus: Bus, stream: Stream, time: int) -> int:
-    """The last sequence stored at `time` (ns since the Unix epoch) or before.
+async def stored_by(bus: Bus, stream: Stream, time: int, span: int = 1) -> int:
+    """The last sequence stored in the `span` ns from `time` (ns since the Unix epoch) or before.
 
     One less than the first that is kept if all came later; Failure if the time is yet to come. The
     bus stamps in order, so it is found by halving: a question for each doubling of the stream.
@@ -51,7 +51,7 @@ async def stored_by(bus: Bus, stream: Stream, time: int) -> int:
         middle = (low + high + 1) // 2
         # Where messages expired or were replaced, the next one stands for those before it.
         stored = await bus.read(stream, middle, 1)
-        if stored and stored[0].stored_at <= time:
+        if stored and stored[0].stored_at < time + span:
             low = stored[0].sequence
         else:
             high = middle - 1

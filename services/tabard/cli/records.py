@@ -1,7 +1,7 @@
 """Stored messages as rows, readable or not, with the keys that `fields` documents. Pure."""
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tabard.bus.port import Stored, Stream
@@ -90,10 +90,14 @@ def brief(key: str, value: Any) -> str:
 
 def date(nanoseconds: int) -> str:
     """`2026-11-23T16:13:29.123Z`"""
-    found = datetime.fromtimestamp(nanoseconds / 1e9, UTC)
-    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _instant(nanoseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment(nanoseconds: int) -> str:
     """Time of day in UTC, to the millisecond."""
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).strftime("%H:%M:%S.%f")[:-3]
+    return _instant(nanoseconds).strftime("%H:%M:%S.%f")[:-3]
+
+
+def _instant(nanoseconds: int) -> datetime:
+    """Never later than it was: as a float it may round up into the next millisecond."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
