@@ -65,7 +65,7 @@ async def test_an_allocators_readiness_follows_its_bus_and_its_figures_the_ledge
             # An event that cannot be read stops it; an operator's word lets it go on.
             text = Outgoing(subject(Stream.OBSERVED, "pod.started"), b"not msgpack", "x")
             (bad,) = await bus.publish(Stream.OBSERVED, [text])
-            assert f"stands before OBSERVED/{bad}" in await one.becomes(503)
+            assert f"stands before OBSERVED/{bad} (not msgpack" in await one.becomes(503)
             assert await one.value("tabard_allocator_stopped") == 1
             word = QuarantineRequested(Stream.OBSERVED.value, bad, "a test")
             await bus.publish(Stream.OBSERVED, [observed(word, first_cause("", 9))])

@@ -89,6 +89,23 @@ def test_without_a_cluster_only_the_machine_is_examined(
     assert tabard("doctor", "--cluster", "other").exit_code == 1
 
 
+def test_a_service_that_stands_before_an_event_is_mended_by_what_shows_the_event(
+    tabard: Tabard, store: MemoryStore, machine: list[Check], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile.claim(replace(running("a"), netns=""), profile.run_directory())
+    reasons = {
+        "allocator": "it stands before OBSERVED/94 (not msgpack), which it cannot take",
+        "source": "not in sync",
+    }
+    rows = [{"name": name, "ready": False, "reason": why} for name, why in reasons.items()]
+    monkeypatch.setattr(doctor, "services", lambda profile: rows)
+    told = json.loads(tabard("doctor", "-o", "json").stdout)["checks"]
+    assert {each["name"]: each["next"] for each in told[-2:]} == {
+        "service allocator": "tabard events show 94 --stream OBSERVED",
+        "service source": "less /tmp/a/logs/source.log",
+    }
+
+
 @pytest.mark.nats
 def test_a_bus_that_gives_no_answer_is_a_fault_beside_the_machines(
     tabard: Tabard, machine: list[Check]

@@ -14,7 +14,9 @@ from tabard.cluster import health
 from tabard.cluster.checkup import Check, Outcome
 from tabard.cluster.health import examine, node, skew
 from tabard.cluster.watermarks import Watermark
+from tabard.events.observed import QuarantineRequested
 from tabard.events.status import NodeStatus
+from tabard.ledger.messages import first_cause, observed
 
 SECOND = 1_000_000_000
 
@@ -89,9 +91,20 @@ async def test_an_allocator_that_does_not_keep_up_is_told(
     monkeypatch.setattr(health, "LAG_EVENTS_MAX", 2)
     await append(bus, *small())
     for expected in ([], ["allocator"]):
-        await bus.publish(Stream.OBSERVED, [Outgoing("tabard.observed.x", b"x")] * 2)
+        word = QuarantineRequested("OBSERVED", 99, "a test")
+        readable = observed(word, first_cause("", 9)).payload
+        await bus.publish(Stream.OBSERVED, [Outgoing("tabard.observed.x", readable)] * 2)
         found = faults(await checked(bus))
         assert [name for name in found if name == "allocator"] == expected
+
+
+async def test_what_the_allocator_stands_before_is_told_with_what_shows_it(bus: MemoryBus) -> None:
+    await append(bus, *small())
+    await bus.publish(Stream.OBSERVED, [Outgoing("tabard.observed.x", b"\xc1")])
+    allocator = (await checked(bus))["allocator"]
+    assert allocator.outcome is Outcome.FAULT
+    assert "1 events behind: stands before OBSERVED/1: not msgpack" in allocator.fact
+    assert allocator.next == "tabard events show 1 --stream OBSERVED"
 
 
 def test_a_nodes_trouble_is_told_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ async def operators_word(
 ) -> str:
     """The reason that an operator gives for going on past `stream`/`sequence`; waits for it."""
     _log.error("allocator.stopped", stream=stream.value, sequence=sequence, reason=why)
-    patience.stands_before = f"{stream.value}/{sequence} ({why})"
+    place = f"{stream.value}/{sequence}"
+    patience.stands_before = f"{place} ({why.removeprefix(f'{place}: ')})"
     try:
         return await _word(bus, patience, stream, sequence, poll_s)
     finally:

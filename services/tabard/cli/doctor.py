@@ -1,6 +1,7 @@
 """`tabard doctor`: is it the machine, is it the cluster, and what is to be typed?"""
 
 import asyncio
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -23,6 +24,8 @@ CLUSTER_S_MAX = 60.0
 COLUMNS = ("CHECK", "OUTCOME", "FACT", "NEXT")
 """The last is shown by `-o wide`; stderr says it in any case."""
 BUS_LOG = "bus/nats-server.log"
+_STANDS = re.compile(r"stands before (LEDGER|OBSERVED)/(\d+)")
+"""In a service's reason: what it waits for an operator's word about."""
 
 
 def doctor(output: Output, cluster: str, nats: str) -> None:
@@ -84,6 +87,9 @@ def _services(chosen: Target) -> Iterable[Check]:
         name = f"service {row['name']}"
         if row["ready"]:
             yield ok(name, f"ready at {row['url']}")
+        elif stands := _STANDS.search(row["reason"]):
+            shown = f"tabard events show {stands[2]} --stream {stands[1]}"  # tells how to go on
+            yield fault(name, row["reason"], shown)
         else:
             yield fault(name, row["reason"], f"less {chosen.profile.data}/logs/{row['name']}.log")
 

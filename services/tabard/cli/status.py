@@ -140,6 +140,8 @@ def _print(found: Row, output: Output) -> None:
     observed = found["observed"]
     if observed["error"]:
         tell_next(f"tabard events show {observed['cursor'] + 1} --stream OBSERVED")
+    if found["error"]:
+        tell_next(f"tabard events show {found['ledger']['sequence'] + 1}")
     if found["diverged"]:
         tell_next("tabard events verify")
 

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from tabard.bus.port import Bus, BusError, SequenceGap, Stream, StreamInfo
 from tabard.cluster.checkup import Check, fault, ok, warn
 from tabard.cluster.watermarks import Watermark, silent, watermarks
+from tabard.events.errors import EventError
 from tabard.ledger.follow import catch_up
+from tabard.ledger.messages import recorded
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
 
@@ -101,6 +103,12 @@ async def _allocator(bus: Bus, state: State) -> Check:
     if not state.epoch:
         return fault("allocator", "none ever led: nothing is decided", "tabard up")
     fact = f"{state.holder}, epoch {state.epoch}, {lag} events behind"
+    for message in await bus.read(Stream.OBSERVED, cursor + 1, 1):
+        try:
+            recorded(Stream.OBSERVED, message)
+        except EventError as error:
+            shown = f"tabard events show {message.sequence} --stream {Stream.OBSERVED}"
+            return fault("allocator", f"{fact}: stands before {error}", shown)
     if lag > LAG_EVENTS_MAX:
         return fault("allocator", fact, "tabard status, then the allocator's log")
     return ok("allocator", fact)
