@@ -60,6 +60,32 @@ def test_names_are_those_of_the_running_cluster(offered: Offered) -> None:
     assert offered("tabard get p") == ["pods", "policies"]
 
 
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("pod ", ["shop/web-0"]),
+        ("-n shop pod ", ["web-0"]),
+        ("pod -n other ", []),
+        ("policies shop/", ["shop/web"]),
+        ("workload ", ["shop/web"]),
+        ("node ", ["n1", "n2"]),
+        ("id 2", ["256"]),
+        ("binding ", ["10.244.1.2"]),
+        ("stream ST", ["STATUS"]),
+        ("nonsense ", []),
+    ],
+)
+def test_describe_offers_the_names_of_its_kind(
+    offered: Offered, line: str, names: list[str]
+) -> None:
+    assert offered(f"tabard describe {line}") == names
+
+
+def test_explain_offers_the_commands_word_by_word(offered: Offered) -> None:
+    assert offered("tabard explain po") == ["policy"]
+    assert {"check", "matrix"} <= set(offered("tabard explain policy "))
+
+
 def test_clusters_nodes_and_services_are_those_of_this_machine(offered: Offered) -> None:
     assert offered("tabard status --cluster ") == []
     assert offered("tabard metrics ") == []

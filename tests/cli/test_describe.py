@@ -54,6 +54,24 @@ def described(tabard: Tabard, *words: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("deployment/web", "-n", "shop"),
+        ("deploy/web", "-n", "shop"),
+        ("Deployment/shop/web",),
+        ("deploy/shop/web", "-n", "shop"),
+    ],
+    ids=" ".join,
+)
+def test_a_workload_is_named_as_scale_names_it(tabard: Tabard, words: tuple[str, ...]) -> None:
+    found = described(tabard, "workload", *words)["workload"]
+    assert isinstance(found, dict)
+    assert (found["kind"], found["name"]) == ("Deployment", "web")
+    missing = tabard("describe", "workload", "statefulset/web", "-n", "shop")
+    assert "there is no workload StatefulSet/shop/web at LEDGER/9" in missing.stderr
+
+
 def names(rows: object) -> list[str]:
     assert isinstance(rows, list)
     return [row["name"] for row in rows]

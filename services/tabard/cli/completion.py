@@ -66,6 +66,43 @@ def pod_or_kind(context: typer.Context, incomplete: str) -> list[str]:
     )
 
 
+def described(context: typer.Context, incomplete: str) -> list[str]:
+    """The names of what `describe` was given the kind of; without namespace after -n."""
+    from tabard.bus.port import Stream
+    from tabard.cli.tables import VIEWS
+    from tabard.cli.views import Reading
+
+    kind = kinds.shown(context.params.get("kind") or "")
+    if kind is None:
+        return []
+    if kind == "streams":
+        return _matching((each.value for each in Stream), incomplete)
+    namespace, view = context.params.get("namespace"), VIEWS[kind]
+
+    def names(state: "State") -> Iterable[str]:
+        for row in view.rows(Reading(state)):
+            if not namespace or "namespace" not in view.name:
+                yield "/".join(str(row[key]) for key in view.name)
+            elif row["namespace"] == namespace:
+                yield row["name"]
+
+    return _matching(set(_of_state(context, names)), incomplete)
+
+
+def explained(context: typer.Context, incomplete: str) -> list[str]:
+    """The next word of a command that prints JSON."""
+    from tabard.cli.documents import COMMANDS
+
+    before = context.params.get("what") or []
+    commands = [command.replace(",", "").split() for command in COMMANDS]
+    after = {
+        each[len(before)]
+        for each in commands
+        if len(each) > len(before) and each[: len(before)] == list(before)
+    }
+    return _matching(after, incomplete)
+
+
 def workloads(context: typer.Context, incomplete: str) -> list[str]:
     """What can be scaled, as `kind/name`."""
 

@@ -10,6 +10,7 @@ from tabard.cli.failing import Exit, Failure
 from tabard.cli.get import known, past
 from tabard.cli.get import named as name_of
 from tabard.cli.kinds import SHOWN
+from tabard.cli.kinds import workload as workload_kind
 from tabard.cli.moments import At
 from tabard.cli.past import replayed, sequence_at, stored_at
 from tabard.cli.printing import Output, show_value
@@ -19,6 +20,7 @@ from tabard.cli.sections import show_sections
 from tabard.cli.tables import VIEWS
 from tabard.cli.views import Reading
 from tabard.ledger.state import State
+from tabard.manifests.workloads import API_VERSIONS
 
 STREAM_EVENTS = 5
 """How many of a stream's last messages are shown."""
@@ -71,6 +73,13 @@ def named(kind: str, text: str, namespace: str) -> Name:
     if not all(parts) or len(parts) > most:
         form = "[KIND/]NS/NAME" if most == 3 else "NS/NAME"
         raise Failure(f"{text!r} is not {form}", f"tabard get {kind}", Exit.USAGE)
+    if kind == "workloads" and len(parts) == 3:
+        parts[0] = workload_kind(parts[0], API_VERSIONS) or parts[0]
+    elif kind == "workloads" and len(parts) == 2 and namespace not in ("", parts[0]):
+        # KIND/NAME, as `scale` takes it.
+        owner = workload_kind(parts[0], API_VERSIONS)
+        if owner is not None:
+            return Name(parts[1], namespace, owner)
     if len(parts) > 1 and namespace not in ("", parts[-2]):
         raise Failure(f"{text!r} is not in namespace {namespace}", "leave -n out", Exit.USAGE)
     return Name(

@@ -88,7 +88,14 @@ def describe(
             autocompletion=completion.shown_kinds,
         ),
     ],
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="As `get` has it; NS/NAME.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NAME]",
+            help="As `get` has it; NS/NAME, or after -n NAME; of a workload KIND/NAME too.",
+            autocompletion=completion.described,
+        ),
+    ] = "",
     namespace: Namespace = "",
     at: Moment = None,
     output: Form = Output.TABLE,
@@ -121,7 +128,11 @@ def describe(
 def explain(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KIND|COMMAND]", help="As pods, status or events; else all."),
+        typer.Argument(
+            metavar="[KIND|COMMAND]",
+            help="As pods, status or events; else all.",
+            autocompletion=completion.explained,
+        ),
     ] = None,
     output: Form = Output.TABLE,
 ) -> None:
