@@ -260,6 +260,12 @@ def test_the_past_is_judged_by_the_policies_of_then(tabard: Tabard, store: Memor
     assert asked(tabard, *words)[0] == 4
     code, said = asked(tabard, *words, "--at", str(before))
     assert (code, said["sequence"]) == (0, before)
+    words = ("policy", "check", "--from", "shop/void", "--to", "data/redis", "--at", str(before))
+    told = tabard(*words).stderr.splitlines()
+    assert told[1:] == [
+        f"  at LEDGER/{before} there is no pod or workload shop/void",
+        f"  next: tabard get pods --at {before}",
+    ]
 
 
 @pytest.mark.usefixtures("shop")

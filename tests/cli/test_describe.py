@@ -227,6 +227,12 @@ def test_what_get_names_can_be_described(tabard: Tabard) -> None:
             assert head.startswith(f"{singular.capitalize()} {rest} at LEDGER/9, stored ")
 
 
+def test_what_was_not_there_then_is_looked_for_then(tabard: Tabard) -> None:
+    told = tabard("describe", "pod", "shop/void", "--at", "8").stderr
+    assert "there is no pod shop/void at LEDGER/8" in told
+    assert told.endswith("  next: tabard get pods --at 8\n")
+
+
 def test_sections_are_readable(tabard: Tabard) -> None:
     lines = tabard("describe", "pod", "shop/web-0").stdout.splitlines()
     assert "  ports             name=http,port=80,protocol=TCP" in lines

@@ -1,9 +1,12 @@
-"""What to type next, for the same cluster that this command was told to speak to."""
+"""What to type next, for the same cluster and point of its history that this command was given."""
 
 import shlex
 from contextvars import ContextVar
 
 _options: ContextVar[str] = ContextVar("options", default="")
+_moment: ContextVar[str] = ContextVar("moment", default="")
+_OF_A_MOMENT = ("get", "describe")
+"""Commands that look for what another did not find."""
 _OWN_CLUSTER = ("up", "demo")
 """Commands that speak to no running cluster."""
 
@@ -11,6 +14,7 @@ _OWN_CLUSTER = ("up", "demo")
 def forget() -> None:
     """Begin a command: nothing is chosen yet."""
     _options.set("")
+    _moment.set("")
 
 
 def keep(option: str, value: str) -> None:
@@ -18,9 +22,17 @@ def keep(option: str, value: str) -> None:
     _options.set(f"{_options.get()} {option} {shlex.quote(value)}")
 
 
+def keep_moment(text: str) -> None:
+    """This command was given `--at text`."""
+    _moment.set(f" --at {shlex.quote(text)}")
+
+
 def following(command: str) -> str:
-    """`command` with the options by which this one chose its cluster, unless it names its own."""
+    """`command` with the options by which this one chose its cluster, unless it names its own, and
+    with its --at, if it looks for what was not found then."""
     program, _, rest = command.partition(" ")
-    if program != "tabard" or "--cluster" in rest or rest.split(" ")[0] in _OWN_CLUSTER:
+    name = rest.split(" ")[0]
+    if program != "tabard" or "--cluster" in rest or name in _OWN_CLUSTER:
         return command
-    return command + _options.get()
+    then = _moment.get() if name in _OF_A_MOMENT and "--at" not in rest else ""
+    return command + then + _options.get()

@@ -57,7 +57,8 @@ def check(
         try:
             said, notes = question.answered(found, offline=bool(where.files))
         except Failure as error:
-            fail(WHAT, error)
+            when = "" if where.at is None else f"at LEDGER/{found.sequence} "
+            fail(WHAT, Failure(f"{when}{error}", error.next, error.code))
         _tell(notes)
         _print(said, output, show_value)
         allowed = said["allowed"]

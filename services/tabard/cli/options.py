@@ -119,9 +119,11 @@ Stream = Annotated[StreamName, typer.Option("--stream", case_sensitive=False, he
 def moment(text: str) -> At:
     """A point of history, as an option gives it."""
     try:
-        return parse(text)
+        at = parse(text)
     except MomentError as error:
         usage(str(error))
+    advice.keep_moment(text)
+    return at
 
 
 Moment = Annotated[
