@@ -197,6 +197,19 @@ def test_a_workload_that_is_not_there_is_not_scaled(tabard: Tabard) -> None:
     assert "no Deployment shop/void" in result.stderr
 
 
+def test_more_replicas_than_there_may_be_are_refused_with_what_may(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    words = ("scale", "deployment/web", "-n", "shop", "--replicas")
+    result = tabard(*words, "10001")
+    assert (result.exit_code, observed(store)) == (2, [])
+    assert result.stderr.splitlines()[1:] == [
+        "  10001 replicas are too many: a workload has up to 10000",
+        "  next: tabard scale deployment/web -n shop --replicas 10000",
+    ]
+    assert tabard(*words, "10000").exit_code == 0
+
+
 def test_labels_are_set_and_removed_as_one_full_set(tabard: Tabard, store: MemoryStore) -> None:
     assert tabard("label", "pod", "shop/web-0", "role=admin", "zone=", "app-").exit_code == 0
     assert observed(store) == [
@@ -225,6 +238,7 @@ def test_wait_is_until_every_node_enforces(tabard: Tabard, store: MemoryStore) -
     result = tabard("delete", "pod", "shop/web-0", "--wait", "--timeout", "0.05")
     assert result.exit_code == 3
     assert "not enforced through LEDGER/10" in result.stderr
+    assert "tabard: decided, but not enforced in time\n" in result.stderr
 
 
 async def _both_say(store: MemoryStore, sequence: int) -> None:

@@ -5,12 +5,13 @@ from enum import Enum
 from typing import assert_never
 
 from tabard.bus.port import Bus
-from tabard.cli.failing import Exit, Failure, fail
+from tabard.cli.failing import Exit, Failure, Unfinished, fail
 from tabard.cli.kinds import workload as workload_kind
 from tabard.cli.printing import tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.views import selected
 from tabard.cli.wait import settled
+from tabard.cluster.errors import NotReached
 from tabard.cluster.publish import outcome, publish
 from tabard.events.codec import type_name
 from tabard.events.ledger import PolicyRefused
@@ -31,6 +32,7 @@ from tabard.manifests.reading import STANDARD_INPUT, read
 from tabard.manifests.workloads import (
     API_VERSIONS,
     DEFAULT_NAMESPACE,
+    REPLICAS_MAX,
     SCALABLE,
     read_workload,
     scaled,
@@ -56,16 +58,22 @@ async def carry_out(
 ) -> tuple[str, ...]:
     """Publish, tell what was published, and wait; what was refused, a line each.
 
-    `state` gives the names of what events know by UID.
+    `state` gives the names of what events know by UID. Unfinished if it takes too long.
     """
     published = await publish(bus, events)
     for sequence, event in zip(published.sequences, events, strict=True):
         tell(f"OBSERVED/{sequence}  {described(event, state)}")
     if until is Until.PUBLISHED or not events:
         return ()
-    found = await outcome(bus, published, timeout_s)
+    try:
+        found = await outcome(bus, published, timeout_s)
+    except NotReached as error:
+        raise Unfinished("published, but not decided in time", error) from error
     if until is Until.ENFORCED:
-        (await settled(bus, None, timeout_s)).tell()
+        try:
+            (await settled(bus, None, timeout_s)).tell()
+        except NotReached as error:
+            raise Unfinished("decided, but not enforced in time", error) from error
     else:
         tell(f"taken through LEDGER/{found.ledger}")
     return tuple(
@@ -223,6 +231,10 @@ def scale(
         can = ", ".join(each.lower() for each in SCALABLE)
         fact = f"{asked!r} is no kind that can be scaled; those are {can}"
         fail("scale", Failure(fact, f"tabard get workloads -n {namespace}", Exit.USAGE))
+    if replicas > REPLICAS_MAX:
+        most = f"tabard scale {asked}/{name} -n {namespace} --replicas {REPLICAS_MAX}"
+        fact = f"{replicas} replicas are too many: a workload has up to {REPLICAS_MAX}"
+        fail("scale", Failure(fact, most, Exit.USAGE))
 
     async def change(bus: Bus, state: State) -> Sequence[ObservedEvent]:
         await catch_up(bus, state)

@@ -40,6 +40,14 @@ class Failure(ClusterError):
         self.code = code
 
 
+class Unfinished(Failure):
+    """What the command was to do is under way, and goes on without it; `title` says how far."""
+
+    def __init__(self, title: str, error: NotReached) -> None:
+        super().__init__(str(error), error.next, Exit.TIMEOUT)
+        self.title = title
+
+
 class Interrupted(ClusterError):
     """Someone ended the command before it was done."""
 
@@ -99,7 +107,13 @@ def fail(what: str, error: BaseException) -> NoReturn:
             next_command = "mend the manifest and type the command again"
         case _:
             next_command = "tabard status"
-    title = "interrupted" if code is Exit.INTERRUPTED else f"cannot {what}"
+    match error:
+        case Unfinished():
+            title = error.title
+        case Interrupted():
+            title = "interrupted"
+        case _:
+            title = f"cannot {what}"
     tell(f"tabard: {title}")
     tell(f"  {fact}")
     if next_command:
