@@ -260,6 +260,9 @@ def test_two_clusters_at_once_enforce_and_leave_nothing(runs: Runs) -> None:
         assert connects(name, pods["friend"], pods["web"])
         assert not connects(name, pods["stranger"], pods["web"])
 
+    # Its bus cannot be reached from the host by the address that is told.
+    assert f"own network namespace tb-{first}-hub, not the host's" in runs.told(first)
+
     # One must be named, a name that runs is taken, and the other cluster knows nothing of a change.
     assert runs.run("status").returncode == 1
     assert "runs already" in _failed_up(runs, first)
@@ -287,7 +290,7 @@ def test_two_clusters_at_once_enforce_and_leave_nothing(runs: Runs) -> None:
     urls = [row["url"] for page in pages.values() for row in json.loads(page.stdout)["services"]]
     assert len(set(urls)) == len(urls) == 8
     shown = runs.run("metrics", "agent.n1", "agent.n2", "--cluster", second).stdout
-    assert shown.count("\ntabard_agent_in_sync 1\n") == 2
+    assert shown.count("\ntabard_agent_in_sync 1.0\n") == 2
     assert 'verdict_packets_total{direction="ingress",reason="denied_policy"}' in shown
 
     # Ctrl-C ends one and leaves the other alone.
