@@ -181,7 +181,7 @@ class Cluster:
         self._bus = await JetStreamBus.connect(list(self.profile.nats), name=f"tabard-{self.name}")
         stack.push_async_callback(self._bus.close)
         await self._bus.ensure_streams(self.settings.replicas)
-        self._tell(f"bus: {', '.join(self.profile.nats)}")
+        self._tell(f"bus: {', '.join(self.profile.nats)}{self._whose_network()}")
 
         before = await self._bus.last_sequence(Stream.LEDGER)
         await self._start_programs(tasks)
@@ -232,6 +232,14 @@ class Cluster:
             place.mkdir(parents=True, exist_ok=True)
         (data / "name").write_text(name + "\n")
         self._tell(f"cluster {name}: {dataplane} dataplane, data in {data}")
+
+    def _whose_network(self) -> str:
+        if not self.profile.netns:
+            return ""
+        return (
+            f" in the cluster's own network namespace {self.profile.netns}, not the host's: "
+            f"commands find it by the cluster's name, {self.name}"
+        )
 
     def _listen(self, stack: AsyncExitStack) -> dict[str, str]:
         """A listening socket for each service, and its URL.
