@@ -47,6 +47,25 @@ def test_nothing_found_is_said_on_stderr_and_no_error(tabard: Tabard) -> None:
     assert result.stderr == "no pods in namespace void\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("nodes", "-l", "a=b"), "no nodes of these labels: the selector matches none of 2"),
+        (
+            ("policies", "-n", "shop", "-l", "app=web"),
+            "no policies in namespace shop of these labels: the selector matches none of 1",
+        ),
+        (("policies", "-n", "void", "-l", "app=web"), "no policies in namespace void"),
+    ],
+)
+def test_of_a_selector_that_matches_nothing_it_is_said_of_how_many(
+    tabard: Tabard, words: tuple[str, ...], told: str
+) -> None:
+    result = tabard("get", *words)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"{told}\n")
+    assert tabard("get", *words, "-o", "json").stderr == ""
+
+
 def test_status_shows_every_nodes_lag(tabard: Tabard) -> None:
     result = tabard("status")
     assert result.exit_code == 0

@@ -8,7 +8,7 @@ from typing import Any
 from tabard.bus.port import Bus, Stream
 from tabard.cli import since
 from tabard.cli.failing import Exit, Failure, fail, run
-from tabard.cli.get import named
+from tabard.cli.get import named, none
 from tabard.cli.moments import At
 from tabard.cli.past import as_of, sequence_at, stored_at
 from tabard.cli.printing import Output, show_line, show_next, show_table, show_value, table, tell
@@ -63,6 +63,9 @@ def drift(
         names = _chosen(profile, node, selector)
     except ClusterError as error:
         fail(WHAT, error)
+
+    if not names:
+        tell(none("nodes", "", len(profile.nodes)))
 
     async def compared(bus: Bus, _: Target) -> list[Row]:
         through = await sequence_at(bus, at)

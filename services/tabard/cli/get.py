@@ -113,19 +113,26 @@ def get(
         if at is not None and output in (Output.TABLE, Output.WIDE):
             tell(await as_of(bus, sequence))
         stored = await stored_at(bus, sequence)
-        _print(kind, view, rows(reading), sequence, stored, output, namespace)
+        found = rows(reading)
+        if not found and output in (Output.TABLE, Output.WIDE):
+            everyone = LabelSelector()
+            there = len(chosen(view.rows(reading), view, reading.state, namespace, everyone))
+            tell(none(kind, namespace, there))
+        _print(kind, view, found, sequence, stored, output)
 
     with_bus(f"get {kind}", cluster, nats, work)
 
 
+def none(kind: str, namespace: str, there: int) -> str:
+    """Why there is no row, where `there` rows are without a selector."""
+    inside = f" in namespace {namespace}" if namespace else ""
+    if not there:
+        return f"no {kind}{inside}"
+    return f"no {kind}{inside} of these labels: the selector matches none of {there}"
+
+
 def _print(
-    kind: str,
-    view: View,
-    rows: list[Row],
-    sequence: int,
-    stored: int | None,
-    output: Output,
-    namespace: str,
+    kind: str, view: View, rows: list[Row], sequence: int, stored: int | None, output: Output
 ) -> None:
     match output:
         case Output.JSON | Output.YAML:
@@ -133,10 +140,7 @@ def _print(
         case Output.NAME:
             for row in rows:
                 print(named(kind, row))
-        case _:
-            if not rows:
-                tell(f"no {kind}" + (f" in namespace {namespace}" if namespace else ""))
-                return
+        case _ if rows:
             show_table(*laid_out(view.columns, rows, wide=output is Output.WIDE))
 
 
