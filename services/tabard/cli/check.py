@@ -1,7 +1,7 @@
 """`tabard policy check`: the verdict on a flow, the rule that gave it, and what led there."""
 
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,9 @@ from tabard.cli.ground import Ground
 from tabard.cli.printing import (
     GAP,
     Output,
+    capped,
     counted,
+    room,
     show_line,
     show_lines,
     show_next,
@@ -30,6 +32,11 @@ from tabard.ledger.state import State
 from tabard.policy.engine import Engine
 from tabard.policy.traffic import PORT_MAX
 
+PORTS_SHOWN = 5
+"""Of the ports on which anything may pass, save by `-o wide`."""
+_INDENT = "    "
+RULES_SHOWN = 5
+"""Of the rules that decide, save by `-o wide`."""
 MISSES_SHOWN = 3
 """Of the reasons why no rule matched, save by `-o wide`."""
 WHAT = "check the flow"
@@ -141,12 +148,14 @@ def _show(said: Row, *, wide: bool) -> None:
     source, destination = _party(said["from"]), _party(said["to"])
     for each in said["checks"]:
         verdict, style = ("allowed", "green") if each["allowed"] else ("DENIED", "red")
-        show_lines([(f"{verdict}  {source} → {destination}, {_asked(each, said)}", style)])
+        show_lines(
+            [(f"{verdict}  {source} → {destination}, {_asked(each, said, wide=wide)}", style)]
+        )
         for direction, place, who in (("egress", "from", source), ("ingress", "to", destination)):
             half = each[direction]
             print(f"  {direction:<8} {place} {who}: {_verdict(half, said[place])}")
             for line in _reasons(half, wide=wide):
-                print(f"    {line}")
+                print(f"{_INDENT}{line}")
         halves = [half for half in (each["egress"], each["ingress"]) if half is not None]
         if not each["allowed"] and all(half["allowed"] for half in halves):
             print("  nothing passes both: what egress allows, ingress does not")
@@ -170,6 +179,7 @@ def _show(said: Row, *, wide: bool) -> None:
                 ]
                 for row in said["events"]
             ),
+            room(wide=wide),
         )
 
 
@@ -177,10 +187,11 @@ def _party(party: Row) -> str:
     return _key(party) if party["role"] == "pod" else str(party["asked"])
 
 
-def _asked(each: Row, said: Row) -> str:
+def _asked(each: Row, said: Row, *, wide: bool) -> str:
     if each["protocol"] is None:
-        passing = ", ".join(connection(one) for one in said["connections"])
-        return f"any port: {passing or 'none'}"
+        passing = [connection(one) for one in said["connections"]]
+        shown = passing if wide else capped(passing, PORTS_SHOWN)
+        return f"any port: {', '.join(shown) or 'none'}"
     number = f"{each['port']}/{each['protocol']}"
     return number if each["asked"].lower() in _same(each) else f"{each['asked']} ({number})"
 
@@ -230,23 +241,32 @@ def _reasons(half: Row | None, *, wide: bool) -> list[str]:
     """Lines of a table: the rules that decide, or why none does."""
     if half is None:
         return []
+    space = room(wide=wide, indent=len(_INDENT))
     if half["rules"]:
-        return table(
+        chosen = half["rules"][: None if wide else RULES_SHOWN]
+        lines = table(
             ["POLICY", "RULE", "ALLOWS", "ORIGIN"],
             (
                 [_key(rule), _items(rule), connection(rule["allows"]), rule["origin"]]
-                for rule in half["rules"]
+                for rule in chosen
             ),
+            space,
         )
+        return [*lines, *_more(half["rules"], chosen)]
     if half["misses"]:
         shown = half["misses"][: None if wide else MISSES_SHOWN]
         lines = table(
             ["POLICY", "RULE", "WHY NOT", "ORIGIN"],
             ([_key(miss), miss["path"], miss["why"], miss["origin"]] for miss in shown),
+            space,
         )
-        more = len(half["misses"]) - len(shown)
-        return [*lines, f"and {more} more (-o wide)"] if more else lines
+        return [*lines, *_more(half["misses"], shown)]
     return []
+
+
+def _more(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
+    more = len(rows) - len(shown)
+    return [f"and {more} more (-o wide)"] if more else []
 
 
 def _items(rule: Row) -> str:

@@ -8,7 +8,7 @@ from tabard.bus.port import Bus, Stored, Stream
 from tabard.cli.kinds import SHOWN
 from tabard.cli.moments import At
 from tabard.cli.past import as_of, sequence_at, stored_at
-from tabard.cli.printing import Output, show_table, show_value, tell
+from tabard.cli.printing import Output, room, show_table, show_value, tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row
 from tabard.cli.selector import LabelSelector
@@ -141,7 +141,8 @@ def _print(
             for row in rows:
                 print(named(kind, row))
         case _ if rows:
-            show_table(*laid_out(view.columns, rows, wide=output is Output.WIDE))
+            wide = output is Output.WIDE
+            show_table(*laid_out(view.columns, rows, wide=wide), room(wide=wide))
 
 
 def named(kind: str, row: Row) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from tabard.cli.check import connection
+from tabard.cli.check import PORTS_SHOWN, connection
 from tabard.cli.ground import Ground
 from tabard.cli.kinds import By
 from tabard.cli.naming import PortAsked
 from tabard.cli.pairs import Group, Pairs, Selector, document, group
-from tabard.cli.printing import GAP, Output, show_table, show_value, tell
+from tabard.cli.printing import GAP, Output, capped, show_table, show_value, tell
 from tabard.cli.tables import Column, laid_out
 from tabard.cli.verdicts import Row, connections
 from tabard.cli.watching import Changes
@@ -127,8 +127,9 @@ def _cell(pairs: Pairs, source: Group, destination: Group) -> str:
     if not pairs.asked(source, destination):
         return _NOT_ASKED
     cell = pairs.cell(source, destination)
-    text = _text({"connections": connections(cell.every), "some": connections(cell.some)})
-    return _TCP.sub("", text)
+    every, some = connections(cell.every), connections(cell.some)
+    shown = ",".join(capped([connection(one) for one in some], PORTS_SHOWN)) or "-"
+    return _TCP.sub("", (SOME if some != every else "") + shown)
 
 
 def _short(group: Group) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 GAP = "   "
+COLUMN_MIN = 12
+"""Least characters that a column is cut to."""
 
 
 class Output(StrEnum):
@@ -51,9 +54,14 @@ def visible(text: str) -> str:
     )
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Lines with aligned columns; the last column is not padded."""
-    cells = [list(titles), *([cell(value) for value in row] for row in rows)]
+def table(
+    titles: Sequence[str], rows: Iterable[Sequence[Any]], room: int | None = None
+) -> list[str]:
+    """Lines with aligned columns; the last column is not padded.
+
+    With `room` the widest columns are cut to COLUMN_MIN at least, until that many characters do.
+    """
+    cells = _fitted(titles, [list(row) for row in rows], room)
     widths = [max(len(line[at]) for line in cells) for at in range(len(titles))]
     return [
         GAP.join(
@@ -61,6 +69,50 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
         ).rstrip()
         for line in cells
     ]
+
+
+def _fitted(titles: Sequence[str], rows: list[list[Any]], room: int | None) -> list[list[str]]:
+    """A table's titles and cells, cut so that a line takes no more than `room`."""
+    cells = [list(titles), *([cell(value) for value in row] for row in rows)]
+    if room is None:
+        return cells
+    widths = [max(len(line[at]) for line in cells) for at in range(len(titles))]
+    least = [max(len(title), COLUMN_MIN) for title in titles]
+    while sum(widths) + len(GAP) * (len(widths) - 1) > room:
+        wide = [at for at in range(len(widths)) if widths[at] > least[at]]
+        if not wide:
+            break
+        widths[max(wide, key=lambda at: widths[at])] -= 1
+    return [
+        cells[0],
+        *([cut(value, width) for value, width in zip(row, widths, strict=True)] for row in rows),
+    ]
+
+
+def cut(value: Any, width: int) -> str:
+    """A cell of at most `width` characters: of a list its first items, and how many more."""
+    text = cell(value)
+    if len(text) <= width:
+        return text
+    if isinstance(value, list):
+        for most in range(len(value) - 1, 0, -1):
+            shown = f"{cell(value[:most])},… (+{len(value) - most})"
+            if len(shown) <= width:
+                return shown
+    return f"{text[: width - 1]}…"
+
+
+def room(*, wide: bool, indent: int = 0) -> int | None:
+    """Characters of a table's line: the terminal's, if a person looks; any number by `wide`."""
+    if wide or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns - indent
+
+
+def capped(items: Sequence[str], most: int) -> list[str]:
+    """The first of `items`, and how many `-o wide` has beside them."""
+    more = len(items) - most
+    return [*items[:most], f"… (+{more}, -o wide)"] if more > 0 else list(items)
 
 
 def as_json(value: Any) -> str:
@@ -104,9 +156,11 @@ def _json(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def show_table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def show_table(
+    titles: Sequence[str], rows: Iterable[Sequence[Any]], room: int | None = None
+) -> None:
     """Print a table to stdout; at a terminal its head is bold, and STYLES are in colour."""
-    head, *body = table(titles, rows)
+    head, *body = table(titles, rows, room)
     show_lines([(head, "bold"), *((line, "") for line in body)])
 
 

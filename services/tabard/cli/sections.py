@@ -7,13 +7,14 @@ from tabard.cli.documents import DESCRIBED
 from tabard.cli.events import TITLES
 from tabard.cli.fields import OBJECTS, READABLE, Field
 from tabard.cli.kinds import SHOWN
-from tabard.cli.printing import as_yaml, cell, counted, show_line, table
+from tabard.cli.printing import as_yaml, cell, counted, room, show_line, table
 from tabard.cli.records import Row, cells, date
 from tabard.cli.tables import VIEWS, laid_out
 
 ROWS_MAX = 20
 """Most rows of one section, but by `-o wide`."""
 LINE_CHARACTERS_MAX = 80
+INDENT = "  "
 SEQUENCES = frozenset({"digest_at"})
 """Keys that end like a time's, and are LEDGER's sequences."""
 
@@ -33,7 +34,7 @@ def show_sections(kind: str, found: Row, *, wide: bool = False) -> None:
             title = f"{SHOWN[kind][0].capitalize()} {name}"
             show_line(f"{title} at LEDGER/{found['sequence']}{when}", "bold")
         for line in _section(field, found[field.name], wide):
-            show_line(f"  {line}".rstrip())
+            show_line(f"{INDENT}{line}".rstrip())
 
 
 def _section(field: Field, value: Any, wide: bool) -> Iterator[str]:
@@ -66,6 +67,8 @@ def _shown(field: Field, name: str, value: Any) -> list[str]:
     line = cell(value)
     if isinstance(value, list) and (len(line) > LINE_CHARACTERS_MAX or "{" in str(value)):
         return [cell(each) for each in value]
+    if isinstance(value, dict) and len(line) > LINE_CHARACTERS_MAX:
+        return [cell({key: each}) for key, each in sorted(value.items())]
     return [line]
 
 
@@ -82,13 +85,14 @@ def _table(field: Field, rows: list[Row], wide: bool) -> Iterator[str]:
         # The last ones are what it is now.
         if more > 0:
             yield f"… {counted(more, 'earlier event')}; -o wide has all"
-        yield from table(TITLES, [cells(row, whole=wide) for row in rows[-most:]])
+        lines = [cells(row, whole=wide) for row in rows[-most:]]
+        yield from table(TITLES, lines, room(wide=wide, indent=len(INDENT)))
         return
     if kind is not None:
         titles, lines = laid_out(VIEWS[kind].columns, rows[:most], wide=wide)
     else:
         titles = [each.name.upper() for each in field.fields]
         lines = [[row[each.name] for each in field.fields] for row in rows[:most]]
-    yield from table(titles, lines)
+    yield from table(titles, lines, room(wide=wide, indent=len(INDENT)))
     if more > 0:
         yield f"… and {more} more; -o wide has all"
