@@ -19,7 +19,7 @@ from typing import Any
 from conformance import manifests
 from conformance.cluster import OWN_IPV6, Cluster
 from conformance.policies import WITH_PORTS, networks_of, ports_of
-from conformance.story import CaseError, Check, Flow, LeftOut, Step, Story, both_ends
+from conformance.story import CaseError, Check, Flow, LeftOut, Step, Story, both_ends, why
 from tabard.dataplane.maps import Address, Protocol, address
 
 SCOPE = "k8s-np"
@@ -93,7 +93,7 @@ def _lines(file: Path, entry: Mapping[str, Any]) -> list[tuple[str, str, str]] |
         if form == "json":
             return [(line["src"], line["dst"], line["conn"]) for line in json.loads(text)]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CaseError(f"{file} cannot be read: {error!r}") from error
+        raise CaseError(f"{file} cannot be read: {why(error)}") from error
     found = []
     for line in text.partition(EXPOSURE)[0].splitlines():
         if not line.strip():

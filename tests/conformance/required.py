@@ -8,7 +8,7 @@ from typing import Any
 
 from conformance import manifests
 from conformance.cluster import Cluster
-from conformance.story import CaseError, Check, Flow, Step, Story, verdict
+from conformance.story import CaseError, Check, Flow, Step, Story, verdict, why
 from tabard.dataplane.maps import Protocol
 
 
@@ -21,8 +21,8 @@ def _read(directory: Path) -> Story:
     try:
         text = (directory / "required_flows.json").read_text(encoding="utf-8")
         required = json.loads(text)["required_flows"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CaseError(f"{directory}/required_flows.json cannot be read: {error!r}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CaseError(f"{directory}/required_flows.json cannot be read: {why(error)}") from error
     checks = partial(_checks, topology, required)
     return Story((Step("manifests and policies", manifests.begin(topology), checks),))
 

@@ -16,6 +16,16 @@ class CaseError(Exception):
     """The case cannot be read or told: nothing of it counts as judged."""
 
 
+def why(error: Exception) -> str:
+    """What is wrong with a file that was read, as its author sees it."""
+    match error:
+        case KeyError():
+            return f"it lacks {error}"
+        case TypeError() | AttributeError():
+            return f"it is of another form ({error})"
+    return str(error)
+
+
 class LeftOut(Exception):
     """The case is not for this engine, by what it declares; `tag` says which declaration."""
 

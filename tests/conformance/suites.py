@@ -3,7 +3,6 @@
 A suite is a folder with `cases/index.json`, or whose cases have a `required_flows.json`.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conformance import connections, neutral, required
+from conformance import connections, index, neutral, required
 from conformance.story import CaseError, Story
 
 EXCLUDED = (
@@ -79,14 +78,12 @@ def _cases(root: Path) -> Iterator[Case]:
 
 def _indexed(folder: Path, index_file: Path) -> Iterator[Case]:
     try:
-        index = json.loads(index_file.read_text(encoding="utf-8"))
-        entries = index["cases"]
-        if not entries:
-            raise CaseError("it lists no cases")
-        form = str(index.get("format", "none"))
-        yield from [_entry(folder, entry, form) for entry in entries]
-    except (CaseError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        yield _case(folder, "index.json", {}, "", partial(_unread, f"{index_file}: {error!r}"))
+        entries, form = index.read(index_file)
+    except CaseError as error:
+        yield _case(folder, "index.json", {}, "", partial(_unread, str(error)))
+        return
+    for entry in entries:
+        yield _entry(folder, entry, form)
 
 
 def _entry(folder: Path, entry: dict[str, Any], form: str) -> Case:

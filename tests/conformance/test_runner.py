@@ -500,6 +500,48 @@ def test_an_index_that_lists_nothing_or_cannot_be_read_fails(
     ]
 
 
+@pytest.mark.parametrize(
+    ("index", "fault"),
+    [
+        ([], 'is no object with a list of "cases"'),
+        ({"cases": {}}, 'is no object with a list of "cases"'),
+        ({"cases": []}, "lists no cases"),
+        ({"cases": [7]}, ": cases[0] is 7, not an object"),
+        (
+            {"cases": [{"name": "a"}, {"features": []}]},
+            ": cases[1] has neither case, dir, file nor name",
+        ),
+        ({"cases": [{"case": ["a.yaml"]}]}, ": cases[0].case is ['a.yaml'], not text"),
+        ({"cases": [{"name": "a", "features": 1}]}, ": cases[0].features is 1, not a list"),
+        ({"cases": [{"name": "a", "features": [{}]}]}, ": cases[0].features has {}, which is not"),
+        (
+            {"cases": [{"dir": "a", "expected": [{"kind": "connlist"}]}]},
+            ": cases[0].expected[0] is {'kind': 'connlist'}, which names no file",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_index_is_told_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], index: Any, fault: str
+) -> None:
+    suite(tmp_path, "s")
+    file = tmp_path / "s" / "cases" / "index.json"
+    file.write_text(json.dumps(index))
+    (found,) = failures(capsys, tmp_path)
+    assert found["detail"].startswith(f"{file}{fault}" if fault[0] == ":" else f"{file} {fault}")
+
+
+def test_what_a_file_of_flows_lacks_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "s" / "cases" / "app"
+    directory.mkdir(parents=True)
+    file = directory / "required_flows.json"
+    for text, fault in (("{}", "it lacks 'required_flows'"), ("[]", "it is of another form")):
+        file.write_text(text)
+        (found,) = failures(capsys, tmp_path)
+        assert found["detail"].startswith(f"{file} cannot be read: {fault}")
+
+
 def test_cases_can_be_chosen_and_a_choice_of_none_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
