@@ -195,7 +195,7 @@ def test_what_is_not_there_fails_and_is_no_denial(
 ) -> None:
     result = tabard(*OFFLINE, *words)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.splitlines()[0] == "tabard: cannot check the flow"
+    assert "tabard: cannot check the flow" in result.stderr.splitlines()
     assert told in result.stderr
 
 

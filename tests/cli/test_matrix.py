@@ -160,6 +160,19 @@ def test_no_pods_is_said_on_stderr_and_no_error(tabard: Tabard, two: str) -> Non
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no pods\n")
 
 
+@pytest.mark.parametrize("words", [("matrix",), ("check", "--from", "x/a", "--to", "z/b")])
+def test_what_was_passed_over_in_manifests_is_noted(
+    tabard: Tabard, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "two.yaml"
+    file.write_text(f"{TWO}\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\n")
+    result = tabard("policy", *words, "-f", str(file))
+    assert result.exit_code == 0
+    line = result.stderr.splitlines()[0]
+    assert line.startswith(f"note: {file}:")
+    assert "Secret" in line
+
+
 def on_bus(store: MemoryStore, desk: Desk) -> None:
     asyncio.run(MemoryBus(store).append(desk.messages, 0))
 

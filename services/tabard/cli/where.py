@@ -9,6 +9,7 @@ from tabard.cli.failing import fail
 from tabard.cli.ground import Ground
 from tabard.cli.moments import At
 from tabard.cli.past import sequence_at
+from tabard.cli.printing import tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.views import Reading
 from tabard.cli.watching import lasting, watch
@@ -90,6 +91,8 @@ def _of_manifests(what: str, files: Sequence[str]) -> Ground:
         state = forecast(found.objects)
     except ManifestError as error:
         fail(what, error)
+    for note in found.notes:
+        tell(f"note: {note}")
     return Ground(state, Engine(state), manifests={each.key: each for each in found.objects})
 
 
