@@ -19,8 +19,8 @@ SLICE_ROWS = 200
 async def keep_digest(
     reconciler: Reconciler, follower: Follower, report: Report, quiet_s: float
 ) -> None:
-    """For ever, once in sync: digest each state that did not go on for `quiet_s`."""
-    await reconciler.in_sync.wait()
+    """For ever, once started: digest each state that did not go on for `quiet_s`."""
+    await reconciler.started.wait()
     while True:
         sequence = reconciler.state.sequence
         if sequence == report.digest_at:
