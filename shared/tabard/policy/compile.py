@@ -413,9 +413,7 @@ def _move(entries: set[K], there: Set[K], not_there: Set[K]) -> tuple[frozenset[
     return added, removed
 
 
-def _settle(
-    entries: dict[K, V], found: Mapping[K, V | None]
-) -> tuple[dict[K, V], frozenset[K]]:
+def _settle(entries: dict[K, V], found: Mapping[K, V | None]) -> tuple[dict[K, V], frozenset[K]]:
     """Make `entries` what was found of some keys (None: nothing); what was set and removed."""
     changed = {
         key: value
