@@ -75,7 +75,7 @@ class Reconciler:
         """Not WAITING."""
         self.in_sync = asyncio.Event()
         self.started = asyncio.Event()
-        """A tick in sync has ended, well or not: what can wait need not compete with it any more."""
+        """A tick in sync has ended, well or not: what could wait need not compete with it."""
         self.lock = asyncio.Lock()
         """Held from compiling to written, and while the maps are read."""
         self.ticks = 0
