@@ -98,13 +98,12 @@ async def tail(
         while True:
             # Before looking, so that news that comes while a read is under way is not missed.
             cursor.news.clear()
-            if ahead is not None:
-                batch = await ahead
-                ahead = None
-            else:
+            batch = await ahead if ahead is not None else []
+            ahead = None
+            if not batch:
                 batch = cursor.take()
-                if not batch and cursor.ask:
-                    batch = await _read(connection, stream, cursor)
+            if not batch and cursor.ask:
+                batch = await _read(connection, stream, cursor)
             if batch:
                 if cursor.ask and len(batch) == READ_MESSAGES_MAX:
                     read = _read(connection, stream, cursor)
