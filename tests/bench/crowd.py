@@ -11,6 +11,7 @@ from bench import agents, population
 from bench.figures import Figure, Target, Yardstick, quantile
 from bench.lab import Lab
 from bench.pace import paced
+from bench.shared import shared
 from bench.yardsticks import raw
 from tabard.bus.port import Bus, Stream
 from tabard.cluster.gate import ask
@@ -60,7 +61,9 @@ async def _run(lab: Lab) -> list[Figure]:
         lab.server() as server,
         lab.bus(server.url) as bus,
         lab.allocator(server.url, bus),
-        agents.running(lab, server.url, bus, nodes),
+        lab.bus(server.url, "agents") as common,
+        shared(common) as connect,
+        agents.running(lab, server.url, bus, nodes, connect),
         raw(server.url) as stream,
     ):
         crowd = Crowd(lab, bus, {name: dataplane for name, (_, dataplane) in nodes.items()})
