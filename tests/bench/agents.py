@@ -16,6 +16,7 @@ from tabard.cluster.gate import ask
 from tabard.cluster.watermarks import enforced
 from tabard.dataplane.memory import MemoryDataplane
 from tabard.events.observed import NodeJoined, PodStarted
+from tabard.process.memory import collect_seldom
 
 READY_S = 120.0
 REST_MS = 600_000
@@ -35,6 +36,7 @@ async def running(
 
     `connect` gives each its bus; by default a connection of its own.
     """
+    collect_seldom()  # as an agent's process does
     agents = {name: _agent(lab, url, *node, connect) for name, node in nodes.items()}
     work = [asyncio.create_task(agent.run(), name=name) for name, agent in agents.items()]
     try:

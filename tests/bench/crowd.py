@@ -1,4 +1,9 @@
-"""A pod started → enforced by 100 agents in one process, their maps in memory; real bus."""
+"""A pod started → enforced by 100 agents in one process, their maps in memory; real bus.
+
+The agents share one connection and one tail of the ledger, so that what the bus sends is received
+and parsed once, not 100 times on one core. Each decodes, checks, folds and compiles for itself, and
+tells the bus how far it is.
+"""
 
 import asyncio
 import itertools
@@ -86,7 +91,8 @@ async def _run(lab: Lab) -> list[Figure]:
             Target(100) if share == 0.99 else None,
             Yardstick(f"raw publish, {percentile}", tuple(quantile(t, share) for t in publishes)),
             "From a pod's start until the last of 100 agents, which all run a peer, has it in its "
-            "maps. They share one core here; nodes have their own.",
+            "maps. They share one core and one connection here, over which the ledger comes once; "
+            "each decodes, checks, folds and compiles for itself. Nodes have cores of their own.",
         )
 
     return [
