@@ -34,6 +34,12 @@ def main(arguments: list[str]) -> int:
         for name in BENCHMARKS:
             print(f"{name:<10} {summary(name)}")
         return 0
+    if asked.scale <= 0:
+        print(f"SCALE is {asked.scale:g}; it must be more than 0", file=sys.stderr)
+        return 2
+    if asked.show and not asked.output.exists():
+        print(f"nothing was measured yet: there is no {asked.output}; make bench", file=sys.stderr)
+        return 1
     if asked.show:
         print(_shown(json.loads(asked.output.read_text()), asked.format))
         return 0

@@ -22,8 +22,7 @@ ALL = (
 MEANS = {
     "known": ALL,
     "new": ALL,
-    "burst": "The same under a storm of starts. Three nodes share one kernel here, which guards "
-    "one interface at a time and waits for all its CPUs (RCU) at each.",
+    "burst": "The same under a storm of starts, three nodes on one kernel and two cores.",
     "remote": "The same without interfaces: until three nodes know a pod that started elsewhere.",
 }
 

@@ -63,3 +63,12 @@ def test_an_unknown_name_is_told_with_those_there_are(tmp_path: Path) -> None:
     assert "'nothing'" in done.stderr
     assert "allocate" in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_what_cannot_be_measured_or_shown_is_told(tmp_path: Path) -> None:
+    kept = ("--output", str(tmp_path / "none"))
+    done = bench("--only", "known", "--scale", "-1", *kept)
+    assert (done.returncode, done.stderr) == (2, "SCALE is -1; it must be more than 0\n")
+    done = bench("--show", *kept)
+    assert done.returncode == 1
+    assert done.stderr.startswith("nothing was measured yet: ")

@@ -130,6 +130,14 @@ def test_what_was_never_there_says_where_to_look(tabard: Tabard) -> None:
     assert "  next: tabard get policies" in result.stderr
 
 
+def test_a_nodes_digest_is_of_a_sequence_and_not_of_a_time(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    asyncio.run(say(MemoryBus(store), "n1", 8, digest=b"\x01" * 16, digest_at=8))
+    lines = tabard("describe", "node", "n1").stdout.splitlines()
+    assert [line.split() for line in lines if "digest_at" in line] == [["digest_at", "8"]]
+
+
 def test_an_identity_is_shown_with_who_has_selects_and_names_it(
     tabard: Tabard, ledger: MemoryBus
 ) -> None:

@@ -180,7 +180,7 @@ async def test_a_node_is_asked_again_when_its_watermark_moves(
         ["NODE", "SEQUENCE", "MISSING"],
         ["n1", "7", "0"],
         ["n2", "7", "0"],
-        ["n1", "-", "0"],
+        ["n1", "-", "-"],
         ["n1", "7", "0"],
         ["n2", "7", "1"],
     ]

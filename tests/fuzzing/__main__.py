@@ -96,6 +96,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
     asked = parser.parse_args()
+    if not asked.seconds > 0:
+        parser.error(f"SECONDS is {asked.seconds:g}; it must be more than 0")
     print(f"seed {asked.seed}, for {asked.seconds:g} s", flush=True)
     began = time.monotonic()
     with checking() as check:

@@ -89,4 +89,10 @@ def _dataplane(settings: Settings) -> tuple[Dataplane, Judge | None]:
         return memory, judged
     from tabard.agent.ebpf.dataplane import EbpfDataplane
 
-    return EbpfDataplane(config, cluster=settings.cluster, sizes=settings.map_sizes()), None
+    dataplane = EbpfDataplane(
+        config,
+        cluster=settings.cluster,
+        sizes=settings.map_sizes(),
+        expedites=settings.rcu_expedited,
+    )
+    return dataplane, None

@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 LINE_BYTES_MAX = 4 << 20
 """Largest request; a pod with the most labels that one may carry fits."""
+CONNECTIONS_WAITING_MAX = 1_024
+"""Most connections that wait to be welcomed, while many pods start at once (listen(2), backlog)."""
 PENDING_MAX = 512
 """Most requests of one connection that are under way; then the next line waits to be read."""
 
@@ -132,7 +134,9 @@ async def serve(path: Path, desk: Desk) -> None:
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             group.create_task(_converse(reader, writer, desk), name="gate connection")
 
-        server = await asyncio.start_unix_server(connected, path, limit=LINE_BYTES_MAX)
+        server = await asyncio.start_unix_server(
+            connected, path, limit=LINE_BYTES_MAX, backlog=CONNECTIONS_WAITING_MAX
+        )
         try:
             log.info("agent.serving", socket=str(path))
             await server.serve_forever()

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     offline_after_ms: int = Field(default=2_000, ge=0)
     """Without the ledger's end for so long, a started agent serves from its checkpoint."""
     attaches_max: int = Field(default=ATTACHES_MAX, ge=1)
+    rcu_expedited: bool = True
+    """Whether grace periods may be expedited while a pod is attached (`ebpf.grace`)."""
 
     # Most entries of each map; a full one is a closed verdict, an error and a line in the status.
     identities_max: int = Field(default=MapSizes().identities, ge=1)

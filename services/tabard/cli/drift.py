@@ -1,8 +1,9 @@
 """`tabard drift`: does each node's kernel hold what the ledger says, or said?"""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
+from typing import Any
 
 from tabard.bus.port import Bus, Stream
 from tabard.cli import since
@@ -26,10 +27,16 @@ WHAT = "look for drift"
 SPACING_S = 1.0
 """Shortest time between two questions to one node: each reads all of its maps."""
 
+
+def _counted(kind: str) -> Callable[[Row], Any]:
+    """How many entries are of `kind`; nothing of a node that could not be asked."""
+    return lambda row: None if row["error"] else len(row[kind])
+
+
 COLUMNS = (
     Column("NODE", "node"),
     Column("SEQUENCE", "sequence"),
-    *(Column(kind.upper(), kind, short=len) for kind in KINDS),
+    *(Column(kind.upper(), kind, whole=_counted(kind)) for kind in KINDS),
     Column("ERROR", "error"),
 )
 ENTRIES = tuple(Column(key.upper(), key) for key in ("node", "map", "key", "held", "wanted"))

@@ -18,6 +18,7 @@ from tabard.cli.printing import (
     show_value,
     tell,
     tell_next,
+    visible,
 )
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row, brief, cells, cut, date, row
@@ -108,8 +109,9 @@ def _print_flows(message: Stored, everything: bool) -> None:
 
 
 def _print_line(line: Sequence[str], widths: Sequence[int]) -> None:
-    padded = [text.ljust(width) for text, width in zip(line, widths, strict=False)]
-    print(" ".join([*padded, line[-1]]).rstrip(), flush=True)
+    shown = [visible(text) for text in line]
+    padded = [text.ljust(width) for text, width in zip(shown, widths, strict=False)]
+    print(" ".join([*padded, shown[-1]]).rstrip(), flush=True)
 
 
 def show(at: At, stream: Stream, output: Output, cluster: str, nats: str) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from tabard.bus.port import BusError, SequenceGap, StreamMismatch
 from tabard.cli.advice import following
+from tabard.cli.printing import tell
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.ledger.reader import Stopped
 from tabard.manifests.errors import ManifestError
@@ -99,10 +100,10 @@ def fail(what: str, error: BaseException) -> NoReturn:
         case _:
             next_command = "tabard status"
     title = "interrupted" if code is Exit.INTERRUPTED else f"cannot {what}"
-    print(f"tabard: {title}", file=sys.stderr)
-    print(f"  {fact}", file=sys.stderr)
+    tell(f"tabard: {title}")
+    tell(f"  {fact}")
     if next_command:
-        print(f"  next: {following(next_command)}", file=sys.stderr)
+        tell(f"  next: {following(next_command)}")
     raise typer.Exit(code)
 
 

@@ -31,11 +31,24 @@ def cell(value: Any) -> str:
         case dict() | list() if not value:
             return "-"
         case dict():
-            return ",".join(f"{key}={each}" for key, each in sorted(value.items()))
+            return ",".join(visible(f"{key}={each}") for key, each in sorted(value.items()))
         case list():
             return ",".join(cell(each) for each in value)
         case _:
-            return str(value).replace("\n", " ")
+            return visible(str(value).replace("\n", " "))
+
+
+def visible(text: str) -> str:
+    """`text` with what steers a terminal spelt out: names and reasons are others' words.
+
+    Line feeds and tabs stay; all else that str.isprintable() denies is escaped as in Python.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
@@ -99,6 +112,7 @@ def show_table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 def show_lines(lines: Iterable[tuple[str, str]]) -> None:
     """Print a table's lines to stdout, each in its style at a terminal."""
+    lines = [(visible(line), style) for line, style in lines]
     if coloured(sys.stdout):
         from rich.console import Console
 
@@ -143,7 +157,7 @@ def counted(number: int, one: str, more: str = "") -> str:
 
 def tell(line: str) -> None:
     """Prose and progress, for people: stderr."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)
 
 
 def tell_next(command: str) -> None:

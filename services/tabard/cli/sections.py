@@ -14,6 +14,8 @@ from tabard.cli.tables import VIEWS, laid_out
 ROWS_MAX = 20
 """Most rows of one section, but by `-o wide`."""
 LINE_CHARACTERS_MAX = 80
+SEQUENCES = frozenset({"digest_at"})
+"""Keys that end like a time's, and are LEDGER's sequences."""
 
 
 def show_sections(kind: str, found: Row, *, wide: bool = False) -> None:
@@ -59,7 +61,7 @@ def _shown(field: Field, name: str, value: Any) -> list[str]:
         return [form(value)]
     if isinstance(value, bool):
         return ["yes" if value else "no"]
-    if name.endswith("_at") and isinstance(value, int):
+    if name.endswith("_at") and name not in SEQUENCES and isinstance(value, int):
         return [date(value)]
     line = cell(value)
     if isinstance(value, list) and (len(line) > LINE_CHARACTERS_MAX or "{" in str(value)):

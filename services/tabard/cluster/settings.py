@@ -52,8 +52,10 @@ AGENT_SETTINGS = (
     "CONNTRACK_MAX",
     "FRAGMENTS_MAX",
     "DRIFT_INTERVAL_MS",
+    "RCU_EXPEDITED",
 )
-"""Settings of every agent: the sizes of its maps, and how often it compares them."""
+"""Settings of every agent: the sizes of its maps, how often it compares them, and whether it has
+grace periods expedited."""
 
 ModeName = Literal["overlay", "native"]
 PodsName = Literal["netns", "memory", "none"]

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from tabard.agent.ebpf import device, layout, links, migration, programs, source
+from tabard.agent.ebpf import device, grace, layout, links, migration, programs, source
 from tabard.agent.ebpf.events import EventReader
 from tabard.agent.ebpf.layout import PRESENT, SETTINGS_KEY, Settings
 from tabard.agent.ebpf.maps import KernelMap
@@ -59,12 +59,14 @@ class EbpfDataplane:
         netns: str = "",
         sources: Path | None = None,
         compiled: Path | None = None,
+        expedites: bool = True,
     ) -> None:
         self._config = config
         self._sizes = sizes or MapSizes()
         self._sources = sources
         self._compiled = compiled
         self._netns = netns
+        self._expedites = expedites
         self._pins = Pins(pin_root, cluster, config.name)
         self._schema = layout.schema(self._sizes)
         self._maps: dict[str, KernelMap] = {}
@@ -249,8 +251,9 @@ class EbpfDataplane:
         def guard() -> tuple[int, bytes]:
             ifindex, mac = links.interface_index(interface), links.interface_mac(interface)
             directory = self._pins.pod(uid)
-            for name in ("from_pod", "to_pod"):
-                self._attach(directory, name, ifindex)
+            with grace.expedited() if self._expedites else contextlib.nullcontext():
+                for name in ("from_pod", "to_pod"):
+                    self._attach(directory, name, ifindex)
             return ifindex, mac
 
         return self._inside(guard)

@@ -137,7 +137,7 @@ def explain(
 
     chosen = found(" ".join(what or []))
     if not chosen:
-        usage(f"no command that prints JSON is called so; all: {', '.join(found(''))}")
+        usage(f"no command that prints JSON is called so; all: {'; '.join(found(''))}")
     show(chosen, output)
 
 

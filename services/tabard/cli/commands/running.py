@@ -44,7 +44,8 @@ def up(
     LABELS_EXCLUDE (JSON lists of regular expressions of label keys), NUMBERS_CLUSTER_ID,
     NUMBERS_CLUSTER_BITS, FIXED (JSON: number in 128-255 to labels), RETIRE_GRACE_MS. Of each
     agent: IDENTITIES_MAX, POLICIES_MAX, NODES_MAX, PREFIXES_MAX, HOSTS_MAX, ENDPOINTS_MAX,
-    CONNTRACK_MAX, FRAGMENTS_MAX (entries of its maps), DRIFT_INTERVAL_MS. Of every service:
+    CONNTRACK_MAX, FRAGMENTS_MAX (entries of its maps), DRIFT_INTERVAL_MS, RCU_EXPEDITED (0 leaves
+    the kernel's grace periods alone while a pod is attached). Of every service:
     LOG_FORMAT (json or console), LOG_LEVEL.
 
     Example: tabard up -f compose/shop --nodes 3
