@@ -237,8 +237,8 @@ class Cluster:
         if not self.profile.netns:
             return ""
         return (
-            f" in the cluster's own network namespace {self.profile.netns}, not the host's: "
-            f"commands find it by the cluster's name, {self.name}"
+            f" inside the cluster's own network namespace, {self.profile.netns}; commands find it "
+            f"by the cluster's name, {self.name}"
         )
 
     def _listen(self, stack: AsyncExitStack) -> dict[str, str]:
