@@ -287,7 +287,7 @@ def test_two_clusters_at_once_enforce_and_leave_nothing(runs: Runs) -> None:
     urls = [row["url"] for page in pages.values() for row in json.loads(page.stdout)["services"]]
     assert len(set(urls)) == len(urls) == 8
     shown = runs.run("metrics", "agent.n1", "agent.n2", "--cluster", second).stdout
-    assert shown.count("\ntabard_agent_in_sync 1\n") == 2
+    assert shown.count("\ntabard_agent_in_sync 1.0\n") == 2
     assert 'verdict_packets_total{direction="ingress",reason="denied_policy"}' in shown
 
     # Ctrl-C ends one and leaves the other alone.
