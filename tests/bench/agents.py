@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.lab import Lab
-from tabard.agent.service import Agent
+from tabard.agent.service import Agent, Connect
 from tabard.agent.settings import Settings
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Bus, Stream
@@ -16,6 +16,7 @@ from tabard.cluster.gate import ask
 from tabard.cluster.watermarks import enforced
 from tabard.dataplane.memory import MemoryDataplane
 from tabard.events.observed import NodeJoined, PodStarted
+from tabard.process.memory import collect_seldom
 
 READY_S = 120.0
 REST_MS = 600_000
@@ -25,10 +26,18 @@ share one core here."""
 
 @asynccontextmanager
 async def running(
-    lab: Lab, url: str, bus: Bus, nodes: Mapping[str, tuple[NodeJoined, MemoryDataplane]]
+    lab: Lab,
+    url: str,
+    bus: Bus,
+    nodes: Mapping[str, tuple[NodeJoined, MemoryDataplane]],
+    connect: Connect | None = None,
 ) -> AsyncIterator[dict[str, Agent]]:
-    """An agent for each of `nodes` (by name), once all have joined and enforce."""
-    agents = {name: _agent(lab, url, *node) for name, node in nodes.items()}
+    """An agent for each of `nodes` (by name), once all have joined and enforce.
+
+    `connect` gives each its bus; by default a connection of its own.
+    """
+    collect_seldom()  # as an agent's process does
+    agents = {name: _agent(lab, url, *node, connect) for name, node in nodes.items()}
     work = [asyncio.create_task(agent.run(), name=name) for name, agent in agents.items()]
     try:
         async with asyncio.timeout(READY_S):
@@ -47,7 +56,9 @@ async def running(
         await asyncio.gather(*work, return_exceptions=True)
 
 
-def _agent(lab: Lab, url: str, joined: NodeJoined, dataplane: MemoryDataplane) -> Agent:
+def _agent(
+    lab: Lab, url: str, joined: NodeJoined, dataplane: MemoryDataplane, connect: Connect | None
+) -> Agent:
     settings = Settings(
         nats=(url,),
         cluster=lab.name,
@@ -61,10 +72,10 @@ def _agent(lab: Lab, url: str, joined: NodeJoined, dataplane: MemoryDataplane) -
         digest_after_ms=REST_MS,
     )
 
-    async def connect() -> Bus:
+    async def own() -> Bus:
         return await JetStreamBus.connect(url, name=f"agent-{joined.name}")
 
-    return Agent(settings, dataplane, connect)
+    return Agent(settings, dataplane, connect or own)
 
 
 async def attach(socket: Path, pod: PodStarted, timeout_s: float) -> dict[str, Any]:

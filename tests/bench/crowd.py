@@ -1,4 +1,9 @@
-"""A pod started → enforced by 100 agents in one process, their maps in memory; real bus."""
+"""A pod started → enforced by 100 agents in one process, their maps in memory; real bus.
+
+The agents share one connection and one tail of the ledger, so that what the bus sends is received
+and parsed once, not 100 times on one core. Each decodes, checks, folds and compiles for itself, and
+tells the bus how far it is.
+"""
 
 import asyncio
 import itertools
@@ -11,6 +16,7 @@ from bench import agents, population
 from bench.figures import Figure, Target, Yardstick, quantile
 from bench.lab import Lab
 from bench.pace import paced
+from bench.shared import shared
 from bench.yardsticks import raw
 from tabard.bus.port import Bus, Stream
 from tabard.cluster.gate import ask
@@ -60,7 +66,9 @@ async def _run(lab: Lab) -> list[Figure]:
         lab.server() as server,
         lab.bus(server.url) as bus,
         lab.allocator(server.url, bus),
-        agents.running(lab, server.url, bus, nodes),
+        lab.bus(server.url, "agents") as common,
+        shared(common) as connect,
+        agents.running(lab, server.url, bus, nodes, connect),
         raw(server.url) as stream,
     ):
         crowd = Crowd(lab, bus, {name: dataplane for name, (_, dataplane) in nodes.items()})
@@ -83,7 +91,8 @@ async def _run(lab: Lab) -> list[Figure]:
             Target(100) if share == 0.99 else None,
             Yardstick(f"raw publish, {percentile}", tuple(quantile(t, share) for t in publishes)),
             "From a pod's start until the last of 100 agents, which all run a peer, has it in its "
-            "maps. They share one core here; nodes have their own.",
+            "maps. They share one core and one connection here, over which the ledger comes once; "
+            "each decodes, checks, folds and compiles for itself. Nodes have cores of their own.",
         )
 
     return [

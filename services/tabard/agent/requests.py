@@ -13,6 +13,7 @@ import ipaddress
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -69,14 +70,13 @@ class Packet:
 
 
 Request = Attach | Detach | Status | Drift | Contents | Packet
-_OPS: dict[str, type[Any]] = {
+_OPS: dict[str, type] = {
     "attach": Attach,
     "detach": Detach,
     "status": Status,
     "drift": Drift,
     "contents": Contents,
 }
-_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {cls: TypeAdapter(cls) for cls in _OPS.values()}
 _ENVELOPE = ("id", "op")
 
 
@@ -105,7 +105,7 @@ def read(found: dict[str, Any], node: str) -> Request:
         _known(fields["pod"], PodStarted, "pod.")
     try:
         # Through JSON again: there an array may be a tuple, while everything else stays strict.
-        request: Request = _ADAPTERS[cls].validate_json(json.dumps(fields), strict=True)
+        request: Request = _adapter(cls).validate_json(json.dumps(fields), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -115,6 +115,11 @@ def read(found: dict[str, Any], node: str) -> Request:
     if isinstance(request, Attach | Detach) and not 1 <= request.timeout_ms <= TIMEOUT_MS_MAX:
         raise _invalid("timeout_ms", f"is {request.timeout_ms}; use 1 to {TIMEOUT_MS_MAX}")
     return request
+
+
+@cache
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
 
 
 def _known(fields: dict[str, Any], cls: type[Any], prefix: str) -> None:

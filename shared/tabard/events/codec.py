@@ -32,7 +32,6 @@ class _Type:
     version: int
     cls: type
     fields: tuple[str, ...]
-    validate: Callable[[Any], Any]
 
 
 TYPES: Mapping[type, tuple[str, int]] = {
@@ -82,8 +81,12 @@ UPCASTERS: Mapping[tuple[str, int], Upcaster] = {}
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
 
+@cache
 def _validator(cls: type) -> Callable[[Any], Any]:
-    """Checks a map of fields against the dataclass's annotations, strictly."""
+    """Checks a map of fields against the dataclass's annotations, strictly.
+
+    Built for the first event of its type: a process sees few of the types, and each takes memory.
+    """
     hints = get_type_hints(cls, include_extras=True)
     optional = {
         field.name for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING
@@ -103,7 +106,6 @@ def _by_class() -> dict[type, _Type]:
             version,
             cls,
             tuple(field.name for field in dataclasses.fields(cls)),
-            _validator(cls),
         )
         for cls, (name, version) in TYPES.items()
     }
@@ -197,7 +199,7 @@ def decode(
                 f"{place}: {name} version {old} is not as that version was ({error!r})"
             ) from error
     try:
-        event = kind.cls(**kind.validate(data))
+        event = kind.cls(**_validator(kind.cls)(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -24,6 +24,8 @@ _log = structlog.get_logger()
 
 SAVE_SHARE_MAX = 0.02
 """Most of its time that a process may spend on reading its state for checkpoints."""
+CACHE_KIB_MAX = 256
+"""What SQLite may keep of the file in memory, by itself 2 MiB; the file is read once."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS chunk (position INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS extra (id INTEGER PRIMARY KEY CHECK (id = 0), data BLOB NOT NULL) STRICT;
@@ -197,6 +199,7 @@ async def _opened(path: Path) -> aiosqlite.Connection:
     try:
         await database.execute("PRAGMA journal_mode = WAL")
         await database.execute("PRAGMA synchronous = NORMAL")
+        await database.execute(f"PRAGMA cache_size = -{CACHE_KIB_MAX}")
         await database.executescript(_TABLES)
     except BaseException:
         await database.close()

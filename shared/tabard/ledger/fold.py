@@ -44,7 +44,39 @@ def _only_quarantined_between(state: State, record: LedgerRecord) -> bool:
 
 def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> None:
     """The effect of one event written at `sequence`, which occurred at `at` (ns)."""
-    match event:
+    match event:  # from the top down: what is most of a ledger stands first
+        case events.EndpointBound():
+            _bind(state, event, sequence, at)
+        case events.EndpointUnbound():
+            _unbind(state, event.uid, sequence, at)
+            _entomb(state, event.uid, sequence)
+        case events.CursorAdvanced():
+            state.cursors[event.stream] = event.sequence
+        case events.EndpointRelabelled():
+            endpoint = _endpoint(state, event.uid, sequence)
+            endpoint.labels = shared(event.labels)
+            _move(state, endpoint, event.identity, sequence, at)
+        case events.EndpointsRebound():
+            moves = [(_endpoint(state, uid, sequence), number) for uid, number in event.changes]
+            for endpoint, number in moves:
+                _move(state, endpoint, number, sequence, at)
+        case events.EndpointTombstoned():
+            state.waiting.pop(event.uid, None)
+            state.refused_pods.pop(event.uid, None)
+            _entomb(state, event.uid, sequence)
+        case events.IdentityAllocated():
+            _allocate(state, event.identity, LabelSet(tuple(map(shared, event.labels))), sequence)
+            # It may never get a user (the pod stopped in the same batch): idle until then.
+            _mark_idle(state, event.identity, at)
+        case events.IdentityRetired():
+            retired = state.identities.pop(event.identity, None)
+            if retired is None:
+                raise FoldError(f"LEDGER/{sequence} retires {event.identity}, which is not live")
+            del state.numbers[retired.labels]
+            state.idle.pop(event.identity, None)
+            state.retired[event.identity] = sequence
+        case events.IdentityReleased():
+            state.retired.pop(event.identity, None)
         case events.EpochClaimed():
             state.epoch, state.holder = event.epoch, event.holder
         case events.SettingsAdopted():
@@ -66,36 +98,6 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
             state.namespaces[event.name] = dict(event.labels)
         case events.NamespaceForgotten():
             state.namespaces.pop(event.name, None)
-        case events.IdentityAllocated():
-            _allocate(state, event.identity, LabelSet(tuple(map(shared, event.labels))), sequence)
-            # It may never get a user (the pod stopped in the same batch): idle until then.
-            _mark_idle(state, event.identity, at)
-        case events.IdentityRetired():
-            retired = state.identities.pop(event.identity, None)
-            if retired is None:
-                raise FoldError(f"LEDGER/{sequence} retires {event.identity}, which is not live")
-            del state.numbers[retired.labels]
-            state.idle.pop(event.identity, None)
-            state.retired[event.identity] = sequence
-        case events.IdentityReleased():
-            state.retired.pop(event.identity, None)
-        case events.EndpointBound():
-            _bind(state, event, sequence, at)
-        case events.EndpointRelabelled():
-            endpoint = _endpoint(state, event.uid, sequence)
-            endpoint.labels = shared(event.labels)
-            _move(state, endpoint, event.identity, sequence, at)
-        case events.EndpointsRebound():
-            moves = [(_endpoint(state, uid, sequence), number) for uid, number in event.changes]
-            for endpoint, number in moves:
-                _move(state, endpoint, number, sequence, at)
-        case events.EndpointUnbound():
-            _unbind(state, event.uid, sequence, at)
-            _entomb(state, event.uid, sequence)
-        case events.EndpointTombstoned():
-            state.waiting.pop(event.uid, None)
-            state.refused_pods.pop(event.uid, None)
-            _entomb(state, event.uid, sequence)
         case events.PodRefused():
             if event.retry:
                 state.waiting[event.uid] = event
@@ -129,8 +131,6 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
             state.workloads.pop((event.kind, event.namespace, event.name), None)
         case events.EventQuarantined():
             state.quarantined[(event.stream, event.sequence)] = event.reason
-        case events.CursorAdvanced():
-            state.cursors[event.stream] = event.sequence
         case _:
             assert_never(event)
 

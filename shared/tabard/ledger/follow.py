@@ -53,16 +53,14 @@ async def follow(
     try:
         async for messages in tail:
             for start in range(0, len(messages), records_max):
+                some = messages[start : start + records_max]
                 records: list[LedgerRecord] = []
-                for message in messages[start : start + records_max]:
-                    try:
-                        record = await _take_or_ask(bus, state, message)
-                    except Stopped:
-                        if records:
-                            yield records  # they are folded: who follows must hear of them
-                        raise
-                    if record is not None:
-                        records.append(record)
+                try:
+                    await _take_or_ask(bus, state, some, records)
+                except Stopped:
+                    if records:
+                        yield records  # they are folded: who follows must hear of them
+                    raise
                 yield records
     finally:
         await tail.aclose()
@@ -70,17 +68,25 @@ async def follow(
 
 async def take_or_ask(bus: Bus, state: State, messages: list[Stored]) -> list[LedgerRecord]:
     """Fold messages; before one that cannot be taken, ask the bus whether it was quarantined."""
-    taken = [await _take_or_ask(bus, state, message) for message in messages]
-    return [record for record in taken if record is not None]
+    records: list[LedgerRecord] = []
+    await _take_or_ask(bus, state, messages, records)
+    return records
 
 
-async def _take_or_ask(bus: Bus, state: State, message: Stored) -> LedgerRecord | None:
-    try:
-        return take(state, message)
-    except Stopped:
-        if not await _quarantined(bus, state, message.sequence):
-            raise
-        return take(state, message)
+async def _take_or_ask(
+    bus: Bus, state: State, messages: list[Stored], records: list[LedgerRecord]
+) -> None:
+    """As `take_or_ask`; into `records`, which holds what was folded also when this raises."""
+    at = 0
+    while at < len(messages):
+        try:
+            for message in messages[at:]:
+                if (record := take(state, message)) is not None:
+                    records.append(record)
+                at += 1
+        except Stopped as error:
+            if not await _quarantined(bus, state, error.sequence):
+                raise
 
 
 async def _quarantined(bus: Bus, state: State, sequence: int) -> bool:

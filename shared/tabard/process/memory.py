@@ -22,13 +22,16 @@ def collect_seldom() -> None:
 
 
 def give_back_early() -> None:
-    """To be called once, at a process's start: let glibc give back what is free at the heap's end.
+    """To be called once, after a process's imports: let glibc give back what is free.
 
-    By itself it keeps the more, the larger what was freed: after a ledger was read, 1.5 MiB.
+    By itself it keeps the more at the heap's end, the larger what was freed: after a ledger was
+    read, 1.5 MiB. And what imports made and dropped it keeps between what they left.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # musl has none
         libc.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES_MAX)
+        gc.collect()
+        libc.malloc_trim(0)
 
 
 def leave_out_rich() -> None:

@@ -140,6 +140,16 @@ def test_a_full_ring_loses_events_and_changes_no_verdict(native: Kernel) -> None
     assert len(native.events()) == 1, "and goes on when there is room"
 
 
+def test_events_are_read_whole_beyond_the_rings_end(native: Kernel) -> None:
+    some = SMALL.events // (56 + 8) * 2 // 3
+    for port in range(1, 6):
+        frame = packet("10.1.0.1", "10.1.0.2", TCP, port, 2)
+        syscalls.program_test_run(native.dataplane.programs["from_pod"], frame, repeat=some)
+        told = native.events()
+        assert len(told) == some
+        assert {(v.source_port, v.destination_port) for v in told} == {(port, 2)}
+
+
 # ---- errors at the edge
 
 

@@ -14,6 +14,8 @@ _POSITION = struct.Struct("=Q")
 _HEADER = struct.Struct("=II")
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
 
+assert mmap.PAGESIZE % (_HEADER.size + layout.EVENT.size) == 0, "a record goes round the ring's end"
+
 
 class EventReader:
     """The one consumer. A full ring loses new events until this has read; verdicts go on."""
@@ -22,9 +24,10 @@ class EventReader:
         page = mmap.PAGESIZE
         self._size = size
         self._consumer = mmap.mmap(descriptor, page, mmap.MAP_SHARED)
-        # The producer's position, then the data, mapped twice in a row: no record wraps round.
+        # The producer's position, then the data. The kernel shows the data a second time behind
+        # it, for records that go on there, and counts that as memory of this process once more.
         self._ring = mmap.mmap(
-            descriptor, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+            descriptor, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
         )
 
     def read(self) -> list[Verdict]:

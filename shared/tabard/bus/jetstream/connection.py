@@ -157,6 +157,13 @@ class Connection:
                 return self._session
             await self._changed.wait()
 
+    async def session_for(self, what: str) -> Session:
+        """As `session`; BusUnavailable, naming `what`, if none opens within the request timeout."""
+        if self._session is not None and self._session.client.is_open and not self._end:
+            return self._session  # most often: then a timer would cost more than the publish
+        async with self.deadline(what):
+            return await self.session()
+
     @asynccontextmanager
     async def deadline(self, what: str, seconds: float | None = None) -> AsyncIterator[None]:
         """BusUnavailable if the body takes longer than the request timeout."""

@@ -109,8 +109,7 @@ class Publication:
         return sum(map(bool, self._sequences))
 
     async def _try(self) -> None:
-        async with self._connection.deadline(f"publishing on {self._stream}"):
-            session = await self._connection.session()
+        session = await self._connection.session_for(f"publishing on {self._stream}")
         self._trouble = ""
         try:
             for index, message in enumerate(self._messages):
