@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -118,6 +119,27 @@ async def at_work(bench: Bench, *more: Awaitable[Any], bus: MemoryBus) -> AsyncI
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def writing(bench: Bench, turns: int = 100) -> AsyncIterator[None]:
+    """Inside, the bench's next write has begun, others have had `turns`, and it does not end."""
+    begun, end = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        end.wait()
+
+    bench.dataplane.before_write = wait
+    try:
+        await begun.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        yield
+    finally:
+        bench.dataplane.before_write = lambda: None
+        end.set()
 
 
 def settings(data: Path, **values: Any) -> Settings:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.rig import Bench, Ledger, at_work, bound, pod, running, statuses, until
+from agent.rig import Bench, Ledger, at_work, bound, pod, running, statuses, until, writing
 from tabard.agent import digests
 from tabard.agent.digests import SLICE_ROWS, keep_digest
 from tabard.bus.memory import MemoryBus
@@ -55,6 +55,17 @@ async def test_a_ledger_on_the_move_is_not_digested() -> None:
             await ledger.write(bus)
             await until(lambda: bench.report.sequence == ledger.written)
     assert bench.report.digest_at == 0
+
+
+async def test_no_digest_is_begun_before_the_first_write_is_done() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    await ledger.write(bus)
+    keep = keep_digest(bench.reconciler, bench.follower, bench.report, quiet_s=0)
+    async with at_work(bench, keep, bus=bus):
+        async with writing(bench):
+            assert bench.report.digest_at == 0
+        await until(lambda: bench.report.digest_at == ledger.written)
 
 
 async def test_a_digest_is_begun_again_if_the_ledger_went_on_before_it_was_done(

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 import structlog
 
@@ -13,9 +14,14 @@ from tabard.ledger.state import State
 
 log = structlog.get_logger(__name__)
 
+START_S = 60.0
+"""How long a start goes on without a save. The state grows meanwhile, so each save would cost more
+than the one before it, and a start that is broken off has lost a minute."""
+
 
 class Checkpoints:
-    """Saves what changed, every `spacing_s` (seldomer if it takes long), and whenever asked to."""
+    """Saves what changed, every `spacing_s` (seldomer if it takes long, or while the agent is not
+    `started`), and whenever asked to."""
 
     def __init__(
         self, checkpoint: Checkpoint, reconciler: Reconciler, report: Report, spacing_s: float
@@ -46,6 +52,9 @@ class Checkpoints:
 
     async def run(self) -> None:
         while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(START_S):
+                    await self._reconciler.started.wait()
             await asyncio.sleep(pause_s(self._spacing_s, self._took_s))
             await self.save()
 

@@ -21,8 +21,8 @@ SHARE_MAX = 0.05
 async def keep_digest(
     reconciler: Reconciler, follower: Follower, report: Report, quiet_s: float
 ) -> None:
-    """For ever, once in sync: digest each state that did not go on for `quiet_s`."""
-    await reconciler.in_sync.wait()
+    """For ever, once started: digest each state that did not go on for `quiet_s`."""
+    await reconciler.started.wait()
     loop = asyncio.get_running_loop()
     took_s = 0.0
     while True:

@@ -74,6 +74,8 @@ class Reconciler:
         self.ready = asyncio.Event()
         """Not WAITING."""
         self.in_sync = asyncio.Event()
+        self.started = asyncio.Event()
+        """A tick in sync has ended, well or not: what could wait need not compete with it."""
         self.lock = asyncio.Lock()
         """Held from compiling to written, and while the maps are read."""
         self.ticks = 0
@@ -140,7 +142,10 @@ class Reconciler:
             await self.ready.wait()
             self._wake.clear()
             begun = loop.time()
+            is_whole = self.standing is Standing.IN_SYNC
             done = await self.tick()
+            if is_whole:
+                self.started.set()
             self.figures.ticked(loop.time() - begun, self.report.sequence if done else None)
             if done:
                 retry_s = RETRY_S_MIN

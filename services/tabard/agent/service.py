@@ -85,7 +85,11 @@ class Agent:
                 )
                 try:
                     await self._worker.open()
-                    await take_over(self.reconciler, await checkpoints.load())
+                    # Loading programs is another process's work, reading the checkpoint this one's.
+                    saved, _ = await asyncio.gather(
+                        checkpoints.load(), self._worker.call(self._dataplane.open)
+                    )
+                    await take_over(self.reconciler, saved)
                     await self._work(checkpoints)
                 finally:
                     await self._worker.call(self._dataplane.close)

@@ -13,13 +13,12 @@ log = structlog.get_logger(__name__)
 
 
 async def take_over(reconciler: Reconciler, saved: Mapping[str, Held]) -> None:
-    """Open the dataplane, and learn from itself what it holds and which interfaces it guards.
+    """Learn from the dataplane, which is open, what it holds and which interfaces it guards.
 
     `saved` are the checkpoint's attachments. One whose guard is gone while its interface is there
     (as after its pin was deleted) is guarded again. Raises DataplaneError.
     """
     dataplane, call = reconciler.dataplane, reconciler.worker.call
-    await call(dataplane.open)
     actual = await call(dataplane.read)
     attached = await call(dataplane.attached)
     found = recovered(attached, actual.endpoints, saved, reconciler.state)

@@ -1,5 +1,6 @@
 """Following the ledger on a bus: catching up, and staying with it."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from tabard.bus.port import Bus, Stored, Stream
@@ -62,6 +63,7 @@ async def follow(
                         yield records  # they are folded: who follows must hear of them
                     raise
                 yield records
+                await asyncio.sleep(0)  # in a long catch-up others have a turn, and what comes next
     finally:
         await tail.aclose()
 

@@ -2,8 +2,8 @@
 
 A snapshot is a list of chunks: the first is the header, each other one a piece of one section of
 the state. What can be derived (the indexes) is derived again. Endpoints, of which there may be a
-million, stand column by column. A snapshot only saves replay time: a reader that cannot take one
-throws it away and folds the ledger.
+million, stand column by column, after a table of the values that many of them share. A snapshot
+only saves replay time: a reader that cannot take one throws it away and folds the ledger.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ from tabard.events.ledger import (
 from tabard.identity.labels import LabelSet
 from tabard.ledger.state import EndpointState, Identity, Node, State, shared
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of this form; a change of State or of a type that it holds takes the next number."""
 CHUNK_ROWS = 4_096
 """Most rows in one chunk."""
 
 _ENDPOINT = tuple(field.name for field in dataclasses.fields(EndpointState))
 _SHARED = frozenset({"namespace", "node", "labels", "service_account", "ports", "owner"})
-"""Endpoint fields with few different values: a chunk holds each value once, and its places."""
+"""Endpoint fields with few different values: their columns hold places in the table of values."""
 
 T = TypeVar("T")
 
@@ -42,6 +42,11 @@ class SnapshotError(Exception):
 
 def freeze(state: State) -> list[bytes]:
     """`state` as chunks that share nothing with it. About 1 µs an endpoint."""
+    places: dict[Any, int] = {}
+    endpoints = [
+        msgpack.packb(("endpoints", _columns(some, places)))
+        for some in _chunked(state.endpoints.values())
+    ]
     sections: dict[str, Iterable[Any]] = {
         "cursors": state.cursors.items(),
         "nodes": map(_row, state.nodes.values()),
@@ -56,14 +61,12 @@ def freeze(state: State) -> list[bytes]:
         "refused_policies": map(_row, state.refused_policies.values()),
         "workloads": map(_document_row, state.workloads.values()),
         "quarantined": ((*place, reason) for place, reason in state.quarantined.items()),
+        "shared": places,
     }
     chunks = [
         msgpack.packb((name, rows)) for name, every in sections.items() for rows in _chunked(every)
     ]
-    chunks += [
-        msgpack.packb(("endpoints", _columns(endpoints)))
-        for endpoints in _chunked(state.endpoints.values())
-    ]
+    chunks += endpoints
     digest = blake2b(digest_size=16)
     for chunk in chunks:
         digest.update(chunk)
@@ -96,11 +99,14 @@ def _thaw(chunks: Sequence[bytes]) -> State:
     if blake2b(packed, digest_size=16).digest() != check or digest.digest() != claimed:
         raise SnapshotError("the snapshot was changed or is not whole: its digest differs")
     rows: dict[str, list[Any]] = {}
+    values: list[Any] = []
     state = State(sequence=sequence, chain=chain, epoch=epoch, holder=holder)
     for chunk in chunks[1:]:
         name, part = _unpack(chunk)
         if name == "endpoints":
-            _add_endpoints(state, part)
+            _add_endpoints(state, part, values)
+        elif name == "shared":
+            values.extend(map(shared, part))
         else:
             rows.setdefault(name, []).extend(part)
 
@@ -132,26 +138,23 @@ def _thaw(chunks: Sequence[bytes]) -> State:
     return state
 
 
-def _columns(endpoints: list[EndpointState]) -> list[Any]:
-    """One column for each field: its values, or for a shared field (values, place of each)."""
+def _columns(endpoints: list[EndpointState], places: dict[Any, int]) -> list[Any]:
+    """One column for each field: its values, or for a shared field their `places` in the table, to
+    which new ones are added."""
     columns: list[Any] = []
     for name in _ENDPOINT:
         column = list(map(attrgetter(name), endpoints))
         if name in _SHARED:
-            places: dict[Any, int] = {}
             column = [places.setdefault(value, len(places)) for value in column]
-            columns.append((list(places), column))
-        else:
-            columns.append(column)
+        columns.append(column)
     return columns
 
 
-def _add_endpoints(state: State, part: tuple[Any, ...]) -> None:
+def _add_endpoints(state: State, part: tuple[Any, ...], values: list[Any]) -> None:
     columns: dict[str, Sequence[Any]] = {}
     for name, column in zip(_ENDPOINT, part, strict=True):
         if name in _SHARED:
-            values, places = column
-            column = list(map([shared(value) for value in values].__getitem__, places))
+            column = list(map(values.__getitem__, column))
         columns[name] = column
     uids = columns["uid"]
     state.endpoints.update(zip(uids, map(EndpointState, *columns.values()), strict=True))

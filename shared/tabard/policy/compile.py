@@ -238,9 +238,9 @@ class Compiler:
         if touched.nodes:
             addresses = {packed(text) for one in state.nodes.values() for text in one.addresses}
             nodes = _move(self._nodes, addresses, self._nodes - addresses)
-        prefixes: tuple[dict[Prefix, PrefixEntry], frozenset[Prefix]] = ({}, frozenset())
+        prefixes: tuple[Mapping[Prefix, PrefixEntry], frozenset[Prefix]] = ({}, frozenset())
         if is_moved:
-            prefixes = _settle(self._prefixes, self._prefix_map.entries, is_all=True)
+            prefixes = _settle_all(self._prefixes, self._prefix_map.entries)
         hosts = self._find_hosts(state, touched, newly, is_moved)
         texts.update(*(self._pods.places.get(number, ()) for number in turned))
         endpoints = _settle(self._endpoints, {packed(text): self._endpoint(text) for text in texts})
@@ -376,14 +376,14 @@ class Compiler:
 
     def _find_hosts(
         self, state: State, touched: Touched, newly: Set[int], is_moved: bool
-    ) -> tuple[dict[Address, int], frozenset[Address]]:
+    ) -> tuple[Mapping[Address, int], frozenset[Address]]:
         is_overlay = self._place[1] is Mode.OVERLAY
         if touched.everything or (
             is_overlay
             and (is_by_address(newly) or (is_moved and is_by_address(self._named.keys() - {0})))
         ):
             found = self._hosts.everything(state, self._prefix_map, self._named)
-            return _settle(self._bound, found, is_all=True)
+            return _settle_all(self._bound, found)
         return _settle(
             self._bound,
             self._hosts.changed(state, self._prefix_map, self._named, newly, touched),
@@ -413,20 +413,23 @@ def _move(entries: set[K], there: Set[K], not_there: Set[K]) -> tuple[frozenset[
     return added, removed
 
 
-def _settle(
-    entries: dict[K, V], found: Mapping[K, V | None], *, is_all: bool = False
-) -> tuple[dict[K, V], frozenset[K]]:
-    """Make `entries` what was found of some keys (None: nothing), or of all; what was set and
-    removed."""
+def _settle(entries: dict[K, V], found: Mapping[K, V | None]) -> tuple[dict[K, V], frozenset[K]]:
+    """Make `entries` what was found of some keys (None: nothing); what was set and removed."""
     changed = {
         key: value
         for key, value in found.items()
         if value is not None and entries.get(key) != value
     }
     removed = [key for key, value in found.items() if value is None and key in entries]
-    if is_all:
-        removed += [key for key in entries if key not in found]
     entries.update(changed)
     for key in removed:
         del entries[key]
     return changed, frozenset(removed)
+
+
+def _settle_all(entries: dict[K, V], found: Mapping[K, V]) -> tuple[Mapping[K, V], frozenset[K]]:
+    """Make `entries` what was found, of all keys; what was set and removed."""
+    if not entries:
+        entries.update(found)
+        return found, frozenset()
+    return _settle(entries, {**dict.fromkeys(entries.keys() - found.keys()), **found})

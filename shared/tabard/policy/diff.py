@@ -31,8 +31,12 @@ def diff(actual: Maps, desired: Maps) -> Change:
 def _set(actual: Mapping[K, V], desired: Mapping[K, V]) -> dict[K, V]:
     if not actual:
         return dict(desired)
+    if actual == desired:  # as at most restarts, and told by C ten times faster than what follows
+        return {}
     return {key: value for key, value in desired.items() if actual.get(key) != value}
 
 
 def _removed(actual: Mapping[K, V], desired: Mapping[K, V]) -> frozenset[K]:
+    if actual.keys() <= desired.keys():  # likewise
+        return frozenset()
     return frozenset(key for key in actual if key not in desired)

@@ -39,11 +39,12 @@ class Hosts:
             self._by_identity = _ByIdentity(filter(self._is_remote, state.endpoints.values()))
         self._shown = {}
         found: dict[Address, int] = {}
+        are_known = self._mode is Mode.NATIVE
         if self.follows_pods:
             for endpoint in filter(self._is_remote, state.endpoints.values()):
                 for text in endpoint.addresses:
                     at = packed(text)
-                    if self._is_known(at, endpoint, prefixes, named):
+                    if are_known or self._is_known(at, endpoint, prefixes, named):
                         found[at] = endpoint.identity
                         self._shown[endpoint.uid] = endpoint
         # A node's address is the node's, whatever a pod claims.

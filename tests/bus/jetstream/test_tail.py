@@ -211,6 +211,38 @@ async def test_a_message_that_comes_during_a_read_is_given_at_once(
         assert time.monotonic() - start < ASK_INTERVAL_S / 2
 
 
+def reads_ahead() -> list[asyncio.Task[object]]:
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("bus.read_ahead.")]
+
+
+@pytest.mark.nats
+async def test_what_follows_a_full_batch_is_asked_for_before_the_batch_is_given_out(
+    nats_bus: JetStreamBus,
+) -> None:
+    for first in range(0, READ_MESSAGES_MAX + 500, 500):
+        await nats_bus.append(messages(500, first), first)
+    async with aclosing(nats_bus.tail(Stream.LEDGER, 1)) as tail:
+        assert len(await anext(tail)) == READ_MESSAGES_MAX
+        assert len(reads_ahead()) == 1
+    assert not reads_ahead(), "a tail that was given up still reads"
+
+
+@pytest.mark.nats
+async def test_a_message_that_comes_after_an_empty_read_ahead_is_given_at_once(
+    nats_bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabard.bus.jetstream.tail.ASK_INTERVAL_S", 60)
+    for first in range(0, READ_MESSAGES_MAX, 500):
+        await nats_bus.append(messages(500, first), first)
+    async with aclosing(nats_bus.tail(Stream.LEDGER, 1)) as tail:
+        assert len(await anext(tail)) == READ_MESSAGES_MAX
+        await asyncio.wait(reads_ahead())
+        await nats_bus.append(messages(1, READ_MESSAGES_MAX), READ_MESSAGES_MAX)
+        await nats_bus.last_sequence(Stream.LEDGER)  # the live copy is here, too
+        got = await asyncio.wait_for(anext(tail), 10)
+    assert [m.sequence for m in got] == [READ_MESSAGES_MAX + 1]
+
+
 @pytest.mark.nats
 async def test_a_tail_before_its_stream_waits_for_it(nats_url: str) -> None:
     bus = await JetStreamBus.connect(nats_url, name="test")

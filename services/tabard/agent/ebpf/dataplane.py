@@ -215,7 +215,8 @@ class EbpfDataplane:
         self._update(
             "prefixes", ((prefix_key(k), prefix(v)) for k, v in change.prefixes_set.items())
         )
-        self._update("hosts", ((k, identity(v)) for k, v in change.hosts_set.items()))
+        hosts = change.hosts_set
+        self._update("hosts", zip(hosts, map(identity, hosts.values()), strict=True))
         self._update(
             "endpoints", ((k, layout.pack_endpoint(v)) for k, v in change.endpoints_set.items())
         )

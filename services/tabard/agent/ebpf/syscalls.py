@@ -205,7 +205,7 @@ def _batch(command: int, descriptor: int, keys: bytes, values: bytes, count: int
 def map_update_batch(descriptor: int, entries: Iterable[tuple[bytes, bytes]]) -> None:
     """Add or replace; BatchError, also where the kernel has no batches for the map's type."""
     pairs = list(entries)
-    keys, values = b"".join(k for k, _ in pairs), b"".join(v for _, v in pairs)
+    keys, values = b"".join([k for k, _ in pairs]), b"".join([v for _, v in pairs])
     _batch(_MAP_UPDATE_BATCH, descriptor, keys, values, len(pairs))
 
 
@@ -213,6 +213,10 @@ def map_delete_batch(descriptor: int, keys: Iterable[bytes]) -> None:
     """BatchError with ENOENT at the first key that is not there."""
     listed = list(keys)
     _batch(_MAP_DELETE_BATCH, descriptor, b"".join(listed), b"", len(listed))
+
+
+def _pieces(raw: bytes, size: int, count: int) -> list[bytes]:
+    return [raw[start : start + size] for start in range(0, size * count, size)]
 
 
 def map_items_batch(
@@ -243,12 +247,9 @@ def map_items_batch(
         except FileNotFoundError:
             ended = True
         (count,) = struct.unpack_from("=I", attributes, 32)
-        raw_keys, raw_values = keys.raw, values.raw
-        for i in range(count):
-            yield (
-                raw_keys[i * key_size : (i + 1) * key_size],
-                raw_values[i * value_size : (i + 1) * value_size],
-            )
+        yield from zip(
+            _pieces(keys.raw, key_size, count), _pieces(values.raw, value_size, count), strict=True
+        )
         if ended:
             return
         position = following

@@ -86,22 +86,36 @@ class Cursor:
 async def tail(
     connection: Connection, stream: Stream, start: int
 ) -> AsyncGenerator[list[Stored], None]:
-    """All messages of `stream` from `start` on, in order, each once, for ever."""
+    """All messages of `stream` from `start` on, in order, each once, for ever.
+
+    While there is more than a read brings, the next one is asked for before a batch is given out:
+    the server reads while the caller works.
+    """
     cursor = Cursor(start)
+    ahead: asyncio.Task[list[Stored]] | None = None
     listener = connection.listen(live_subject(stream), cursor.on_message, cursor.on_connect)
     try:
         while True:
             # Before looking, so that news that comes while a read is under way is not missed.
             cursor.news.clear()
-            batch = cursor.take()
+            batch = await ahead if ahead is not None else []
+            ahead = None
+            if not batch:
+                batch = cursor.take()
             if not batch and cursor.ask:
                 batch = await _read(connection, stream, cursor)
             if batch:
+                if cursor.ask and len(batch) == READ_MESSAGES_MAX:
+                    read = _read(connection, stream, cursor)
+                    ahead = asyncio.create_task(read, name=f"bus.read_ahead.{stream}")
                 yield batch
             elif not cursor.ask:
                 await _wait(cursor)
     finally:
         connection.silence(listener)
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
 
 
 async def _read(connection: Connection, stream: Stream, cursor: Cursor) -> list[Stored]:
