@@ -46,7 +46,7 @@ def bound(
     namespace: str = "shop",
     node: str = "n1",
     identity: int = 256,
-    address: str = "10.244.1.2",
+    address: str | tuple[str, ...] = "10.244.1.2",
     labels: tuple[tuple[str, str], ...] = (("app", "web"),),
     owner: str = "",
 ) -> events.EndpointBound:
@@ -56,7 +56,7 @@ def bound(
         name=name,
         node=node,
         identity=identity,
-        addresses=(address,),
+        addresses=(address,) if isinstance(address, str) else address,
         labels=labels,
         started_at=1,
         service_account="default",
@@ -88,6 +88,29 @@ POLICY = {
 }
 
 WEB_LABELS = ("k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop")
+
+
+def dual(*cidrs: str) -> tuple[events.LedgerEvent, ...]:
+    """shop/client may reach shop/web by two families, on 7099/TCP from `cidrs`: 8 events."""
+    blocks = [{"ipBlock": {"cidr": cidr}} for cidr in cidrs]
+    rule = {"from": blocks, "ports": [{"port": 7099}]}
+    policy = POLICY | {"spec": POLICY["spec"] | {"ingress": [rule]}}  # type: ignore[operator]
+    return (
+        events.EpochClaimed(1, "h-1"),
+        events.NodeAdded("n1", ("198.18.0.11",), ("10.244.1.0/24", "fd00:244:1::/64")),
+        events.IdentityAllocated(256, WEB_LABELS),
+        events.IdentityAllocated(257, ("k8s:app=other", WEB_LABELS[1])),
+        events.PolicyAccepted("NetworkPolicy", "shop", "web", policy, "shop.yaml:20"),
+        bound("web-0", address=("10.244.1.2", "fd00:244:1::2")),
+        bound(
+            "client",
+            identity=257,
+            address=("10.244.1.9", "fd00:244:1::9"),
+            labels=(("app", "other"),),
+            owner="Deployment/shop/client",
+        ),
+        events.CursorAdvanced("OBSERVED", 0),
+    )
 
 
 def small() -> tuple[events.LedgerEvent, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import yaml
 
 from command import Tabard
-from ledgers import append
+from ledgers import append, bound, dual
 from shops import SHOP, opened
 from tabard.bus.memory import MemoryBus, MemoryStore
+from tabard.bus.port import Stream
 from tabard.events import ledger as events
 
 OFFLINE = ("policy", "check", "-f", str(SHOP))
@@ -303,3 +305,101 @@ def test_a_node_speaks_to_its_own_pods_whatever_isolates_them(tabard: Tabard) ->
     assert (code, said["checks"][0]["ingress"]["reason"]) == (0, "allowed_host")
     assert f"node {node}" in [event["of"] for event in said["events"]]
     assert asked(tabard, "--from", other, "--to", "data/redis")[0] == 4
+
+
+V4, V6 = "10.244.0.0/16", "fd00:244::/32"
+DUAL = ("--from", "shop/client", "--to", "shop/web-0")
+
+
+@pytest.mark.parametrize(
+    ("cidr", "verdicts", "ports"),
+    [
+        (V4, "IPv4 allowed, IPv6 DENIED", "IPv4 7099/TCP; IPv6 none"),
+        (V6, "IPv4 DENIED, IPv6 allowed", "IPv4 none; IPv6 7099/TCP"),
+    ],
+    ids=["IPv4", "IPv6"],
+)
+def test_families_that_differ_are_told_apart_and_one_that_is_denied_is_enough(
+    tabard: Tabard, store: MemoryStore, cidr: str, verdicts: str, ports: str
+) -> None:
+    asyncio.run(append(MemoryBus(store), *dual(cidr)))
+    result = tabard("policy", "check", *DUAL, "--port", "7099")
+    assert (result.exit_code, result.stderr) == (4, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{verdicts}  shop/client → shop/web-0, 7099/TCP"
+    assert [line.split(":  ")[0] for line in lines if line.startswith("  IPv")] == [
+        f"  IPv4, 10.244.1.9 → 10.244.1.2: {verdicts.split()[1][:-1]}",
+        f"  IPv6, fd00:244:1::9 → fd00:244:1::2: {verdicts.split()[3]}",
+    ]
+    assert "    ingress  to shop/web-0: allowed by shop/web" in lines
+    assert sum("denied, since no rule of the 1 policy" in line for line in lines) == 1
+    any_port = tabard("policy", "check", *DUAL)
+    assert any_port.exit_code == 4
+    assert any_port.stdout.splitlines()[0].endswith(f"shop/web-0, any port: {ports}")
+
+
+def test_in_json_each_family_that_differs_is_a_check(tabard: Tabard, store: MemoryStore) -> None:
+    asyncio.run(append(MemoryBus(store), *dual(V6)))
+    code, said = asked(tabard, *DUAL, "--port", "7099", "--port", "80")
+    assert (code, said["allowed"], said["connections"]) == (4, False, [])
+    assert [
+        (each["port"], each["family"], each["from"], each["to"], each["allowed"])
+        for each in said["checks"]
+    ] == [
+        (7099, "IPv4", "10.244.1.9", "10.244.1.2", False),
+        (7099, "IPv6", "fd00:244:1::9", "fd00:244:1::2", True),
+        (80, None, "10.244.1.9", "10.244.1.2", False),  # by either family
+    ]
+    # Who names an address asks of its family alone.
+    code, said = asked(tabard, "--from", "fd00:244:1::9", *DUAL[2:], "--port", "7099")
+    assert (code, [each["family"] for each in said["checks"]]) == (0, [None])
+
+
+def test_families_that_agree_have_one_verdict(tabard: Tabard, store: MemoryStore) -> None:
+    asyncio.run(append(MemoryBus(store), *dual(V4, V6)))
+    result = tabard("policy", "check", *DUAL, "--port", "7099")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("allowed  shop/client → shop/web-0, 7099/TCP\n  egress")
+    _, said = asked(tabard, *DUAL)
+    assert said["connections"] == [{"protocol": "TCP", "first": 7099, "last": 7099}]
+    assert [(each["family"], each["allowed"]) for each in said["checks"]] == [(None, True)]
+
+
+def test_a_node_s_addresses_of_one_family_are_told_apart_too(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    node = events.NodeAdded("n2", ("198.18.0.12", "203.0.113.12"), ())
+    host = bound("host", node="n2", identity=0, address="198.18.0.12")
+    told = (*dual("203.0.113.0/24"), node, replace(host, host_network=True))
+    asyncio.run(append(MemoryBus(store), *told))
+    words = ("--from", "shop/host", "--to", "shop/web-0", "--port", "7099")
+    result = tabard("policy", "check", *words)
+    assert result.exit_code == 4
+    assert result.stdout.startswith(
+        "198.18.0.12 → 10.244.1.2 DENIED, 203.0.113.12 → 10.244.1.2 allowed  shop/host → "
+    )
+
+
+def test_pods_of_a_workload_that_differ_by_ipv6_alone_are_told_apart(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    other = bound(
+        "client-2",
+        identity=257,
+        address=("10.244.1.10", "fd77::10"),
+        labels=(("app", "other"),),
+        owner="Deployment/shop/client",
+    )
+    workload = ("policy", "check", "--from", "shop/deployment/client", "--to", "shop/web-0")
+    asyncio.run(append(MemoryBus(store), *dual(V4, V6)))
+    assert tabard(*workload).stderr == ""
+    asyncio.run(append(MemoryBus(store), other))
+    assert "policies tell the 2 pods of shop/deployment/client apart" in tabard(*workload).stderr
+
+
+def test_events_have_the_time_at_which_they_were_stored(tabard: Tabard, store: MemoryStore) -> None:
+    asyncio.run(append(MemoryBus(store), *dual(V4)))
+    _, said = asked(tabard, *DUAL)
+    stored = {each.sequence: each.stored_at for each in store.logs[Stream.LEDGER].messages}
+    assert said["events"]
+    assert all(each["at"] == stored[each["sequence"]] for each in said["events"])

@@ -10,6 +10,7 @@ import yaml
 
 from command import Tabard
 from deciding import Desk, relabelled
+from ledgers import append, dual
 from shops import SHOP, decided, opened
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.cli.matrix import fitting
@@ -200,6 +201,28 @@ def test_what_only_some_pods_of_a_workload_may_is_marked(
     by_pod = listed(tabard, "--by", "pod", "-n", "z")
     assert ("z/b", f"x/{web.name}") in connections(by_pod)
     assert len([pair for pair in connections(by_pod) if pair[0] == "z/b"]) == 2
+
+
+@pytest.mark.parametrize("cidr", ["10.244.0.0/16", "fd00:244::/32"], ids=["IPv4", "IPv6"])
+def test_what_one_of_two_families_may_is_marked(
+    tabard: Tabard, store: MemoryStore, cidr: str
+) -> None:
+    asyncio.run(append(MemoryBus(store), *dual(cidr)))
+    result = tabard("policy", "matrix")
+    assert ["shop/client", "all", "~7099"] in [line.split() for line in result.stdout.splitlines()]
+    assert "or on some of their addresses only" in result.stderr
+    (item,) = (each for each in listed(tabard)["items"] if each["to"] == "shop/web-0")
+    assert item["connections"] == []
+    assert item["some"] == [{"protocol": "TCP", "first": 7099, "last": 7099}]
+    assert [rule["peer"] for rule in item["rules"]] == ["spec.ingress[0].from[0]"]
+
+
+def test_what_both_families_may_is_not_marked(tabard: Tabard, store: MemoryStore) -> None:
+    asyncio.run(append(MemoryBus(store), *dual("10.244.0.0/16", "fd00:244::/32")))
+    result = tabard("policy", "matrix")
+    assert ["shop/client", "all", "7099"] in [line.split() for line in result.stdout.splitlines()]
+    (item,) = (each for each in listed(tabard)["items"] if each["to"] == "shop/web-0")
+    assert [rule["peer"][-7:] for rule in item["rules"]] == ["from[0]", "from[1]"]
 
 
 def test_pods_identities_and_workloads_are_three_views_of_one_thing(

@@ -77,6 +77,7 @@ async def test_the_answer_comes_again_after_the_event_that_changed_it(
     ]
     assert "policy.accepted" in told[1]
     assert "name=open" in told[1]
+    assert "00:00:00.000" in told[1]  # when it was stored: the bus's clock counts from 1970
     assert "policy.forgotten" in told[3]
     assert changes.allowed is False
 

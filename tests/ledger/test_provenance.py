@@ -13,8 +13,8 @@ def observed(*told: events.LedgerEvent) -> Provenance:
     """What is known after `told`, at sequences from 1, each caused by OBSERVED of the same."""
     provenance = Provenance()
     for sequence, event in enumerate(told, 1):
-        envelope = Envelope(b"i" * 16, "", sequence * 10, f"OBSERVED/{sequence}")
-        provenance.observe(Recorded("LEDGER", sequence, envelope, event))
+        envelope = Envelope(b"i" * 16, "", 1, f"OBSERVED/{sequence}")
+        provenance.observe(Recorded("LEDGER", sequence, envelope, event, sequence * 10))
     return provenance
 
 

@@ -1,8 +1,11 @@
 """`tabard policy check`: the verdict on a flow, the rule that gave it, and what led there."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from tabard.cli.failing import Exit, Failure, fail
@@ -34,7 +37,8 @@ from tabard.policy.traffic import PORT_MAX
 
 PORTS_SHOWN = 5
 """Of the ports on which anything may pass, save by `-o wide`."""
-_INDENT = "    "
+_INDENT_MAX = 6
+"""Characters before a line of the rules' table."""
 RULES_SHOWN = 5
 """Of the rules that decide, save by `-o wide`."""
 MISSES_SHOWN = 3
@@ -108,7 +112,7 @@ class Rulings:
         self._before = verdict
         if record is not None and self._output in (Output.TABLE, Output.WIDE):
             what = summary(asdict(record.event))
-            head = f"changed by LEDGER/{record.sequence}", moment(record.envelope.occurred_at)
+            head = f"changed by LEDGER/{record.sequence}", moment(record.stored_at)
             show_line("")
             show_line(GAP.join((*head, type_name(record.event), what)), "bold")
         _tell(notes)
@@ -145,20 +149,19 @@ def _key(row: Row) -> str:
 
 
 def _show(said: Row, *, wide: bool) -> None:
-    source, destination = _party(said["from"]), _party(said["to"])
-    for each in said["checks"]:
-        verdict, style = ("allowed", "green") if each["allowed"] else ("DENIED", "red")
-        show_lines(
-            [(f"{verdict}  {source} → {destination}, {_asked(each, said, wide=wide)}", style)]
-        )
-        for direction, place, who in (("egress", "from", source), ("ingress", "to", destination)):
-            half = each[direction]
-            print(f"  {direction:<8} {place} {who}: {_verdict(half, said[place])}")
-            for line in _reasons(half, wide=wide):
-                print(f"{_INDENT}{line}")
-        halves = [half for half in (each["egress"], each["ingress"]) if half is not None]
-        if not each["allowed"] and all(half["allowed"] for half in halves):
-            print("  nothing passes both: what egress allows, ingress does not")
+    for _, of_port in groupby(said["checks"], itemgetter("asked", "protocol", "port")):
+        checks = list(of_port)
+        verdicts = ", ".join(f"{way}{_word(each)}" for way, each in _ways(checks))
+        style = "green" if all(each["allowed"] for each in checks) else "red"
+        flow = f"{_party(said['from'])} → {_party(said['to'])}"
+        show_lines([(f"{verdicts}  {flow}, {_asked(checks, wide=wide)}", style)])
+        for each in checks:
+            indent = "  "
+            if each["family"] is not None:
+                print(f"  {each['family']}, {_addresses(each)}: {_word(each)}")
+                indent = "    "
+            for line in _halves(each, said, wide=wide):
+                print(f"{indent}{line}")
     if wide:
         print()
         show_table(
@@ -183,17 +186,49 @@ def _show(said: Row, *, wide: bool) -> None:
         )
 
 
+def _halves(each: Row, said: Row, *, wide: bool) -> Iterator[str]:
+    for direction, place in (("egress", "from"), ("ingress", "to")):
+        half, end = each[direction], said[place]
+        yield f"{direction:<8} {place} {_party(end)}: {_verdict(half, end)}"
+        for line in _reasons(half, wide=wide):
+            yield f"  {line}"
+    halves = [half for half in (each["egress"], each["ingress"]) if half is not None]
+    if not each["allowed"] and all(half["allowed"] for half in halves):
+        yield "nothing passes both: what egress allows, ingress does not"
+
+
+def _word(each: Row) -> str:
+    return "allowed" if each["allowed"] else "DENIED"
+
+
+def _ways(checks: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+    """What goes before each verdict on one port: `IPv4 `, or nothing if there is but one."""
+    families = Counter(each["family"] for each in checks)
+    for each in checks:
+        way = each["family"] if families[each["family"]] == 1 else _addresses(each)
+        yield (f"{way} " if way else ""), each
+
+
+def _addresses(each: Row) -> str:
+    return " → ".join(each[end] or "no address" for end in ("from", "to"))
+
+
 def _party(party: Row) -> str:
     return _key(party) if party["role"] == "pod" else str(party["asked"])
 
 
-def _asked(each: Row, said: Row, *, wide: bool) -> str:
+def _asked(checks: Sequence[Row], *, wide: bool) -> str:
+    each = checks[0]
     if each["protocol"] is None:
-        passing = [connection(one) for one in said["connections"]]
-        shown = passing if wide else capped(passing, PORTS_SHOWN)
-        return f"any port: {', '.join(shown) or 'none'}"
+        said = (f"{way}{_passing(one, wide=wide)}" for way, one in _ways(checks))
+        return f"any port: {'; '.join(said)}"
     number = f"{each['port']}/{each['protocol']}"
     return number if each["asked"].lower() in _same(each) else f"{each['asked']} ({number})"
+
+
+def _passing(each: Row, *, wide: bool) -> str:
+    passing = [connection(one) for one in each["connections"]]
+    return ", ".join(passing if wide else capped(passing, PORTS_SHOWN)) or "none"
 
 
 def _same(each: Row) -> tuple[str, ...]:
@@ -241,7 +276,7 @@ def _reasons(half: Row | None, *, wide: bool) -> list[str]:
     """Lines of a table: the rules that decide, or why none does."""
     if half is None:
         return []
-    space = room(wide=wide, indent=len(_INDENT))
+    space = room(wide=wide, indent=_INDENT_MAX)
     if half["rules"]:
         chosen = half["rules"][: None if wide else RULES_SHOWN]
         lines = table(

@@ -32,7 +32,7 @@ _END = (
     Field("uid", "string?", "the pod's"),
     Field("owner", "string?", "the pod's workload, Kind/namespace/name"),
     Field("nodes", "[string]", "where it is"),
-    Field("address", "string?", "by which it was held against ipBlocks; null if it has none"),
+    Field("address", "string?", "the first by which it was judged; null if it has none"),
     Field("identity", "integer", "its security identity"),
     Field("labels", "[string]", "what the number stands for"),
 )
@@ -64,24 +64,36 @@ _HALF = (
 CHECKED = (
     _SEQUENCE,
     Field(
-        "allowed", "boolean", "whether all that was asked for may pass, or without a port anything"
+        "allowed",
+        "boolean",
+        "whether all that was asked for may pass (without a port anything) in every address family "
+        "that both ends have",
     ),
     Field("from", "object", "who speaks", _END),
     Field("to", "object", "who listens", _END),
     Field(
         "checks",
         "[object]",
-        "each port that was asked for",
+        "each port that was asked for, of each address family if they differ",
         (
             Field("asked", "string?", "as it was given; null if no port was"),
             Field("protocol", "string?", "its protocol; null if no port was given"),
             Field("port", "integer?", "its number, or ICMP's type; null if no port was given"),
+            Field(
+                "family",
+                "string?",
+                "IPv4 or IPv6, each judged for itself where verdicts differ; null if all that both "
+                "ends have agree, and the first explains it",
+            ),
+            Field("from", "string?", "the speaker's address that was held against ipBlocks"),
+            Field("to", "string?", "the listener's"),
             Field("allowed", "boolean", "whether both ends let it pass"),
             Field("egress", "object?", "at the speaker; null where no policy can hold", _HALF),
             Field("ingress", "object?", "at the listener; null where no policy can hold", _HALF),
+            Field("connections", "[object]", "all that may pass so, on any port", CONNECTION),
         ),
     ),
-    Field("connections", "[object]", "all that may pass", CONNECTION),
+    Field("connections", "[object]", "all that may pass in every family", CONNECTION),
     Field(
         "events",
         "[object]",
@@ -91,7 +103,7 @@ CHECKED = (
             Field("place", "string", "LEDGER/N"),
             Field("type", "string", "such as policy.accepted"),
             Field("of", "string", "what it is about, such as policy shop/web"),
-            Field("at", "integer", "when it happened, by the ledger's clock"),
+            Field("at", "integer", "when it was stored, as --at counts it (ns since 1970)"),
             Field("time", "string", "the same in UTC (ISO 8601)"),
             Field("cause", "string", "STREAM/sequence of what made it, empty for a first cause"),
         ),
@@ -101,8 +113,18 @@ CHECKED = (
 PAIR = (
     Field("from", "string", "the party that speaks"),
     Field("to", "string", "the party that listens"),
-    Field("connections", "[object]", "what all of one may send to all of it", CONNECTION),
-    Field("some", "[object]", "what some may send to some", CONNECTION),
+    Field(
+        "connections",
+        "[object]",
+        "what all of one may send to all of it, in each family",
+        CONNECTION,
+    ),
+    Field(
+        "some",
+        "[object]",
+        "what some may send to some, or on some of their addresses only",
+        CONNECTION,
+    ),
     Field("rules", "[object]", "those that allow it; none where nothing isolates", RULE),
 )
 

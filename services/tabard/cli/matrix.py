@@ -19,7 +19,7 @@ from tabard.cli.watching import Changes
 from tabard.cli.where import Where, follow_states, ground
 
 SOME = "~"
-"""Before what only some pods of the row may send to some of the column."""
+"""Before what only some pods of the row may send to some of the column, or on some addresses."""
 WHAT = "say who may speak to whom"
 _NOT_ASKED = " "
 _TCP = re.compile(r"(?<=\d)/TCP")
@@ -120,7 +120,10 @@ def _show_blocks(pairs: Pairs) -> None:
         if silent:
             print(f"nothing from {', '.join(silent)}")
     if partly:
-        tell(f"{SOME} marks what only some pods of the row may send to some of the column: -o wide")
+        tell(
+            f"{SOME} marks what only some pods of the row may send to some of the column, "
+            "or on some of their addresses only: -o wide"
+        )
 
 
 def _cell(pairs: Pairs, source: Group, destination: Group) -> str:

@@ -17,7 +17,7 @@ from tabard.cli.verdicts import Row, connections, rule_row
 from tabard.dataplane.maps import Direction
 from tabard.ledger.state import EndpointState
 from tabard.policy.engine import Grant
-from tabard.policy.parties import Party, PartyError, Role, Who
+from tabard.policy.parties import Party, Role, Who
 from tabard.policy.traffic import NOTHING, Traffic, intersection, parts, union
 
 Selector = Callable[[Mapping[str, str]], bool]
@@ -40,7 +40,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What all members of one group may send to all of another, and what some may to some."""
+    """What all members of one group may send to all of another by any of their addresses, and what
+    some may to some by some."""
 
     every: Traffic
     some: Traffic
@@ -55,7 +56,7 @@ class Pairs:
         self.groups = groups
         self._ground = ground
         self._wanted = wanted
-        self._allowed: dict[tuple[Hashable, Hashable], Traffic] = {}
+        self._allowed: dict[tuple[Hashable, Hashable], list[Traffic]] = {}
 
     def asked(self, source: Group, destination: Group) -> bool:
         """Whether the pair was asked for; nothing that stands alone is asked about itself."""
@@ -64,8 +65,9 @@ class Pairs:
 
     def cell(self, source: Group, destination: Group) -> Cell:
         found = [
-            self._between(one, other)
+            traffic
             for one, other in product(source.sorts.items(), destination.sorts.items())
+            for traffic in self._between(one, other)
         ]
         some = union(part for traffic in found for part in parts(traffic))
         return Cell(reduce(intersection, found), some)
@@ -88,37 +90,39 @@ class Pairs:
                     ],
                 }
 
-    def _between(self, one: tuple[Hashable, Who], other: tuple[Hashable, Who]) -> Traffic:
+    def _between(self, one: tuple[Hashable, Who], other: tuple[Hashable, Who]) -> list[Traffic]:
         (sort, sender), (other_sort, receiver) = one, other
         found = self._allowed.get((sort, other_sort))
         if found is None:
             found = self._allowed[sort, other_sort] = self._pass(sender, receiver)
         return found
 
-    def _pass(self, sender: Who, receiver: Who) -> Traffic:
+    def _pass(self, sender: Who, receiver: Who) -> list[Traffic]:
+        """What may pass by each two of their addresses that are of one family."""
         engine = self._ground.engine
-        try:
-            ends = engine.parties.pair(sender, receiver)
-        except PartyError:  # no address of one family: there is no such flow
-            return NOTHING
-        found = engine.allowed(*ends)
+        ends = engine.parties.pairs(sender, receiver)
+        # Without an address of one family there is no such flow.
+        return [self._wanted_of(engine.allowed(*each), each[1]) for each in ends] or [NOTHING]
+
+    def _wanted_of(self, found: Traffic, receiver: Party) -> Traffic:
         if not self._wanted:
             return found
         meant = []
         for one in self._wanted:
             with contextlib.suppress(NotThere):  # its name for a port means nothing here
-                meant += ports(self._ground.state, one, ends[1])
+                meant += ports(self._ground.state, one, receiver)
         return intersection(found, union((protocol, at, at) for protocol, at in meant))
 
     def _grants(self, source: Group, destination: Group, passing: Traffic) -> list[Grant]:
         """Those that let `passing` pass, in part at least."""
         engine = self._ground.engine
         found: dict[Grant, None] = {}
-        for sender, receiver in product(source.sorts.values(), destination.sorts.values()):
-            try:
-                one, other = engine.parties.pair(sender, receiver)
-            except PartyError:
-                continue
+        ends = (
+            ends
+            for sender, receiver in product(source.sorts.values(), destination.sorts.values())
+            for ends in engine.parties.pairs(sender, receiver)
+        )
+        for one, other in ends:
             for direction, subject, peer in (
                 (Direction.EGRESS, one, other),
                 (Direction.INGRESS, other, one),

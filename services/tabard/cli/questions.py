@@ -7,7 +7,7 @@ from tabard.cli.failing import Failure
 from tabard.cli.ground import Ground
 from tabard.cli.naming import NotThere, Place, PortAsked, pods
 from tabard.cli.printing import counted
-from tabard.cli.verdicts import Row, answer
+from tabard.cli.verdicts import Ends, Row, answer
 from tabard.dataplane.maps import Direction
 from tabard.events import ledger as events
 from tabard.ledger.state import State
@@ -37,14 +37,14 @@ class Question:
         """The answer, and what is to be noted of it; Failure if there is none."""
         notes: list[str] = []
         try:
-            ends = _ends(found, self.source, self.destination, notes)
+            ways = _ways(found, self.source, self.destination, notes)
             asked = (self.source.text, self.destination.text)
-            said = answer(found, *ends, asked, self.wanted)
+            said = answer(found, ways, asked, self.wanted)
         except NotThere as error:
             raise Failure(str(error), "" if offline else error.next) from error
         except PartyError as error:
             raise Failure(str(error)) from error
-        if offline and not said["allowed"] and _addresses_count(found.engine, *ends):
+        if offline and not said["allowed"] and _addresses_count(found.engine, *ways[0]):
             notes.append(
                 "manifests tell no pod's address; an ipBlock may hold one that it does not here"
             )
@@ -66,20 +66,15 @@ class Question:
         return tuple(found)
 
 
-def _ends(
-    found: Ground, source: Place, destination: Place, notes: list[str]
-) -> tuple[Party, Party]:
-    """The parties that are meant; what else they could be is noted if it makes a difference."""
-    engine = found.engine
+def _ways(found: Ground, source: Place, destination: Place, notes: list[str]) -> list[Ends]:
+    """The parties that are meant, at each two addresses of one family; PartyError if none is
+    shared. What else could be meant is noted if it makes a difference."""
+    parties = found.engine.parties
     one, other = _one(found, source, notes), _one(found, destination, notes)
-    first = engine.parties.pair(one, other)
+    first = parties.pair(one, other)
     if first[0].uid and first[0].uid == first[1].uid:
         notes.append("a pod reaches itself past all policies; this is of another pod like it")
-    passing = engine.allowed(*first)
-    if any(engine.allowed(*pair) != passing for pair in engine.parties.pairs(one, other)):
-        by = " → ".join(str(party.address) for party in first)
-        notes.append(f"policies tell their addresses apart; asked of {by}")
-    return first
+    return parties.pairs(one, other)
 
 
 def _one(found: Ground, place: Place, notes: list[str]) -> Who:
@@ -87,8 +82,8 @@ def _one(found: Ground, place: Place, notes: list[str]) -> Who:
     named = pods(found.state, place)
     if not named:
         return place.text
-    parties = found.engine.parties
-    if len({found.engine.alike(party) for pod in named for party in parties.find(pod)[:1]}) > 1:
+    engine = found.engine
+    if len({frozenset(map(engine.alike, engine.parties.find(pod))) for pod in named}) > 1:
         them = counted(len(named), "pod")
         notes.append(f"policies tell the {them} of {place.text} apart; asked of {named[0].name}")
     return named[0]

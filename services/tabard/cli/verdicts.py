@@ -3,7 +3,9 @@
 Rows are mappings of JSON values with the keys that `tabard.cli.judgements` documents.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from functools import reduce
+from itertools import chain
 from typing import Any
 
 from tabard.cli.ground import Ground
@@ -15,61 +17,93 @@ from tabard.ledger.state import ObjectKey
 from tabard.policy.engine import Grant
 from tabard.policy.misses import misses
 from tabard.policy.parties import Party, Role
-from tabard.policy.traffic import EVERYTHING, PORT_MAX, Traffic, contains
+from tabard.policy.traffic import EVERYTHING, PORT_MAX, Traffic, contains, intersection
 
 Row = dict[str, Any]
+Ends = tuple[Party, Party]
+"""Source and destination, each at one of its addresses."""
 
 
 def answer(
     ground: Ground,
-    source: Party,
-    destination: Party,
+    ways: Sequence[Ends],
     asked: tuple[str, str],
     wanted: Sequence[PortAsked] = (),
 ) -> Row:
-    """The answer on `wanted` (any port if empty); `asked` is how the two were named.
+    """The answer on `wanted` (any port if empty) by all `ways`, the ends of one flow at each two
+    of their addresses; `asked` is how they were named.
 
     NotThere if a port's name means nothing at the destination.
     """
-    ends = (source, destination)
+    source, destination = ways[0]
     checks = [
-        _check(ground, ends, one.text, (protocol, port))
-        for one in wanted
+        check
+        for one in dict.fromkeys(wanted)
         for protocol, port in ports(ground.state, one, destination)
+        for check in _checks(ground, ways, one.text, (protocol, port))
     ]
     if not wanted:
-        checks = [_check(ground, ends, None, None)]
+        checks = _checks(ground, ways, None, None)
     return {
         "sequence": ground.sequence,
         "allowed": all(check["allowed"] for check in checks),
         "from": _party(ground, source, asked[0]),
         "to": _party(ground, destination, asked[1]),
         "checks": checks,
-        "connections": connections(ground.engine.allowed(*ends)),
-        "events": _events(ground, ends, checks),
+        "connections": connections(_passing(ground, ways)),
+        "events": _events(ground, chain.from_iterable(ways), checks),
     }
+
+
+def _passing(ground: Ground, ways: Sequence[Ends]) -> Traffic:
+    """What may pass by all of them."""
+    return reduce(intersection, (ground.engine.allowed(*ends) for ends in ways))
+
+
+def _checks(
+    ground: Ground, ways: Sequence[Ends], asked: str | None, ask: tuple[Protocol, int] | None
+) -> list[Row]:
+    """One row if all ways have one verdict, else one for each verdict that a family has."""
+    alike: dict[tuple[str, Hashable], list[Ends]] = {}
+    for ends in ways:
+        passing = ground.engine.allowed(*ends)
+        verdict = frozenset(passing.items()) if ask is None else contains(passing, *ask)
+        alike.setdefault((_family(ends), verdict), []).append(ends)
+    if len({verdict for _, verdict in alike}) == 1:
+        return [_check(ground, ways, None, asked, ask)]
+    return [_check(ground, same, family, asked, ask) for (family, _), same in alike.items()]
+
+
+def _family(ends: Ends) -> str:
+    """IPv4 or IPv6; empty if neither end has an address."""
+    return next((f"IPv{end.address.version}" for end in ends if end.address), "")
 
 
 def _check(
     ground: Ground,
-    ends: tuple[Party, Party],
+    ways: Sequence[Ends],
+    family: str | None,
     asked: str | None,
     ask: tuple[Protocol, int] | None,
 ) -> Row:
-    """The row of one port, or of any if `ask` is None."""
-    source, destination = ends
+    """The row of one port, or of any if `ask` is None; the first of the ways explains it."""
+    source, destination = ways[0]
     egress = _half(ground, Direction.EGRESS, source, destination, ask)
     ingress = _half(ground, Direction.INGRESS, destination, source, ask)
     protocol, port = (None, None) if ask is None else (ask[0].name, ask[1])
-    passing = ground.engine.allowed(*ends)
+    passing = _passing(ground, ways)
     return {
         "asked": asked,
         "protocol": protocol,
         "port": port,
+        "family": family,
+        "from": source.address and str(source.address),
+        "to": destination.address and str(destination.address),
         # Both halves may let something pass, and nothing pass both.
         "allowed": bool(passing) if ask is None else contains(passing, *ask),
         "egress": egress,
         "ingress": ingress,
+        "connections": connections(passing),
     }
 
 
@@ -216,10 +250,11 @@ def decided(said: Row) -> tuple[Any, ...]:
         for check in said["checks"]
         for half in (check["egress"], check["ingress"])
     ]
-    allowed = [check["allowed"] for check in said["checks"]]
-    is_of_any_port = any(check["protocol"] is None for check in said["checks"])
-    passing = said["connections"] if is_of_any_port else None
-    return said["from"], said["to"], allowed, halves, passing
+    verdicts = [
+        (check["family"], check["allowed"], check["protocol"] is None and check["connections"])
+        for check in said["checks"]
+    ]
+    return said["from"], said["to"], verdicts, halves
 
 
 def deciding(half: Row | None) -> list[Row]:

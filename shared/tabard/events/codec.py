@@ -149,6 +149,7 @@ def decode(
     payload: bytes,
     stream: str,
     sequence: int,
+    stored_at: int = 0,
     *,
     types: Mapping[str, _Type] | None = None,
     upcasters: Mapping[tuple[str, int], Upcaster] | None = None,
@@ -206,7 +207,7 @@ def decode(
     except RecursionError as error:
         raise UndecodableError(f"{place}: {name}: its document is nested too deeply") from error
     envelope = Envelope(event_id, key, occurred_at, cause, correlation)
-    return Recorded(stream, sequence, envelope, event)
+    return Recorded(stream, sequence, envelope, event, stored_at)
 
 
 # Every member of the unions is in TYPES: a new event without a name fails at import.

@@ -1,6 +1,6 @@
 """What every event carries beside its data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 E = TypeVar("E", covariant=True)
@@ -32,6 +32,8 @@ class Recorded(Generic[E]):
     sequence: int
     envelope: Envelope
     event: E
+    stored_at: int = field(default=0, compare=False)
+    """Nanoseconds since the Unix epoch, by the bus's clock; 0 if it is on no bus yet."""
 
     @property
     def place(self) -> str:

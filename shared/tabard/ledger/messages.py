@@ -66,4 +66,4 @@ def quarantine_subject(on: Stream, stream: str, sequence: int) -> str:
 
 def recorded(stream: Stream, message: Stored) -> Recorded[Any]:
     """The event that a stored message holds; EventError if it holds none that can be read."""
-    return decode(message.payload, stream, message.sequence)
+    return decode(message.payload, stream, message.sequence, message.stored_at)

@@ -21,7 +21,7 @@ class Step:
     type: str
     """As on the wire, such as `policy.accepted`."""
     at: int
-    """When it occurred, in nanoseconds since the Unix epoch, by the ledger's clock."""
+    """When it was stored, in nanoseconds since the Unix epoch, by the bus's clock."""
     cause: str = ""
     """`STREAM/sequence`; empty if it answers a clock or a start."""
 
@@ -56,8 +56,8 @@ class Provenance:
 
     def observe(self, record: LedgerRecord) -> None:
         """Take one step, in the order of the ledger."""
-        event, envelope = record.event, record.envelope
-        step = Step(record.sequence, type_name(event), envelope.occurred_at, envelope.cause)
+        event = record.event
+        step = Step(record.sequence, type_name(event), record.stored_at, record.envelope.cause)
         match event:
             case events.SettingsAdopted():
                 for number, _ in event.fixed:

@@ -67,7 +67,10 @@ def policy_check(
 
     Of a cluster also which events of the ledger led there; with -f of manifests alone, where each
     workload stands as one pod. -w prints it again whenever it changes, after the event that changed
-    it. Exits 4 if it is denied; of several ports, if one is; with -w, if it was last.
+    it. Each address family that both ends have is judged, and told apart if verdicts differ.
+
+    Exits 4 if it is denied; of several ports or address families, if one is; with -w, if it was
+    last.
 
     JSON: {sequence, allowed, from, to, checks, connections, events}, with -w one a line, whose
     sequence is the event's; `tabard explain check` says what each key means.
@@ -130,9 +133,9 @@ def policy_matrix(
 ) -> None:
     """Show who may speak to whom, on which ports.
 
-    Rows speak and columns listen; a port is TCP unless it says otherwise. -o wide, json and yaml
-    list the pairs with the rules that allow each. With -f of manifests alone, where each workload
-    stands as one pod.
+    Rows speak and columns listen; a port is TCP unless it says otherwise; ~ is before what only
+    some pods may, or on some of their addresses only. -o wide, json and yaml list the pairs with
+    the rules that allow each. With -f of manifests alone, where each workload stands as one pod.
 
     -w lists the pairs, then each whose connections change. JSON: {sequence, by, parties, items}, an
     item being {from, to, connections, some, rules}; with -w one {sequence, event, item} a line.
