@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tabard.dataplane.maps import Maps, Mode, address
+from tabard.dataplane.maps import Mode, address
 from tabard.dataplane.verdict import FlowVerdict, Judge, flow_verdict
 from tabard.events import ledger as events
 from tabard.events.envelope import Envelope, Recorded
@@ -142,7 +142,7 @@ class World:
         compiler.note(self.history[self._told.get(node, 0) :])
         self._told[node] = len(self.history)
         compiler.update(self.state, node, mode, self.attachments(node))
-        return Judge(_copied(compiler.maps), mode)
+        return Judge(compiler.maps.copy(), mode)
 
     def judges(self, mode: Mode = Mode.OVERLAY) -> dict[str, Judge]:
         return {node: self.judge(node, mode) for node in self.state.nodes}
@@ -162,18 +162,6 @@ class World:
             protocol,
             port,
         )
-
-
-def _copied(maps: Maps) -> Maps:
-    """The compiler changes its own in place."""
-    return Maps(
-        frozenset(maps.identities),
-        frozenset(maps.policies),
-        frozenset(maps.nodes),
-        dict(maps.prefixes),
-        dict(maps.hosts),
-        dict(maps.endpoints),
-    )
 
 
 def attachment(uid: str, ifindex: int = 100, provisional: Provisional | None = None) -> Attachment:

@@ -131,6 +131,17 @@ class Maps:
     """The ipcache: exact address → identity."""
     endpoints: Mapping[Address, Endpoint] = field(default_factory=dict)
 
+    def copy(self) -> "Maps":
+        """The same entries, in collections that nobody else changes."""
+        return Maps(
+            frozenset(self.identities),
+            frozenset(self.policies),
+            frozenset(self.nodes),
+            dict(self.prefixes),
+            dict(self.hosts),
+            dict(self.endpoints),
+        )
+
 
 MAP_NAMES = ("identities", "policies", "nodes", "prefixes", "hosts", "endpoints")
 

@@ -112,15 +112,7 @@ class MemoryDataplane:
 
     def read(self) -> Maps:
         with self._lock:
-            maps = self._judge.maps
-            return Maps(
-                frozenset(maps.identities),
-                frozenset(maps.policies),
-                frozenset(maps.nodes),
-                dict(maps.prefixes),
-                dict(maps.hosts),
-                dict(maps.endpoints),
-            )
+            return self._judge.maps.copy()
 
     def write(self, change: Change) -> None:
         with self._lock:

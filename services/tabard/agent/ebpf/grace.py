@@ -10,8 +10,12 @@ interrupt on each CPU that is not idle. So that is asked for as long as an attac
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 RCU_EXPEDITED = Path("/sys/kernel/rcu_expedited")
 
@@ -38,14 +42,15 @@ def expedited(knob: Path = RCU_EXPEDITED) -> Iterator[bool]:
         try:
             yield is_set
         finally:
-            if is_set:
-                _put(descriptor, before)
+            if is_set and not _put(descriptor, before):
+                log.warning("dataplane.grace_periods_left_expedited", path=str(knob))
     finally:
         os.close(descriptor)
 
 
 def _put(descriptor: int, value: bytes) -> bool:
-    with suppress(OSError):
+    try:
         os.pwrite(descriptor, value, 0)
-        return True
-    return False
+    except OSError:
+        return False
+    return True
