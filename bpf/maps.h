@@ -52,7 +52,12 @@ enum endpoint_flag {
 	ENFORCED_EGRESS = 2,
 	CIDR_PODS_INGRESS = 4, /* 4 << direction */
 	CIDR_PODS_EGRESS = 8,
+	ISOLATED_INGRESS = 16, /* 16 << direction */
+	ISOLATED_EGRESS = 32,
+	IN_ADMIN = 64, /* 64 << (2 * tier + direction) */
 };
+
+enum tier { ADMIN = 0, NETWORK = 1, BASELINE = 2, TIERS = 3 };
 
 struct endpoint {
 	__u64 incarnation;
@@ -61,8 +66,8 @@ struct endpoint {
 	__u32 ifindex;
 	__u8 mac[6];
 	__u8 host_mac[6];
-	__u8 flags;
-	__u8 padding[3];
+	__u16 flags;
+	__u8 padding[2];
 };
 SHAPE(endpoints, union address, struct endpoint);
 
@@ -74,12 +79,16 @@ struct policy_key {
 	__u32 prefix_bits;
 	__u32 policy[2]; /* 64 bits in host order, as two so that nothing is misaligned */
 	__u32 identity;
-	__u8 direction;
+	__u8 side; /* tier << 1 | direction */
 	__u8 protocol;
 	__be16 port;
 };
 #define POLICY_BITS 128
-SHAPE(policies, struct policy_key, __u8);
+#define AT_CIDR (1U << 31) /* in an identity: pods and nodes at addresses of this CIDR */
+
+/* An entry's value is its precedence * 4 + action. Of those that match, the greatest decides. */
+enum action { PASS = 0, ALLOW = 1, PROXY = 2, DENY = 3, ACTION_MASK = 3 };
+SHAPE(policies, struct policy_key, __u32);
 
 struct prefix_key {
 	__u32 prefix_bits;

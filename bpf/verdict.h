@@ -44,24 +44,32 @@ static __always_inline int is_enforced(const struct endpoint *e, int direction)
 	return e->flags & (ENFORCED_INGRESS << direction);
 }
 
-static __always_inline int policy_allows(const struct endpoint *e, const struct traffic *t,
-					 __u32 identity)
+/* The strength of the entry for `identity`, plus one; 0 if there is none. */
+static __always_inline __u32 find_entry(const struct endpoint *e, const struct traffic *t, int tier,
+					__u32 identity)
 {
 	struct policy_key key = {
 		.prefix_bits = POLICY_BITS,
 		.policy = {(__u32)e->policy, (__u32)(e->policy >> 32)},
 		.identity = identity,
-		.direction = t->direction,
+		.side = tier << 1 | t->direction,
 		.protocol = t->protocol,
 		.port = t->port,
 	};
+	__u32 *strength = map_find(policies, &key);
 
-	return map_find(policies, &key) != 0;
+	return strength ? *strength + 1 : 0;
+}
+
+static __always_inline __u32 stronger(__u32 one, __u32 other)
+{
+	return one > other ? one : other;
 }
 
 static __always_inline int evaluate(const struct endpoint *e, const struct traffic *t)
 {
 	__u32 peer = t->peer;
+	__u32 at_cidr = 0;
 
 	if (!is_enforced(e, t->direction))
 		return ALLOWED_NO_POLICY;
@@ -71,16 +79,27 @@ static __always_inline int evaluate(const struct endpoint *e, const struct traff
 	/* Unknown is not world: nothing may match it, not even a rule for any peer. */
 	if (peer == IDENTITY_UNKNOWN || !map_find(identities, &peer))
 		return DENIED_UNKNOWN_PEER;
-	if (policy_allows(e, t, peer) || policy_allows(e, t, 0))
-		return ALLOWED_POLICY;
-	/* A rule for CIDRs (ipBlock) holds for pods in them too, which carry identities of their own. */
+	/* A rule for CIDRs may hold for pods and nodes in them too, which have their own identities. */
 	if (e->flags & (CIDR_PODS_INGRESS << t->direction) && !is_cidr(peer)) {
-		struct prefix *cidr = longest_prefix(t->peer_address);
+		struct prefix *prefix = longest_prefix(t->peer_address);
 
-		if (cidr && cidr->flags & CIDR && policy_allows(e, t, cidr->identity))
-			return ALLOWED_POLICY;
+		if (prefix && prefix->flags & CIDR)
+			at_cidr = prefix->identity | AT_CIDR;
 	}
-	return DENIED_POLICY;
+	for (int tier = ADMIN; tier < TIERS; tier++) {
+		__u32 found = 0;
+
+		if (e->flags & (IN_ADMIN << (2 * tier + t->direction))) {
+			found = stronger(find_entry(e, t, tier, peer), find_entry(e, t, tier, 0));
+			if (at_cidr)
+				found = stronger(found, find_entry(e, t, tier, at_cidr));
+		}
+		if (found && ((found - 1) & ACTION_MASK) != PASS)
+			return ((found - 1) & ACTION_MASK) == DENY ? DENIED_POLICY : ALLOWED_POLICY;
+		if (tier == NETWORK && e->flags & (ISOLATED_INGRESS << t->direction))
+			return DENIED_POLICY;
+	}
+	return ALLOWED_NO_POLICY;
 }
 
 #endif

@@ -57,7 +57,7 @@ def local(actual: Maps, change: Change, ifindexes: Collection[int]) -> Change:
     missing -= {key.policy for key in actual.policies}
     return Change(
         identities_added=change.identities_added & identities,
-        policies_added=frozenset(key for key in change.policies_added if key.policy in missing),
+        policies_set={k: v for k, v in change.policies_set.items() if k.policy in missing},
         endpoints_set=endpoints,
         endpoints_removed=frozenset(
             address
@@ -71,7 +71,7 @@ def carried_out(change: Change, actual: Maps) -> Change:
     """What `actual` shows of `change`, for a write that was not finished."""
     return Change(
         identities_added=change.identities_added & actual.identities,
-        policies_added=change.policies_added & actual.policies,
+        policies_set=_shown(change.policies_set, actual.policies),
         nodes_added=change.nodes_added & actual.nodes,
         prefixes_set=_shown(change.prefixes_set, actual.prefixes),
         hosts_set=_shown(change.hosts_set, actual.hosts),
@@ -80,7 +80,7 @@ def carried_out(change: Change, actual: Maps) -> Change:
         hosts_removed=change.hosts_removed - actual.hosts.keys(),
         prefixes_removed=change.prefixes_removed - actual.prefixes.keys(),
         nodes_removed=change.nodes_removed - actual.nodes,
-        policies_removed=change.policies_removed - actual.policies,
+        policies_removed=change.policies_removed - actual.policies.keys(),
         identities_removed=change.identities_removed - actual.identities,
     )
 

@@ -23,10 +23,8 @@ from tabard.events.observed import (
 )
 from tabard.identity.labels import LabelSet, cidr_label
 from tabard.ledger.state import Node, State
-from tabard.policy.kubernetes import check_keys, read_policy
 from tabard.policy.model import PolicyError
-
-POLICY_KINDS = ("NetworkPolicy",)
+from tabard.policy.reading import KINDS, check_keys, read_object
 
 
 def set_policy(state: State, indexes: Indexes, event: PolicySet) -> list[LedgerEvent]:
@@ -48,9 +46,9 @@ def _accepted(state: State, indexes: Indexes, event: PolicySet) -> list[LedgerEv
     if fault := validity.document(event.document):
         raise Refusal(fault)
     kind, *_ = validity.key_of(event.document)
-    if kind not in POLICY_KINDS:
-        raise Refusal(f"kind {kind!r} is not enforced; {' and '.join(POLICY_KINDS)} is")
-    policy = read_policy(event.document, event.origin)
+    if kind not in KINDS:
+        raise Refusal(f"kind {kind!r} is not enforced; {', '.join(KINDS)} is")
+    policy = read_object(event.document, event.origin)
     check_keys(policy, indexes.label_filter)
     before = state.policies.get(policy.key)
     unchanged = before is not None and before.document == event.document

@@ -37,8 +37,8 @@ from tabard.manifests.workloads import (
     read_workload,
     scaled,
 )
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.matching import matches
+from tabard.policy.reading import read_policies
 
 
 class Until(Enum):
@@ -151,9 +151,9 @@ def _idle(state: State, objects: Sequence[Manifest]) -> Iterable[Manifest]:
     ]
     for each in objects:
         if each.role is Role.POLICY:
-            policy = read_policy(each.document, each.origin)
-            selects = any(matches(policy.subject, own) for own in labels)
-            if not selects and not selected(state, policy):
+            policies = read_policies(each.document, each.origin)
+            selects = any(matches(policy.subject, own) for policy in policies for own in labels)
+            if policies and not selects and not selected(state, policies):
                 yield each
 
 

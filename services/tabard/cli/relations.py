@@ -8,9 +8,9 @@ from tabard.cli.views import selected_identities as selected
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.identity.labels import NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX, LabelSet, cidr_label
 from tabard.ledger.state import ObjectKey, State
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.matching import labels_of, matches
-from tabard.policy.model import Cidr, Policy, Port, Rule, Selector
+from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
+from tabard.policy.reading import read_policies
 
 
 def of_pod(reading: Reading, pod: Row) -> Row:
@@ -53,10 +53,10 @@ def of_policy(reading: Reading, policy: Row) -> Row:
     accepted = reading.state.policies.get((policy["kind"], policy["namespace"], policy["name"]))
     if accepted is None:
         return {"rules": [], "pods": [], "document": None}
-    read = read_policy(accepted.document, accepted.origin)
+    read = read_policies(accepted.document, accepted.origin)
     numbers = selected(reading.state, read)
     return {
-        "rules": [_rule(rule) for rule in read.rules],
+        "rules": [_rule(rule) for policy in read for rule in policy.rules],
         "pods": [row for row in pods(reading) if row["identity"] in numbers],
         "document": accepted.document,
     }
@@ -82,7 +82,7 @@ def _one(rows: Iterable[Row], key: str, value: object) -> Row | None:
 
 def _in_force(state: State) -> Iterator[Policy]:
     for _, accepted in sorted(state.policies.items()):
-        yield read_policy(accepted.document, accepted.origin)
+        yield from read_policies(accepted.document, accepted.origin)
 
 
 def _selecting(state: State, number: int | None) -> Iterator[Policy]:
@@ -137,10 +137,12 @@ def _rule(rule: Rule) -> Row:
     }
 
 
-def _peer(peer: Selector | Cidr) -> str:
+def _peer(peer: Peer) -> str:
     """`app=web`, `tier in (a,b)`, `10.0.0.0/8 but 10.1.0.0/16`"""
     if isinstance(peer, Cidr):
         return f"{peer.prefix} but {', '.join(peer.excepts)}" if peer.excepts else peer.prefix
+    if not isinstance(peer, Selector):
+        return str(peer)
     parts = []
     for requirement in peer.requirements:
         key = _key(requirement.key)

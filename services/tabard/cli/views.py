@@ -5,7 +5,7 @@ in `fields`. How a row looks in a table is said by `tables`.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,13 @@ from tabard.cli.records import Row
 from tabard.cluster.watermarks import Watermark, silent
 from tabard.events.ledger import PolicyAccepted
 from tabard.identity.labels import NAMESPACE_KEY, LabelSet
-from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, is_cidr
+from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, is_cidr, is_pod
 from tabard.ledger.state import ObjectKey, State
 from tabard.manifests.errors import ManifestError
 from tabard.manifests.workloads import read_workload
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Policy
+from tabard.policy.reading import read_policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,26 +209,29 @@ def _policy(state: State, key: ObjectKey) -> Row:
 
 
 def _in_force(state: State, accepted: PolicyAccepted) -> Row:
-    policy = read_policy(accepted.document, accepted.origin)
+    policies = read_policies(accepted.document, accepted.origin)
+    isolates = {direction for policy in policies for direction in policy.isolates}
     return {
-        "isolates": [direction.name.lower() for direction in sorted(policy.isolates)],
-        "rules": len(policy.rules),
-        "pods": selected(state, policy),
+        "isolates": [direction.name.lower() for direction in sorted(isolates)],
+        "rules": sum(len(policy.rules) for policy in policies),
+        "pods": selected(state, policies),
     }
 
 
-def selected(state: State, policy: Policy) -> int:
-    """How many pods `policy` selects."""
-    numbers = selected_identities(state, policy)
+def selected(state: State, policies: Iterable[Policy]) -> int:
+    """How many pods any of `policies` selects."""
+    numbers = selected_identities(state, policies)
     return sum(endpoint.identity in numbers for endpoint in state.endpoints.values())
 
 
-def selected_identities(state: State, policy: Policy) -> set[int]:
-    """Numbers of the live identities that `policy` selects."""
+def selected_identities(state: State, policies: Iterable[Policy]) -> set[int]:
+    """Numbers of the live pod identities that any of `policies` selects."""
+    subjects = {policy.subject for policy in policies if not policy.selects_nodes}
     return {
         number
         for number, identity in state.identities.items()
-        if matches(policy.subject, labels_of(identity.labels))
+        if is_pod(number)
+        and any(matches(subject, labels_of(identity.labels)) for subject in subjects)
     }
 
 

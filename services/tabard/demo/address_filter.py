@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from tabard.identity.numbers import is_pod
 from tabard.ledger.state import State
 from tabard.netns import enter
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Selector
+from tabard.policy.reading import read_policies
 
 TABLE = "tabard_yardstick"
 
@@ -43,7 +43,7 @@ def peer_sets(state: State, node: str) -> dict[str, frozenset[str]]:
     sets: dict[str, frozenset[str]] = {}
     for index, key in enumerate(sorted(state.policies)):
         accepted = state.policies[key]
-        policy = read_policy(accepted.document, accepted.origin)
+        (policy,) = read_policies(accepted.document, accepted.origin)
         if not any(matches(policy.subject, labels[number]) for number in local if number in labels):
             continue
         for rule_index, rule in enumerate(policy.rules):

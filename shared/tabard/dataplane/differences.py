@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tabard.dataplane.maps import (
+    AT_CIDR,
     MAP_NAMES,
     Endpoint,
     Maps,
@@ -76,7 +77,8 @@ def _key(key: Any) -> str:
         case PolicyKey():
             ports = f" port {key.port}/{key.port_bits}" if key.port_bits else ""
             return (
-                f"{key.policy:016x} {key.direction.name.lower()} peer {key.identity} "
+                f"{key.policy:016x} {key.tier.name.lower()} {key.direction.name.lower()} "
+                f"peer {key.identity & ~AT_CIDR}{' at its CIDR' if key.identity & AT_CIDR else ''} "
                 f"{key.protocol.name.lower()}{ports}"
             )
         case (bytes() as network, int() as bits):

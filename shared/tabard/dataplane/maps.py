@@ -42,6 +42,38 @@ class Protocol(IntEnum):
     SCTP = 132
 
 
+class Tier(IntEnum):
+    """In which order policies are judged. A tier that does not decide leaves it to the next."""
+
+    ADMIN = 0
+    NETWORK = 1
+    BASELINE = 2
+
+
+class Action(IntEnum):
+    """What a policy entry does with traffic. Of two that are equally strong the greater stands."""
+
+    PASS = 0
+    """Left to the next tier."""
+    ALLOW = 1
+    PROXY = 2
+    """Allowed through the node's DNS proxy."""
+    DENY = 3
+
+
+Strength = NewType("Strength", int)
+"""A policy entry's value: precedence * 4 + action. Of the entries that match, the greatest
+decides."""
+
+
+def strength(action: Action, precedence: int = 0) -> Strength:
+    return Strength(precedence << 2 | action)
+
+
+def action_of(value: Strength) -> Action:
+    return Action(value & 3)
+
+
 class Mode(IntEnum):
     """How a packet carries its identity between nodes."""
 
@@ -55,6 +87,16 @@ class EndpointFlag(IntFlag):
     CIDR_PODS_INGRESS = 4
     """Some ingress rule names CIDRs: a known peer's address is looked up beside its identity."""
     CIDR_PODS_EGRESS = 8
+    INGRESS_ISOLATED = 16
+    """What tier NETWORK does not allow is denied."""
+    EGRESS_ISOLATED = 32
+    INGRESS_ADMIN = 64
+    """The tier has entries: 64 << (2 * tier + direction)."""
+    EGRESS_ADMIN = 128
+    INGRESS_NETWORK = 256
+    EGRESS_NETWORK = 512
+    INGRESS_BASELINE = 1024
+    EGRESS_BASELINE = 2048
 
 
 class PrefixFlag(IntFlag):
@@ -83,9 +125,16 @@ class Endpoint:
     """The host side's MAC address, 6 bytes."""
 
 
+AT_CIDR = 1 << 31
+"""Set in a policy entry's identity: see PolicyKey."""
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyKey:
-    """Which traffic an entry allows. A port prefix of 0 bits is any port; ANY protocol, all of it.
+    """Which traffic an entry is for. A port prefix of 0 bits is any port; ANY protocol, all of it.
+
+    Under one policy, tier, direction and identity the longest match decides, so an entry within
+    another is the stronger of the two.
 
     `port` is the destination port (for ICMP the type), its bits below the prefix zero.
     """
@@ -93,10 +142,17 @@ class PolicyKey:
     policy: int
     direction: Direction
     identity: int
-    """The peer's identity; 0 is any known peer."""
+    """The peer's identity; 0 is any known peer; with AT_CIDR, a pod or node at an address of that
+    CIDR."""
     protocol: Protocol
     port: int = 0
     port_bits: int = 0
+    tier: Tier = Tier.NETWORK
+
+
+def specificity(key: PolicyKey) -> int:
+    """How many bits of protocol and port an entry fixes: 0 to 24."""
+    return 0 if key.protocol is Protocol.ANY else 8 + key.port_bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +171,14 @@ class PrefixEntry:
 class Maps:
     """All that a node's dataplane enforces.
 
-    Written in the order of the fields and deleted in reverse, so that no packet meets a binding
-    whose identity has no policy yet, or an endpoint whose policy is half there.
+    Written in the order of the fields and deleted in reverse, so that no packet meets an identity
+    or an endpoint whose policy is half there: a peer is unknown, and dropped, until all its entries
+    are written.
     """
 
+    policies: Mapping[PolicyKey, Strength] = field(default_factory=dict)
     identities: Set[int] = frozenset()
     """Known identities: a peer's number that is not here is unknown."""
-    policies: Set[PolicyKey] = frozenset()
-    """Allowing entries."""
     nodes: Set[Address] = frozenset()
     """Underlay addresses of known nodes: the only outer sources taken from the wire."""
     prefixes: Mapping[tuple[Address, int], PrefixEntry] = field(default_factory=dict)
@@ -134,8 +190,8 @@ class Maps:
     def copy(self) -> "Maps":
         """The same entries, in collections that nobody else changes."""
         return Maps(
+            dict(self.policies),
             frozenset(self.identities),
-            frozenset(self.policies),
             frozenset(self.nodes),
             dict(self.prefixes),
             dict(self.hosts),
@@ -143,7 +199,7 @@ class Maps:
         )
 
 
-MAP_NAMES = ("identities", "policies", "nodes", "prefixes", "hosts", "endpoints")
+MAP_NAMES = ("policies", "identities", "nodes", "prefixes", "hosts", "endpoints")
 
 
 class Reason(IntEnum):

@@ -95,7 +95,7 @@ class MemoryDataplane:
 
     def _reset(self) -> None:
         # Written in place: a million bindings are not copied for one more.
-        self._judge = Judge(Maps(set(), set(), set(), {}, {}, {}), self._config.mode)
+        self._judge = Judge(Maps({}, set(), set(), {}, {}, {}), self._config.mode)
         self._flows = Conntrack(self._sizes.conntrack, self._sizes.fragments, self._clock)
         self._counters: Counter[tuple[Direction, Reason]] = Counter()
         self._attached: dict[str, str] = {}

@@ -1,7 +1,8 @@
 """Maps as plain JSON values, as an agent's gate hands them out. Pure.
 
-    {"identities": [256], "policies": [[policy, direction, identity, protocol, port, port bits]],
-     "nodes": [address], "prefixes": [[network, bits, identity, flags, tunnel]],
+    {"policies": [[policy, direction, identity, protocol, port, port bits, tier, strength]],
+     "identities": [256], "nodes": [address],
+     "prefixes": [[network, bits, identity, flags, tunnel]],
      "hosts": [[address, identity]],
      "endpoints": [[address, incarnation, identity, policy, flags, ifindex, mac, host mac]]}
 
@@ -22,6 +23,8 @@ from tabard.dataplane.maps import (
     PrefixEntry,
     PrefixFlag,
     Protocol,
+    Strength,
+    Tier,
 )
 
 
@@ -41,8 +44,10 @@ def plain(maps: Maps) -> dict[str, list[Any]]:
                 key.protocol.value,
                 key.port,
                 key.port_bits,
+                key.tier.value,
+                strength,
             )
-            for key in maps.policies
+            for key, strength in maps.policies.items()
         ],
         "nodes": [address.hex() for address in maps.nodes],
         "prefixes": [
@@ -70,10 +75,12 @@ def maps_of(value: Mapping[str, Any]) -> Maps:
     """What `plain` was given; ValueError, TypeError or KeyError if it is anything else."""
     return Maps(
         identities=frozenset(value["identities"]),
-        policies=frozenset(
-            PolicyKey(policy, Direction(direction), identity, Protocol(protocol), port, bits)
-            for policy, direction, identity, protocol, port, bits in value["policies"]
-        ),
+        policies={
+            PolicyKey(
+                policy, Direction(way), identity, Protocol(protocol), port, bits, Tier(tier)
+            ): Strength(strength)
+            for policy, way, identity, protocol, port, bits, tier, strength in value["policies"]
+        },
         nodes=frozenset(map(_address, value["nodes"])),
         prefixes={
             (_address(network), bits): PrefixEntry(

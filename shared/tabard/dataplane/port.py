@@ -14,6 +14,7 @@ from tabard.dataplane.maps import (
     PolicyKey,
     PrefixEntry,
     Reason,
+    Strength,
 )
 
 
@@ -73,11 +74,13 @@ class Change:
     """What turns one Maps value into another, in the order in which it is written.
 
     Additions and replacements go in field order of Maps, then removals in reverse; `endpoints` are
-    flipped before the policy entries that they leave behind are removed.
+    flipped before the policy entries that they leave behind are removed. Policy entries are added
+    from the most specific to the least and removed the other way around (`specificity`), so that
+    under one policy id each packet meets the old verdict or the new one, whatever is half written.
     """
 
+    policies_set: Mapping[PolicyKey, Strength] = field(default_factory=dict)
     identities_added: frozenset[int] = frozenset()
-    policies_added: frozenset[PolicyKey] = frozenset()
     nodes_added: frozenset[Address] = frozenset()
     prefixes_set: Mapping[tuple[Address, int], PrefixEntry] = field(default_factory=dict)
     hosts_set: Mapping[Address, int] = field(default_factory=dict)
@@ -86,8 +89,8 @@ class Change:
     hosts_removed: frozenset[Address] = frozenset()
     prefixes_removed: frozenset[tuple[Address, int]] = frozenset()
     nodes_removed: frozenset[Address] = frozenset()
-    policies_removed: frozenset[PolicyKey] = frozenset()
     identities_removed: frozenset[int] = frozenset()
+    policies_removed: frozenset[PolicyKey] = frozenset()
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self.__slots__)

@@ -9,6 +9,8 @@ from operator import itemgetter
 from typing import Generic, TypeVar
 
 from tabard.dataplane.maps import (
+    AT_CIDR,
+    Action,
     Address,
     Direction,
     Endpoint,
@@ -19,12 +21,31 @@ from tabard.dataplane.maps import (
     PrefixFlag,
     Protocol,
     Reason,
+    Strength,
+    Tier,
+    action_of,
 )
 from tabard.identity.numbers import Reserved, is_cidr, is_pod
 
 ENFORCED = (EndpointFlag.INGRESS_ENFORCED, EndpointFlag.EGRESS_ENFORCED)
 CIDR_PODS = (EndpointFlag.CIDR_PODS_INGRESS, EndpointFlag.CIDR_PODS_EGRESS)
+ISOLATED = (EndpointFlag.INGRESS_ISOLATED, EndpointFlag.EGRESS_ISOLATED)
 """By direction."""
+IN_TIER = (
+    (EndpointFlag.INGRESS_ADMIN, EndpointFlag.EGRESS_ADMIN),
+    (EndpointFlag.INGRESS_NETWORK, EndpointFlag.EGRESS_NETWORK),
+    (EndpointFlag.INGRESS_BASELINE, EndpointFlag.EGRESS_BASELINE),
+)
+"""By tier and direction."""
+
+NOTHING = Strength(-1)
+REASONS: Mapping[Action, Reason | None] = {
+    Action.PASS: None,
+    Action.ALLOW: Reason.ALLOWED_POLICY,
+    Action.PROXY: Reason.ALLOWED_POLICY,
+    Action.DENY: Reason.DENIED_POLICY,
+}
+"""What an entry decides; None leaves it to the next tier."""
 
 _MASKS = tuple(((1 << bits) - 1) << (128 - bits) for bits in range(129))
 
@@ -106,36 +127,46 @@ class Judge:
         # Unknown is not world: nothing may match it, not even a rule for any peer.
         if peer == Reserved.UNKNOWN or peer not in self.maps.identities:
             return Reason.DENIED_UNKNOWN_PEER
-        for identity in (peer, 0):
-            if self._allows(endpoint.policy, direction, identity, protocol, port):
-                return Reason.ALLOWED_POLICY
-        # A rule for CIDRs (ipBlock) holds for pods and nodes in them too.
+        named = [peer, 0]
+        # A rule for CIDRs may hold for pods and nodes in them too.
         if endpoint.flags & CIDR_PODS[direction] and not is_cidr(peer):
             entry = self.prefixes.match(peer_address)
-            if (
-                entry is not None
-                and PrefixFlag.CIDR in entry.flags
-                and self._allows(endpoint.policy, direction, entry.identity, protocol, port)
-            ):
-                return Reason.ALLOWED_POLICY
-        return Reason.DENIED_POLICY
+            if entry is not None and PrefixFlag.CIDR in entry.flags:
+                named.append(entry.identity | AT_CIDR)
+        for tier in Tier:
+            if endpoint.flags & IN_TIER[tier][direction]:
+                found = max(
+                    self._strongest(endpoint.policy, tier, direction, identity, protocol, port)
+                    for identity in named
+                )
+                if found != NOTHING and (reason := REASONS[action_of(found)]) is not None:
+                    return reason
+            if tier is Tier.NETWORK and endpoint.flags & ISOLATED[direction]:
+                return Reason.DENIED_POLICY
+        return Reason.ALLOWED_NO_POLICY
 
-    def _allows(
-        self, policy: int, direction: Direction, identity: int, protocol: int, port: int
-    ) -> bool:
-        """Whether an entry covers the traffic. All entries allow, so any one decides."""
+    def _strongest(
+        self,
+        policy: int,
+        tier: Tier,
+        direction: Direction,
+        identity: int,
+        protocol: int,
+        port: int,
+    ) -> Strength:
+        """The value of the longest match; NOTHING if no entry covers the traffic."""
         entries = self.maps.policies
-        if PolicyKey(policy, direction, identity, Protocol.ANY) in entries:
-            return True
         try:
             named = Protocol(protocol)
         except ValueError:  # a protocol that no entry can name
-            return False
-        return any(
-            PolicyKey(policy, direction, identity, named, port & (0xFFFF << (16 - bits)), bits)
-            in entries
-            for bits in range(17)
-        )
+            named = Protocol.ANY
+        if named is not Protocol.ANY:
+            for bits in range(16, -1, -1):
+                first = port & (0xFFFF << (16 - bits))
+                key = PolicyKey(policy, direction, identity, named, first, bits, tier)
+                if (found := entries.get(key)) is not None:
+                    return found
+        return entries.get(PolicyKey(policy, direction, identity, Protocol.ANY, tier=tier), NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from tabard.ledger.state import (
     State,
     shared,
 )
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.model import PolicyError
+from tabard.policy.reading import read_object
 
 LedgerRecord = Recorded[events.LedgerEvent]
 
@@ -244,11 +244,11 @@ def _mark_idle(state: State, number: int, at: int) -> None:
 
 
 def _cidrs(accepted: events.PolicyAccepted | None, sequence: int) -> list[str]:
-    """The CIDRs that an accepted policy names."""
+    """The CIDRs that an accepted policy object names."""
     if accepted is None:
         return []
     try:
-        return sorted(read_policy(accepted.document, accepted.origin).cidrs())
+        return sorted(read_object(accepted.document, accepted.origin).cidrs())
     except PolicyError as error:
         raise FoldError(
             f"LEDGER/{sequence} accepts {accepted.kind} {accepted.namespace}/{accepted.name}, "

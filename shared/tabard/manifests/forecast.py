@@ -19,8 +19,8 @@ from tabard.manifests.events import applied
 from tabard.manifests.objects import Manifest, Role
 from tabard.manifests.pods import labels_of
 from tabard.manifests.workloads import Workload, read_workload
-from tabard.policy.kubernetes import check_keys, read_policy
 from tabard.policy.model import PolicyError
+from tabard.policy.reading import check_keys, read_object
 
 
 def forecast(
@@ -61,15 +61,15 @@ class _Telling:
         apply(self.state, event, self.state.sequence, 0)
 
     def policy(self, manifest: Manifest) -> None:
-        policy = read_policy(manifest.document, manifest.origin)
+        found = read_object(manifest.document, manifest.origin)
         try:
-            check_keys(policy, self._filter)
+            check_keys(found, self._filter)
         except PolicyError as error:
             at = manifest.source.origin_of(error.path)
             raise ManifestError(error.path, error.reason, at) from error
-        for prefix in sorted(policy.cidrs()):
+        for prefix in sorted(found.cidrs()):
             self._number(LabelSet((cidr_label(prefix),)), is_cidr=True)
-        self.tell(events.PolicyAccepted(*policy.key, manifest.document, manifest.origin))
+        self.tell(events.PolicyAccepted(*found.key, manifest.document, manifest.origin))
 
     def workload(self, workload: Workload) -> None:
         template = workload.template

@@ -12,8 +12,8 @@ from tabard.manifests.source import Document
 from tabard.manifests.workloads import API_VERSIONS, DEFAULT_NAMESPACE, Workload, read_workload
 from tabard.policy.kubernetes import API_VERSION as POLICY_VERSION
 from tabard.policy.kubernetes import KIND as POLICY_KIND
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.model import PolicyError
+from tabard.policy.reading import read_object
 
 OBJECTS_MAX = 100_000
 """Most objects in one reading."""
@@ -148,8 +148,8 @@ def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | 
     if top["metadata"]["namespace"].absent:
         value = {**value, "metadata": {**top["metadata"].mapping(), "namespace": namespace}}
     if kind == POLICY_KIND:
-        policy = read_policy(value, document.origin)
-        place = (policy.namespace, policy.name)
+        found = read_object(value, document.origin)
+        place = (found.namespace, found.name)
         return Manifest(Role.POLICY, kind, *place, value, document.origin, document)
     workload = read_workload(value)
     for reason in _ineffective(workload):

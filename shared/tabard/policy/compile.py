@@ -11,7 +11,16 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
-from tabard.dataplane.maps import Address, Direction, Endpoint, Maps, Mode, PolicyKey, PrefixEntry
+from tabard.dataplane.maps import (
+    Address,
+    Direction,
+    Endpoint,
+    Maps,
+    Mode,
+    PolicyKey,
+    PrefixEntry,
+    Strength,
+)
 from tabard.dataplane.port import Change
 from tabard.events import ledger as events
 from tabard.identity.labels import LabelSet
@@ -25,7 +34,8 @@ from tabard.policy.local import Provisional as Provisional
 from tabard.policy.local import incarnation as incarnation
 from tabard.policy.matching import IdentityIndex, Matched
 from tabard.policy.prefixes import Prefix, PrefixMap, Universe, packed
-from tabard.policy.rules import Entries, Prepared, RuleSet, meaning, rule_set
+from tabard.policy.reading import read_policies
+from tabard.policy.rules import Entries, Prepared, RuleSet, meaning, members, rule_set
 from tabard.policy.touched import Touched
 
 K = TypeVar("K")
@@ -69,9 +79,9 @@ class Compiler:
         self._touched = Touched()
         self._place = (node, mode)
         self._index = IdentityIndex()
-        self._policies: dict[ObjectKey, Prepared] = {}
-        self._selecting: dict[Matched, dict[ObjectKey, Prepared]] = {}
-        """Policies by their subject."""
+        self._policies: dict[ObjectKey, tuple[Prepared, ...]] = {}
+        self._selecting: dict[Matched, dict[tuple[ObjectKey, int], Prepared]] = {}
+        """Policies by their subject; which of its object's each is."""
         self._cidrs: Counter[tuple[str, LabelSet]] = Counter()
         """How many policies name a CIDR."""
         self._universe = Universe({})
@@ -87,14 +97,14 @@ class Compiler:
         """How many of them name a peer in an egress entry; none is 0."""
         self._hosts = Hosts(node, mode)
         self._identities: set[int] = set()
-        self._keys: set[PolicyKey] = set()
+        self._policy_entries: dict[PolicyKey, Strength] = {}
         self._nodes: set[Address] = set()
         self._prefixes: dict[Prefix, PrefixEntry] = {}
         self._bound: dict[Address, int] = {}
         self._endpoints: dict[Address, Endpoint] = {}
         self.maps = Maps(
+            self._policy_entries,
             self._identities,
-            self._keys,
             self._nodes,
             self._prefixes,
             self._bound,
@@ -165,7 +175,7 @@ class Compiler:
             for prepared in rules.policies:
                 for rule, peers in prepared.rules:
                     keys = rules.keys(rule, peers, self._index, self._universe)
-                    named = {key.identity for key in keys if key.direction is Direction.EGRESS}
+                    named = {key.identity for key, _ in keys if key.direction is Direction.EGRESS}
                     if self._prefix_map.names(named, holder.identity, packed(remote)):
                         found[Need(uid, prepared.policy.key, rule.path)] = None
         return list(found)
@@ -230,7 +240,7 @@ class Compiler:
         is_moved = self._lay_out(state, touched, stale)
         texts, numbers = self._pods.update(state, attachments, touched)
         turned, made, dropped = self._select(subjects | numbers)
-        keys, newly = self._refresh(stale, made, dropped)
+        settled, newly = self._refresh(stale, made, dropped)
         for prepared in gone:
             prepared.release(self._index)
 
@@ -247,8 +257,8 @@ class Compiler:
 
         self._state, self._sequence, self._touched = state, state.sequence, Touched()
         return Change(
+            policies_set=settled[0],
             identities_added=identities[0],
-            policies_added=keys[0],
             nodes_added=nodes[0],
             prefixes_set=prefixes[0],
             hosts_set=hosts[0],
@@ -257,8 +267,8 @@ class Compiler:
             hosts_removed=hosts[1],
             prefixes_removed=prefixes[1],
             nodes_removed=nodes[1],
-            policies_removed=keys[1],
             identities_removed=identities[1],
+            policies_removed=settled[1],
         )
 
     def _prepare(self, state: State, keys: Set[ObjectKey]) -> tuple[list[Prepared], set[int]]:
@@ -267,22 +277,28 @@ class Compiler:
         gone: list[Prepared] = []
         subjects: set[int] = set()
         for key in keys:
-            accepted, before = state.policies.get(key), self._policies.get(key)
-            if accepted and before and before.meaning == meaning(accepted):
+            accepted, before = state.policies.get(key), self._policies.get(key, ())
+            said = meaning(accepted) if accepted else None
+            if before and before[0].meaning == said:
                 continue
-            if before is not None:
-                gone.append(before)
-                subjects |= before.subject.numbers & self._rules_of.keys()
-                del self._policies[key]
-                del self._selecting[before.subject][key]
-                if not self._selecting[before.subject]:
-                    del self._selecting[before.subject]
-                self._cidrs -= Counter(before.cidrs.items())
-            if accepted is not None:
-                now = self._policies[key] = Prepared(accepted, self._index)
-                subjects |= now.subject.numbers & self._rules_of.keys()
-                self._selecting.setdefault(now.subject, {})[key] = now
-                self._cidrs.update(now.cidrs.items())
+            for number, one in enumerate(before):
+                gone.append(one)
+                subjects |= one.subject.numbers & self._rules_of.keys()
+                del self._selecting[one.subject][key, number]
+                if not self._selecting[one.subject]:
+                    del self._selecting[one.subject]
+                self._cidrs -= Counter(one.cidrs.items())
+            self._policies.pop(key, None)
+            if accepted is None or said is None:
+                continue
+            policies = read_policies(accepted.document, accepted.origin)
+            now = self._policies[key] = tuple(
+                Prepared(policy, said, self._index) for policy in policies
+            )
+            for number, one in enumerate(now):
+                subjects |= one.subject.numbers & self._rules_of.keys()
+                self._selecting.setdefault(one.subject, {})[key, number] = one
+                self._cidrs.update(one.cidrs.items())
         return gone, subjects
 
     def _lay_out(self, state: State, touched: Touched, stale: dict[Entries, set[int]]) -> bool:
@@ -296,7 +312,7 @@ class Compiler:
                 is_moved = True
                 for entries in self._entries.values():
                     for cidr in (cidr for peers in entries.rules.peers() for cidr in peers.cidrs):
-                        if others := before.inside(cidr) ^ self._universe.inside(cidr):
+                        if others := members(before, cidr) ^ members(self._universe, cidr):
                             stale.setdefault(entries, set()).update(others)
         if is_moved:
             self._prefix_map = PrefixMap(self._universe, state.nodes, *self._place)
@@ -344,25 +360,22 @@ class Compiler:
 
     def _refresh(
         self, stale: dict[Entries, set[int]], made: list[Entries], dropped: list[Entries]
-    ) -> tuple[tuple[frozenset[PolicyKey], frozenset[PolicyKey]], set[int]]:
-        """Make the policy map right; what came and went, and the peers that are named by egress
-        entries now, or not any more."""
-        came: set[PolicyKey] = set()
-        went: set[PolicyKey] = set()
+    ) -> tuple[tuple[Mapping[PolicyKey, Strength], frozenset[PolicyKey]], set[int]]:
+        """Make the policy map right; what was set and removed, and the peers that are named by
+        egress entries now, or not any more."""
+        found: dict[PolicyKey, Strength | None] = {}
         named: Counter[int] = Counter()
         for entries in dropped:
             stale.pop(entries, None)
-            went.update(entries.keys())
+            found.update(dict.fromkeys(entries.keys()))
             named.subtract(entries.egress_peers)
         for entries in made:
             stale.pop(entries, None)
-            came |= entries.refresh(self._index, self._universe)[0]
+            found.update(entries.refresh(self._index, self._universe))
             named.update(entries.egress_peers)
         for entries, peers in stale.items():
             named.subtract(peers & entries.egress_peers)
-            changed = entries.refresh(self._index, self._universe, peers)
-            came |= changed[0]
-            went |= changed[1]
+            found.update(entries.refresh(self._index, self._universe, peers))
             named.update(peers & entries.egress_peers)
         newly = set()
         for number, more in named.items():
@@ -372,7 +385,7 @@ class Compiler:
                 self._named[number] = now
             if bool(before) != bool(now):
                 newly.add(number)
-        return _move(self._keys, came, went), newly
+        return _settle(self._policy_entries, found), newly
 
     def _find_hosts(
         self, state: State, touched: Touched, newly: Set[int], is_moved: bool

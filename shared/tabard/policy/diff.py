@@ -13,8 +13,8 @@ V = TypeVar("V")
 def diff(actual: Maps, desired: Maps) -> Change:
     """The smallest change from `actual` to `desired`; false if they are equal."""
     return Change(
+        policies_set=_set(actual.policies, desired.policies),
         identities_added=frozenset(desired.identities - actual.identities),
-        policies_added=frozenset(desired.policies - actual.policies),
         nodes_added=frozenset(desired.nodes - actual.nodes),
         prefixes_set=_set(actual.prefixes, desired.prefixes),
         hosts_set=_set(actual.hosts, desired.hosts),
@@ -23,8 +23,8 @@ def diff(actual: Maps, desired: Maps) -> Change:
         hosts_removed=_removed(actual.hosts, desired.hosts),
         prefixes_removed=_removed(actual.prefixes, desired.prefixes),
         nodes_removed=frozenset(actual.nodes - desired.nodes),
-        policies_removed=frozenset(actual.policies - desired.policies),
         identities_removed=frozenset(actual.identities - desired.identities),
+        policies_removed=_removed(actual.policies, desired.policies),
     )
 
 

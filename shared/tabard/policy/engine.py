@@ -16,10 +16,10 @@ from tabard.dataplane.maps import Direction, Protocol, Reason
 from tabard.identity.labels import named_ports
 from tabard.identity.numbers import Reserved, is_pod
 from tabard.ledger.state import ObjectKey, State
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.matching import Labels, labels_of, matches
 from tabard.policy.model import ALL_PORTS, Cidr, Peer, Policy, Port, Rule, Selector
 from tabard.policy.parties import IP, Parties, Party, Role, Who
+from tabard.policy.reading import read_policies
 from tabard.policy.traffic import EVERYTHING, NOTHING, Traffic, intersection, union
 
 
@@ -100,8 +100,9 @@ class Engine:
         self.parties = Parties(state)
         self._state = state
         self._policies = [
-            read_policy(accepted.document, accepted.origin)
+            policy
             for _, accepted in sorted(state.policies.items())
+            for policy in read_policies(accepted.document, accepted.origin)
         ]
         self.cidrs = frozenset(
             peer
@@ -266,6 +267,8 @@ class Engine:
                 return self._matches(named, number)
             case Cidr():
                 return address is not None and holds(named, address)
+            case _:
+                raise AssertionError(f"{named} was not resolved")
 
     def _matches(self, selector: Selector, number: int) -> bool:
         """Whether the selector matches the identity; it never does unless that is pods'."""

@@ -114,6 +114,8 @@ def _of_peer(named: Peer, peer: Party, labels: Labels) -> tuple[str, int]:
                 if not matches(Selector((requirement,)), labels)
             ]
             return "; ".join(_of_label(each, labels) for each in wanting), len(wanting)
+        case _:
+            raise AssertionError(f"{named} was not resolved")
 
 
 def _of_block(block: Cidr, at: IP | None) -> str:

@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 
-from tabard.dataplane.maps import Address, Mode, PrefixEntry, PrefixFlag, address
+from tabard.dataplane.maps import AT_CIDR, Address, Mode, PrefixEntry, PrefixFlag, address
 from tabard.dataplane.verdict import Prefixes
 from tabard.identity.numbers import Reserved
 from tabard.ledger.state import Node
@@ -84,7 +84,11 @@ class PrefixMap:
         if 0 in named or identity in named:
             return True
         entry = self._lookup.match(at)
-        return entry is not None and PrefixFlag.CIDR in entry.flags and entry.identity in named
+        return (
+            entry is not None
+            and PrefixFlag.CIDR in entry.flags
+            and entry.identity | AT_CIDR in named
+        )
 
 
 def _entries(

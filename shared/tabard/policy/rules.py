@@ -11,13 +11,19 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
 
-from tabard.dataplane.maps import Direction, EndpointFlag, PolicyKey
-from tabard.dataplane.verdict import CIDR_PODS, ENFORCED
+from tabard.dataplane.maps import (
+    AT_CIDR,
+    Direction,
+    EndpointFlag,
+    PolicyKey,
+    Strength,
+    strength,
+)
+from tabard.dataplane.verdict import CIDR_PODS, ENFORCED, IN_TIER, ISOLATED
 from tabard.events.ledger import PolicyAccepted
 from tabard.identity.labels import NAMED_PORT_SOURCE, LabelSet, cidr_label
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.matching import IdentityIndex, Matched
-from tabard.policy.model import Cidr, Port, Requirement, Rule, Selector
+from tabard.policy.model import Cidr, Policy, Port, Requirement, Rule, Selector
 from tabard.policy.prefixes import Universe
 
 NamedPorts = frozenset[tuple[str, int, str]]
@@ -60,10 +66,16 @@ class Peers:
         if only is None:
             found = {0} if self.anyone else set()
             found.update(*(matched.numbers for matched in self.matched))
-            return found.union(*(universe.inside(cidr) for cidr in self.cidrs))
+            return found.union(*(members(universe, cidr) for cidr in self.cidrs))
         found = {0} & only if self.anyone else set()
         found.update(*(only & matched.numbers for matched in self.matched))
-        return found.union(*(only & universe.inside(cidr) for cidr in self.cidrs))
+        return found.union(*(only & members(universe, cidr) for cidr in self.cidrs))
+
+
+def members(universe: Universe, cidr: Cidr) -> Set[int]:
+    """Whom a CIDR names: the world there and, if it holds them, pods and nodes there."""
+    world = universe.inside(cidr)
+    return world | {number | AT_CIDR for number in world} if cidr.holds_members else world
 
 
 def _having(port_name: str) -> Selector:
@@ -78,19 +90,20 @@ def meaning(accepted: PolicyAccepted) -> bytes:
 
 
 class Prepared:
-    """An accepted policy, read, with its selectors under watch until it is released."""
+    """A policy with its selectors under watch until it is released."""
 
-    def __init__(self, accepted: PolicyAccepted, index: IdentityIndex) -> None:
-        self.policy = read_policy(accepted.document, accepted.origin)
-        self.meaning = meaning(accepted)
+    def __init__(self, policy: Policy, said: bytes, index: IdentityIndex) -> None:
+        self.policy = policy
+        self.meaning = said
         self.cidrs = {cidr: LabelSet((cidr_label(cidr),)) for cidr in self.policy.cidrs()}
         self.subject = index.track(self.policy.subject)
         self.rules = [(rule, Peers(rule, index)) for rule in self.policy.rules]
         self.flags = EndpointFlag(0)
         for direction in self.policy.isolates:
-            self.flags |= ENFORCED[direction]
+            self.flags |= ENFORCED[direction] | ISOLATED[direction]
+            self.flags |= IN_TIER[self.policy.tier][direction]
         for rule, peers in self.rules:
-            if peers.cidrs:
+            if any(cidr.holds_members for cidr in peers.cidrs):
                 self.flags |= CIDR_PODS[rule.direction]
         self.ingress_names = {
             port.name
@@ -131,7 +144,7 @@ class RuleSet:
         index: IdentityIndex,
         universe: Universe,
         only: Set[int] | None = None,
-    ) -> Iterator[PolicyKey]:
+    ) -> Iterator[tuple[PolicyKey, Strength]]:
         """The entries of one of its rules; those for the peers `only`, if they are given."""
         identities = peers.numbers(universe, only)
         for port in rule.ports:
@@ -147,7 +160,8 @@ class RuleSet:
                 if port.name and rule.direction is Direction.EGRESS:
                     blocks = _named_blocks(port, index.ports(identity))
                 for first, bits in blocks:
-                    yield PolicyKey(self.id, rule.direction, identity, port.protocol, first, bits)
+                    key = PolicyKey(self.id, rule.direction, identity, port.protocol, first, bits)
+                    yield key, strength(rule.action)
 
 
 def rule_set(policies: Sequence[Prepared], subject_ports: NamedPorts) -> RuleSet:
@@ -160,7 +174,9 @@ def rule_set(policies: Sequence[Prepared], subject_ports: NamedPorts) -> RuleSet
     names = set().union(*(prepared.ingress_names for prepared in policies))
     ports = frozenset(port for port in subject_ports if port[0] in names)
     resolved = json.dumps(sorted(ports)).encode()
-    id = hash64(*(prepared.meaning for prepared in policies), resolved)
+    id = hash64(
+        *(prepared.meaning + prepared.policy.section.encode() for prepared in policies), resolved
+    )
     return RuleSet(id, tuple(policies), flags, ports)
 
 
@@ -175,29 +191,28 @@ class Entries:
         """The identities here that have this rule set."""
         self.egress_peers: set[int] = set()
         """Identities that an egress entry names; 0 is any."""
-        self._by_peer: dict[int, tuple[PolicyKey, ...]] = {}
+        self._by_peer: dict[int, dict[PolicyKey, Strength]] = {}
 
     def refresh(
         self, index: IdentityIndex, universe: Universe, only: Set[int] | None = None
-    ) -> tuple[set[PolicyKey], set[PolicyKey]]:
-        """Make them right for all peers, or for `only` those; what came and what went."""
-        found: dict[int, dict[PolicyKey, None]] = {}
+    ) -> dict[PolicyKey, Strength | None]:
+        """Make them right for all peers, or for `only` those; what they are now, None if gone."""
+        found: dict[int, dict[PolicyKey, Strength]] = {}
         for prepared in self.rules.policies:
             for rule, peers in prepared.rules:
-                for key in self.rules.keys(rule, peers, index, universe, only):
-                    found.setdefault(key.identity, {})[key] = None
-        came: set[PolicyKey] = set()
-        went: set[PolicyKey] = set()
+                for key, value in self.rules.keys(rule, peers, index, universe, only):
+                    found.setdefault(key.identity, {})[key] = value
+        changed: dict[PolicyKey, Strength | None] = {}
         for peer in self._by_peer.keys() | found.keys() if only is None else only:
-            before, after = self._by_peer.pop(peer, ()), found.get(peer, {})
-            came.update(after.keys() - before)
-            went.update(key for key in before if key not in after)
+            before, after = self._by_peer.pop(peer, {}), found.get(peer, {})
+            changed.update(dict.fromkeys(before.keys() - after.keys()))
+            changed.update(after)
             self.egress_peers.discard(peer)
             if after:
-                self._by_peer[peer] = tuple(after)
+                self._by_peer[peer] = after
                 if any(key.direction is Direction.EGRESS for key in after):
                     self.egress_peers.add(peer)
-        return came, went
+        return changed
 
     def keys(self) -> Iterator[PolicyKey]:
         return chain.from_iterable(self._by_peer.values())

@@ -16,7 +16,7 @@ from tabard.agent.ebpf.events import EventReader
 from tabard.agent.ebpf.layout import PRESENT, SETTINGS_KEY, Settings
 from tabard.agent.ebpf.maps import KernelMap
 from tabard.agent.ebpf.pins import BPF_ROOT, Pins, mount_bpffs
-from tabard.dataplane.maps import Address, Direction, Maps, Mode, Reason
+from tabard.dataplane.maps import Address, Direction, Maps, Mode, Reason, specificity
 from tabard.dataplane.port import (
     Change,
     DataplaneError,
@@ -196,8 +196,10 @@ class EbpfDataplane:
     def read(self) -> Maps:
         items = {name: self._map(name).items() for name in layout.POLICY_MAPS}
         return Maps(
+            policies={
+                layout.unpack_policy(k): layout.unpack_strength(v) for k, v in items["policies"]
+            },
             identities=frozenset(layout.IDENTITY.unpack(k)[0] for k, _ in items["identities"]),
-            policies=frozenset(layout.unpack_policy(k) for k, _ in items["policies"]),
             nodes=frozenset(Address(k) for k, _ in items["nodes"]),
             prefixes={
                 layout.unpack_prefix_key(k): layout.unpack_prefix(v) for k, v in items["prefixes"]
@@ -209,8 +211,11 @@ class EbpfDataplane:
     def write(self, change: Change) -> None:
         identity, policy = layout.IDENTITY.pack, layout.pack_policy
         prefix_key, prefix = layout.pack_prefix_key, layout.pack_prefix
+        entries = sorted(
+            change.policies_set.items(), key=lambda entry: specificity(entry[0]), reverse=True
+        )
+        self._update("policies", ((policy(k), layout.pack_strength(v)) for k, v in entries))
         self._update("identities", ((identity(i), PRESENT) for i in change.identities_added))
-        self._update("policies", ((policy(key), PRESENT) for key in change.policies_added))
         self._update("nodes", ((node, PRESENT) for node in change.nodes_added))
         self._update(
             "prefixes", ((prefix_key(k), prefix(v)) for k, v in change.prefixes_set.items())
@@ -224,8 +229,9 @@ class EbpfDataplane:
         self._map("hosts").delete(change.hosts_removed)
         self._map("prefixes").delete(map(prefix_key, change.prefixes_removed))
         self._map("nodes").delete(change.nodes_removed)
-        self._map("policies").delete(map(policy, change.policies_removed))
         self._map("identities").delete(map(identity, change.identities_removed))
+        removed = sorted(change.policies_removed, key=specificity)
+        self._map("policies").delete(map(policy, removed))
         if self._staged:
             self._set(filled=True)
             self._move_links()

@@ -20,6 +20,8 @@ from tabard.dataplane.maps import (
     PrefixFlag,
     Protocol,
     Reason,
+    Strength,
+    Tier,
 )
 from tabard.dataplane.port import MapSizes, Verdict
 
@@ -27,7 +29,7 @@ from tabard.dataplane.port import MapSizes, Verdict
 HASH, ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE, RINGBUF = 1, 2, 6, 9, 11, 27
 NO_PREALLOC = 1
 
-FORMAT = 1
+FORMAT = 2
 """What the entries mean. Raise it when a struct's fields change: maps of the same format and entry
 sizes are copied into new ones, of another format they are left for the agent to fill anew."""
 
@@ -58,7 +60,7 @@ def shapes(sizes: MapSizes) -> tuple[Shape, ...]:
     return (
         Shape("settings", ARRAY, 4, SETTINGS.size, 1),
         Shape("identities", HASH, 4, 1, sizes.identities, NO_PREALLOC),
-        Shape("policies", LPM_TRIE, POLICY.size, 1, sizes.policies, NO_PREALLOC),
+        Shape("policies", LPM_TRIE, POLICY.size, STRENGTH.size, sizes.policies, NO_PREALLOC),
         Shape("nodes", HASH, 16, 1, sizes.nodes, NO_PREALLOC),
         Shape("prefixes", LPM_TRIE, PREFIX_KEY.size, PREFIX.size, sizes.prefixes, NO_PREALLOC),
         Shape("hosts", HASH, 16, 4, sizes.hosts, NO_PREALLOC),
@@ -111,16 +113,17 @@ class Settings:
 SETTINGS = struct.Struct("=II2s2xI")
 IDENTITY = struct.Struct("=I")
 POLICY = struct.Struct("=IQIBB2s")
+STRENGTH = struct.Struct("=I")
 PREFIX_KEY = struct.Struct("=I16s")
 PREFIX = struct.Struct("=IB?2x16s")
-ENDPOINT = struct.Struct("=QQII6s6sB3x")
+ENDPOINT = struct.Struct("=QQII6s6sH2x")
 FLOW_KEY = struct.Struct("=16s16s2s2sBB2x")
 FLOW = struct.Struct("=QQQIB3x")
 EVENT = struct.Struct("=Q16s16sII2s2sBBBx")
 COUNTER = struct.Struct("=Q")
 
 _ANY_BITS = 104
-"""Policy id, identity and direction: the part of a key that an entry for ANY protocol fixes."""
+"""Policy id, identity, tier and direction: what an entry for ANY protocol fixes of a key."""
 
 
 def pack_settings(settings: Settings) -> bytes:
@@ -143,22 +146,31 @@ def pack_policy(key: PolicyKey) -> bytes:
         bits,
         key.policy,
         key.identity,
-        key.direction,
+        key.tier << 1 | key.direction,
         key.protocol,
         key.port.to_bytes(2, "big"),
     )
 
 
 def unpack_policy(key: bytes) -> PolicyKey:
-    bits, policy, identity, direction, protocol, port = POLICY.unpack(key)
+    bits, policy, identity, side, protocol, port = POLICY.unpack(key)
     return PolicyKey(
         policy,
-        Direction(direction),
+        Direction(side & 1),
         identity,
         Protocol(protocol),
         int.from_bytes(port, "big"),
         max(0, bits - _ANY_BITS - 8),
+        Tier(side >> 1),
     )
+
+
+def pack_strength(value: Strength) -> bytes:
+    return STRENGTH.pack(value)
+
+
+def unpack_strength(value: bytes) -> Strength:
+    return Strength(STRENGTH.unpack(value)[0])
 
 
 def pack_prefix_key(key: tuple[Address, int]) -> bytes:
