@@ -64,6 +64,7 @@ def full() -> State:
     )
     state.chain, state.epoch, state.holder = b"c" * 16, 1, "h"
     state.retired[9] = 3
+    state.names = {"a.io": {"192.0.2.7": 5, "2001:db8::1": 3}}
     return state
 
 

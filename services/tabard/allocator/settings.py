@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     """Identities fixed by the operator, as JSON: `{"128": ["k8s:app=dns", …]}`."""
     retire_grace_ms: int = Field(default=300_000, ge=0)
     """How long an identity without users is kept."""
+    names_kept_ms: int = Field(default=3_600_000, ge=0)
+    """How long at least an address stands for a domain name after it was last said to."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -69,4 +71,5 @@ class Settings(BaseSettings):
                 (number, label_set(labels)) for number, labels in sorted(self.fixed.items())
             ),
             retire_grace_ms=self.retire_grace_ms,
+            names_kept_ms=self.names_kept_ms,
         )

@@ -49,7 +49,8 @@ class Identity:
     allocated_at: int
     """Ledger sequence."""
     users: int = 0
-    """Endpoints that have it, or policies that name its CIDR."""
+    """Endpoints that have it; of a CIDR's, policies that name it, and domain names that its one
+    address stands for."""
     idle_since: int | None = None
     """Nanoseconds since the Unix epoch when the last user went, by the ledger's clock."""
 
@@ -118,5 +119,7 @@ class State:
     policies: dict[ObjectKey, PolicyAccepted] = field(default_factory=dict)
     refused_policies: OrderedDict[ObjectKey, PolicyRefused] = field(default_factory=OrderedDict)
     workloads: dict[ObjectKey, WorkloadAccepted] = field(default_factory=dict)
+    names: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Domain name → address → until when it stands for it, in nanoseconds since the Unix epoch."""
     quarantined: dict[tuple[str, int], str] = field(default_factory=dict)
     """(stream, sequence) → the operator's reason."""

@@ -212,6 +212,8 @@ class Compiler:
                 | events.EpochClaimed()
                 | events.EventQuarantined()
                 | events.IdentityReleased()
+                | events.NameForgotten()
+                | events.NameResolved()
                 | events.NamespaceForgotten()
                 | events.NamespaceLabelled()
                 | events.PolicyRefused()

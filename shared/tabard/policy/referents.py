@@ -4,10 +4,12 @@
 stands for nobody, as an empty list of peers does.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from tabard.identity.labels import host_cidr
 from tabard.policy.model import (
     Cidr,
     CidrGroup,
@@ -20,6 +22,7 @@ from tabard.policy.model import (
     Selector,
     Service,
 )
+from tabard.policy.patterns import matches_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Referents:
     """All there is to refer to. Equal values resolve every policy alike."""
 
     groups: tuple[CidrSet, ...] = ()
+    names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Domain names, sorted, each with the addresses that stand for it (`policy.names`)."""
 
 
 NOTHING = Referents()
@@ -68,7 +73,18 @@ def _rule(rule: Rule, referents: Referents) -> Rule:
 
 def _members(reference: Reference, referents: Referents) -> Iterator[Peer]:
     match reference:
-        case CidrGroup() | Service() | Nodes() | DomainName():
+        case DomainName():
+            for address in sorted(_addresses(reference.pattern, referents.names)):
+                yield Cidr(host_cidr(address), holds_members=False)
+        case CidrGroup() | Service() | Nodes():
             yield from ()
         case _:
             assert_never(reference)
+
+
+def _addresses(pattern: str, names: tuple[tuple[str, tuple[str, ...]], ...]) -> set[str]:
+    """The addresses that stand for the names of a pattern."""
+    if "*" not in pattern:
+        at = bisect_left(names, (pattern,))
+        names = names[at : at + 1]
+    return {address for name, held in names if matches_name(pattern, name) for address in held}
