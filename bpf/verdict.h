@@ -17,6 +17,7 @@ enum tabard_reason {
 	ALLOWED_HOST = 3,
 	ALLOWED_NEIGHBOUR = 4,
 	ALLOWED_RELATED = 5,
+	ALLOWED_PROXY = 6, /* through the node's DNS proxy */
 	REASON_DENIED = 16,
 	DENIED_POLICY = 16,
 	DENIED_UNKNOWN_PEER = 17,
@@ -27,6 +28,7 @@ enum tabard_reason {
 	DENIED_MALFORMED = 22,
 	DENIED_FRAGMENT = 23,
 	DENIED_ERROR = 24,
+	DENIED_PROXY = 25,
 	REASONS_MAX = 32,
 };
 
@@ -66,6 +68,14 @@ static __always_inline __u32 stronger(__u32 one, __u32 other)
 	return one > other ? one : other;
 }
 
+/* Of an action that decides. */
+static __always_inline int reason_of(__u32 action)
+{
+	if (action == PROXY)
+		return ALLOWED_PROXY;
+	return action == DENY ? DENIED_POLICY : ALLOWED_POLICY;
+}
+
 static __always_inline int evaluate(const struct endpoint *e, const struct traffic *t)
 {
 	__u32 peer = t->peer;
@@ -95,7 +105,7 @@ static __always_inline int evaluate(const struct endpoint *e, const struct traff
 				found = stronger(found, find_entry(e, t, tier, at_cidr));
 		}
 		if (found && ((found - 1) & ACTION_MASK) != PASS)
-			return ((found - 1) & ACTION_MASK) == DENY ? DENIED_POLICY : ALLOWED_POLICY;
+			return reason_of((found - 1) & ACTION_MASK);
 		if (tier == NETWORK && e->flags & (ISOLATED_INGRESS << t->direction))
 			return DENIED_POLICY;
 	}

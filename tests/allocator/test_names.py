@@ -5,7 +5,6 @@ import pytest
 
 from deciding import GRACE_MS, MS, SETTINGS, Desk, kinds, started
 from domains import to_names
-from tabard.allocator.names import ADDRESSES_MAX, ADDRESSES_OF_NAME_MAX
 from tabard.allocator.numbering import FreeNumbers
 from tabard.events.ledger import (
     EventQuarantined,
@@ -15,7 +14,7 @@ from tabard.events.ledger import (
     NameResolved,
 )
 from tabard.events.observed import NameAnswered, NodeJoined, PolicyRemoved, PolicySet
-from tabard.identity.numbers import CIDR_SCOPE
+from tabard.identity.numbers import CIDR_SCOPEfrom tabard.policy.names import ADDRESSES_MAX, ADDRESSES_OF_NAME_MAX
 
 S = 1_000 * MS
 KEPT = SETTINGS.names_kept_ms * MS

@@ -11,7 +11,7 @@ from tabard.allocator.plan import Indexes
 from tabard.events.ledger import LedgerEvent, NameForgotten, NameResolved
 from tabard.identity.labels import LabelSet, cidr_label, host_cidr
 from tabard.ledger.state import State
-from tabard.policy.names import ADDRESSES_MAX, ADDRESSES_OF_NAME_MAX, is_outside
+from tabard.policy.names import ADDRESSES_OF_NAME_MAX, has_room, is_news, is_outside
 
 _NS_PER_MS, _NS_PER_S = 1_000_000, 1_000_000_000
 
@@ -25,16 +25,16 @@ def resolve(state: State, indexes: Indexes, command: Resolve) -> list[LedgerEven
     if name not in indexes.asked:
         return []
     assert state.settings is not None, "how long names are kept is among the settings"
-    ttl, kept = command.ttl_s * _NS_PER_S, state.settings.names_kept_ms * _NS_PER_MS
-    held = state.names.get(name, {})
     said = [address for address in command.addresses if is_outside(state, address)]
-    if all(held.get(address, 0) >= command.now + max(ttl, kept // 2) for address in said):
+    if not is_news(state, name, said, command.ttl_s, command.now):
         return []
+    kept = max(command.ttl_s * _NS_PER_S, state.settings.names_kept_ms * _NS_PER_MS)
+    held = state.names.get(name, {})
     new = [address for address in said if address not in held]
     ending = sorted((until, address) for address, until in held.items() if address not in said)
     surplus = max(0, len(held) + len(new) - ADDRESSES_OF_NAME_MAX)
     gone = tuple(address for _, address in ending[:surplus])
-    if new and sum(map(len, state.names.values())) + len(new) - len(gone) > ADDRESSES_MAX:
+    if not has_room(state, name, new):
         new, gone = [], ()
     allotment = Allotment(state, indexes.numbering.cidr)
     unnumbered = set()
@@ -42,7 +42,7 @@ def resolve(state: State, indexes: Indexes, command: Resolve) -> list[LedgerEven
         labels = LabelSet((cidr_label(host_cidr(address)),))
         if allotment.known(labels) is None and allotment.draw(labels) is None:
             unnumbered.add(address)
-    until = command.now + max(ttl, kept)
+    until = command.now + kept
     stand = tuple(
         (address, max(until, held.get(address, 0)))
         for address in said

@@ -1,7 +1,7 @@
 """Domain names: which ones policies ask for, and which addresses may stand for one. Pure."""
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from tabard.events.ledger import LedgerEvent, PolicyAccepted, PolicyForgotten
@@ -83,6 +83,26 @@ def is_outside(state: State, address: str) -> bool:
 @lru_cache(maxsize=8_192)
 def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(cidr)
+
+
+def is_news(state: State, name: str, addresses: Iterable[str], ttl_s: int, now: int) -> bool:
+    """Whether an answer that may be kept for `ttl_s` says more than the ledger: an address that does
+    not stand for the name, ends before the answer does, or has less than half of its time left.
+
+    `now` in nanoseconds since the Unix epoch.
+    """
+    kept_ms = 0 if state.settings is None else state.settings.names_kept_ms
+    needed = now + max(ttl_s * 1_000_000_000, kept_ms * 500_000)
+    held = state.names.get(name, {})
+    return any(held.get(address, 0) < needed for address in addresses)
+
+
+def has_room(state: State, name: str, addresses: Iterable[str]) -> bool:
+    """Whether all of `addresses` can stand for `name` within the bounds."""
+    held = state.names.get(name, {})
+    new = sum(address not in held for address in addresses)
+    more = min(len(held) + new, ADDRESSES_OF_NAME_MAX) - len(held)
+    return not new or sum(map(len, state.names.values())) + more <= ADDRESSES_MAX
 
 
 def resolved(state: State) -> tuple[tuple[str, tuple[str, ...]], ...]:
