@@ -169,8 +169,11 @@ def _refuse_policy_or_misspelling(kind: str, version: str) -> None:
     foreign = any(group.endswith(f".{known}") for known in FOREIGN_POLICY_GROUPS)
     if kind.endswith(POLICY_KIND) or (foreign and "polic" in kind.lower()):
         field = Field(version, "apiVersion") if kind in KINDS else Field(kind, "kind")
-        known = ", ".join(f"{versions[0]} {kind}" for kind, versions in KINDS.items())
-        field.fail(f"it would not be enforced; Tabard reads {known}: convert it, or leave it out")
+        known = [f"{name} ({versions[0]})" for name, versions in KINDS.items() if "Policy" in name]
+        field.fail(
+            f"it would not be enforced; Tabard reads {', '.join(known)}: convert it, or leave it "
+            "out"
+        )
     by_lower_case = {known.lower(): known for known in _KINDS}
     near = get_close_matches(kind.lower(), by_lower_case, n=1, cutoff=LIKENESS_MIN)
     if near and kind not in _KINDS:
