@@ -170,7 +170,8 @@ def test_what_is_read_and_has_no_effect_is_noted() -> None:
     assert len(found.objects) == 1
     assert [note.reason for note in found.notes] == [
         "has no pods: there is no schedule, it is taken as a suspended job",
-        "nodeSelector disk is ignored: nodes have no such labels",
+        "nodeSelector disk is ignored: pods are placed by kubernetes.io/hostname, "
+        "kubernetes.io/os, kubernetes.io/arch",
     ]
 
 

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
+from tabard.identity.labels import HOSTNAME
 from tabard.manifests.errors import ManifestError
 from tabard.manifests.fields import Field
 from tabard.manifests.source import Document
@@ -16,8 +17,8 @@ from tabard.policy.reading import CLUSTER_WIDE, KINDS, read_object
 
 OBJECTS_MAX = 100_000
 """Most objects in one reading."""
-KNOWN_NODE_LABELS = ("kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch")
-"""What a nodeSelector may ask for: nodes have no labels but these (the last two always match)."""
+KNOWN_NODE_LABELS = (HOSTNAME, "kubernetes.io/os", "kubernetes.io/arch")
+"""What a nodeSelector may ask for: pods are placed by these alone (the last two always match)."""
 
 FOREIGN_POLICY_GROUPS = (
     "cilium.io",
@@ -186,7 +187,10 @@ def _ineffective(workload: Workload) -> list[str]:
         found.append("has no pods: there is no schedule, it is taken as a suspended job")
     unknown = [key for key, _ in workload.template.node_selector if key not in KNOWN_NODE_LABELS]
     if unknown:
-        found.append(f"nodeSelector {', '.join(unknown)} is ignored: nodes have no such labels")
+        found.append(
+            f"nodeSelector {', '.join(unknown)} is ignored: pods are placed by "
+            f"{', '.join(KNOWN_NODE_LABELS)}"
+        )
     return found
 
 
