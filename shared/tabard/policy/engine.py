@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from tabard.dataplane.maps import Action, Direction, Protocol, Reason, Tier
 from tabard.identity.labels import named_ports
 from tabard.identity.numbers import CLUSTER_MIN, Reserved, is_pod
-from tabard.ledger.state import ObjectKey, State
+from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.policy.matching import Labels, labels_of
 from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
 from tabard.policy.networks import Networks, longest
 from tabard.policy.parties import Parties, Party, Role, Who
-from tabard.policy.reading import read_object
-from tabard.policy.referents import NOTHING as NO_REFERENTS
-from tabard.policy.referents import resolve
+from tabard.policy.reading import read_policies
+from tabard.policy.referents import referents_of, resolve
 from tabard.policy.selectors import Selectors
 from tabard.policy.traffic import (
     EVERYTHING,
@@ -186,21 +185,20 @@ class Engine:
     def __init__(self, state: State) -> None:
         self.parties = Parties(state)
         self._state = state
-        objects = [
-            read_object(accepted.document, accepted.origin)
+        referents = referents_of(state)
+        policies = [
+            resolve(policy, referents)
             for _, accepted in sorted(state.policies.items())
+            for policy in read_policies(accepted.document, accepted.origin)
         ]
-        referents = NO_REFERENTS
-        policies = [resolve(policy, referents) for found in objects for policy in found.policies]
         # Stable: then by kind, namespace, name and place in the document.
         policies.sort(key=lambda policy: (policy.tier, policy.priority))
-        named = [found.cidrs() for found in objects] + [policy.cidrs() for policy in policies]
-        self.networks = Networks(frozenset().union(*named))
+        self.networks = Networks(frozenset().union(*(policy.cidrs() for policy in policies)))
         """Every CIDR that is named, excepts included."""
         self._selectors = Selectors(
             selector for policy in policies for selector in _selectors_of(policy)
         )
-        self._enforcement = getattr(state.settings, "enforcement", "default")
+        self._enforcement = enforcement_of(state)
         self._order = {id(policy): place for place, policy in enumerate(policies)}
         self._of_subject: dict[tuple[bool, int], list[Policy]] = {}
         """(whether nodes are meant, place of the selector) → policies."""
@@ -499,7 +497,8 @@ class Engine:
         """The policies that select the node."""
         found = self._hosts.get(node)
         if found is None:
-            labels = node_labels(self._state, node)
+            known = self._state.nodes.get(node)
+            labels = labels_of(known.label_set()) if known is not None else {}
             found = self._chosen(self._selectors.matching(labels), nodes=True)
             self._hosts[node] = found
         return found
@@ -516,11 +515,6 @@ def decide(state: State, source: Who, destination: Who, protocol: int, port: int
 def allowed(state: State, source: Who, destination: Who) -> Traffic:
     """`Engine.allowed` for one question."""
     return Engine(state).allowed(source, destination)
-
-
-def node_labels(state: State, node: str) -> Labels:
-    """A node's labels, as host policies select by them."""
-    return {("node", "kubernetes.io/hostname"): node}
 
 
 def _ruling(grants: tuple[Grant, ...], is_isolated: bool) -> Ruling:
