@@ -17,7 +17,7 @@ from tabard.policy.model import (
     Requirement,
     Selector,
 )
-from tabard.policy.reading import CLUSTER_WIDE, check_keys, read_object
+from tabard.policy.reading import CLUSTERWIDE_KINDS, check_keys, read_object
 
 VERSIONS = {
     "ClusterNetworkPolicy": "v1alpha2",
@@ -172,7 +172,7 @@ def test_the_baseline_policy_comes_after_every_priority() -> None:
 def test_these_kinds_lie_in_no_namespace_and_isolate_nothing(kind: str) -> None:
     rule = {"action": "Deny", "from": [{"namespaces": {}}]}
     found = read_object(document(kind, ingress=[rule]))
-    assert kind in CLUSTER_WIDE
+    assert kind in CLUSTERWIDE_KINDS
     assert found.key == (kind, "", "default")
     (only,) = found.policies
     assert (only.isolates, only.rules[0].action) == (frozenset(), Action.DENY)
@@ -368,7 +368,7 @@ def test_the_baseline_policy_has_one_name() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("metadata", {"name": "default", "namespace": "shop"}, "is cluster-wide; leave"),
+        ("metadata", {"name": "default", "namespace": "shop"}, "this kind is cluster-wide; leave"),
         ("metadata", {}, "metadata.name: is absent"),
         ("metadata", {"name": "No"}, "metadata.name: is 'No'"),
         ("apiVersion", "policy.networking.k8s.io/v1", "is read in policy.networking.k8s.io/v1a"),

@@ -18,7 +18,7 @@ from tabard.identity.syntax import (
     is_dns_subdomain,
     is_label_key,
 )
-from tabard.policy.reading import CLUSTER_WIDE
+from tabard.policy.reading import CLUSTERWIDE_KINDS
 
 ADDRESSES_MAX = 16
 """Most addresses of one pod or node."""
@@ -148,23 +148,30 @@ def _labels(labels: Pairs) -> _Fault:
 
 
 def object_key(kind: str, in_namespace: str, name: str) -> _Fault:
-    """The key of a policy or workload."""
+    """The key of a policy or workload; `in_namespace` is "" for a cluster-wide kind."""
     if not re.fullmatch(r"[A-Za-z]{1,63}", kind):
         return f"kind {_shown(kind)} is none"
-    place = "" if kind in CLUSTER_WIDE else dns_label("metadata.namespace", in_namespace)
+    if kind in CLUSTERWIDE_KINDS:
+        place = (
+            f"metadata.namespace is {_shown(in_namespace)}, and a {kind} has none"
+            if in_namespace
+            else ""
+        )
+    else:
+        place = dns_label("metadata.namespace", in_namespace)
     return place or dns_subdomain("metadata.name", name)
 
 
 def key_of(document: Mapping[str, Any]) -> tuple[str, str, str]:
     """(kind, namespace, name) of a manifest; what is not text counts as empty.
 
-    A namespaced object without metadata.namespace lies in `default`, a cluster-wide one in none.
+    A namespaced object without metadata.namespace lies in `default`, a cluster-wide one in "".
     """
     metadata = document.get("metadata")
     fields = metadata if isinstance(metadata, Mapping) else {}
     kind = _text(document.get("kind"))
     place = _text(fields.get("namespace", "default")) or "default"
-    return kind, "" if kind in CLUSTER_WIDE else place, _text(fields.get("name"))
+    return (kind, "" if kind in CLUSTERWIDE_KINDS else place, _text(fields.get("name")))
 
 
 def document(value: Mapping[str, Any]) -> _Fault:

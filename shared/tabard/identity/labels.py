@@ -53,6 +53,11 @@ def cidr_label(prefix: str) -> str:
     return f"cidr:{ipaddress.ip_network(prefix)}"
 
 
+def host_cidr(address: str) -> str:
+    """The CIDR of one address alone (`192.0.2.7/32`)."""
+    return f"{address}/{128 if ':' in address else 32}"
+
+
 class LabelFilter:
     """Decides which labels are identity-relevant (after Cilium's pkg/labelsfilter).
 

@@ -5,7 +5,6 @@ disagree. It is mutable for speed (a step is a few dictionary look-ups); only `t
 changes it.
 """
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from tabard.events.ledger import (
     WorkloadAccepted,
 )
 from tabard.events.observed import Pairs, Ports
-from tabard.identity.labels import HOSTNAME, NODE_SOURCE, LabelSet, label_set
+from tabard.identity.labels import HOSTNAME, NODE_SOURCE, LabelSet, host_cidr, label_set
 
 TOMBSTONES_MAX = 65_536
 """UIDs of stopped pods that are remembered, so that a late start revives none of them."""
@@ -93,7 +92,7 @@ class Node:
         as in ledgers from before there were any."""
         if not self.labels:
             return ()
-        return tuple(str(ipaddress.ip_network(address)) for address in self.addresses)
+        return tuple(map(host_cidr, self.addresses))
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from tabard.manifests.source import Document
 from tabard.manifests.workloads import API_VERSIONS, DEFAULT_NAMESPACE, Workload, read_workload
 from tabard.policy.kubernetes import KIND as POLICY_KIND
 from tabard.policy.model import PolicyError
-from tabard.policy.reading import CLUSTER_WIDE, KINDS, read_object
+from tabard.policy.reading import CLUSTERWIDE_KINDS, KINDS, read_object
 
 OBJECTS_MAX = 100_000
 """Most objects in one reading."""
@@ -151,7 +151,7 @@ def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | 
         name = top["metadata"]["name"].namespace()
         top["metadata"]["labels"].labels()
         return Manifest(Role.NAMESPACE, kind, "", name, value, document.origin, document)
-    if kind not in CLUSTER_WIDE and top["metadata"]["namespace"].absent:
+    if kind not in CLUSTERWIDE_KINDS and top["metadata"]["namespace"].absent:
         value = {**value, "metadata": {**top["metadata"].mapping(), "namespace": namespace}}
     if kind in KINDS:
         found = read_object(value, document.origin)

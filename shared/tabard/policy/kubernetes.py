@@ -9,7 +9,7 @@ from typing import Any
 
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.identity.labels import DERIVED_PREFIXES, NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX
-from tabard.identity.syntax import DNS_LABEL, PORT_NAME
+from tabard.identity.syntax import PORT_NAME
 from tabard.policy import schema
 from tabard.policy.model import (
     ALL_PORTS,
@@ -43,14 +43,7 @@ def read(document: object, origin: str) -> Policy:
         )
     if top.get("kind") != KIND:
         schema.fail("kind", top.get("kind"), f"it must be {KIND}")
-    metadata = schema.fields(top.get("metadata", {}), "metadata", *schema.METADATA)
-    name = schema.object_name(metadata)
-    namespace = schema.text(
-        metadata.get("namespace", "default"),
-        "metadata.namespace",
-        DNS_LABEL,
-        "it must be lower-case letters, digits and '-', at most 63 (RFC 1123 label)",
-    )
+    _, namespace, name = schema.metadata(top)
     spec = schema.fields(
         top.get("spec", {}), "spec", "podSelector", "policyTypes", "ingress", "egress"
     )

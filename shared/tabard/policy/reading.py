@@ -65,8 +65,8 @@ _READERS: dict[str, tuple[tuple[str, ...], _Reader]] = {
 
 KINDS: Mapping[str, tuple[str, ...]] = {kind: versions for kind, (versions, _) in _READERS.items()}
 """Kinds of policy objects → the apiVersions in which they are read."""
-CLUSTER_WIDE = frozenset({tiers.CLUSTER_KIND, tiers.ADMIN_KIND, tiers.BASELINE_KIND})
-"""Those whose objects lie in no namespace."""
+CLUSTERWIDE_KINDS = frozenset((tiers.CLUSTER_KIND, tiers.ADMIN_KIND, tiers.BASELINE_KIND))
+"""Kinds whose objects have no namespace."""
 
 
 def read_object(document: Mapping[str, Any], origin: str = "") -> PolicyObject:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from tabard.identity.syntax import DNS_SUBDOMAIN, LABEL_NAME, LABEL_VALUE
+from tabard.identity.syntax import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME, LABEL_VALUE
 from tabard.policy.model import PolicyError, Requirement
 
 # fmt: off
@@ -43,6 +43,31 @@ def fields(value: object, path: str, *known: str) -> Mapping[str, Any]:
             hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
             raise PolicyError(join(path, str(name)), f"unknown field; {hint}")
     return {name: item for name, item in value.items() if item is not None}
+
+
+def metadata(
+    top: Mapping[str, Any], is_clusterwide: bool = False
+) -> tuple[Mapping[str, Any], str, str]:
+    """(the fields, namespace, name) of `top`'s metadata; the namespace is "" if cluster-wide.
+
+    A namespaced object without metadata.namespace lies in `default`.
+    """
+    given = fields(top.get("metadata", {}), "metadata", *METADATA)
+    dns = "it must be lower-case letters, digits, '-' and '.', at most 253 (RFC 1123 subdomain)"
+    name = text(given.get("name"), "metadata.name", DNS_SUBDOMAIN, dns)
+    if is_clusterwide:
+        if "namespace" in given:
+            fail(
+                "metadata.namespace", given["namespace"], "this kind is cluster-wide; leave it out"
+            )
+        return given, "", name
+    namespace = text(
+        given.get("namespace", "default"),
+        "metadata.namespace",
+        DNS_LABEL,
+        "it must be lower-case letters, digits and '-', at most 63 (RFC 1123 label)",
+    )
+    return given, namespace, name
 
 
 def items(given: Mapping[str, Any], name: str, path: str) -> list[tuple[str, Any]]:
@@ -88,12 +113,6 @@ def integer(value: object, path: str, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:  # a bool is no number here
         fail(path, value, f"it must be a number in {least}-{most}")
     return value
-
-
-def object_name(metadata: Mapping[str, Any]) -> str:
-    """metadata.name, as of most objects."""
-    rule = "it must be lower-case letters, digits, '-' and '.', at most 253 (RFC 1123 subdomain)"
-    return text(metadata.get("name"), "metadata.name", DNS_SUBDOMAIN, rule)
 
 
 def text(

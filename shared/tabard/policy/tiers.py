@@ -75,36 +75,30 @@ class _Form:
 def read_cluster(document: Mapping[str, Any], origin: str) -> Policy:
     """A ClusterNetworkPolicy; PolicyError names the first field that is wrong."""
     known = ("tier", "priority", "subject", "ingress", "egress")
-    name, spec = _object(document, CLUSTER_KIND, known)
+    name, spec = _object(document, known)
     tier = _TIERS[schema.choice(spec.get("tier"), "spec.tier", _TIERS)]
     return _policy(_CLUSTER, CLUSTER_KIND, name, spec, origin, tier, _priority(spec))
 
 
 def read_admin(document: Mapping[str, Any], origin: str) -> Policy:
     """An AdminNetworkPolicy; PolicyError names the first field that is wrong."""
-    name, spec = _object(document, ADMIN_KIND, ("priority", "subject", "ingress", "egress"))
+    name, spec = _object(document, ("priority", "subject", "ingress", "egress"))
     return _policy(_ADMIN, ADMIN_KIND, name, spec, origin, Tier.ADMIN, _priority(spec))
 
 
 def read_baseline(document: Mapping[str, Any], origin: str) -> Policy:
     """The BaselineAdminNetworkPolicy; PolicyError names the first field that is wrong."""
-    name, spec = _object(document, BASELINE_KIND, ("subject", "ingress", "egress"))
+    name, spec = _object(document, ("subject", "ingress", "egress"))
     if name != BASELINE_NAME:
         schema.fail("metadata.name", name, f"the one {BASELINE_KIND} is named {BASELINE_NAME!r}")
     last = PRIORITY_MAX + 1
     return _policy(_BASELINE, BASELINE_KIND, name, spec, origin, Tier.BASELINE, last)
 
 
-def _object(
-    document: Mapping[str, Any], kind: str, known: tuple[str, ...]
-) -> tuple[str, Mapping[str, Any]]:
+def _object(document: Mapping[str, Any], known: tuple[str, ...]) -> tuple[str, Mapping[str, Any]]:
     """The object's name, and its spec."""
     top = schema.fields(document, "", "apiVersion", "kind", "metadata", "spec", "status")
-    metadata = schema.fields(top.get("metadata", {}), "metadata", *schema.METADATA)
-    name = schema.object_name(metadata)
-    if "namespace" in metadata:
-        reason = f"{kind} is cluster-wide; leave the namespace out"
-        schema.fail("metadata.namespace", metadata["namespace"], reason)
+    _, _, name = schema.metadata(top, is_clusterwide=True)
     return name, schema.fields(top.get("spec"), "spec", *known)
 
 
