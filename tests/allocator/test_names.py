@@ -14,7 +14,8 @@ from tabard.events.ledger import (
     NameResolved,
 )
 from tabard.events.observed import NameAnswered, NodeJoined, PolicyRemoved, PolicySet
-from tabard.identity.numbers import CIDR_SCOPEfrom tabard.policy.names import ADDRESSES_MAX, ADDRESSES_OF_NAME_MAX
+from tabard.identity.numbers import CIDR_SCOPE
+from tabard.policy.names import ADDRESSES_MAX, ADDRESSES_OF_NAME_MAX
 
 S = 1_000 * MS
 KEPT = SETTINGS.names_kept_ms * MS

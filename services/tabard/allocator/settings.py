@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tabard.events.ledger import SettingsAdopted
+from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
 from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
@@ -15,7 +15,8 @@ from tabard.process.http import HttpAddress
 
 
 class Settings(BaseSettings):
-    """Times in milliseconds. All but the first four groups are set at install, for ever."""
+    """Times in milliseconds. All but the first four groups are set at install, for ever, save
+    `enforcement`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
@@ -43,6 +44,8 @@ class Settings(BaseSettings):
     """How long an identity without users is kept."""
     names_kept_ms: int = Field(default=3_600_000, ge=0)
     """How long at least an address stands for a domain name after it was last said to."""
+    enforcement: Enforcement | None = None
+    """What a later start may change; None leaves it as the ledger has it, `default` at first."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -60,7 +63,7 @@ class Settings(BaseSettings):
         return self
 
     def adopted(self) -> SettingsAdopted:
-        """What the ledger says of them."""
+        """What a new ledger says of them."""
         return SettingsAdopted(
             cluster=self.cluster,
             cluster_id=self.numbers_cluster_id,
@@ -72,4 +75,5 @@ class Settings(BaseSettings):
             ),
             retire_grace_ms=self.retire_grace_ms,
             names_kept_ms=self.names_kept_ms,
+            enforcement=self.enforcement or "default",
         )

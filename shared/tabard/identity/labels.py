@@ -20,6 +20,10 @@ METADATA_NAME = "kubernetes.io/metadata.name"
 """The label the API server sets on every namespace (core/v1 well-known labels)."""
 NAMED_PORT_SOURCE = "port"
 """Source of the derived labels for a pod's named ports: `port:http=8080/TCP`."""
+NODE_SOURCE = "node"
+"""Source of a node's labels."""
+HOSTNAME = "kubernetes.io/hostname"
+"""The label by which every node is known (core/v1 well-known labels)."""
 
 DERIVED_PREFIXES = (NAMESPACE_KEY, "io.cilium.k8s.")
 """Keys that Tabard derives; a pod that carries one of its own claims another's identity."""

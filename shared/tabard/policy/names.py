@@ -86,8 +86,9 @@ def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 
 def is_news(state: State, name: str, addresses: Iterable[str], ttl_s: int, now: int) -> bool:
-    """Whether an answer that may be kept for `ttl_s` says more than the ledger: an address that does
-    not stand for the name, ends before the answer does, or has less than half of its time left.
+    """Whether an answer that may be kept for `ttl_s` says more than the ledger: an address that
+    does not stand for the name, ends before the answer does, or has less than half of its time
+    left.
 
     `now` in nanoseconds since the Unix epoch.
     """
@@ -103,11 +104,3 @@ def has_room(state: State, name: str, addresses: Iterable[str]) -> bool:
     new = sum(address not in held for address in addresses)
     more = min(len(held) + new, ADDRESSES_OF_NAME_MAX) - len(held)
     return not new or sum(map(len, state.names.values())) + more <= ADDRESSES_MAX
-
-
-def resolved(state: State) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Every name with the addresses that stand for it, sorted, as in `Referents.names`.
-
-    Without the times at which they end: an address that is said once more changes no policy.
-    """
-    return tuple((name, tuple(sorted(held))) for name, held in sorted(state.names.items()))

@@ -5,14 +5,16 @@ without a word on names allows every name.
 """
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 from tabard.dataplane.maps import Action, Direction, Protocol, Tier
 from tabard.events import ledger as events
 from tabard.identity.labels import LabelSet
 from tabard.ledger.state import ObjectKey, State
-from tabard.policy.matching import RESERVED_LABELS, Labels, labels_of, matches
+from tabard.policy.engine import RESERVED_LABELS
+from tabard.policy.matching import Labels, labels_of, matches
 from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
-from tabard.policy.parties import Parties, Party, Role
+from tabard.policy.parties import IP, Parties, Party, Role
 from tabard.policy.patterns import Patterns
 from tabard.policy.reading import read_policies
 from tabard.policy.referents import referents_of, resolve
@@ -104,7 +106,7 @@ class Lookups:
                 return (
                     server.address is not None
                     and (peer.holds_members or server.role is Role.WORLD)
-                    and holds(peer, server.address)
+                    and _holds(peer, server.address)
                 )
             case _:
                 raise AssertionError(f"{peer} was not resolved")
@@ -112,7 +114,13 @@ class Lookups:
     def _labels(self, server: Party) -> Labels:
         number = server.as_seen_on(self._node)
         known = self._state.identities.get(number)
-        return labels_of(known.labels if known is not None else RESERVED_LABELS.get(number, ()))
+        return labels_of(known.labels) if known is not None else RESERVED_LABELS.get(number, {})
+
+
+def _holds(cidr: Cidr, address: IP) -> bool:
+    return address in ip_network(cidr.prefix) and not any(
+        address in ip_network(hole) for hole in cidr.excepts
+    )
 
 
 def _patterns(rule: Rule, number: int) -> Iterator[str]:

@@ -1,5 +1,5 @@
-"""The device through which packets come to the DNS proxy and go on: a TAP, which is there for as long
-as its descriptor is open (Documentation/networking/tuntap.rst)."""
+"""The device through which packets come to the DNS proxy and go on: a TAP, which is there while its
+descriptor is open (Documentation/networking/tuntap.rst)."""
 
 import contextlib
 import fcntl
