@@ -2,7 +2,7 @@
 
 from typing import Any
 
-DNS = {"k8s:io.kubernetes.pod.namespace": "kube-system", "k8s-app": "kube-dns"}
+DNS = {"k8s:io.kubernetes.pod.namespace": "kube-system", "k8s:k8s-app": "kube-dns"}
 """Labels of the pods that are asked for names."""
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from clusters import running
 from command import Tabard
+from domains import to_names
 from ledgers import POLICY, append, append_raw, bound, say, small
 from shops import SHOP
 from tabard.bus.memory import MemoryBus, MemoryStore
@@ -93,6 +94,8 @@ def ledger(store: MemoryStore) -> None:
             events.IdentityRetired(300),
             events.PolicyAccepted("NetworkPolicy", "shop", "open", policy, "x.yaml:1"),
             events.PolicyRefused("NetworkPolicy", "shop", "bad", "spec.x: unknown", "x.yaml:9"),
+            events.PolicyAccepted("CiliumNetworkPolicy", "shop", "names", to_names("a.io"), ""),
+            events.NameResolved("a.io", (("192.0.2.7", 5), ("10.0.0.1", 7))),
         )
         await say(bus, "n1", 8, endpoints=1, map_writes=(("hosts", 2),), full=(("hosts", 1),))
         await say(bus, "n2", 7)
@@ -125,6 +128,7 @@ NAMES = {
     "describe node": [["n1"], ["n2"]],
     "describe policy": [["shop/web"], ["shop/open"], ["shop/bad"]],
     "describe binding": [["10.244.1.2"]],
+    "describe name": [["A.io."]],
     "describe workload": [["shop/web"]],
     "describe stream": [["ledger"], ["flows"]],
     "events show": [["7"], ["--at", "7"]],

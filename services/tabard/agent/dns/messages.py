@@ -15,6 +15,9 @@ import dns.rdatatype
 
 from tabard.policy.names import ADDRESSES_OF_NAME_MAX
 
+TTL_S_MAX = (1 << 31) - 1
+"""RFC 2181 8."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -61,7 +64,8 @@ def answer(payload: bytes) -> Answer | None:
     except (dns.exception.DNSException, ValueError):
         return None
     addresses = dict.fromkeys(record.address for record in found.answer or ())
-    return Answer(asked, tuple(addresses)[:ADDRESSES_OF_NAME_MAX], found.minimum_ttl)
+    ttl_s = min(found.minimum_ttl, TTL_S_MAX)
+    return Answer(asked, tuple(addresses)[:ADDRESSES_OF_NAME_MAX], ttl_s)
 
 
 def refusal(payload: bytes) -> bytes:
