@@ -81,7 +81,7 @@ def test_a_policy_on_labels_that_identities_lack_is_refused() -> None:
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy"}, "CiliumNetworkPolicy"),
+        ({"apiVersion": "antrea.io/v1", "kind": "ClusterGroup"}, "ClusterGroup"),
         ({}, "kind ''"),
         ({"kind": 7, "metadata": [1]}, "kind ''"),
         ({"kind": "NetworkPolicy", "spec": b"bytes"}, "bytes"),
