@@ -123,6 +123,7 @@ def node(event: NodeJoined) -> _Fault:
     return (
         dns_subdomain("node", event.name)
         or addresses(event.addresses)
+        or _labels(event.labels)
         or next((fault for prefix in event.pod_cidrs if (fault := _cidr(prefix))), "")
     )
 
@@ -137,9 +138,13 @@ def _cidr(value: str) -> _Fault:
 
 
 def namespace(name: str, labels: Pairs) -> _Fault:
+    return dns_label("namespace", name) or _labels(labels)
+
+
+def _labels(labels: Pairs) -> _Fault:
     if len(labels) > LABELS_MAX:
         return f"{len(labels)} labels are more than {LABELS_MAX}"
-    return dns_label("namespace", name) or label_pairs(labels)
+    return label_pairs(labels)
 
 
 def object_key(kind: str, in_namespace: str, name: str) -> _Fault:

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
+from tabard.identity.labels import HOSTNAME
 from tabard.manifests.errors import ManifestError
 from tabard.manifests.fields import Field
 from tabard.manifests.source import Document
@@ -17,8 +18,8 @@ from tabard.policy.reading import CLUSTERWIDE_KINDS, KINDS, REFERENT_KINDS, read
 
 OBJECTS_MAX = 100_000
 """Most objects in one reading."""
-KNOWN_NODE_LABELS = ("kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch")
-"""What a nodeSelector may ask for: nodes have no labels but these (the last two always match)."""
+KNOWN_NODE_LABELS = (HOSTNAME, "kubernetes.io/os", "kubernetes.io/arch")
+"""What a nodeSelector may ask for: pods are placed by these alone (the last two always match)."""
 
 FOREIGN_POLICY_GROUPS = (
     "cilium.io",
@@ -40,7 +41,7 @@ _LEGACY_GROUPS = dict.fromkeys(
     ("Deployment", "DaemonSet", "ReplicaSet", NETWORK_POLICY), ("extensions",)
 )
 _POLICIES = ", ".join(
-    f"{' and '.join(versions)} {kind}"
+    f"{kind} ({', '.join(versions)})"
     for kind, versions in KINDS.items()
     if kind not in REFERENT_KINDS
 )
@@ -57,7 +58,8 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A checked object. `namespace` is "" if its kind has none; else `document` names it always."""
+    """A checked object. `namespace` is "" for a Namespace and what else is cluster-wide; otherwise
+    `document` names it always."""
 
     role: Role
     kind: str
@@ -194,7 +196,10 @@ def _ineffective(workload: Workload) -> list[str]:
         found.append("has no pods: there is no schedule, it is taken as a suspended job")
     unknown = [key for key, _ in workload.template.node_selector if key not in KNOWN_NODE_LABELS]
     if unknown:
-        found.append(f"nodeSelector {', '.join(unknown)} is ignored: nodes have no such labels")
+        found.append(
+            f"nodeSelector {', '.join(unknown)} is ignored: pods are placed by "
+            f"{', '.join(KNOWN_NODE_LABELS)}"
+        )
     return found
 
 

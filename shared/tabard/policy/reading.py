@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 
 from tabard.identity.labels import NAMESPACE_LABELS_PREFIX, LabelFilter
-from tabard.policy import cilium, cilium_groups, kubernetes, schema, services
+from tabard.policy import cilium, cilium_groups, kubernetes, schema, services, tiers
 from tabard.policy.model import ANY_SOURCE, Policy, PolicyError, Selector
 from tabard.policy.referred import Referent
 
@@ -42,11 +42,6 @@ class PolicyObject:
         return held.union(*(policy.cidrs() for policy in self.policies))
 
 
-def _network_policy(document: Mapping[str, Any], origin: str) -> PolicyObject:
-    policy = kubernetes.read(document, origin)
-    return PolicyObject(*policy.key, policies=(policy,))
-
-
 def _cilium(document: Mapping[str, Any], origin: str) -> PolicyObject:
     key, policies = cilium.read(document, origin)
     return PolicyObject(*key, policies=policies)
@@ -64,8 +59,22 @@ def _referred(
 
 _Reader = Callable[[Mapping[str, Any], str], PolicyObject]
 
+
+def _one(read: Callable[[Mapping[str, Any], str], Policy]) -> _Reader:
+    """The reader of a kind whose objects are one policy each."""
+
+    def reader(document: Mapping[str, Any], origin: str) -> PolicyObject:
+        policy = read(document, origin)
+        return PolicyObject(*policy.key, policies=(policy,))
+
+    return reader
+
+
 _READERS: dict[str, tuple[tuple[str, ...], _Reader]] = {
-    kubernetes.KIND: ((kubernetes.API_VERSION,), _network_policy),
+    kubernetes.KIND: ((kubernetes.API_VERSION,), _one(kubernetes.read)),
+    tiers.CLUSTER_KIND: ((tiers.CLUSTER_VERSION,), _one(tiers.read_cluster)),
+    tiers.ADMIN_KIND: ((tiers.ADMIN_VERSION,), _one(tiers.read_admin)),
+    tiers.BASELINE_KIND: ((tiers.ADMIN_VERSION,), _one(tiers.read_baseline)),
     cilium.NAMESPACED: ((cilium.API_VERSION,), _cilium),
     cilium.CLUSTERWIDE: ((cilium.API_VERSION,), _cilium),
     cilium_groups.KIND: (cilium_groups.API_VERSIONS, _referred(cilium_groups.read)),
@@ -75,7 +84,15 @@ _READERS: dict[str, tuple[tuple[str, ...], _Reader]] = {
 }
 """kind → (the apiVersions in which it is read, how)"""
 
-CLUSTERWIDE_KINDS = frozenset((cilium.CLUSTERWIDE, cilium_groups.KIND))
+CLUSTERWIDE_KINDS = frozenset(
+    (
+        cilium.CLUSTERWIDE,
+        cilium_groups.KIND,
+        tiers.CLUSTER_KIND,
+        tiers.ADMIN_KIND,
+        tiers.BASELINE_KIND,
+    )
+)
 """Kinds whose objects have no namespace."""
 
 REFERENT_KINDS = frozenset(

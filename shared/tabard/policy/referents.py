@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from tabard.identity.labels import LabelSet
 from tabard.ledger.state import State
 from tabard.policy import reading, schema
 from tabard.policy.matching import labels_of, matches
@@ -28,12 +29,22 @@ from tabard.policy.referred import Backends, CidrSet, ServiceFront
 
 
 @dataclass(frozen=True, slots=True)
+class NodeAddresses:
+    """A node's labels, of source `node`, and its underlay addresses as CIDRs."""
+
+    labels: LabelSet
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Referents:
     """All there is to refer to. Equal values resolve every policy alike."""
 
     groups: tuple[CidrSet, ...] = ()
     services: tuple[ServiceFront, ...] = ()
     backends: tuple[Backends, ...] = ()
+    nodes: tuple[NodeAddresses, ...] = ()
+    """Those that have labels, by name: the addresses of others have no identity of their own."""
 
 
 NOTHING = Referents()
@@ -58,7 +69,12 @@ def referents_of(state: State) -> Referents:
                 raise AssertionError(f"{key} is read as nothing to refer to")
             case _:
                 assert_never(referent)
-    return Referents(tuple(groups), tuple(services), tuple(backends))
+    nodes = (
+        NodeAddresses(node.label_set(), node.cidrs())
+        for _, node in sorted(state.nodes.items())
+        if node.labels
+    )
+    return Referents(tuple(groups), tuple(services), tuple(backends), tuple(nodes))
 
 
 def resolve(policy: Policy, referents: Referents) -> Policy:
@@ -86,7 +102,11 @@ def _members(reference: Reference, referents: Referents) -> Iterator[Peer]:
             yield from _grouped(reference, referents)
         case Service():
             yield from _served(reference, referents)
-        case Nodes() | DomainName():
+        case Nodes():
+            for node in referents.nodes:
+                if matches(reference.selector, labels_of(node.labels)):
+                    yield from map(Cidr, node.prefixes)
+        case DomainName():
             yield from ()
         case _:
             assert_never(reference)
