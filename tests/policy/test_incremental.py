@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import naive
+from stated import GROUPS, KIND, document, groups, objects, stated_policies  # noqa: F401
 from strategies import CIDRS, NAMESPACES, labels, named_ports, specs
 from tabard.dataplane.maps import Maps, Mode, address
 from tabard.dataplane.port import Change
@@ -51,6 +52,10 @@ steps = st.one_of(
     step("retire", st.integers(0, 5)),
     step("fix", namespaces, labels),
     step("policy", namespaces, names, wide),
+    step("state", objects()),
+    step("state", groups),
+    step("unstate", st.sampled_from(("", "x")), st.sampled_from(("s", "t", "u", *GROUPS))),
+    step("enforce", st.sampled_from(["default", "default", "always", "never"])),
     step("annotate", namespaces, names),
     step("forget", namespaces, names),
     step("node", nodes, st.lists(ips, unique=True, max_size=2).map(tuple), st.sampled_from(CIDRS)),
@@ -106,6 +111,10 @@ class Story(World):
                     self.emit(events.SettingsAdopted("c", 0, 8, (), (), ((128, fixed),), 1))
             case "policy", namespace, name, spec:
                 self.policy(network_policy(name, namespace, **spec))
+            case "state", found:
+                self.policy(document(found))
+            case "unstate", namespace, name:
+                self.forget(namespace, name, KIND)
             case "annotate", namespace, name:
                 if accepted := state.policies.get(("NetworkPolicy", namespace, name)):
                     metadata = {**accepted.document["metadata"], "annotations": {"a": "b"}}
@@ -153,7 +162,9 @@ class Follower:
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(namespaces, labels, named_ports), min_size=4, max_size=len(IPS)),
-    st.lists(step("policy", namespaces, names, wide), min_size=2, max_size=4),
+    st.lists(
+        step("policy", namespaces, names, wide) | step("state", objects()), min_size=2, max_size=4
+    ),
     st.lists(st.tuples(steps, st.booleans()), min_size=25, max_size=50),
     st.sampled_from(Mode),
 )
