@@ -29,14 +29,14 @@ from tabard.dataplane.maps import (
 from tabard.dataplane.verdict import CIDR_PODS, ENFORCED, IN_TIER, ISOLATED, Prefixes
 from tabard.identity.labels import LabelSet, cidr_label, named_ports
 from tabard.identity.numbers import is_pod
-from tabard.ledger.state import EndpointState, State
-from tabard.policy.compile import Attachment, enforcement_of, incarnation, referents_of
+from tabard.ledger.state import EndpointState, State, enforcement_of
+from tabard.policy.compile import Attachment, incarnation
 from tabard.policy.matching import RESERVED_LABELS, labels_of, matches, seen_labels
 from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
 from tabard.policy.painting import port_blocks
 from tabard.policy.prefixes import PrefixMap, Universe
 from tabard.policy.reading import read_policies
-from tabard.policy.referents import resolve
+from tabard.policy.referents import referents_of, resolve
 from tabard.policy.rules import hash64, meaning
 
 Said = tuple[Protocol, int, int, Strength]

@@ -26,7 +26,7 @@ from tabard.events import ledger as events
 from tabard.identity.labels import LabelSet
 from tabard.identity.numbers import is_cidr
 from tabard.ledger.fold import LedgerRecord
-from tabard.ledger.state import ObjectKey, State
+from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.policy.entries import Entries
 from tabard.policy.hosts import Hosts, is_by_address
 from tabard.policy.local import Attachment as Attachment
@@ -36,9 +36,9 @@ from tabard.policy.local import incarnation as incarnation
 from tabard.policy.matching import RESERVED_LABELS, IdentityIndex, Matched, seen_labels
 from tabard.policy.model import Cidr, Policy
 from tabard.policy.prefixes import Prefix, PrefixMap, Universe, packed
-from tabard.policy.reading import read_object
-from tabard.policy.referents import NOTHING, Referents, resolve
-from tabard.policy.rules import Enforcement, Prepared, RuleSet, meaning, members, rule_set
+from tabard.policy.reading import REFERENT_KINDS, read_policies
+from tabard.policy.referents import NOTHING, Referents, referents_of, resolve
+from tabard.policy.rules import Prepared, RuleSet, meaning, members, rule_set
 from tabard.policy.touched import Touched
 
 K = TypeVar("K")
@@ -77,8 +77,6 @@ class Compiler:
         self._policies: dict[ObjectKey, tuple[Prepared, ...]] = {}
         self._referring: dict[ObjectKey, tuple[Policy, ...]] = {}
         """Objects whose policies have references, as they were read."""
-        self._referred: set[ObjectKey] = set()
-        """Objects that there are to refer to."""
         self._referents: Referents | None = None
         """What references stand for, while there are any."""
         self._selecting: dict[Matched, dict[tuple[ObjectKey, int], Prepared]] = {}
@@ -88,7 +86,7 @@ class Compiler:
         self._universe = Universe({})
         self._prefix_map = PrefixMap(self._universe, {}, "", mode)
         self._pods = LocalPods(node)
-        self._enforcement: Enforcement = "default"
+        self._enforcement: events.Enforcement = "default"
         self._entries: dict[int, Entries] = {}
         """Rule sets of local pods, by their id."""
         self._rules_of: dict[int, Entries] = {}
@@ -288,18 +286,12 @@ class Compiler:
         is_referred = touched.nodes or touched.referents
         for key in touched.policies:
             accepted = state.policies.get(key)
-            found = read_object(accepted.document, accepted.origin) if accepted else None
-            is_referred |= key in self._referred
-            self._referred.discard(key)
-            if found is not None and found.referent is not None:
-                self._referred.add(key)
-                is_referred = True
+            found = read_policies(accepted.document, accepted.origin) if accepted else ()
             # Those for nodes are no pod's: a node has no endpoint here.
-            read[key] = (
-                tuple(one for one in found.policies if not one.selects_nodes) if found else ()
-            )
+            read[key] = tuple(policy for policy in found if not policy.selects_nodes)
+            is_referred |= key[0] in REFERENT_KINDS
             self._referring.pop(key, None)
-            if any(any(one.references()) for one in read[key]):
+            if any(any(policy.references()) for policy in read[key]):
                 self._referring[key] = read[key]
         if not self._referring:
             self._referents = None
@@ -473,14 +465,6 @@ class Compiler:
             mac=attachment.mac,
             host_mac=attachment.host_mac,
         )
-
-
-def referents_of(state: State) -> Referents:
-    return NOTHING
-
-
-def enforcement_of(state: State) -> Enforcement:
-    return "default"
 
 
 def _move(entries: set[K], there: Set[K], not_there: Set[K]) -> tuple[frozenset[K], frozenset[K]]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
 from tabard.dataplane.maps import (
     AT_CIDR,
@@ -22,6 +22,7 @@ from tabard.dataplane.maps import (
     strength,
 )
 from tabard.dataplane.verdict import CIDR_PODS, ENFORCED, IN_TIER, ISOLATED
+from tabard.events.ledger import Enforcement
 from tabard.identity.labels import NAMED_PORT_SOURCE, LabelSet, cidr_label
 from tabard.policy.matching import IdentityIndex, Matched
 from tabard.policy.model import Cidr, Policy, Requirement, Rule, Selector
@@ -34,7 +35,6 @@ ISOLATED_FROM_ALL = (
     | EndpointFlag.EGRESS_ENFORCED
     | EndpointFlag.EGRESS_ISOLATED
 )
-Enforcement = Literal["default", "always", "never"]
 NamedPorts = frozenset[tuple[str, int, str]]
 """(name, number, protocol)"""
 
