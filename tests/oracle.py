@@ -80,9 +80,9 @@ def allows(
 
 
 def _side(policies: list[Document], flow: Flow, *, is_isolated: bool) -> bool:
-    if flow.direction == "Ingress" and isinstance(flow.peer, Node):
-        if flow.peer.name == flow.subject.node:
-            return True
+    is_own_node = isinstance(flow.peer, Node) and flow.peer.name == flow.subject.node
+    if flow.direction == "Ingress" and is_own_node:
+        return True
     verdict = _first_match(policies, ADMIN, flow)
     if verdict is not None:
         return verdict
@@ -249,7 +249,7 @@ def _of_cilium(spec: Document, namespace: str, flow: Flow) -> Iterator[tuple[boo
     subject = flow.subject
     if namespace not in ("", subject.namespace):
         return
-    if not _selects(_plain(spec["endpointSelector"]), _cilium_labels(subject, flow)):
+    if not _selects(_plain(spec["endpointSelector"]), _cilium_labels(subject)):
         return
     side = flow.direction.lower()
     spoken = bool(spec.get(side) or spec.get(f"{side}Deny"))
@@ -295,15 +295,15 @@ def _is_cilium_peer(kind: str, item: Any, namespace: str, flow: Flow) -> bool:
                 "remote-node": isinstance(peer, Node) and not is_host,
             }[item]
     assert kind == "Endpoints"
+    if not isinstance(peer, Pod):
+        return False
     selector = _plain(item)
     # Who names no namespace means the policy's; a cluster-wide policy means pods of any.
-    if "io.kubernetes.pod.namespace" not in _keys(selector):
-        if not isinstance(peer, Pod) or namespace not in ("", peer.namespace):
-            return False
-    return isinstance(peer, Pod) and _selects(selector, _cilium_labels(peer, flow))
+    is_near = "io.kubernetes.pod.namespace" in _keys(selector) or namespace in ("", peer.namespace)
+    return is_near and _selects(selector, _cilium_labels(peer))
 
 
-def _cilium_labels(pod: Pod, flow: Flow) -> dict[str, str]:
+def _cilium_labels(pod: Pod) -> dict[str, str]:
     return {**pod.labels, "io.kubernetes.pod.namespace": pod.namespace}
 
 

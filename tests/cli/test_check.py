@@ -253,7 +253,7 @@ def test_what_is_denied_in_part_is_told_by_what_is_left_out(tabard: Tabard, tier
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0].endswith("any port: all but 25/TCP")
     assert "no policy isolates it, and denied in part by lockdown (tier admin)" in result.stdout
-    code, said = asked(tabard, *words)
+    _, said = asked(tabard, *words)
     assert {"protocol": "OTHER", "first": 0, "last": 65_535} in said["connections"]
     matrix = tabard("policy", "matrix", "-f", tiered).stdout
     assert "all but 25" in matrix
@@ -275,7 +275,8 @@ def test_explain_lists_all_rules_in_the_order_of_judging_and_what_each_met(
         f"admin lockdown spec.ingress[1].from[0] deny late matches, on all {tiered}:59",
         "network shop/web spec.ingress[0].from[0] allow misses needs app=other, is app=client "
         f"{tiered}:31",
-        f"network shop/web spec.ingress[0].from[1] allow decides matches, on 1,8080/TCP {tiered}:32",
+        "network shop/web spec.ingress[0].from[1] allow decides matches, on 1,8080/TCP "
+        f"{tiered}:32",
         "network shop/web spec.ingress[1].from[0] allow misses 203.0.113.0/24: the peer has no "
         f"address here {tiered}:36",
     ]
