@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from tabard.cli.ground import Ground
-from tabard.cli.naming import PortAsked, ports
+from tabard.cli.naming import PortAsked, place_of, ports
 from tabard.cli.records import date
 from tabard.dataplane.maps import Action, Direction, Protocol, Reason
 from tabard.ledger.provenance import Step
@@ -248,7 +248,7 @@ def policy_row(ground: Ground, key: ObjectKey) -> Row:
 
 def named(row: Row) -> str:
     """`namespace/name` of a row, or the name of what is in no namespace."""
-    return "/".join(filter(None, (row["namespace"], row["name"])))
+    return place_of(row["namespace"], row["name"])
 
 
 def _object(key: ObjectKey) -> Row:

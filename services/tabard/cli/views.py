@@ -21,7 +21,7 @@ from tabard.manifests.errors import ManifestError
 from tabard.manifests.workloads import read_workload
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Policy
-from tabard.policy.reading import read_policies
+from tabard.policy.reading import REFERENT_KINDS, read_policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +186,10 @@ def _lag_ms(reading: Reading, watermark: int) -> int:
 
 
 def policies(reading: Reading) -> list[Row]:
-    """By kind and place: in force or refused."""
+    """By kind and place: in force or refused. What policies refer to is here only if refused."""
     state = reading.state
-    keys = sorted(state.policies.keys() | state.refused_policies.keys())
+    stating = (key for key in state.policies if key[0] not in REFERENT_KINDS)
+    keys = sorted({*stating, *state.refused_policies})
     return [_policy(state, key) for key in keys]
 
 
