@@ -100,7 +100,9 @@ def _side(policies: list[Document], flow: Flow, *, is_isolated: bool) -> bool:
 
 
 def _first_match(policies: list[Document], tier: tuple[str, str], flow: Flow) -> bool | None:
-    of_tier = [p for p in policies if p["kind"] == tier[0] or p["spec"].get("tier") == tier[1]]
+    of_tier = [
+        p for p in policies if p["kind"] == tier[0] or p.get("spec", {}).get("tier") == tier[1]
+    ]
     of_tier.sort(key=lambda p: (p["spec"].get("priority", LAST), p["kind"], p["metadata"]["name"]))
     for policy in of_tier:
         if not _in_tier_selects(policy["spec"]["subject"], flow.subject, flow):

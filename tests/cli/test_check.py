@@ -225,7 +225,7 @@ def test_a_denial_in_a_tier_names_its_rule_and_what_it_overrules(
     assert (rule["tier"], rule["priority"], rule["action"]) == ("admin", 10, "deny")
     assert [each["name"] for each in half["overruled"]] == ["web"]
     names = tabard("policy", "check", *words, "-o", "name").stdout.splitlines()
-    assert names == ["clusternetworkpolicy/lockdown"]
+    assert names == ["clusternetworkpolicy/lockdown", "networkpolicy/shop/client"]
 
 
 def test_what_a_tier_passes_on_is_told_before_what_decides(tabard: Tabard, tiered: str) -> None:

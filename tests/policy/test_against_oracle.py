@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import oracle
-from languages import Document, tiered
+from languages import Document, cilium, tiered
 from strategies import NAMESPACES, PORTS, PROTOCOLS, named_ports, specs
 from strategies import labels as label_maps
 from tabard.dataplane.maps import Mode, Protocol, address
@@ -42,7 +42,7 @@ steps = st.lists(
 )
 objects = st.lists(
     st.one_of(
-        tiered().map(lambda document: ("object", document)),
+        (tiered() | cilium()).map(lambda document: ("object", document)),
         st.tuples(
             st.just("policy"),
             st.sampled_from(NAMESPACES),
