@@ -64,6 +64,15 @@ def test_only_policies_of_its_namespace_select_a_pod() -> None:
     assert world.judge("n1").maps.endpoints[address("10.244.1.1")].policy == 0
 
 
+DENIED_BOTH = (
+    EndpointFlag.INGRESS_ENFORCED
+    | EndpointFlag.INGRESS_ISOLATED
+    | EndpointFlag.EGRESS_ENFORCED
+    | EndpointFlag.EGRESS_ISOLATED
+)
+"""Of a pod whom no rule allows anything."""
+
+
 def test_flags_are_those_of_all_policies_that_select_the_pod() -> None:
     world = World()
     world.pod("x/a", {"app": "a"}, ip="10.244.1.1")
@@ -80,8 +89,8 @@ def test_flags_are_those_of_all_policies_that_select_the_pod() -> None:
     by_cidr = EndpointFlag.CIDR_PODS_INGRESS, EndpointFlag.CIDR_PODS_EGRESS
     assert flags == [
         INGRESS_ISOLATED,
-        ISOLATED,
-        ISOLATED | by_cidr[0],
+        DENIED_BOTH | EndpointFlag.INGRESS_NETWORK,
+        DENIED_BOTH | EndpointFlag.INGRESS_NETWORK | by_cidr[0],
         ISOLATED | by_cidr[0] | by_cidr[1],
     ]
 
@@ -151,7 +160,7 @@ class TestProvisional:
         )
         endpoint = maps.endpoints[address("10.244.1.2")]
         assert endpoint.identity == world.state.endpoints["x/old"].identity
-        assert endpoint.flags == INGRESS_ISOLATED
+        assert endpoint.flags == EndpointFlag.INGRESS_ENFORCED | EndpointFlag.INGRESS_ISOLATED
 
     def test_the_ledger_takes_over_when_it_speaks(self) -> None:
         world = self.world()

@@ -1,11 +1,13 @@
 """Going on by what was folded gives the maps that compiling all of it gives, and their change."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import naive
+from languages import cilium, tiered
 from strategies import CIDRS, NAMESPACES, labels, named_ports, specs
 from tabard.dataplane.maps import Maps, Mode, address
 from tabard.dataplane.port import Change
@@ -24,6 +26,38 @@ namespaces, names = st.sampled_from(NAMESPACES[:2]), st.sampled_from(["p", "q", 
 nodes = st.sampled_from(NODES)
 wide = st.one_of(specs, specs.map(lambda spec: {**spec, "podSelector": {}}))
 """Specifications, many of them for all pods of their namespace."""
+
+
+def group(name: str, cidrs: Iterable[str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumCIDRGroup",
+        "metadata": {"name": name},
+        "spec": {"externalCIDRs": sorted(cidrs)},
+    }
+
+
+def referring(name: str, group: str, side: str, excepts: list[str]) -> dict[str, Any]:
+    way = {"from": "ingress", "to": "egress"}[side]
+    peer = {"cidrGroupRef": group, **({"except": excepts} if excepts else {})}
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": name},
+        "spec": {"endpointSelector": {}, way: [{f"{side}CIDRSet": [peer]}]},
+    }
+
+
+groups = st.builds(group, st.sampled_from("gh"), st.frozensets(st.sampled_from(CIDRS), max_size=3))
+references = st.builds(
+    referring,
+    names,
+    st.sampled_from("gh"),
+    st.sampled_from(["from", "to"]),
+    st.sampled_from([[], [CIDRS[2]]]),
+)
+objects = st.one_of(tiered(), cilium(), cilium(), groups, references)
+"""Of the languages beside NetworkPolicy."""
 
 
 def step(kind: str, *parts: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -51,6 +85,10 @@ steps = st.one_of(
     step("retire", st.integers(0, 5)),
     step("fix", namespaces, labels),
     step("policy", namespaces, names, wide),
+    step("apply", objects),
+    step("apply", objects),
+    step("delete", st.integers(0, 5)),
+    step("enforce", st.sampled_from(["default", "default", "always", "never"])),
     step("annotate", namespaces, names),
     step("forget", namespaces, names),
     step("node", nodes, st.lists(ips, unique=True, max_size=2).map(tuple), st.sampled_from(CIDRS)),
@@ -106,6 +144,14 @@ class Story(World):
                     self.emit(events.SettingsAdopted("c", 0, 8, (), (), ((128, fixed),), 1))
             case "policy", namespace, name, spec:
                 self.policy(network_policy(name, namespace, **spec))
+            case "apply", document:
+                self.policy(document)
+            case "delete", number if others := [
+                key for key in state.policies if key[0] != "NetworkPolicy"
+            ]:
+                self.emit(events.PolicyForgotten(*others[number % len(others)]))
+            case "enforce", enforcement:
+                self.emit(events.SettingsAdopted("c", 0, 8, (), (), (), 1, enforcement))
             case "annotate", namespace, name:
                 if accepted := state.policies.get(("NetworkPolicy", namespace, name)):
                     metadata = {**accepted.document["metadata"], "annotations": {"a": "b"}}
@@ -153,7 +199,9 @@ class Follower:
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(namespaces, labels, named_ports), min_size=4, max_size=len(IPS)),
-    st.lists(step("policy", namespaces, names, wide), min_size=2, max_size=4),
+    st.lists(
+        step("policy", namespaces, names, wide) | step("apply", objects), min_size=2, max_size=4
+    ),
     st.lists(st.tuples(steps, st.booleans()), min_size=25, max_size=50),
     st.sampled_from(Mode),
 )

@@ -2,7 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabard.dataplane.maps import Direction, PolicyKey, Protocol, address
-from tabard.policy.rules import hash64, port_blocks
+from tabard.policy.painting import port_blocks
+from tabard.policy.rules import hash64
 from world import World, network_policy
 
 
