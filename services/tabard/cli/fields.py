@@ -68,7 +68,11 @@ IDENTITIES = (
     ),
     Field("scope", "string", "cluster, fixed (by the operator) or cidr"),
     Field("labels", "[string]", "source:key=value, what the number stands for"),
-    Field("users", "integer", "endpoints that have it, or policies that name its CIDR"),
+    Field(
+        "users",
+        "integer",
+        "endpoints that have it, policies that name its CIDR, or nodes whose address it is",
+    ),
     Field("sequence", "integer", "LEDGER's at its allocation or retirement"),
 )
 
@@ -83,6 +87,7 @@ NODES = (
     ),
     Field("addresses", "[string]", "in the underlay"),
     Field("pod_cidrs", "[string]", "where its pods' addresses come from"),
+    Field("labels", "{string: string}", "what policies select it by, its hostname at least"),
     Field("endpoints", "integer", "pods that the ledger has on it"),
     Field(
         "watermark",
@@ -122,8 +127,16 @@ POLICIES = (
         "Accepted, Refused, or Outdated (a newer version was refused, the one before is in force)",
     ),
     Field("reason", "string", "why it was refused: what, at which field path, how to mend it"),
+    Field(
+        "tier",
+        "string?",
+        "admin, network or baseline, judged in this order; null if nothing is in force, or what is "
+        "says no rule but is referred to",
+    ),
+    Field("priority", "integer?", "within its tier the least is judged first; null as tier is"),
     Field("isolates", "[string]?", "ingress, egress; null if nothing is in force"),
     Field("rules", "integer?", "how many; null if nothing is in force"),
+    Field("denials", "integer?", "how many of them deny; null if nothing is in force"),
     Field("pods", "integer?", "endpoints that it selects; null if nothing is in force"),
     Field("origin", "string", "file:line where it was written, empty if unknown"),
 )
@@ -217,6 +230,11 @@ STATUS = (
             Field("epoch", "integer", "how often the lead was taken"),
             Field("holder", "string", "who took it last, empty if nobody yet"),
         ),
+    ),
+    Field(
+        "enforcement",
+        "string",
+        "default (policies isolate), always (every pod is isolated) or never (nothing is enforced)",
     ),
     Field(
         "pods",
