@@ -209,13 +209,13 @@ class Compiler:
                         touched.uids.add(uid)
             case events.PolicyAccepted() | events.PolicyForgotten():
                 touched.policies.add((event.kind, event.namespace, event.name))
+            case events.NameResolved() | events.NameForgotten():
+                touched.referents = True
             case (
                 events.CursorAdvanced()
                 | events.EpochClaimed()
                 | events.EventQuarantined()
                 | events.IdentityReleased()
-                | events.NameForgotten()
-                | events.NameResolved()
                 | events.NamespaceForgotten()
                 | events.NamespaceLabelled()
                 | events.PolicyRefused()
