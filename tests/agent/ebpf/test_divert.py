@@ -5,7 +5,7 @@ import os
 import select
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
@@ -28,7 +28,7 @@ from tabard.dataplane.maps import (
 )
 from tabard.dataplane.port import NodeConfig
 from tabard.policy.diff import diff
-from topology import Pod, Topology, echo, inside, make_socket, tcp_reaches, topology, udp_reaches
+from topology import Pod, Topology, echo, make_socket, tcp_reaches, topology, udp_reaches
 
 pytestmark = pytest.mark.ebpf
 
@@ -174,17 +174,17 @@ def test_what_is_proxied_and_its_answer_go_on_when_they_are_let(mode: Mode, node
 
 
 def test_what_the_proxy_keeps_does_not_arrive_and_other_traffic_does() -> None:
-    with scene(Mode.OVERLAY, 2) as s:
-        with (
-            diverted(s) as descriptor,
-            echo(s.server.namespace, PROXIED),
-            echo(s.server.namespace, ALLOWED),
-        ):
-            assert not udp_reaches(s.client.namespace, s.server.v4, PROXIED)
-            next_frame(descriptor)
-            assert udp_reaches(s.client.namespace, s.server.v4, ALLOWED)
-            assert tcp_reaches(s.client.namespace, s.server.v4, ALLOWED)
-            assert nothing_came(descriptor)
+    with (
+        scene(Mode.OVERLAY, 2) as s,
+        diverted(s) as descriptor,
+        echo(s.server.namespace, PROXIED),
+        echo(s.server.namespace, ALLOWED),
+    ):
+        assert not udp_reaches(s.client.namespace, s.server.v4, PROXIED)
+        next_frame(descriptor)
+        assert udp_reaches(s.client.namespace, s.server.v4, ALLOWED)
+        assert tcp_reaches(s.client.namespace, s.server.v4, ALLOWED)
+        assert nothing_came(descriptor)
 
 
 def test_without_a_proxy_what_is_proxied_is_dropped_and_a_new_one_takes_over() -> None:
