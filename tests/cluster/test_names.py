@@ -96,10 +96,13 @@ class Scene:
         await catch_up(self.cluster.bus, self.state)
         return self.state
 
-    async def until(self, true: Callable[[State], object]) -> None:
+    async def until(self, true: Callable[[], object]) -> None:
+        """Fold, and look, until it is so: what is waited for need not know of it."""
         async with asyncio.timeout(TIMEOUT_S):
-            while not true(await self.fold()):
+            await self.fold()
+            while not true():
                 await asyncio.sleep(0.02)
+                await self.fold()
 
     def address(self, name: str, family: int = 4) -> str:
         (found,) = [one for one in self.state.endpoints.values() if one.name == name]
@@ -196,15 +199,13 @@ async def scene(tmp_path: Path, mode: str = "overlay", **extra: str) -> AsyncIte
             pod("other", "shop", "n1", {"app": "other"}),
             PolicySet(POLICY, "names.yaml:1"),
         )
-        await made.until(lambda state: len(state.endpoints) == 3)
+        await made.until(lambda: len(made.state.endpoints) == 3)
         await cluster.wait_enforced()
-        async with asyncio.timeout(TIMEOUT_S):
-            while not {made.namespace("web"), made.namespace("dns")} <= set(enter.names()):
-                await asyncio.sleep(0.02)
+        pods = {made.namespace(name) for name in ("web", "dns")}
+        await made.until(lambda: pods <= set(enter.names()))
         with dns_server(made.namespace("dns")), echo(hub, 443), echo(hub, 8443):
-            async with asyncio.timeout(TIMEOUT_S):  # until the pods are connected
-                while made.ask("shop.example.com", "MX", timeout_s=0.2) is None:
-                    await asyncio.sleep(0.02)
+            # Until the pods are connected.
+            await made.until(lambda: made.ask("shop.example.com", "MX", timeout_s=0.2))
             yield made
 
 
@@ -251,7 +252,7 @@ async def test_a_name_whose_time_is_over_closes(tmp_path: Path) -> None:
     async with scene(tmp_path, NAMES_KEPT_MS="1500") as s:
         assert s.addresses("shop.example.com") == [SHOP]
         assert s.reaches(SHOP)
-        await s.until(lambda state: not state.names)
+        await s.until(lambda: not s.state.names)
         await s.cluster.wait_enforced()
         assert not s.reaches(SHOP)
         (forgotten,) = await s.events(NameForgotten)
@@ -276,9 +277,5 @@ async def test_while_the_agent_is_dead_lookups_stop_and_what_is_open_stays(tmp_p
         assert not s.reaches(NEVER)
         assert not udp_reaches(s.namespace("web"), NEVER, 53)
         await s.cluster.restart("agent.n1")
-        async with asyncio.timeout(TIMEOUT_S):
-            while s.ask("shop.example.com", "AAAA", timeout_s=0.3) is None:
-                await asyncio.sleep(0.02)
-        async with asyncio.timeout(TIMEOUT_S):
-            while not s.reaches(SHOP_V6):
-                await asyncio.sleep(0.02)
+        await s.until(lambda: s.ask("shop.example.com", "AAAA", timeout_s=0.3))
+        await s.until(lambda: s.reaches(SHOP_V6))
