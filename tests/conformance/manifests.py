@@ -31,6 +31,9 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 """Kinds that make pods, and where their template is."""
 
 
+POLICIES = ("NetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy")
+
+
 @dataclass(slots=True)
 class Topology:
     """What the manifests of one case declare."""
@@ -40,6 +43,9 @@ class Topology:
     """`ns/name[Kind]` → its pods, one for each different set of labels and ports."""
     policies: list[tuple[dict[str, Any], str]] = field(default_factory=list)
     """(document, `file:line`)"""
+    services: list[dict[str, Any]] = field(default_factory=list)
+    ingresses: list[dict[str, Any]] = field(default_factory=list)
+    """Ingresses and Routes."""
 
 
 def read(directories: Sequence[Path]) -> Topology:
@@ -103,8 +109,12 @@ def _take(topology: Topology, value: dict[str, Any], origin: str) -> None:
     metadata: dict[str, Any] = value.get("metadata") or {}
     if kind == "Namespace":
         topology.namespaces[metadata["name"]] = metadata.get("labels") or {}
-    elif kind == "NetworkPolicy":
+    elif kind in POLICIES:
         topology.policies.append((value, origin))
+    elif kind == "Service":
+        topology.services.append(value)
+    elif kind in ("Ingress", "Route"):
+        topology.ingresses.append(value)
     elif kind in TEMPLATES:
         name, spec = _workload(kind, value, metadata)
         pods = topology.workloads.setdefault(name, [])

@@ -5,8 +5,8 @@ from typing import Any
 
 from tabard.dataplane.maps import Protocol
 from tabard.ledger.state import State
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.model import PolicyError
+from tabard.policy.reading import read_object
 
 WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 
@@ -16,10 +16,10 @@ def ports_of(documents: Iterable[Mapping[str, Any]], state: State) -> dict[Proto
     cuts: dict[Protocol, set[int]] = {protocol: set() for protocol in WITH_PORTS}
     for document in documents:
         try:
-            policy = read_policy(document)
+            policies = read_object(document).policies
         except PolicyError:
             continue  # whoever applies it says so
-        for rule in policy.rules:
+        for rule in (rule for policy in policies for rule in policy.rules):
             for port in rule.ports:
                 if port.protocol in cuts and not port.name:
                     cuts[port.protocol] |= {port.first, port.last + 1}
@@ -34,7 +34,7 @@ def networks_of(documents: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     found: set[str] = set()
     for document in documents:
         try:
-            found |= read_policy(document).cidrs()
+            found |= read_object(document).cidrs()
         except PolicyError:
             continue
     return frozenset(found)

@@ -49,6 +49,16 @@ class PodSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """An endpoint of raw labels `source:key=value`, which no pod's place adds to."""
+
+    key: str
+    labels: tuple[str, ...]
+    ports: tuple[tuple[str, int, str], ...] = ()
+    """(name, number, protocol) of the named ones."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """A flow's first packet; `port` is the destination port, for ICMP the type. `halves` count."""
 
@@ -100,6 +110,25 @@ class Story:
     """All pods run on the first node: the case speaks of `host`, which is that one's view."""
     enforcement: str = "default"
     """`always`: what no policy selects is denied. `never`: nothing is."""
+    cluster: str = "default"
+    """The cluster's name, which is part of every pod's identity."""
+    folded: int = 0
+    """L7 parts of the case's rules that were folded into what they allow on layer 4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One statement that is no flow: what a reader or an analysis must find."""
+
+    probe: str
+    expected: str
+    found: Callable[[], str]
+    """In the words of `expected`; LeftOut if it is not judged."""
+    tag: str = ""
+    """By which it is counted apart, among those that passed."""
+
+
+Rows = tuple[Row, ...]
 
 
 def verdict(outcomes: Sequence[bool]) -> str:
