@@ -58,14 +58,20 @@ def read(directories: Sequence[Path]) -> Topology:
         if file.suffix in SUFFIXES and file.is_file()
     ]
     for file in files:
-        try:
-            documents = load(file.read_text(encoding="utf-8-sig"), file.name)
-        except (OSError, ValueError, ManifestError) as error:
-            raise CaseError(f"{file} cannot be read: {error}") from error
-        for document in documents:
-            for value in _unlisted(document.value):
-                _take(topology, value, document.origin)
+        for value, origin in objects(file):
+            _take(topology, value, origin)
     return topology
+
+
+def objects(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """(object, `file:line`) of all that a file declares, lists being taken apart."""
+    try:
+        documents = load(file.read_text(encoding="utf-8-sig"), file.name)
+    except (OSError, ValueError, ManifestError) as error:
+        raise CaseError(f"{file} cannot be read: {error}") from error
+    for document in documents:
+        for value in _unlisted(document.value):
+            yield value, document.origin
 
 
 def begin(topology: Topology) -> tuple[Action, ...]:
@@ -116,7 +122,7 @@ def _take(topology: Topology, value: dict[str, Any], origin: str) -> None:
     elif kind in ("Ingress", "Route"):
         topology.ingresses.append(value)
     elif kind in TEMPLATES:
-        name, spec = _workload(kind, value, metadata)
+        name, spec = workload(kind, value, metadata)
         pods = topology.workloads.setdefault(name, [])
         if not any((pod.labels, pod.ports) == (spec.labels, spec.ports) for pod in pods):
             number = sum(map(len, topology.workloads.values()))
@@ -128,7 +134,8 @@ def valid_name(name: object) -> str:
     return re.sub(r"[^a-z0-9.-]", "-", str(name or "unnamed").lower()).strip(".-")
 
 
-def _workload(kind: str, value: dict[str, Any], metadata: dict[str, Any]) -> tuple[str, PodSpec]:
+def workload(kind: str, value: dict[str, Any], metadata: dict[str, Any]) -> tuple[str, PodSpec]:
+    """`ns/name[Kind]` of the workload that the object makes or belongs to, and its pod."""
     namespace = metadata.get("namespace") or "default"
     template: dict[str, Any] = value
     for name in TEMPLATES[kind]:
