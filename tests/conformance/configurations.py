@@ -76,6 +76,7 @@ class Configuration:
         self._cluster: Cluster | None = None
         self._engine: Engine | None = None
         self._parties: dict[Name, Party] = {}
+        self._allowed: dict[tuple[int, ...], Allowed] = {}
 
     def with_documents(self, documents: Sequence[Document], name: str = "") -> "Configuration":
         """The same topology under other policies."""
@@ -109,12 +110,16 @@ class Configuration:
 
     def allowed(self, cuts: Sequence[int]) -> Allowed:
         """All connections, outside ranges being cut at `cuts` (0 and IPV4_END among them)."""
+        known = self._allowed.get(tuple(cuts))
+        if known is not None:
+            return known
         outside = [str(IPv4Address(cut)) for cut in cuts[:-1]]
         found = {}
         for source, target in self._pairs(outside):
             traffic = intersection(self._engine_().allowed(source[1], target[1]), REAL)
             if traffic:
                 found[source[0], target[0]] = traffic
+        self._allowed[tuple(cuts)] = found
         return found
 
     def captured(self, allowed: Allowed) -> Allowed:

@@ -46,9 +46,7 @@ def reader(folder: Path, entry: Mapping[str, Any]) -> Callable[[], Story]:
 
 def _read(directory: Path, expected: Sequence[Mapping[str, Any]]) -> Story:
     topology = manifests.read([directory / "manifests"])
-    for document, _ in topology.policies:
-        metadata = document.get("metadata") or {}
-        document["metadata"] = {**metadata, "name": manifests.valid_name(metadata.get("name"))}
+    topology.policies = [(manifests.valid(each), origin) for each, origin in topology.policies]
     if any(OWN_IPV6.overlaps(net) for net in _networks(topology) if net.version == 6):
         raise LeftOut("ipblock-vs-pod")
     listed: list[tuple[Mapping[str, Any], list[tuple[str, str, str]]]] = []

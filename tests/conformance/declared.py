@@ -18,7 +18,7 @@ REASONS: Mapping[str, str] = {
     "reserved:init": "no pod starts here before its identity is known, so none is ever in init",
     "cidr-match-nodes": "CIDRs match nodes under Cilium's policy-cidr-match-mode=nodes alone",
     "no connection list": "the expected files answer another question",
-    "no expected file": "a map in a form that the suite does not keep",
+    "no expectation": "the query states no number, or its map is not kept by the suite",
     "Ingress as a policy": "the source takes an Ingress for a policy of its controller's pods",
     "L7": "the row is about parsing L7 rules, which are refused as such",
 }

@@ -7,6 +7,7 @@ hostNetwork, which np-guard does not read.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -127,6 +128,22 @@ def _take(topology: Topology, value: dict[str, Any], origin: str) -> None:
         if not any((pod.labels, pod.ports) == (spec.labels, spec.ports) for pod in pods):
             number = sum(map(len, topology.workloads.values()))
             pods.append(replace(spec, key=f"{spec.key}-{number}"))
+
+
+def valid(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The policy as an API server would take it, where its authors' tool asks for less: a name of
+    other letters, and an ipBlock of one address without a length."""
+    metadata = document.get("metadata") or {}
+    found = deepcopy(dict(document))
+    found["metadata"] = {**metadata, "name": valid_name(metadata.get("name"))}
+    spec = found.get("spec") or {}
+    for section, side in (("ingress", "from"), ("egress", "to")):
+        for rule in spec.get(section) or ():
+            for peer in (rule or {}).get(side) or ():
+                block = peer.get("ipBlock") if isinstance(peer, dict) else None
+                if block and "/" not in str(block.get("cidr")):
+                    block["cidr"] = f"{block['cidr']}/32"
+    return found
 
 
 def valid_name(name: object) -> str:

@@ -34,6 +34,8 @@ _CONNECTION = re.compile(r"\{protocols:(?P<protocols>.*?)(?:,dst_ports:(?P<ports
 _TOKEN = re.compile(r"\s*(and\b|or\b|not in\b|in\b|has\b|!=|[!(){},=]|[^\s!(){},=]+)")
 _WORKLOAD = re.compile(r"(.*)\[\w+\]")
 
+_SAME = ("semantically equivalent.", "same set of policies.")
+
 Line = tuple[Any, Any, str]
 """(source, destination, connections), the ends as they are written."""
 
@@ -51,7 +53,7 @@ def sections(text: str) -> dict[str, list[Line]]:
         match = _RULE.fullmatch(line) or _PLAIN.fullmatch(line)
         if match is not None:
             found.setdefault(heading, []).append((match[1], match[2], match[3]))
-        elif not line.endswith("semantically equivalent."):
+        elif not line.endswith(_SAME):
             raise CaseError(f"the line {line!r} is no connection")
     return found
 
@@ -119,6 +121,24 @@ def traffic(text: str) -> Traffic:
     if not told:
         raise CaseError(f"{text!r} is no set of connections")
     return difference(REAL, union(told)) if negated else union(told)
+
+
+def is_by_workload(lines: Sequence[Line]) -> bool:
+    """Whether pods stand under their workload's name, whichever of its pods is meant."""
+    return any(_WORKLOAD.fullmatch(end) for line in lines for end in line[:2])
+
+
+def by_workload(allowed: Allowed, topology: Topology, *, with_itself: bool) -> Allowed:
+    """What any pods of two workloads are allowed; a workload `with_itself` too, or not."""
+    found: dict[Pair, list[tuple[Protocol, int, int]]] = {}
+    for pair, told in allowed.items():
+        ends = tuple(
+            f"{pod.namespace}/{pod.owner}" if (pod := topology.pods.get(name)) else name
+            for name in pair
+        )
+        if with_itself or ends[0] != ends[1]:
+            found.setdefault((ends[0], ends[1]), []).extend(parts(told))
+    return {pair: _united(told) for pair, told in found.items()}
 
 
 def compare(expected: Allowed, found: Allowed) -> tuple[str, str]:

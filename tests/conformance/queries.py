@@ -38,45 +38,54 @@ def is_known(kind: str) -> bool:
     return kind in _SINGLE or kind in _TO_BASE or kind in _PAIRS or kind == "pairwiseInterferes"
 
 
+Test = Callable[[Pair], bool]
+
+
 def categories(one: Configuration, other: Configuration, cuts: Sequence[int]) -> dict[str, Allowed]:
     """Semantic differences from one to the other, by the analyzer's headings; no empty ones."""
     before, after = one.allowed(cuts), other.allowed(cuts)
+    lost, gained = minus(before, after), minus(after, before)
+    changes = {"Lost": before, "New": after, "Added": gained, "Removed": lost}
+    found = {}
+    for heading, test in domains(one, other).items():
+        change = changes[heading.partition(" ")[0]]
+        allowed = {pair: traffic for pair, traffic in change.items() if test(pair)}
+        if allowed:
+            found[heading] = allowed
+    return found
+
+
+def domains(one: Configuration, other: Configuration) -> dict[str, Test]:
+    """Which pairs a heading is about."""
     old, new = set(one.topology.pods), set(other.topology.pods)
     kept, gone, come = old & new, old - new, new - old
-    lost, gained = minus(before, after), minus(after, before)
 
-    def only(allowed: Allowed, test: Callable[[Pair], bool]) -> Allowed:
-        return {pair: traffic for pair, traffic in allowed.items() if test(pair)}
-
-    def within(names: set[str]) -> Callable[[Pair], bool]:
+    def within(names: set[str]) -> Test:
         return lambda pair: pair[0] in names and pair[1] in names
 
-    def across(names: set[str], others: set[str]) -> Callable[[Pair], bool]:
+    def across(names: set[str], others: set[str]) -> Test:
         return lambda pair: (
             (pair[0] in names and pair[1] in others) or (pair[0] in others and pair[1] in names)
         )
 
-    def outwards(names: set[str]) -> Callable[[Pair], bool]:
+    def outwards(names: set[str]) -> Test:
         return lambda pair: (
             (pair[0] in names and pair[1] not in old | new)
             or (pair[1] in names and pair[0] not in old | new)
         )
 
-    found = {
-        "Lost connections between removed peers": only(before, within(gone)),
-        "Lost connections between removed peers and ipBlocks": only(before, outwards(gone)),
-        "Lost connections between removed peers and persistent peers": only(
-            before, across(gone, kept)
-        ),
-        "Added connections between persistent peers": only(gained, within(kept)),
-        "Removed connections between persistent peers": only(lost, within(kept)),
-        "Added connections between persistent peers and ipBlocks": only(gained, outwards(kept)),
-        "Removed connections between persistent peers and ipBlocks": only(lost, outwards(kept)),
-        "New connections between persistent peers and added peers": only(after, across(kept, come)),
-        "New connections between added peers": only(after, within(come)),
-        "New connections between added peers and ipBlocks": only(after, outwards(come)),
+    return {
+        "Lost connections between removed peers": within(gone),
+        "Lost connections between removed peers and ipBlocks": outwards(gone),
+        "Lost connections between removed peers and persistent peers": across(gone, kept),
+        "Added connections between persistent peers": within(kept),
+        "Removed connections between persistent peers": within(kept),
+        "Added connections between persistent peers and ipBlocks": outwards(kept),
+        "Removed connections between persistent peers and ipBlocks": outwards(kept),
+        "New connections between persistent peers and added peers": across(kept, come),
+        "New connections between added peers": within(come),
+        "New connections between added peers and ipBlocks": outwards(come),
     }
-    return {heading: allowed for heading, allowed in found.items() if allowed}
 
 
 def _equal(one: Configuration, other: Configuration) -> bool:

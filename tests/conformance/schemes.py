@@ -15,9 +15,11 @@ import yaml
 
 from conformance import maps, queries
 from conformance.configurations import Configuration, Document, Pod, Topology, cuts_of
-from conformance.manifests import TEMPLATES, objects, valid_name, workload
+from conformance.manifests import TEMPLATES, objects, valid, workload
 from conformance.story import CaseError, LeftOut, Row, Rows, why
 
+EVERYTHING = "./**"
+"""All files of the case."""
 PODS_MAX = 2
 """Pods that a workload's replicas come down to; all of them are alike."""
 
@@ -53,7 +55,9 @@ class _Scheme:
         probe = f"{query['name']}: {kind} of {', '.join(arguments)}"
         if not queries.is_known(kind):
             raise CaseError(f"{probe} is no query that is known")
-        if kind != "connectivityMap" and query.get("expected") is not None:
+        if kind != "connectivityMap" and query.get("expected") is None:
+            yield Row(probe, _AGREES, _states_nothing)
+        elif kind != "connectivityMap":
 
             def number() -> str:
                 return str(queries.answer(kind, [self._get(name) for name in arguments]))
@@ -71,12 +75,19 @@ class _Scheme:
 
     def _map(self, expected: str, name: str) -> str:
         told = self._expected(expected)
-        if name not in told:
+        lines = told.get(name, told.get(""))
+        if lines is None:
             raise CaseError(f"{expected} has no configuration {name}")
         configuration = self._get(name)
-        cuts = cuts_of((configuration,), maps.boundaries(told[name]))
-        listed = maps.expand(told[name], configuration.topology, cuts)
-        return _said(*maps.compare(listed, configuration.allowed(cuts)))
+        cuts = cuts_of((configuration,), maps.boundaries(lines))
+        listed = maps.expand(lines, configuration.topology, cuts)
+        allowed = configuration.allowed(cuts)
+        if maps.is_by_workload(lines):
+            listed, allowed = (
+                maps.by_workload(each, configuration.topology, with_itself=False)
+                for each in (listed, allowed)
+            )
+        return _said(*maps.compare(listed, allowed))
 
     def _changes(self, query: Mapping[str, Any]) -> str:
         one, other = (self._get(name) for name in query["args"][:2])
@@ -85,15 +96,22 @@ class _Scheme:
         told = self._expected(query["expectedOutput"])
         lines = [line for each in told.values() for line in each]
         cuts = cuts_of((one, other), maps.boundaries(lines))
-        both = Topology({}, {**other.topology.pods, **one.topology.pods})
-        listed = {
-            heading: expanded
-            for heading, each in told.items()
-            if (expanded := maps.expand(each, both, cuts))
-        }
         found = queries.categories(one, other, cuts)
-        for heading in sorted(listed.keys() | found.keys()):
-            said = maps.compare(listed.get(heading, {}), found.get(heading, {}))
+        tests = queries.domains(one, other)
+        for heading in sorted(told.keys() | found.keys()):
+            if heading not in tests:
+                raise CaseError(f"{query['expectedOutput']} has the heading {heading!r}")
+            # A line's labels are those of the configuration that has its connections.
+            having = one if heading.startswith(("Lost", "Removed")) else other
+            listed = maps.expand(told.get(heading, ()), having.topology, cuts)
+            listed = {pair: each for pair, each in listed.items() if tests[heading](pair)}
+            changed = found.get(heading, {})
+            if maps.is_by_workload(lines):
+                listed, changed = (
+                    maps.by_workload(each, having.topology, with_itself=True)
+                    for each in (listed, changed)
+                )
+            said = maps.compare(listed, changed)
             if said[0] != said[1]:
                 return f"{heading}: {_said(*said)}"
         return _AGREES
@@ -127,7 +145,7 @@ class _Scheme:
         documents = [each for file in policies for each in _objects(file)]
         if any(each.get("kind") in ("Ingress", "Gateway") for each in documents):
             raise LeftOut("Ingress as a policy")
-        taken = [_valid(each) for each in documents if each.get("kind") == "NetworkPolicy"]
+        taken = [valid(each) for each in documents if each.get("kind") == "NetworkPolicy"]
         return Configuration(given["name"], topology, taken)
 
     def _top(self, key: str) -> Any:
@@ -140,16 +158,18 @@ class _Scheme:
 
     def _found(self, path: str) -> list[Path]:
         """A path leads to a file of the case, to one beneath `up/`, or to a shared one."""
+        if path == EVERYTHING:
+            return [self._directory / each for each in self._manifests]
         wanted = [part for part in PurePosixPath(path).parts if part not in (".", "..")]
+        is_folder = not PurePosixPath(path).suffix
         found = [
             each
             for each in self._manifests
-            if _ends_with(each, wanted)
-            or (path.endswith("/") and each.parts[-2:-1] == (wanted[-1],))
+            if _ends_with(each, wanted) or (is_folder and each.parts[-2:-1] == (wanted[-1],))
         ]
         if not found:
             raise CaseError(f"the case has no file {path}")
-        return [self._directory / each for each in found[: None if path.endswith("/") else 1]]
+        return [self._directory / each for each in found[: None if is_folder else 1]]
 
 
 _AGREES = "the listed connections"
@@ -160,7 +180,7 @@ def _said(expected: str, found: str) -> str:
 
 
 def _states_nothing() -> str:
-    raise LeftOut("no expected file")
+    raise LeftOut("no expectation")
 
 
 def _ends_with(path: PurePosixPath, wanted: Sequence[str]) -> bool:
@@ -173,11 +193,6 @@ def _ends_with(path: PurePosixPath, wanted: Sequence[str]) -> bool:
 def _objects(file: Path) -> Iterator[Document]:
     for value, _ in objects(file):
         yield value
-
-
-def _valid(document: Document) -> Document:
-    metadata = document.get("metadata") or {}
-    return {**document, "metadata": {**metadata, "name": valid_name(metadata.get("name"))}}
 
 
 def _topology(namespaces: Sequence[Path], pods: Sequence[Path]) -> Topology:
