@@ -10,6 +10,7 @@ from typing import Any
 
 from tabard.cli.failing import Exit, Failure, fail
 from tabard.cli.ground import Ground
+from tabard.cli.naming import place_of
 from tabard.cli.printing import (
     GAP,
     Output,
@@ -145,7 +146,7 @@ def _names(said: Row) -> Iterator[str]:
 
 
 def _key(row: Row) -> str:
-    return f"{row['namespace']}/{row['name']}"
+    return place_of(row["namespace"], row["name"])
 
 
 def _show(said: Row, *, wide: bool) -> None:

@@ -10,7 +10,7 @@ from operator import itemgetter
 from tabard.cli.check import PORTS_SHOWN, connection
 from tabard.cli.ground import Ground
 from tabard.cli.kinds import By
-from tabard.cli.naming import PortAsked
+from tabard.cli.naming import PortAsked, place_of
 from tabard.cli.pairs import Group, Pairs, Selector, document, group
 from tabard.cli.printing import GAP, Output, capped, show_table, show_value, tell
 from tabard.cli.tables import Column, laid_out
@@ -73,7 +73,7 @@ def _name(row: Row) -> str:
 
 
 def _rules(row: Row) -> list[str]:
-    found = {f"{rule['namespace']}/{rule['name']} {rule['rule']}" for rule in row["rules"]}
+    found = {f"{place_of(rule['namespace'], rule['name'])} {rule['rule']}" for rule in row["rules"]}
     return sorted(found)
 
 

@@ -90,7 +90,11 @@ def _selecting(state: State, number: int | None) -> Iterator[Policy]:
     if identity is None:
         return
     labels = labels_of(identity.labels)
-    yield from (policy for policy in _in_force(state) if matches(policy.subject, labels))
+    yield from (
+        policy
+        for policy in _in_force(state)
+        if not policy.selects_nodes and matches(policy.subject, labels)
+    )
 
 
 def _rows(reading: Reading, keys: list[ObjectKey]) -> list[Row]:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from tabard.cli.ground import Ground
-from tabard.cli.naming import PortAsked, ports
+from tabard.cli.naming import PortAsked, place_of, ports
 from tabard.cli.records import date
 from tabard.dataplane.maps import Direction, Protocol, Reason
 from tabard.ledger.provenance import Step
@@ -239,7 +239,7 @@ def _events(ground: Ground, ends: Iterable[Party], checks: Iterable[Row]) -> lis
         for half in (check["egress"], check["ingress"]):
             for row in deciding(half):
                 key = (row["kind"], row["namespace"], row["name"])
-                led(known.policies.get(key), f"policy {row['namespace']}/{row['name']}")
+                led(known.policies.get(key), f"policy {place_of(row['namespace'], row['name'])}")
     return [steps[at] for at in sorted(steps)]
 
 

@@ -1,24 +1,25 @@
 """Documents → checked objects, and notes on what was left out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
+from tabard.identity.labels import HOSTNAME
 from tabard.manifests.errors import ManifestError
 from tabard.manifests.fields import Field
 from tabard.manifests.source import Document
 from tabard.manifests.workloads import API_VERSIONS, DEFAULT_NAMESPACE, Workload, read_workload
-from tabard.policy.kubernetes import API_VERSION as POLICY_VERSION
-from tabard.policy.kubernetes import KIND as POLICY_KIND
+from tabard.policy import services
+from tabard.policy.kubernetes import KIND as NETWORK_POLICY
 from tabard.policy.model import PolicyError
-from tabard.policy.reading import read_object
+from tabard.policy.reading import CLUSTERWIDE_KINDS, KINDS, REFERENT_KINDS, read_object
 
 OBJECTS_MAX = 100_000
 """Most objects in one reading."""
-KNOWN_NODE_LABELS = ("kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch")
-"""What a nodeSelector may ask for: nodes have no labels but these (the last two always match)."""
+KNOWN_NODE_LABELS = (HOSTNAME, "kubernetes.io/os", "kubernetes.io/arch")
+"""What a nodeSelector may ask for: pods are placed by these alone (the last two always match)."""
 
 FOREIGN_POLICY_GROUPS = (
     "cilium.io",
@@ -30,13 +31,20 @@ FOREIGN_POLICY_GROUPS = (
 LIKENESS_MIN = 0.8
 """From this `difflib` ratio on, an unknown kind is a misspelt one: Deploymet, pods, DaemonSets."""
 
-_KINDS = {"Namespace": "v1", **API_VERSIONS, POLICY_KIND: POLICY_VERSION}
-_LEGACY_GROUPS = {
-    "Deployment": "extensions",
-    "DaemonSet": "extensions",
-    "ReplicaSet": "extensions",
-    POLICY_KIND: "extensions",
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "Namespace": ("v1",),
+    **{kind: (version,) for kind, version in API_VERSIONS.items()},
+    **KINDS,
 }
+"""kind → the apiVersions in which it is read"""
+_LEGACY_GROUPS = dict.fromkeys(
+    ("Deployment", "DaemonSet", "ReplicaSet", NETWORK_POLICY), ("extensions",)
+)
+_POLICIES = ", ".join(
+    f"{' and '.join(versions)} {kind}"
+    for kind, versions in KINDS.items()
+    if kind not in REFERENT_KINDS
+)
 
 
 class Role(Enum):
@@ -44,12 +52,14 @@ class Role(Enum):
 
     NAMESPACE = "namespace"
     POLICY = "policy"
+    """Or something for policies to refer to."""
     WORKLOAD = "workload"
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A checked object. `namespace` is "" for a Namespace; `document` names it always."""
+    """A checked object. `namespace` is "" for a Namespace and what else is cluster-wide; otherwise
+    `document` names it always."""
 
     role: Role
     kind: str
@@ -133,21 +143,24 @@ def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | 
         name = top["metadata"]["name"].value
         notes.append(Note(kind, str(name or "?"), document.origin, reason))
 
-    expected = _KINDS.get(kind)
-    if expected is None or _group(version) not in (_group(expected), _LEGACY_GROUPS.get(kind)):
+    expected = _KINDS.get(kind, ())
+    if _group(version) not in {*map(_group, expected), *_LEGACY_GROUPS.get(kind, ())}:
         _refuse_policy_or_misspelling(kind, version)
         note(f"skipped: {version} {kind} has no part in identities or policies")
         return None
-    if version != expected:
-        top["apiVersion"].fail(f"{kind} is read as {expected}")
+    if version not in expected:
+        top["apiVersion"].fail(f"{kind} is read as {' or '.join(expected)}")
     value = document.value
+    if kind == services.SLICE and services.is_derived(value):
+        note("skipped: the selector of its Service says the same")
+        return None
     if kind == "Namespace":
         name = top["metadata"]["name"].namespace()
         top["metadata"]["labels"].labels()
         return Manifest(Role.NAMESPACE, kind, "", name, value, document.origin, document)
-    if top["metadata"]["namespace"].absent:
+    if kind not in CLUSTERWIDE_KINDS and top["metadata"]["namespace"].absent:
         value = {**value, "metadata": {**top["metadata"].mapping(), "namespace": namespace}}
-    if kind == POLICY_KIND:
+    if kind in KINDS:
         found = read_object(value, document.origin)
         place = (found.namespace, found.name)
         return Manifest(Role.POLICY, kind, *place, value, document.origin, document)
@@ -160,15 +173,18 @@ def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | 
 
 def _refuse_policy_or_misspelling(kind: str, version: str) -> None:
     """ManifestError if `kind`, which is not read in `version`, must not be passed over."""
-    group = f".{_group(version)}"
-    foreign = any(group.endswith(f".{known}") for known in FOREIGN_POLICY_GROUPS)
-    if kind.endswith(POLICY_KIND) or (foreign and "polic" in kind.lower()):
-        field = Field(version, "apiVersion") if kind == POLICY_KIND else Field(kind, "kind")
+    group = _group(version)
+    is_foreign = any(f".{group}".endswith(f".{known}") for known in FOREIGN_POLICY_GROUPS)
+    if kind.endswith(NETWORK_POLICY) or (is_foreign and "polic" in kind.lower()):
+        field = Field(version, "apiVersion") if kind in KINDS else Field(kind, "kind")
         field.fail(
-            f"it would not be enforced; Tabard reads {POLICY_VERSION} {POLICY_KIND}: convert it, "
-            "or leave it out"
+            f"it would not be enforced; Tabard reads {_POLICIES}: convert it, or leave it out"
         )
-    by_lower_case = {known.lower(): known for known in _KINDS}
+    by_lower_case = {
+        known.lower(): known
+        for known, versions in _KINDS.items()
+        if not is_foreign or group in map(_group, versions)
+    }
     near = get_close_matches(kind.lower(), by_lower_case, n=1, cutoff=LIKENESS_MIN)
     if near and kind not in _KINDS:
         Field(kind, "kind").fail(f"did you mean {by_lower_case[near[0]]}?")
@@ -180,7 +196,10 @@ def _ineffective(workload: Workload) -> list[str]:
         found.append("has no pods: there is no schedule, it is taken as a suspended job")
     unknown = [key for key, _ in workload.template.node_selector if key not in KNOWN_NODE_LABELS]
     if unknown:
-        found.append(f"nodeSelector {', '.join(unknown)} is ignored: nodes have no such labels")
+        found.append(
+            f"nodeSelector {', '.join(unknown)} is ignored: pods are placed by "
+            f"{', '.join(KNOWN_NODE_LABELS)}"
+        )
     return found
 
 

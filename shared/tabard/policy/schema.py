@@ -8,12 +8,12 @@ refused, since upstream would read it as an empty, all-allowing one.
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from tabard.identity.syntax import DNS_SUBDOMAIN, LABEL_NAME, LABEL_VALUE
-from tabard.policy.model import PolicyError, Requirement
+from tabard.identity.syntax import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME, LABEL_VALUE
+from tabard.policy.model import NotEnforced, PolicyError, Requirement
 
 # fmt: off
 METADATA = (
@@ -26,6 +26,11 @@ METADATA = (
 
 def fail(path: str, value: object, reason: str) -> NoReturn:
     raise PolicyError(path or "(document)", f"is {shown(value)}; {reason}")
+
+
+def not_enforced(path: str, instead: str) -> NoReturn:
+    """`path` is right in its language, and Tabard does not do what it says."""
+    raise NotEnforced(path, f"Tabard does not enforce it; {instead}")
 
 
 def shown(value: object) -> str:
@@ -45,6 +50,43 @@ def fields(value: object, path: str, *known: str) -> Mapping[str, Any]:
     return {name: item for name, item in value.items() if item is not None}
 
 
+def metadata(
+    top: Mapping[str, Any], is_clusterwide: bool = False
+) -> tuple[Mapping[str, Any], str, str]:
+    """(the fields, namespace, name) of `top`'s metadata; the namespace is "" if cluster-wide.
+
+    A namespaced object without metadata.namespace lies in `default`.
+    """
+    given = fields(top.get("metadata", {}), "metadata", *METADATA)
+    dns = "it must be lower-case letters, digits, '-' and '.', at most 253 (RFC 1123 subdomain)"
+    name = text(given.get("name"), "metadata.name", DNS_SUBDOMAIN, dns)
+    if is_clusterwide:
+        if "namespace" in given:
+            fail(
+                "metadata.namespace", given["namespace"], "this kind is cluster-wide; leave it out"
+            )
+        return given, "", name
+    namespace = text(
+        given.get("namespace", "default"),
+        "metadata.namespace",
+        DNS_LABEL,
+        "it must be lower-case letters, digits and '-', at most 63 (RFC 1123 label)",
+    )
+    return given, namespace, name
+
+
+def labels(value: object, path: str) -> tuple[tuple[str, str], ...]:
+    """A map of labels as sorted (key, value)."""
+    if not isinstance(value, Mapping):
+        fail(path, value, "it must be a mapping of label keys to values")
+    return tuple(
+        sorted(
+            (checked_key(key, f"{path}[{key!r}]"), label_value(item, f"{path}[{key!r}]"))
+            for key, item in value.items()
+        )
+    )
+
+
 def items(given: Mapping[str, Any], name: str, path: str) -> list[tuple[str, Any]]:
     """(path, item) for each item of the list field `name`; none if it is absent."""
     path = join(path, name)
@@ -56,6 +98,38 @@ def items(given: Mapping[str, Any], name: str, path: str) -> list[tuple[str, Any
 
 def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
+
+
+def counted(
+    given: Mapping[str, Any], name: str, path: str, least: int, most: int
+) -> list[tuple[str, Any]]:
+    """As `items`, but at least `least` and at most `most` of them."""
+    found = items(given, name, path)
+    if not least <= len(found) <= most:
+        raise PolicyError(join(path, name), f"has {len(found)} items; it takes {least} to {most}")
+    return found
+
+
+def one_of(value: object, path: str, *known: str) -> tuple[str, Any]:
+    """The name and value of the one field that a mapping of alternatives has."""
+    given = fields(value, path, *known)
+    if len(given) != 1:
+        fail(path, value, f"it must have exactly one of {', '.join(known)}")
+    ((name, item),) = given.items()
+    return name, item
+
+
+def choice(value: object, path: str, known: Iterable[str]) -> str:
+    names = list(known)
+    if not isinstance(value, str) or value not in names:
+        fail(path, value, f"it must be {', '.join(names[:-1])} or {names[-1]}")
+    return value
+
+
+def integer(value: object, path: str, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:  # a bool is no number here
+        fail(path, value, f"it must be a number in {least}-{most}")
+    return value
 
 
 def text(
@@ -70,24 +144,34 @@ def text(
 
 def selector(value: object, path: str, label_key: Callable[[str, str], str]) -> list[Requirement]:
     """The requirements of a meta/v1 LabelSelector, ANDed."""
+    return requirements(value, path, lambda key, at: ("k8s", label_key(checked_key(key, at), at)))
+
+
+def requirements(
+    value: object, path: str, label: Callable[[object, str], tuple[str, str]]
+) -> list[Requirement]:
+    """The same; `label` makes of a key as it is written (at a path) its source and itself."""
     given = fields(value, path, "matchLabels", "matchExpressions")
     found = []
     labels_path = f"{path}.matchLabels"
     labels = given.get("matchLabels", {})
     if not isinstance(labels, Mapping):
         fail(labels_path, labels, "it must be a mapping of label keys to values")
-    for key, wanted in labels.items():
-        at = f"{labels_path}[{key!r}]"
-        checked = label_key(checked_key(key, at), at)
-        found.append(Requirement(checked, "In", frozenset((label_value(wanted, at),))))
+    for written, wanted in labels.items():
+        at = f"{labels_path}[{written!r}]"
+        source, key = label(written, at)
+        values = frozenset((label_value(wanted, at),))
+        found.append(Requirement(key, "In", values, source))
     for at, item in items(given, "matchExpressions", path):
-        found.append(expression(item, at, label_key))
+        found.append(_expression(item, at, label))
     return found
 
 
-def expression(value: object, path: str, label_key: Callable[[str, str], str]) -> Requirement:
+def _expression(
+    value: object, path: str, label: Callable[[object, str], tuple[str, str]]
+) -> Requirement:
     given = fields(value, path, "key", "operator", "values")
-    key = label_key(checked_key(given.get("key"), f"{path}.key"), f"{path}.key")
+    source, key = label(given.get("key"), f"{path}.key")
     operator = given.get("operator")
     values = frozenset(label_value(item, at) for at, item in items(given, "values", path))
     match operator:
@@ -100,7 +184,7 @@ def expression(value: object, path: str, label_key: Callable[[str, str], str]) -
         case _:
             fail(f"{path}.operator", operator, "it must be In, NotIn, Exists or DoesNotExist")
     assert isinstance(operator, str)
-    return Requirement(key, operator, values)
+    return Requirement(key, operator, values, source)
 
 
 def checked_key(value: object, path: str) -> str:
@@ -150,6 +234,4 @@ def network(value: object, path: str) -> Network:
 
 
 def port_number(value: object, path: str) -> int:
-    if type(value) is not int or not 1 <= value <= 65_535:  # a bool is no number here
-        fail(path, value, "it must be a number in 1-65535")
-    return value
+    return integer(value, path, 1, 65_535)
