@@ -10,7 +10,13 @@ from conformance.story import CaseError, EndpointSpec, PodSpec
 from deciding import GRACE_MS, SETTINGS, Desk, pairs
 from tabard.allocator.plan import Plan
 from tabard.dataplane.maps import Address, address
-from tabard.events.ledger import EndpointBound, EventQuarantined, PodRefused, PolicyRefused
+from tabard.events.ledger import (
+    EndpointBound,
+    Enforcement,
+    EventQuarantined,
+    PodRefused,
+    PolicyRefused,
+)
 from tabard.events.observed import (
     NamespaceLabelsSet,
     NamespaceRemoved,
@@ -51,8 +57,10 @@ class Cluster:
         *,
         one_node: bool = False,
         cluster: str = "default",
+        enforcement: Enforcement = "default",
     ) -> None:
-        self.desk = Desk(replace(SETTINGS, cluster=cluster), checked=False)
+        settings = replace(SETTINGS, cluster=cluster, enforcement=enforcement)
+        self.desk = Desk(settings, checked=False)
         self._given = frozenset(given)
         self._uids: dict[str, str] = {}
         self._started = 0

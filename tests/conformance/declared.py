@@ -16,6 +16,7 @@ REASONS: Mapping[str, str] = {
     "loopback": "a pod speaking to itself passes no policy",
     "ipblock-vs-pod": "the source reads ipBlock as outside addresses alone; here it holds pods too",
     "reserved:init": "no pod starts here before its identity is known, so none is ever in init",
+    "np_cilium": "a Kubernetes policy that selects by Cilium's own labels; upstream has none such",
     "cidr-match-nodes": "CIDRs match nodes under Cilium's policy-cidr-match-mode=nodes alone",
     "no connection list": "the expected files answer another question",
     "no expectation": "the query states no number, or its map is not kept by the suite",

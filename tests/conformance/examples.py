@@ -16,15 +16,16 @@ from tabard.manifests.errors import ManifestError
 from tabard.manifests.source import load
 from tabard.policy.model import PolicyError
 from tabard.policy.reading import read_object
+from tabard.policy.schema import NotEnforced
 
 ACCEPTED = "accepted"
 REFUSED = "refused as declared unsupported"
-UNSUPPORTED: Mapping[str, str] = {
-    r"\.rules\.(http|kafka|l7|l7proto)\b": "L7",
+TAGS: Mapping[str, str] = {
+    r"\.rules\.(http|kafka|l7|l7proto|dns)\b": "L7",
     r"\.(serverNames|listener|originatingTLS|terminatingTLS)\b": "L7",
     r"\.(from|to)Requires\b": "deprecated:requires",
     r"\.authentication\b": "authentication",
-    r"\.toGroups\b|\.fromGroups\b": "toGroups",
+    r"\.(from|to)Groups\b": "toGroups",
 }
 """Field paths that are refused by declaration → the tag that says so."""
 
@@ -63,6 +64,8 @@ def outcome(document: Mapping[str, Any], origin: str = "") -> tuple[str, str]:
 
 
 def unsupported(error: PolicyError) -> str:
-    """The tag of the field that is refused by declaration; "" if the document is called wrong."""
-    tags = [tag for path, tag in UNSUPPORTED.items() if re.search(path, f".{error.path}")]
-    return tags[0] if tags else ""
+    """The tag of what is right and not enforced; "" if the document is called wrong."""
+    if not isinstance(error, NotEnforced):
+        return ""
+    tags = [tag for path, tag in TAGS.items() if re.search(path, f".{error.path}")]
+    return tags[0] if tags else "not enforced"

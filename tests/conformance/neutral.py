@@ -1,6 +1,7 @@
 """Cases in the neutral format, `netpol-neutral/v1` (suites' README, 2)."""
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 from conformance import raw_rules
 from conformance.cluster import Cluster
-from conformance.layer7 import document_without, rule_without
+from conformance.layer7 import KINDS, document_without, rule_without
 from conformance.policies import networks_of, ports_of
 from conformance.story import (
     BOTH,
@@ -36,6 +37,11 @@ EVERY = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 EXPECTED = {"allow": "allow", "deny": "deny", "redirect": "allow"}
 """A redirect is allowed on this layer; what a proxy refuses (L7_DENY) is not judged here."""
 L7_DENY = "l7-deny"
+
+UNNAMED = 61_000
+"""A port for a name that the destination has not: one that no case numbers."""
+DERIVED = re.compile(r"io\.cilium\.k8s\.|reserved:")
+"""What Kubernetes' kinds cannot select by, and Cilium's reading of them can."""
 
 _TOP = {
     *("format", "suite", "name", "source", "features", "notes", "settings", "namespaces", "pods"),
@@ -91,6 +97,7 @@ class _Reading:
         self._given: set[str] = set()
         self._policies: list[Any] = []
         self._folded = 0
+        self._is_cilium = bool(settings.get("np_cilium"))
         self._rules = 0
         steps = case.get("steps") or []
         if settings.get("loopback") != "ignore":
@@ -167,8 +174,9 @@ class _Reading:
     def _endpoints(self, key: str, endpoint: Mapping[str, Any]) -> Iterator[EndpointSpec]:
         _known(f"endpoint {key}", endpoint, _ENDPOINT)
         labels = tuple(label(text) for text in endpoint.get("labels") or ())
-        if any(label.startswith("reserved:") for label in labels):
-            raise LeftOut(next(label for label in labels if label.startswith("reserved:")))
+        for text in labels:
+            if text.startswith("reserved:"):
+                raise LeftOut(text.rstrip("="))
         ports = tuple(
             (port["name"], port["port"], port.get("protocol", "TCP"))
             for port in endpoint.get("ports") or ()
@@ -219,6 +227,8 @@ class _Reading:
                     document, folded = document_without(given)
                     self._folded += folded
                     self._policies.append(document)
+                    if self._is_cilium and not cilium_reads(document):
+                        raise LeftOut("np_cilium")
                     yield partial(_apply, document)
             case "rules":
                 rules = [rule_without(rule) for rule in value]
@@ -292,7 +302,7 @@ class _Reading:
         if number is not None:
             return [int(number)]
         if name:
-            raise CaseError(f"probe {probe}: {target} has no port {name}/{protocol.name}")
+            return [UNNAMED]
         if protocol in (Protocol.ICMP, Protocol.ICMPV6):
             return [8 if protocol is Protocol.ICMP else 128]
         cuts = ports_of(self._policies, cluster.state)[protocol]
@@ -387,6 +397,12 @@ def _shown(probe: Mapping[str, Any]) -> str:
 def _known(what: str, value: Mapping[str, Any], fields: set[str]) -> None:
     if unknown := set(value or ()) - fields:
         raise CaseError(f"{what} has {', '.join(sorted(unknown))}, which is not known here")
+
+
+def cilium_reads(document: Mapping[str, Any]) -> bool:
+    """Whether the policy means to others what it means to Cilium: it is of Cilium's own kind, or
+    selects by labels of pods and namespaces alone."""
+    return document.get("kind") in KINDS or not DERIVED.search(repr(document.get("spec")))
 
 
 def label(text: str) -> str:

@@ -14,26 +14,43 @@ from tabard.policy.reading import PolicyObject
 
 API_VERSION = "conformance.tabard/v1"
 KIND = "CiliumRawRules"
+NAMESPACE = "raw"
+"""Where such objects lie; it means nothing to their rules."""
 
 
-def document(name: str, rules: Sequence[Any]) -> dict[str, Any]:
+def document(name: str, rules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The object that holds `rules`.
+
+    Cilium's tests put rules beneath its validation too, which refuses ports and icmps in one item;
+    its engine takes both, as if they stood in two.
+    """
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "metadata": {"name": name},
-        "rules": list(rules),
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "rules": [_apart(rule) for rule in rules],
     }
+
+
+def _apart(rule: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(rule)
+    for section in ("ingress", "ingressDeny", "egress", "egressDeny"):
+        if section in found:
+            found[section] = [
+                {name: value for name, value in item.items() if name != left_out}
+                for item in found[section]
+                for left_out in (
+                    ("icmps", "toPorts") if {"icmps", "toPorts"} <= item.keys() else ("",)
+                )
+            ]
+    return found
 
 
 def _read(found: Mapping[str, Any], origin: str) -> PolicyObject:
     name = found["metadata"]["name"]
     policies = cilium.read_rules(found["rules"], origin)
-    return PolicyObject(
-        KIND,
-        "",
-        name,
-        tuple(replace(policy, kind=KIND, namespace="", name=name) for policy in policies),
-    )
+    key = {"kind": KIND, "namespace": NAMESPACE, "name": name}
+    return PolicyObject(**key, policies=tuple(replace(policy, **key) for policy in policies))
 
 
 reading._READERS[KIND] = ((API_VERSION,), _read)

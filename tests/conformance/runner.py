@@ -95,6 +95,7 @@ def _run(case: Case, plane: Plane) -> CaseResult:
             story.avoid,
             one_node=story.one_node,
             cluster=story.cluster,
+            enforcement=story.enforcement,
         )
         for each in story.steps:
             step = each.name

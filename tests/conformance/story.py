@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tabard.dataplane.maps import Address, Direction
+from tabard.events.ledger import Enforcement
 
 if TYPE_CHECKING:
     from conformance.cluster import Cluster
@@ -108,8 +109,7 @@ class Story:
     """The nodes' addresses, as far as the case gives them."""
     one_node: bool = False
     """All pods run on the first node: the case speaks of `host`, which is that one's view."""
-    enforcement: str = "default"
-    """`always`: what no policy selects is denied. `never`: nothing is."""
+    enforcement: Enforcement = "default"
     cluster: str = "default"
     """The cluster's name, which is part of every pod's identity."""
     folded: int = 0

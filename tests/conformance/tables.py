@@ -7,12 +7,13 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from conformance import neutral, raw_rules
+from conformance import neutral
 from conformance.examples import unsupported
 from conformance.neutral import label
 from conformance.story import CaseError, LeftOut, Row, Rows, Story, why
 from tabard.dataplane.maps import Direction
 from tabard.identity.labels import label_set
+from tabard.policy import cilium
 from tabard.policy.engine import holds
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Cidr, Peer, Policy, PolicyError, Selector
@@ -41,7 +42,7 @@ def _read(file: Path) -> Story | Rows:
 
 
 def _policies(rules: Sequence[Any]) -> tuple[Policy, ...]:
-    return read_object(raw_rules.document("row", rules)).policies
+    return cilium.read_rules(rules)
 
 
 def _document(kind: str, namespace: str, spec: Mapping[str, Any]) -> tuple[Policy, ...]:
@@ -102,7 +103,9 @@ def _entities(row: Mapping[str, Any]) -> Iterator[Row]:
             policies = _policies([rule])
         except PolicyError as error:
             return str(error)
-        return _yes(any(_names(peer, labels) for peer in _peers(policies)))
+        rules = [rule for policy in policies for rule in policy.rules]
+        is_anyone = any(rule.peers is None for rule in rules)
+        return _yes(is_anyone or any(_names(peer, labels) for peer in _peers(policies)))
 
     yield Row(row["name"], _yes(row["match"]), found)
 
