@@ -21,7 +21,7 @@ from tabard.policy.engine import Engine
 from tabard.policy.model import Cidr, Peer, PolicyError
 from tabard.policy.parties import Party, Role
 from tabard.policy.reading import read_object
-from tabard.policy.traffic import ALL, EVERYTHING, Traffic, intersection
+from tabard.policy.traffic import ALL, EVERYTHING, Traffic, difference, intersection
 
 Document = Mapping[str, Any]
 Name = str
@@ -147,7 +147,7 @@ class Configuration:
             name
             for name, party in self._parties.items()
             for policy in read_object(document).policies
-            if engine.names(policy.subject, party.identity, None)
+            if engine.names(policy.subject, party, "")
         }
 
     def empty_rules(self, document: Document) -> list[str]:
@@ -163,7 +163,7 @@ class Configuration:
         return found
 
     def _anybody(self, engine: Engine, peer: Peer) -> bool:
-        return any(engine.names(peer, party.identity, None) for party in self._parties.values())
+        return any(engine.names(peer, party, "") for party in self._parties.values())
 
     def _pairs(
         self, outside: Sequence[Name]
@@ -226,12 +226,6 @@ def cuts_of(configurations: Iterable[Configuration], more: Iterable[int] = ()) -
     return sorted(found)
 
 
-def difference(one: Traffic, other: Traffic) -> Traffic:
-    """What is in `one` alone."""
-    rest = {protocol: _complement(other.get(protocol, ())) for protocol in one}
-    return intersection(one, {protocol: ranges for protocol, ranges in rest.items() if ranges})
-
-
 def minus(one: Allowed, other: Allowed) -> Allowed:
     """What `one` alone allows."""
     found = {}
@@ -246,17 +240,6 @@ def both(one: Allowed, other: Allowed) -> Allowed:
     """What both allow."""
     shared = {pair: intersection(one[pair], other[pair]) for pair in one.keys() & other.keys()}
     return {pair: traffic for pair, traffic in shared.items() if traffic}
-
-
-def _complement(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    found, start = [], 0
-    for first, last in ranges:
-        if start < first:
-            found.append((start, first - 1))
-        start = last + 1
-    if start <= 65_535:
-        found.append((start, 65_535))
-    return tuple(found)
 
 
 def _outside(name: Name) -> Party:

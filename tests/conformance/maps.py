@@ -19,11 +19,10 @@ from conformance.configurations import (
     Pair,
     Pod,
     Topology,
-    difference,
 )
 from conformance.story import CaseError
 from tabard.dataplane.maps import Protocol
-from tabard.policy.traffic import Traffic, parts, shown, union
+from tabard.policy.traffic import Traffic, difference, joined, shown, union
 
 _MAP = re.compile(r"final fw rules for query: .*?, config: (.*?):")
 _RULE = re.compile(r"(?P<src>src.*?) (?P<dst>dst(?:_ns)?:.*?) conn: (?P<conn>.*)")
@@ -86,23 +85,14 @@ def boundaries(lines: Sequence[Line]) -> Iterator[int]:
 
 def expand(lines: Sequence[Line], topology: Topology, cuts: Sequence[int]) -> Allowed:
     """What the lines state of each pair of pods and outside ranges."""
-    found: dict[Pair, list[tuple[Protocol, int, int]]] = {}
+    found: dict[Pair, list[Traffic]] = {}
     for source, target, connections in lines:
-        told = list(parts(traffic(connections)))
+        told = traffic(connections)
         senders, receivers = (list(_names(end, topology, cuts)) for end in (source, target))
         for pair in product(senders, receivers):
             if pair[0] != pair[1]:
-                found.setdefault(pair, []).extend(told)
-    return {pair: _united(told) for pair, told in found.items() if told}
-
-
-def _united(told: Sequence[tuple[Protocol, int, int]]) -> Traffic:
-    """Of several lines; ANY is all that has no name here, and not everything."""
-    rest = [part for part in told if part[0] is not Protocol.ANY]
-    found = dict(union(rest))
-    if len(rest) < len(told):
-        found[Protocol.ANY] = REAL[Protocol.ANY]
-    return found
+                found.setdefault(pair, []).append(told)
+    return {pair: joined(told) for pair, told in found.items()}
 
 
 def traffic(text: str) -> Traffic:
@@ -130,15 +120,15 @@ def is_by_workload(lines: Sequence[Line]) -> bool:
 
 def by_workload(allowed: Allowed, topology: Topology, *, with_itself: bool) -> Allowed:
     """What any pods of two workloads are allowed; a workload `with_itself` too, or not."""
-    found: dict[Pair, list[tuple[Protocol, int, int]]] = {}
+    found: dict[Pair, list[Traffic]] = {}
     for pair, told in allowed.items():
         ends = tuple(
             f"{pod.namespace}/{pod.owner}" if (pod := topology.pods.get(name)) else name
             for name in pair
         )
         if with_itself or ends[0] != ends[1]:
-            found.setdefault((ends[0], ends[1]), []).extend(parts(told))
-    return {pair: _united(told) for pair, told in found.items()}
+            found.setdefault((ends[0], ends[1]), []).append(told)
+    return {pair: joined(told) for pair, told in found.items()}
 
 
 def compare(expected: Allowed, found: Allowed) -> tuple[str, str]:
