@@ -103,7 +103,7 @@ def _run(case: Case, plane: Plane) -> CaseResult:
                 result.skipped[tag] = result.skipped.get(tag, 0) + number
             _tell(each, cluster, plane)
             for check in each.checks(cluster):
-                _judge(check, story, step, cluster.state, plane, result)
+                _judge(check, step, cluster.state, plane, result)
         plane.end()
     except LeftOut as left_out:
         result.left_out = left_out.tag
@@ -158,12 +158,10 @@ def _tell(step: Step, cluster: Cluster, plane: Plane) -> None:
     plane.follow(cluster.state)
 
 
-def _judge(
-    check: Check, story: Story, step: str, state: State, plane: Plane, result: CaseResult
-) -> None:
+def _judge(check: Check, step: str, state: State, plane: Plane, result: CaseResult) -> None:
     """All views must say what is expected; of those that do not, the first is told."""
     for view in plane.views:
-        outcomes = [_passes(plane, view, flow, story.enforcement) for flow in check.flows]
+        outcomes = [_passes(plane, view, flow) for flow in check.flows]
         found = check.found(outcomes)
         if found != check.expected:
             wrong = _telling(check, outcomes)
@@ -183,16 +181,9 @@ def _judge(
     result.passed += 1
 
 
-def _passes(plane: Plane, view: str, flow: Flow, enforcement: str) -> bool:
-    if enforcement == "never":
-        return True
-    always = enforcement == "always"
-    answer = plane.reasons(view, flow) if always else plane.ask(view, flow)
-    # The source's engine may deny an endpoint that no policy selects; here it is open.
-    return all(
-        allowed(half) and not (always and half is Reason.ALLOWED_NO_POLICY)
-        for half in map(answer.half, flow.halves)
-    )
+def _passes(plane: Plane, view: str, flow: Flow) -> bool:
+    answer = plane.ask(view, flow)
+    return all(map(allowed, map(answer.half, flow.halves)))
 
 
 def _telling(check: Check, outcomes: list[bool]) -> Flow:
