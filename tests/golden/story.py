@@ -120,6 +120,8 @@ def domain_names() -> Teller:
         *(NodeJoined(f"n{n}", (f"192.168.9.{n}",), (f"10.244.{n}.0/24",)) for n in (1, 2)),
         started("dns", {"k8s-app": "kube-dns"}, "10.244.2.53", namespace="kube-system", node="n2"),
         started("web", {"app": "web"}, "10.244.1.1", "fd00::1", namespace="shop"),
+        started("db", {"app": "db"}, "10.244.2.2", namespace="shop", node="n2"),
+        _policy("closed", "kube-system", ingress=[{"from": [_everywhere(team="red")]}]),
         said("early.example.com", "203.0.113.1"),
         PolicySet(
             to_names("*.example.com", "api.io", labels={"app": "web"}, port=80), "names.yaml:1"
@@ -142,6 +144,8 @@ def domain_names() -> Teller:
         PolicyRemoved("CiliumNetworkPolicy", "shop", "more"),
         TICK,
         TICK,
+        PolicySet(to_names("*.example.com", labels={"app": "web"}, port=80), "names.yaml:1"),
+        said("other.example.com", "203.0.113.200", "2001:db8::9"),
     )
     return teller
 
