@@ -1,8 +1,8 @@
 """What policies mean: reading them, matching identities, compiling the maps of a node.
 
 Pure and shared by allocator (acceptance), agent (enforcement), command line and audits, so that
-all of them give one verdict. `model` is the language-neutral form; `kubernetes` reads NetworkPolicy
-into it; `matching` says which identities a selector matches; `rules` makes the policy map's entries
+all of them give one verdict. `model` is the language-neutral form, into which `reading` reads
+`kubernetes`, `cilium` and, with tiers of their own, the cluster-wide kinds of `tiers`; `matching` says which identities a selector matches; `rules` makes the policy map's entries
 and `prefixes` the CIDRs'; `hosts` says which addresses a node must know, `local` which are its own
 pods'. `compile` turns a folded ledger into the maps of one node, and goes on by what later events
 have `touched`; `diff` turns two maps into a change. Beside them, and without them, `engine` reads
