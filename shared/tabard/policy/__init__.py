@@ -2,10 +2,11 @@
 
 Pure and shared by allocator (acceptance), agent (enforcement), command line and audits, so that
 all of them give one verdict. `model` is the language-neutral form, into which `reading` reads
-`kubernetes`, `cilium` and, with tiers of their own, the cluster-wide kinds of `tiers`; `matching` says which identities a selector matches; `rules` makes the policy map's entries
-and `prefixes` the CIDRs'; `hosts` says which addresses a node must know, `local` which are its own
-pods'. `compile` turns a folded ledger into the maps of one node, and goes on by what later events
-have `touched`; `diff` turns two maps into a change. Beside them, and without them, `engine` reads
-verdicts off the policies and says which rule gave them; `parties` says who stands at an end of a
-flow, and `traffic` is a set of ports.
+`kubernetes`, `cilium` and, with tiers of their own, the cluster-wide kinds of `tiers`; `referents`
+says what they refer to, `matching` which identities a selector matches; `rules` makes the policy
+map's entries and `prefixes` the CIDRs'; `hosts` says which addresses a node must know, `local`
+which are its own pods'. `compile` turns a folded ledger into the maps of one node, and goes on by
+what later events have `touched`; `diff` turns two maps into a change. Beside them, and without
+them, `engine` reads verdicts off the policies and says which rule gave them; `parties` says who
+stands at an end of a flow, and `traffic` is a set of ports.
 """
