@@ -45,10 +45,10 @@ ALL = range(1 << 16)
 
 
 def compiled(state: State, node: str, mode: Mode, attachments: Mapping[str, Attachment]) -> Maps:
-    return Naive(state, node, mode).maps(attachments)
+    return _Naive(state, node, mode).maps(attachments)
 
 
-class Naive:
+class _Naive:
     def __init__(self, state: State, node: str, mode: Mode) -> None:
         self.state, self.node, self.mode = state, node, mode
         referents = referents_of(state)
@@ -177,20 +177,6 @@ class Naive:
                     entries[key] = value
         return policy_id, flags, entries
 
-    def strongest(
-        self,
-        direction: Direction,
-        tier: Tier,
-        subject: int,
-        peers: Iterable[int],
-        to: Protocol,
-        port: int,
-    ) -> Strength:
-        """What is said of traffic with whoever is all of `peers`, of all that rules say."""
-        selecting = [one for one in self.policies if matches(one.subject, self.seen[subject])]
-        rules = ranked(selecting, direction, tier)
-        return max(_strongest(self.said(rules, peer, subject), to, port) for peer in peers)
-
     def flags(self, policy: Policy) -> EndpointFlag:
         flags = EndpointFlag(0)
         for direction in policy.isolates:
@@ -262,7 +248,7 @@ def ranked(policies: list[Policy], direction: Direction, tier: Tier) -> list[tup
 def fewest(said: list[Said], anyone: list[Said]) -> dict[tuple[Protocol, int, int], Strength]:
     """Entries of which the longest match is the strongest of what is said of a peer, wherever that
     is stronger than what is said of anyone; levels of strength one by one, each in whole runs."""
-    rest, rest_of_anyone = (_strongest(all, Protocol.ANY, 0) for all in (said, anyone))
+    rest, rest_of_anyone = (strongest(all, Protocol.ANY, 0) for all in (said, anyone))
     entries = {(Protocol.ANY, 0, 0): rest} if rest > rest_of_anyone else {}
     for protocol in sorted({protocol for protocol, *_ in said} - {Protocol.ANY}):
         cuts = {0, len(ALL)}
@@ -271,8 +257,8 @@ def fewest(said: list[Said], anyone: list[Said]) -> dict[tuple[Protocol, int, in
         runs = [
             (
                 range(first, end),
-                _strongest(said, protocol, first),
-                _strongest(anyone, protocol, first),
+                strongest(said, protocol, first),
+                strongest(anyone, protocol, first),
             )
             for first, end in pairwise(sorted(cuts))
         ]
@@ -295,7 +281,7 @@ def fewest(said: list[Said], anyone: list[Said]) -> dict[tuple[Protocol, int, in
     return entries
 
 
-def _strongest(said: list[Said], protocol: Protocol, port: int) -> Strength:
+def strongest(said: list[Said], protocol: Protocol, port: int) -> Strength:
     """What is said of a port; 0 is PASS, below all else, or nothing."""
     return max(
         (

@@ -1,6 +1,5 @@
 """Going on by what was folded gives the maps that compiling all of it gives, and their change."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +14,7 @@ from tabard.events import ledger as events
 from tabard.identity.labels import label_set
 from tabard.policy.compile import Attachment, Compiler, Provisional
 from tabard.policy.diff import diff
-from world import World, attachment, network_policy
+from world import World, attachment, cidr_group, cilium_policy, network_policy
 
 NODES = ("n1", "n2", "n3")
 IPS = ("10.244.1.1", "10.244.2.2", "10.1.1.7", "10.1.9.9", "fd00::1", "192.168.9.2")
@@ -28,32 +27,22 @@ wide = st.one_of(specs, specs.map(lambda spec: {**spec, "podSelector": {}}))
 """Specifications, many of them for all pods of their namespace."""
 
 
-def group(name: str, cidrs: Iterable[str]) -> dict[str, Any]:
-    return {
-        "apiVersion": "cilium.io/v2",
-        "kind": "CiliumCIDRGroup",
-        "metadata": {"name": name},
-        "spec": {"externalCIDRs": sorted(cidrs)},
-    }
-
-
-def referring(name: str, group: str, side: str, excepts: list[str]) -> dict[str, Any]:
-    way = {"from": "ingress", "to": "egress"}[side]
+def referring(name: str, group: str, way: str, excepts: list[str]) -> dict[str, Any]:
+    side = {"ingress": "from", "egress": "to"}[way]
     peer = {"cidrGroupRef": group, **({"except": excepts} if excepts else {})}
-    return {
-        "apiVersion": "cilium.io/v2",
-        "kind": "CiliumClusterwideNetworkPolicy",
-        "metadata": {"name": name},
-        "spec": {"endpointSelector": {}, way: [{f"{side}CIDRSet": [peer]}]},
-    }
+    return cilium_policy(name, **{way: [{f"{side}CIDRSet": [peer]}]})
 
 
-groups = st.builds(group, st.sampled_from("gh"), st.frozensets(st.sampled_from(CIDRS), max_size=3))
+groups = st.builds(
+    lambda name, cidrs: cidr_group(name, *sorted(cidrs)),
+    st.sampled_from("gh"),
+    st.frozensets(st.sampled_from(CIDRS), max_size=3),
+)
 references = st.builds(
     referring,
     names,
     st.sampled_from("gh"),
-    st.sampled_from(["from", "to"]),
+    st.sampled_from(["ingress", "egress"]),
     st.sampled_from([[], [CIDRS[2]]]),
 )
 objects = st.one_of(tiered(), cilium(), cilium(), groups, references)
@@ -389,3 +378,58 @@ def test_a_pod_ahead_of_the_ledger_gets_its_address_when_another_elsewhere_lets_
     assert span.follower.compiler.note(span.story.untold)
     span.follower.tick()
     assert address(IPS[1]) in span.follower.compiler.maps.endpoints
+
+
+def test_only_policies_with_references_are_looked_at_when_what_they_refer_to_changes() -> None:
+    story = shop()
+    story.policy(referring("q", "g", "ingress", []))
+    follower = Follower(story, Mode.OVERLAY)
+    follower.tick()
+    read = follower.compiler._policies["NetworkPolicy", "x", "p"]
+    story.policy(cidr_group("other", "198.51.100.0/24"))
+    change = follower.tick()
+    assert change is not None
+    assert change.counts() == {"identities": 1}
+    story.policy(cidr_group("g", "192.0.2.0/24"))
+    change = follower.tick()
+    assert change is not None
+    assert change.policies_set
+    assert change.endpoints_set
+    assert follower.compiler._policies["NetworkPolicy", "x", "p"] is read
+
+
+def test_what_is_referred_to_may_change_while_nobody_refers_to_it() -> None:
+    story = shop()
+    story.policy(cidr_group("g", "192.0.2.0/24"))
+    follower = Follower(story, Mode.NATIVE)
+    follower.tick()
+    story.policy(referring("q", "g", "ingress", []))
+    follower.tick()
+    story.forget("", "q", "CiliumClusterwideNetworkPolicy")
+    follower.tick()
+    story.policy(cidr_group("g", "198.51.100.0/24"))
+    follower.tick()
+    story.policy(referring("q", "g", "ingress", []))
+    follower.tick()
+    assert story.flow("198.51.100.7", "u0").allowed
+    assert not story.flow("192.0.2.7", "u0").allowed
+
+
+def test_a_new_identity_is_held_against_no_rule_set_that_names_others() -> None:
+    story = shop()
+    subject = {"matchLabels": {"app": "a"}}
+    for number in range(9):
+        peer = {"podSelector": {"matchLabels": {"app": f"peer-{number}"}}}
+        story.policy(
+            network_policy(f"q{number}", "x", podSelector=subject, ingress=[{"from": [peer]}])
+        )
+    story.forget("x", "p")
+    follower = Follower(story, Mode.OVERLAY)
+    follower.tick()
+    story.pod("x/stranger", {"app": "stranger"}, node="n2", uid="stranger")
+    story.pod("x/peer", {"app": "peer-3"}, node="n2", uid="peer")
+    numbers = [story.state.endpoints[uid].identity for uid in ("stranger", "peer")]
+    change = follower.tick()
+    assert change is not None
+    assert change.identities_added == set(numbers)
+    assert [key.identity for key in change.policies_set] == numbers[1:]
