@@ -155,7 +155,7 @@ def _tell(step: Step, cluster: Cluster, plane: Plane) -> None:
     for action in step.actions:
         action(cluster)
     cluster.settle()
-    plane.follow(cluster.state)
+    plane.follow(cluster.state, cluster.records())
 
 
 def _judge(check: Check, step: str, state: State, plane: Plane, result: CaseResult) -> None:

@@ -92,7 +92,11 @@ def _entry(folder: Path, entry: dict[str, Any], form: str) -> Case:
     if file.endswith(".json"):
         return _case(folder, Path(file).stem, entry, tables.reader(folder / file))
     if file:
-        return _case(folder, str(Path(file).with_suffix("")), entry, examples.reader(folder, entry))
+        # What is only read needs no feature to be enforced.
+        parsed = {**entry, "features": ()}
+        return _case(
+            folder, str(Path(file).with_suffix("")), parsed, examples.reader(folder, entry)
+        )
     read = partial(_unread, f"no known format: {form}")
     return _case(folder, str(directory or entry["name"]), entry, read)
 
