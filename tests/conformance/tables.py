@@ -17,9 +17,9 @@ from tabard.policy import cilium
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Cidr, Peer, Policy, PolicyError, Selector
 from tabard.policy.networks import Networks
+from tabard.policy.painting import port_blocks
 from tabard.policy.parties import IP, ip
 from tabard.policy.reading import read_object
-from tabard.policy.rules import port_blocks
 
 VALID, INVALID = "valid", "refused"
 
