@@ -24,6 +24,7 @@ class Ebpf:
     """One set of maps and programs for each node in each mode, kept from case to case."""
 
     name = "ebpf"
+    judges_nodes = False
     views: tuple[str, ...] = tuple(VIEWS)
 
     def __init__(self) -> None:

@@ -18,6 +18,7 @@ SIZES = MapSizes(conntrack=4096)
 
 class Memory:
     name = "memory"
+    judges_nodes = False
     views: tuple[str, ...] = tuple(VIEWS)
 
     def __init__(self) -> None:
