@@ -11,7 +11,7 @@ from tabard.agent.attachments import Held
 from tabard.agent.reconciler import Standing
 from tabard.bus.memory import MemoryBus
 from tabard.dataplane.maps import MAP_NAMES, Maps, Mode, Protocol, Reason, address
-from tabard.dataplane.packet import Packet
+from tabard.dataplane.packet import Packet, TcpFlag
 from tabard.dataplane.port import Change, DataplaneError, MapSizes
 from tabard.events import ledger as events
 from tabard.events.envelope import Envelope, Recorded
@@ -412,3 +412,49 @@ async def test_answers_go_on_when_somebody_else_starts_or_the_address_is_nobodys
     server.ledger.pod("default/more", {"app": "new"}, node="n2", ip="10.244.2.6")
     await server.told(server.ledger.events[-1][0])
     assert server.answers()
+
+
+@pytest.mark.parametrize("opened_by", ["peer", "pod"])
+async def test_a_number_that_becomes_anothers_takes_no_flow_along(opened_by: str) -> None:
+    """The rule set keeps its id, and the new peer takes over the address too."""
+    bench = Bench(mode=Mode.NATIVE)
+    ledger = await enforcing(bench)
+    friend = {"podSelector": {"matchLabels": {"app": "friend"}}}
+    ledger.policy(
+        network_policy(
+            "p",
+            policyTypes=["Ingress", "Egress"],
+            ingress=[{"from": [friend]}],
+            egress=[{"to": [friend]}],
+        )
+    )
+    far = "10.244.2.5"
+    ledger.pod("default/friend", {"app": "friend"}, node="n2", ip=far)
+    number = ledger.state.endpoints["default/friend"].identity
+    told(bench, ledger)
+    assert await bench.reconciler.tick()
+    ifindex = bench.dataplane.read().endpoints[address("10.244.1.5")].ifindex
+
+    def send() -> Reason | None:
+        ends = address(far), address("10.244.1.5")
+        if opened_by == "peer":
+            return bench.dataplane.to_pod(
+                ifindex, Packet(*ends, Protocol.TCP, 40_000, 80, tcp_flags=TcpFlag.ACK)
+            ).reason
+        ends = ends[1], ends[0]
+        return bench.dataplane.from_pod(
+            ifindex, Packet(*ends, Protocol.TCP, 40_000, 80, tcp_flags=TcpFlag.ACK)
+        ).reason
+
+    assert send() is Reason.ALLOWED_POLICY
+    assert send() is Reason.ALLOWED_ESTABLISHED
+    ledger.stop("default/friend")
+    ledger.retire(number)
+    told(bench, ledger)
+    assert await bench.reconciler.tick()
+    ledger.emit(events.IdentityReleased(number))
+    ledger.pod("default/foe", {"app": "foe"}, node="n2", ip=far)
+    assert ledger.state.endpoints["default/foe"].identity == number
+    told(bench, ledger)
+    assert await bench.reconciler.tick()
+    assert send() is Reason.DENIED_POLICY

@@ -86,6 +86,8 @@ class Reconciler:
         self._is_egress_enforced = False
         self._moved = False
         """Whether an address changed hands since the flows were last looked through."""
+        self._retired: frozenset[int] = frozenset()
+        """Identities that went since then: their numbers may become others'."""
         self._spacing_s = spacing_s
         self._wake = asyncio.Event()
         self._flushing: list[asyncio.Future[int]] = []
@@ -207,6 +209,7 @@ class Reconciler:
             self.report.enforced(self.report.sequence, self._pods)
             return sequence
         self.expected, self.expected_at = desired, sequence
+        self._retired |= change.identities_removed
         try:
             await self._write(change)
         except MapFull:
@@ -237,22 +240,30 @@ class Reconciler:
 
     @property
     def _has_flows_to_forget(self) -> bool:
-        return self._moved and self._is_egress_enforced and self.mode is Mode.OVERLAY
+        is_blind = self._is_egress_enforced and self.mode is Mode.OVERLAY
+        return bool(self._retired) or (self._moved and is_blind)
 
     async def _forget_flows(self) -> None:
-        """Let no answer reach an address that is another identity's by now.
+        """Let no packet pass for an identity that its peer has not any more.
 
         In overlay mode this node need not know its peers' bindings: an egress-enforced pod's
         answers are judged by the identity that opened the flow. In native mode each packet's peer
-        is known.
+        is known. In both, a retired identity's number is another's after this node's watermark has
+        passed the retirement, and flows know numbers.
         """
         if not self._has_flows_to_forget:
             return
-        self._moved = False
+        moved, retired = self._moved, self._retired
+        self._moved, self._retired = False, frozenset()
+
+        def is_another(address: Address, identity: int) -> bool:
+            return identity in retired or (moved and self._is_another(address, identity))
+
         try:
-            forgotten = await self.worker.call(self.dataplane.forget, self._is_another)
+            forgotten = await self.worker.call(self.dataplane.forget, is_another)
         except DataplaneError:
-            self._moved = True
+            self._moved |= moved
+            self._retired |= retired
             raise
         if forgotten:
             log.info("agent.flows_forgotten", flows=forgotten, sequence=self.state.sequence)

@@ -279,7 +279,7 @@ class EbpfDataplane:
         except OSError as error:
             raise DataplaneError(f"{program} cannot be run: {error.strerror}") from error
         if ran.returned != syscalls.TC_ACT_OK:
-            raise DataplaneError(f"{program} did not find {address_text(key)}; check with `drift`")
+            raise DataplaneError(f"somebody else removed {address_text(key)} while it was written")
 
     def _let_packets_end(self) -> None:
         """Until no packet goes by entries that it found before this call."""
@@ -287,18 +287,16 @@ class EbpfDataplane:
             try:
                 grace.wait()
             except OSError as error:
-                raise DataplaneError(f"no grace period can be waited for: {error}") from error
+                raise DataplaneError(
+                    f"the kernel takes no membarrier(2): {error.strerror}; boot without nohz_full"
+                ) from error
         self._lingers = False
 
     # ---- interfaces
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
         flows = self._map("conntrack")
-        gone = [
-            key
-            for key, value in flows.items()
-            if (peer := layout.opened_by_peer(key, value)) and is_another(*peer)
-        ]
+        gone = [key for key, value in flows.items() if is_another(*layout.flow_peer(key, value))]
         flows.delete(gone)
         return len(gone)
 
