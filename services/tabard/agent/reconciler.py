@@ -12,7 +12,7 @@ from tabard.agent.figures import Figures
 from tabard.agent.report import Report
 from tabard.agent.worker import Worker
 from tabard.dataplane.maps import Address, Endpoint, EndpointFlag, Maps, Mode, address_text
-from tabard.dataplane.port import Change, Dataplane, DataplaneError, MapFull
+from tabard.dataplane.port import Change, Dataplane, DataplaneError, MapFull, PoliciesFull
 from tabard.events import ledger
 from tabard.identity.numbers import is_pod
 from tabard.ledger.fold import LedgerRecord
@@ -211,6 +211,7 @@ class Reconciler:
         self.expected, self.expected_at = desired, sequence
         self._retired |= change.identities_removed
         try:
+            self._have_room(change, desired)
             await self._write(change)
         except MapFull:
             # It may be full of what is to go: entries are added first so that nothing is missing
@@ -219,13 +220,23 @@ class Reconciler:
             if not (room := relief(actual, diff(actual, desired))):
                 raise
             await self._write(room)
-            await self._write(diff(await self._read(), desired))
+            change = diff(await self._read(), desired)
+            self._have_room(change, desired)
+            await self._write(change)
         self.actual = desired
         await self._forget_flows()
         if change:
             log.debug("agent.applied", sequence=sequence, **change.counts())
         self.report.enforced(sequence, self._pods)
         return sequence
+
+    def _have_room(self, change: Change, desired: Maps) -> None:
+        """PoliciesFull if the policy map cannot hold what it will have been told, before anything
+        of it is: half a rule set, which nobody uses, would be all that fits."""
+        size = self.dataplane.sizes.policies
+        needed = len(desired.policies) + len(change.policies_removed)
+        if change.policies_set and needed > size:
+            raise PoliciesFull(needed, size, str(self._compiler.growth(change.policies_set) or ""))
 
     def endpoint(self, address: Address) -> Endpoint | None:
         """The entry that stands in the dataplane, as far as is known."""

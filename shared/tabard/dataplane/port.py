@@ -30,6 +30,18 @@ class MapFull(DataplaneError):
         self.name = name
 
 
+class PoliciesFull(MapFull):
+    """What is to be written would not fit in `policies`; nothing of it was."""
+
+    def __init__(self, needed: int, size: int, grew: str) -> None:
+        super().__init__("policies", needed, size, "TABARD_POLICIES_MAX")
+        blame = f"; of what is new {grew} asks for most" if grew else ""
+        self.args = (
+            f'map "policies" has no room ({needed} of {size} while old and new entries are both '
+            f"there){blame}; name fewer peers or ports there, or raise TABARD_POLICIES_MAX",
+        )
+
+
 class LinkGone(DataplaneError):
     """The interface does not exist (any more)."""
 
@@ -135,6 +147,9 @@ class Dataplane(Interface):
     def kind(self) -> str:
         """`ebpf` or `memory`."""
         ...
+
+    @property
+    def sizes(self) -> MapSizes: ...
 
     def open(self) -> None:
         """Take over what an earlier agent of this node left, or make it. Idempotent."""

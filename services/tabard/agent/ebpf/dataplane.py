@@ -72,13 +72,13 @@ class EbpfDataplane:
         expedites: bool = True,
     ) -> None:
         self._config = config
-        self._sizes = sizes or MapSizes()
+        self.sizes = sizes or MapSizes()
         self._sources = sources
         self._compiled = compiled
         self._netns = netns
         self._expedites = expedites
         self._pins = Pins(pin_root, cluster, config.name)
-        self._schema = layout.schema(self._sizes)
+        self._schema = layout.schema(self.sizes)
         self._maps: dict[str, KernelMap] = {}
         self._programs: dict[str, int] = {}
         self._staged = False
@@ -111,7 +111,7 @@ class EbpfDataplane:
     def _open_maps(self) -> None:
         directory = self._pins.make(self._pins.maps(self._schema))
         others = [self._pins.maps(name) for name in self._pins.schemas() if name != self._schema]
-        self._maps = migration.open_maps(layout.shapes(self._sizes), directory, others)
+        self._maps = migration.open_maps(layout.shapes(self.sizes), directory, others)
         if self._settings().filled:
             return
         if not others or any(migration.copy_entries(self._maps, other) for other in others):
