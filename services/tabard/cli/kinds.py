@@ -25,6 +25,24 @@ class By(StrEnum):
     IDENTITY = "identity"
 
 
+class LintForm(StrEnum):
+    """How findings are shown."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    SARIF = "sarif"
+
+
+class FailOn(StrEnum):
+    """From which severity on a finding is a failure."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+    NEVER = "never"
+
+
 _SHORT = {
     "deploy": "deployment",
     "rs": "replicaset",

@@ -1,11 +1,11 @@
-"""`tabard policy check` and `matrix`."""
+"""`tabard policy`: check, matrix, and what policies' authors use."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tabard.cli import completion
-from tabard.cli.kinds import By
+from tabard.cli.kinds import By, FailOn, LintForm
 from tabard.cli.moments import At
 from tabard.cli.options import (
     Cluster,
@@ -14,6 +14,7 @@ from tabard.cli.options import (
     Form,
     Moment,
     Nats,
+    Paths,
     WatchTimeout,
     check_watch,
     usage,
@@ -30,9 +31,9 @@ _END = "Pod or workload NS/NAME, workload NS/KIND/NAME, or address."
 
 @app.callback()
 def main() -> None:
-    """Ask what policies say of flows.
+    """Ask what policies say of flows, and whether they say what is meant.
 
-    Of a running cluster, of its past (--at), or of manifests alone (-f).
+    Of a running cluster, of its past (--at), or of manifests alone.
 
     Example: tabard policy check -f compose/shop --from shop/cart --to data/postgres
     """
@@ -157,6 +158,42 @@ def policy_matrix(
     matrix(namespace, chosen, by, wanted, addresses, where, watch, timeout, output)
 
 
+@app.command("lint")
+def policy_lint(
+    paths: Paths = None,
+    fail_on: Annotated[
+        FailOn, typer.Option("--fail-on", help="From which severity on to exit 1.")
+    ] = FailOn.WARNING,
+    rules: Annotated[
+        bool, typer.Option("--rules", help="Show every rule that there is, and do nothing else.")
+    ] = False,
+    at: Moment = None,
+    output: Annotated[
+        LintForm, typer.Option("-o", "--output", help="Form of the output.")
+    ] = LintForm.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Find what is probably not meant in policies, with the line where it stands.
+
+    Of manifests, with the workloads that they are for; without a path of the cluster, now or as of
+    --at. What apply would refuse is an error, and the rest is looked at all the same. To say that a
+    finding is meant, annotate the object: tabard.io/lint-ignore: TB302,TB303.
+
+    Exits 1 if something is found that is as bad as --fail-on, or worse.
+
+    JSON: {sequence, findings, meant}; `tabard explain lint` says what each key means.
+
+    Example: tabard policy lint compose/shop --fail-on info
+    """
+    from tabard.cli import lint
+
+    if rules:
+        lint.show_rules()
+        return
+    lint.run(_where(paths, at, False, None, cluster, nats), fail_on, output)
+
+
 def _where(
     files: list[str] | None,
     at: At | None,
@@ -169,7 +206,7 @@ def _where(
 
     check_watch(watch, timeout, at is not None)
     if files and watch:
-        usage("-w follows a cluster's ledger; manifests (-f) are read once")
+        usage("-w follows a cluster's ledger; manifests are read once")
     if files and at is not None:
-        usage("--at is a point of the ledger's history; manifests (-f) have none")
+        usage("--at is a point of the ledger's history; manifests have none")
     return Where(files or (), at, cluster, nats)
