@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from entries import ISOLATED
 from tabard.agent.ebpf import syscalls
 from tabard.agent.ebpf.dataplane import EbpfDataplane
 from tabard.agent.ebpf.events import EventReader
@@ -48,7 +49,7 @@ SMALL = MapSizes(
 MARK = 0xB7000000
 """bpf/overlay.h, MARK_MAGIC."""
 
-ENFORCED = EndpointFlag.INGRESS_ENFORCED | EndpointFlag.EGRESS_ENFORCED
+ENFORCED = ISOLATED
 
 TUNNEL_PORT = 8472
 LOOPBACK = 1

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Mapping
 
 from tabard.dataplane.maps import (
+    AT_CIDR,
+    Action,
     Address,
     Direction,
     Endpoint,
@@ -18,16 +20,17 @@ from tabard.dataplane.maps import (
     PrefixFlag,
     Protocol,
     address,
+    strength,
 )
-from tabard.dataplane.verdict import CIDR_PODS, ENFORCED, Prefixes
+from tabard.dataplane.verdict import CIDR_PODS, ENFORCED, IN_TIER, ISOLATED, Prefixes
 from tabard.identity.labels import LabelSet, cidr_label, named_ports
 from tabard.identity.numbers import is_pod
 from tabard.ledger.state import EndpointState, State
 from tabard.policy.compile import Attachment, incarnation
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Cidr, Policy, Rule
 from tabard.policy.prefixes import PrefixMap, Universe
+from tabard.policy.reading import read_policies
 from tabard.policy.rules import hash64, port_blocks
 
 
@@ -39,8 +42,9 @@ class _Naive:
     def __init__(self, state: State, node: str, mode: Mode) -> None:
         self.state, self.node, self.mode = state, node, mode
         self.policies = [
-            (read_policy(accepted.document), accepted.document)
+            (policy, accepted.document)
             for _, accepted in sorted(state.policies.items())
+            for policy in read_policies(accepted.document)
         ]
         self.cidrs = {
             cidr: state.numbers[LabelSet((cidr_label(cidr),))]
@@ -81,7 +85,7 @@ class _Naive:
             hosts |= {address(text): 1 for text in self.state.nodes[self.node].addresses}
         return Maps(
             identities={1, 2, 6, 9, 10, *self.state.identities},
-            policies=keys,
+            policies=dict.fromkeys(keys, strength(Action.ALLOW)),
             nodes={address(text) for text in nodes},
             prefixes=self.prefixes,
             hosts=hosts,
@@ -111,7 +115,11 @@ class _Naive:
         if self.mode is Mode.NATIVE or 0 in named or remote.identity in named:
             return True
         entry = Prefixes(self.prefixes).match(address(text))
-        return entry is not None and PrefixFlag.CIDR in entry.flags and entry.identity in named
+        return (
+            entry is not None
+            and PrefixFlag.CIDR in entry.flags
+            and entry.identity | AT_CIDR in named
+        )
 
     def rules(self, subject: int) -> tuple[int, EndpointFlag, set[PolicyKey]]:
         """The policy id, flags and entries of a local pod's identity."""
@@ -132,6 +140,7 @@ class _Naive:
         own = sorted(port for port in named_ports(self.labels[subject]) if port[0] in names)
         said = [
             json.dumps([*policy.key, document.get("spec")], sort_keys=True).encode()
+            + policy.section.encode()
             for policy, document in selecting
         ]
         policy_id = hash64(*said, json.dumps(own).encode())
@@ -139,14 +148,16 @@ class _Naive:
         for policy, _ in selecting:
             flags |= self.flags(policy)
             for rule in policy.rules:
-                for peer in (0, *self.labels, *self.cidrs.values()):
+                members = {number | AT_CIDR for number in self.cidrs.values()}
+                for peer in (0, *self.labels, *self.cidrs.values(), *members):
                     keys |= self.entries(policy_id, rule, peer, subject)
         return policy_id, flags, keys
 
     def flags(self, policy: Policy) -> EndpointFlag:
         flags = EndpointFlag(0)
         for direction in policy.isolates:
-            flags |= ENFORCED[direction]
+            flags |= ENFORCED[direction] | ISOLATED[direction]
+            flags |= IN_TIER[policy.tier][direction]
         for rule in policy.rules:
             if any(isinstance(peer, Cidr) for peer in rule.peers or ()):
                 flags |= CIDR_PODS[rule.direction]
@@ -181,7 +192,9 @@ class _Naive:
             return peer in self.labels and matches(one, labels_of(self.labels[peer]))
         if not all(hole in self.cidrs for hole in one.excepts):
             return False
-        inside = {cidr for cidr, number in self.cidrs.items() if number == peer}
+        if peer & AT_CIDR and not one.holds_members:
+            return False
+        inside = {cidr for cidr, number in self.cidrs.items() if number == peer & ~AT_CIDR}
         return any(
             _within(cidr, one.prefix) and not any(_within(cidr, hole) for hole in one.excepts)
             for cidr in inside

@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from tabard.dataplane.maps import (
+    Action,
     Address,
     Direction,
     Endpoint,
@@ -14,10 +15,13 @@ from tabard.dataplane.maps import (
     PrefixEntry,
     PrefixFlag,
     Protocol,
+    Tier,
+    strength,
 )
 
 u16, u32, u64 = st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 mac = st.binary(min_size=6, max_size=6)
+strengths = st.builds(strength, st.sampled_from(Action), st.integers(0, 1000))
 addresses = st.builds(Address, st.binary(min_size=16, max_size=16))
 
 endpoints = st.builds(
@@ -25,7 +29,7 @@ endpoints = st.builds(
     incarnation=u64,
     identity=u32,
     policy=u64,
-    flags=st.builds(EndpointFlag, st.integers(0, 15)),
+    flags=st.builds(EndpointFlag, st.integers(0, 4095)),
     ifindex=u32,
     mac=mac,
     host_mac=mac,
@@ -40,7 +44,13 @@ prefix_entries = st.builds(
 
 @st.composite
 def policy_keys(draw: st.DrawFn) -> PolicyKey:
-    key = PolicyKey(draw(u64), draw(st.sampled_from(Direction)), draw(u32), Protocol.ANY)
+    key = PolicyKey(
+        draw(u64),
+        draw(st.sampled_from(Direction)),
+        draw(u32),
+        Protocol.ANY,
+        tier=draw(st.sampled_from(Tier)),
+    )
     protocol = draw(st.sampled_from(Protocol))
     if protocol is Protocol.ANY:
         return key
@@ -58,7 +68,7 @@ def prefix_keys(draw: st.DrawFn) -> tuple[Address, int]:
 worlds = st.builds(
     Maps,
     identities=st.frozensets(u32, max_size=20),
-    policies=st.frozensets(policy_keys(), max_size=20),
+    policies=st.dictionaries(policy_keys(), strengths, max_size=20),
     nodes=st.frozensets(addresses, max_size=10),
     prefixes=st.dictionaries(prefix_keys(), prefix_entries, max_size=20),
     hosts=st.dictionaries(addresses, u32, max_size=20),

@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from deciding import Teller
-from tabard.dataplane.maps import Endpoint, Maps, address_text
+from tabard.dataplane.maps import AT_CIDR, Endpoint, Maps, address_text
 from tabard.events.ledger import SettingsAdopted
 from tabard.events.observed import (
     NamespaceLabelsSet,
@@ -231,10 +231,10 @@ def _name(state: State, number: int) -> Named:
 def enforced(maps: Maps, state: State) -> dict[str, Any]:
     """The maps without numbers, policy ids and incarnations."""
     policies: dict[int, set[Any]] = {}
-    for key in maps.policies:
-        peer = _name(state, key.identity)
+    for key, value in maps.policies.items():
+        peer = _name(state, key.identity & ~AT_CIDR), bool(key.identity & AT_CIDR)
         policies.setdefault(key.policy, set()).add(
-            (key.direction, peer, key.protocol, key.port, key.port_bits)
+            (key.tier, key.direction, peer, key.protocol, key.port, key.port_bits, value)
         )
     used = {endpoint.policy for endpoint in maps.endpoints.values()}
     assert set(policies) <= used, "entries of policies that no endpoint has"

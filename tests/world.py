@@ -12,7 +12,7 @@ from tabard.identity.numbers import CIDR_SCOPE, NumberSpace
 from tabard.ledger.fold import LedgerRecord, evolve
 from tabard.ledger.state import State
 from tabard.policy.compile import Attachment, Compiler, Provisional
-from tabard.policy.kubernetes import read_policy
+from tabard.policy.reading import read_object
 
 Ports = tuple[tuple[str, int, str], ...]
 
@@ -121,10 +121,10 @@ class World:
         self.emit(events.IdentityReleased(number))
 
     def policy(self, document: dict[str, Any]) -> None:
-        policy = read_policy(document)
-        for cidr in sorted(policy.cidrs()):
+        found = read_object(document)
+        for cidr in sorted(found.cidrs()):
             self.identity(label_set((cidr_label(cidr),)))
-        self.emit(events.PolicyAccepted(*policy.key, document, ""))
+        self.emit(events.PolicyAccepted(*found.key, document, ""))
 
     def forget(self, namespace: str, name: str, kind: str = "NetworkPolicy") -> None:
         self.emit(events.PolicyForgotten(kind, namespace, name))

@@ -1,8 +1,8 @@
+from entries import ISOLATED, allowing
 from tabard.agent.changes import carried_out, local, relief
 from tabard.dataplane.maps import (
     Direction,
     Endpoint,
-    EndpointFlag,
     Maps,
     PolicyKey,
     PrefixEntry,
@@ -17,7 +17,7 @@ HERE, THERE, FAR = address("10.244.1.5"), address("10.244.1.6"), address("192.0.
 
 
 def endpoint(identity: int = 300, policy: int = 7, ifindex: int = 1) -> Endpoint:
-    return Endpoint(identity, identity, policy, EndpointFlag(3), ifindex, b"\2" * 6, b"\6" * 6)
+    return Endpoint(identity, identity, policy, ISOLATED, ifindex, b"\2" * 6, b"\6" * 6)
 
 
 def key(policy: int, identity: int = 300) -> PolicyKey:
@@ -25,13 +25,13 @@ def key(policy: int, identity: int = 300) -> PolicyKey:
 
 
 def test_relief_takes_entries_of_a_policy_that_nobody_has_any_more() -> None:
-    actual = Maps(policies=frozenset({key(7), key(8)}), endpoints={HERE: endpoint(policy=7)})
+    actual = Maps(policies=allowing({key(7), key(8)}), endpoints={HERE: endpoint(policy=7)})
     change = Change(policies_removed=frozenset({key(7), key(8)}))
     assert relief(actual, change) == Change(policies_removed=frozenset({key(8)}))
 
 
 def test_relief_takes_a_policy_with_its_last_endpoint() -> None:
-    actual = Maps(policies=frozenset({key(7)}), endpoints={HERE: endpoint(policy=7)})
+    actual = Maps(policies=allowing({key(7)}), endpoints={HERE: endpoint(policy=7)})
     change = diff(actual, Maps())
     assert relief(actual, change) == change
 
@@ -48,7 +48,7 @@ def test_relief_leaves_prefixes_and_hosts_that_would_become_world() -> None:
 def test_relief_adds_nothing() -> None:
     desired = Maps(
         identities=frozenset({300}),
-        policies=frozenset({key(7)}),
+        policies=allowing({key(7)}),
         nodes=frozenset({FAR}),
         prefixes={(FAR, 128): PrefixEntry(2)},
         hosts={FAR: 300},
@@ -60,7 +60,7 @@ def test_relief_adds_nothing() -> None:
 def test_locally_a_new_pod_comes_with_its_identity_and_policy() -> None:
     desired = Maps(
         identities=frozenset({2, 300, 301}),
-        policies=frozenset({key(7), key(8)}),
+        policies=allowing({key(7), key(8)}),
         nodes=frozenset({FAR}),
         prefixes={(FAR, 128): PrefixEntry(2)},
         hosts={FAR: 301},
@@ -68,16 +68,16 @@ def test_locally_a_new_pod_comes_with_its_identity_and_policy() -> None:
     )
     assert local(Maps(), diff(Maps(), desired), {1}) == Change(
         identities_added=frozenset({300}),
-        policies_added=frozenset({key(7)}),
+        policies_set=allowing({key(7)}),
         endpoints_set={HERE: endpoint(300, policy=7)},
     )
 
 
 def test_locally_a_policy_that_stands_is_not_added_to() -> None:
-    actual = Maps(policies=frozenset({key(7, 400)}))
-    desired = Maps(policies=frozenset({key(7, 300)}), endpoints={HERE: endpoint(policy=7)})
+    actual = Maps(policies=allowing({key(7, 400)}))
+    desired = Maps(policies=allowing({key(7, 300)}), endpoints={HERE: endpoint(policy=7)})
     change = local(actual, diff(actual, desired), {1})
-    assert change.policies_added == frozenset()
+    assert not change.policies_set
     assert change.policies_removed == frozenset()
 
 
@@ -95,13 +95,13 @@ def test_locally_only_endpoints_without_an_attached_interface_go() -> None:
 def test_what_was_carried_out_is_what_the_maps_show_of_a_change() -> None:
     before = Maps(
         identities=frozenset({299, 300}),
-        policies=frozenset({key(7)}),
+        policies=allowing({key(7)}),
         hosts={FAR: 300},
         endpoints={HERE: endpoint()},
     )
     desired = Maps(
         identities=frozenset({300, 301}),
-        policies=frozenset({key(8)}),
+        policies=allowing({key(8)}),
         prefixes={(FAR, 128): PrefixEntry(2)},
         hosts={FAR: 301, HERE: 300},
         endpoints={THERE: endpoint()},
@@ -111,12 +111,12 @@ def test_what_was_carried_out_is_what_the_maps_show_of_a_change() -> None:
     assert carried_out(change, desired) == change
     halfway = Maps(
         identities=frozenset({299, 300, 301}),
-        policies=frozenset({key(7), key(8)}),
+        policies=allowing({key(7), key(8)}),
         hosts={FAR: 300, HERE: 300},
         endpoints={HERE: endpoint()},
     )
     assert carried_out(change, halfway) == Change(
         identities_added=frozenset({301}),
-        policies_added=frozenset({key(8)}),
+        policies_set=allowing({key(8)}),
         hosts_set={HERE: 300},
     )

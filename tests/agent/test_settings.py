@@ -42,6 +42,20 @@ def test_the_socket_is_in_the_data_directory_if_not_given(monkeypatch: pytest.Mo
     assert read(monkeypatch).socket_path == Path("/nowhere/n1/agent.sock")
 
 
+def test_a_node_has_its_name_as_hostname_beside_the_labels_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hostname = "kubernetes.io/hostname"
+    assert read(monkeypatch).labels == ((hostname, "n1"),)
+    given = read(monkeypatch, TABARD_NODE_LABELS="role=edge, a.example/b=")
+    assert given.labels == (("a.example/b", ""), (hostname, "n1"), ("role", "edge"))
+    assert read(monkeypatch, TABARD_NODE_LABELS=f"{hostname}=x").labels == ((hostname, "x"),)
+    long = f"{'a' * 62}.b"
+    assert read(monkeypatch, TABARD_NODE_LABELS="", TABARD_NODE=long).labels == (
+        (hostname, "a" * 62),
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -51,6 +65,9 @@ def test_the_socket_is_in_the_data_directory_if_not_given(monkeypatch: pytest.Mo
         ("TABARD_NODE", "../n1"),
         ("TABARD_UNDERLAY", "10.0.0"),
         ("TABARD_POD_CIDRS", "10.244.1.5/24"),
+        ("TABARD_NODE_LABELS", "=edge"),
+        ("TABARD_NODE_LABELS", "role=a b"),
+        ("TABARD_NODE_LABELS", "role=a,role=b"),
         ("TABARD_MODE", "tunnel"),
         ("TABARD_DATAPLANE", "iptables"),
         ("TABARD_TICK_SPACING_MS", "-1"),

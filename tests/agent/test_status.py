@@ -8,6 +8,7 @@ from tabard.agent.status import join, publish_status
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import Stream
 from tabard.dataplane.maps import MAP_NAMES
+from tabard.events.ledger import NodeAdded
 from tabard.events.observed import NodeJoined
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError
 from tabard.ledger.messages import recorded
@@ -57,12 +58,25 @@ async def test_a_node_joins_once(tmp_path: Path) -> None:
         await until(lambda: bus.store.logs[Stream.OBSERVED].messages)
         [message] = await bus.read(Stream.OBSERVED, 1)
         event = recorded(Stream.OBSERVED, message).event
-        assert event == NodeJoined("n1", ("192.168.9.1",), ("10.244.1.0/24",))
-    ledger.node(event.name, event.addresses, event.pod_cidrs)
+        hostname = (("kubernetes.io/hostname", "n1"),)
+        assert event == NodeJoined("n1", ("192.168.9.1",), ("10.244.1.0/24",), hostname)
+    ledger.emit(NodeAdded(event.name, event.addresses, event.pod_cidrs, event.labels))
     end = await ledger.write(bus)
     async with running(tmp_path, bus) as agent:
         await agent.enforces(end)
     assert await bus.last_sequence(Stream.OBSERVED) == 1
+
+
+async def test_a_node_whose_labels_changed_joins_again(tmp_path: Path) -> None:
+    ledger, bus = Ledger(nodes=0), MemoryBus()
+    ledger.emit(NodeAdded("n1", ("192.168.9.1",), ("10.244.1.0/24",), (("role", "edge"),)))
+    end = await ledger.write(bus)
+    async with running(tmp_path, bus, node_labels="role=core") as agent:
+        await agent.enforces(end)
+        await until(lambda: bus.store.logs[Stream.OBSERVED].messages)
+        [message] = await bus.read(Stream.OBSERVED, 1)
+    joined = recorded(Stream.OBSERVED, message).event
+    assert joined.labels == (("kubernetes.io/hostname", "n1"), ("role", "core"))
 
 
 async def test_a_node_whose_facts_changed_joins_again(tmp_path: Path) -> None:

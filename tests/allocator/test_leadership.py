@@ -27,3 +27,12 @@ def test_other_settings_than_the_ledgers_are_refused_by_name() -> None:
     assert "cluster_bits is 4, but the ledger was begun with 8" in said
     assert "retire_grace_ms is 5" in said
     assert "cluster_id" not in said
+
+
+def test_enforcement_alone_may_be_changed_and_is_kept_where_nothing_is_said_of_it() -> None:
+    state = State()
+    apply(state, dataclasses.replace(SETTINGS, enforcement="always"), 1, 0)
+    assert take_lead(state, "a", SETTINGS) == [EpochClaimed(1, "a")]
+    assert take_lead(state, "a", SETTINGS, "always") == [EpochClaimed(1, "a")]
+    other = dataclasses.replace(SETTINGS, enforcement="never")
+    assert take_lead(state, "a", SETTINGS, "never") == [EpochClaimed(1, "a"), other]

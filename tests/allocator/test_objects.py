@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ from deciding import GRACE_MS, Desk, kinds
 from tabard.events.ledger import (
     EventQuarantined,
     IdentityAllocated,
+    IdentityRetired,
     NodeAdded,
     NodeRemoved,
     PolicyAccepted,
@@ -22,6 +24,7 @@ from tabard.events.observed import (
     WorkloadRemoved,
     WorkloadSet,
 )
+from tabard.identity.labels import LABELS_MAX
 from tabard.identity.numbers import CIDR_SCOPE
 from world import network_policy
 
@@ -155,10 +158,52 @@ def test_nodes_join_change_and_leave() -> None:
     desk = Desk()
     node = NodeJoined("n1", ("192.0.2.1", "2001:db8::1"), ("10.244.1.0/24",))
     assert desk.observe(node) == [NodeAdded(node.name, node.addresses, node.pod_cidrs)]
+    assert not desk.state.identities
     assert desk.observe(node) == []
     assert kinds(desk.observe(NodeJoined("n1", ("192.0.2.9",), ()))) == ["NodeAdded"]
     assert desk.observe(NodeLeft("n1")) == [NodeRemoved("n1")]
     assert desk.observe(NodeLeft("n1")) == []
+
+
+def test_the_addresses_of_a_node_with_labels_have_identities_while_it_is_there() -> None:
+    desk = Desk()
+    node = NodeJoined("n1", ("192.0.2.1", "2001:db8::1"), (), (("role", "edge"),))
+    first, second = CIDR_SCOPE, CIDR_SCOPE + 1
+    assert desk.observe(node) == [
+        IdentityAllocated(first, ("cidr:192.0.2.1/32",)),
+        IdentityAllocated(second, ("cidr:2001:db8::1/128",)),
+        NodeAdded("n1", node.addresses, (), node.labels),
+    ]
+    assert desk.observe(node) == []
+    relabelled = replace(node, labels=(("role", "core"),))
+    assert kinds(desk.observe(relabelled)) == ["NodeAdded"]
+    moved = replace(relabelled, addresses=("192.0.2.1", "192.0.2.7"))
+    assert kinds(desk.observe(moved)) == ["IdentityAllocated", "NodeAdded"]
+    assert IdentityRetired(second) in desk.tick(after_ms=GRACE_MS)
+    assert desk.state.identities[first].users == 1
+    desk.observe(NodeLeft("n1"))
+    assert IdentityRetired(first) in desk.tick(after_ms=GRACE_MS)
+    assert not desk.state.identities
+    assert desk.refolded() == desk.state
+
+
+def test_a_cluster_wide_policy_lies_in_no_namespace() -> None:
+    desk = Desk()
+    spec = {"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}}
+    document = {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "p"},
+        "spec": spec,
+    }
+    key = ("ClusterNetworkPolicy", "", "p")
+    assert desk.observe(PolicySet(document)) == [PolicyAccepted(*key, document, "")]
+    (refused,) = desk.observe(PolicySet(document | {"spec": {**spec, "priority": 1_001}}))
+    assert isinstance(refused, PolicyRefused)
+    assert (refused.kind, refused.namespace, refused.name) == key
+    assert refused.reason.startswith("spec.priority: is 1001")
+    assert desk.observe(PolicyRemoved(*key)) == [PolicyForgotten(*key)]
+    assert kinds(desk.observe(PolicyRemoved("NetworkPolicy", "", "p"))) == ["EventQuarantined"]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +213,12 @@ def test_nodes_join_change_and_leave() -> None:
         NodeJoined("n1", ("192.0.2.01",), ()),
         NodeJoined("n1", (), ("10.244.1.1/24",)),
         NodeJoined("n1", (), tuple(f"10.244.{n}.0/24" for n in range(65))),
+        NodeJoined("n1", (), (), (("a b", ""),)),
+        NodeJoined("n1", (), (), (("a", "b c"),)),
+        NodeJoined("n1", (), (), (("b", ""), ("a", ""))),
+        NodeJoined("n1", (), (), tuple((f"k{n:04}", "") for n in range(LABELS_MAX + 1))),
+        NodeJoined("n1", (), (), tuple((f"k{n:04}" + "x" * 200, "") for n in range(LABELS_MAX))),
+        NodeJoined("n1", (), (), tuple((f"{'p' * 200}.{n}/k", "v" * 60) for n in range(4_000))),
     ],
 )
 def test_a_malformed_node_is_rejected(node: NodeJoined) -> None:

@@ -13,7 +13,7 @@ from tabard.events.envelope import Envelope, Recorded
 from tabard.events.ledger import LedgerEvent
 from tabard.identity.labels import LabelSet, cidr_label, pod_labels
 from tabard.identity.numbers import NumberSpace, is_cidr
-from tabard.policy.kubernetes import read_policy
+from tabard.policy.reading import read_object
 
 free_numbers = st.sampled_from([0, 1, 2, 3, 60_000])
 
@@ -29,7 +29,7 @@ def check_invariants(desk: Desk) -> None:
     # Users are counted right, and who has none is idle.
     users = Counter(endpoint.identity for endpoint in state.endpoints.values())
     for accepted in state.policies.values():
-        for prefix in read_policy(accepted.document).cidrs():
+        for prefix in read_object(accepted.document).cidrs():
             users[state.numbers[LabelSet((cidr_label(prefix),))]] += 1
     for number, held in state.identities.items():
         assert held.users == users[number]

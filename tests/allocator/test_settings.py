@@ -32,6 +32,8 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         fixed=((129, ("k8s:a=1", "k8s:b=")),),
         retire_grace_ms=5,
     )
+    assert settings.enforcement is None
+    assert read(monkeypatch, ENFORCEMENT="always").adopted().enforcement == "always"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"FIXED": '{"128": []}'}, "128 needs labels"),
         ({"FIXED": '{"128": ["app"]}'}, "128 needs labels"),
         ({"FIXED": '{"128": ["k8s:a="], "129": ["k8s:a="]}'}, "two numbers"),
+        ({"ENFORCEMENT": "sometimes"}, "enforcement"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(

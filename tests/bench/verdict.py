@@ -10,12 +10,12 @@ from bench import population
 from bench.driver import Driver
 from bench.figures import Figure, Target, Yardstick
 from bench.lab import Lab
+from entries import INGRESS_ISOLATED, allowing
 from packets import ACK, SYN, TCP, packet
 from tabard.agent.ebpf.dataplane import EbpfDataplane
 from tabard.dataplane.maps import (
     Direction,
     Endpoint,
-    EndpointFlag,
     Mode,
     PolicyKey,
     Protocol,
@@ -106,7 +106,7 @@ class Rig:
         self._dataplane.write(
             Change(
                 identities_added=frozenset(known),
-                policies_added=frozenset(
+                policies_set=allowing(
                     PolicyKey(POLICY, Direction.INGRESS, number, Protocol.TCP, PORT, 16)
                     for number in known[:allowed]
                 ),
@@ -118,7 +118,7 @@ class Rig:
                         incarnation=1,
                         identity=FIRST_IDENTITY,
                         policy=POLICY,
-                        flags=EndpointFlag.INGRESS_ENFORCED,
+                        flags=INGRESS_ISOLATED,
                         ifindex=1,
                         mac=bytes(6),
                         host_mac=bytes(6),

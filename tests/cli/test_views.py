@@ -99,6 +99,20 @@ def test_a_node_that_said_nothing_has_no_lag_and_one_that_did_has() -> None:
     assert (n2["watermark"], n2["lag"], n2["error"]) == (None, None, None)
 
 
+def test_nodes_are_shown_and_chosen_by_their_labels() -> None:
+    labels = (("kubernetes.io/hostname", "n3"), ("role", "edge"))
+    found = reading(events.NodeAdded("n3", ("198.18.0.13",), (), labels))
+    view = VIEWS["nodes"]
+    rows = view.rows(found)
+    assert [row["labels"] for row in rows[1:]] == [{"kubernetes.io/hostname": "n2"}, dict(labels)]
+
+    def named(selector: str) -> list[str]:
+        return [row["name"] for row in chosen(rows, view, found.state, "", parse(selector))]
+
+    assert named("role=edge") == ["n3"]
+    assert named("kubernetes.io/hostname!=n2") == ["n1", "n3"]
+
+
 def test_a_nodes_lag_is_told_in_events_and_in_time() -> None:
     second = 1_000_000_000
     store = MemoryStore(clock=itertools.count(0, second).__next__)  # event N at second N - 1
@@ -238,4 +252,5 @@ def test_status_counts_lag_and_takes_the_lowest_watermark() -> None:
     assert found["enforced"] == 6
     assert found["ledger"] == {"sequence": 8, "stored_at": 8, "head": 8, "digest": ""}
     assert found["allocator"] == {"epoch": 1, "holder": "h-1"}
+    assert found["enforcement"] == "default"
     assert found["pods"] == {"bound": 1, "waiting": 0, "refused": 0}

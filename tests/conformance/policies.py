@@ -5,8 +5,8 @@ from typing import Any
 
 from tabard.dataplane.maps import Protocol
 from tabard.ledger.state import State
-from tabard.policy.kubernetes import read_policy
 from tabard.policy.model import PolicyError
+from tabard.policy.reading import read_object, read_policies
 
 WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 
@@ -16,13 +16,12 @@ def ports_of(documents: Iterable[Mapping[str, Any]], state: State) -> dict[Proto
     cuts: dict[Protocol, set[int]] = {protocol: set() for protocol in WITH_PORTS}
     for document in documents:
         try:
-            policy = read_policy(document)
+            policies = read_policies(document)
         except PolicyError:
             continue  # whoever applies it says so
-        for rule in policy.rules:
-            for port in rule.ports:
-                if port.protocol in cuts and not port.name:
-                    cuts[port.protocol] |= {port.first, port.last + 1}
+        for port in (p for policy in policies for rule in policy.rules for p in rule.ports):
+            if port.protocol in cuts and not port.name:
+                cuts[port.protocol] |= {port.first, port.last + 1}
     for endpoint in state.endpoints.values():
         for _, number, protocol in endpoint.ports:
             cuts[Protocol[protocol]] |= {number, number + 1}
@@ -34,7 +33,7 @@ def networks_of(documents: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     found: set[str] = set()
     for document in documents:
         try:
-            found |= read_policy(document).cidrs()
+            found |= read_object(document).cidrs()
         except PolicyError:
             continue
     return frozenset(found)

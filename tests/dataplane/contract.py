@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from entries import EGRESS_ISOLATED, allowing
 from tabard.dataplane.maps import (
     Address,
     Direction,
     Endpoint,
-    EndpointFlag,
     Maps,
     PolicyKey,
     PrefixEntry,
@@ -48,7 +48,7 @@ def full(ifindex: int = 1) -> Maps:
     entry = PolicyKey(policy, Direction.EGRESS, 9, Protocol.TCP, 80, 16)
     return Maps(
         identities=frozenset((1, 6, 9, 256, 257, (1 << 24) + 1)),
-        policies=frozenset(
+        policies=allowing(
             (
                 entry,
                 PolicyKey(policy, Direction.INGRESS, 0, Protocol.ANY),
@@ -73,7 +73,7 @@ def full(ifindex: int = 1) -> Maps:
                 incarnation=0xFFFFFFFFFFFFFFFF,
                 identity=256,
                 policy=policy,
-                flags=EndpointFlag.EGRESS_ENFORCED,
+                flags=EGRESS_ISOLATED,
                 ifindex=ifindex,
                 mac=b"\2\0\0\0\0\1",
                 host_mac=b"\2\0\0\0\0\2",

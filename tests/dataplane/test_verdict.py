@@ -2,7 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from entries import INGRESS_ISOLATED, ISOLATED, allowing
 from tabard.dataplane.maps import (
+    AT_CIDR,
     Direction,
     Endpoint,
     EndpointFlag,
@@ -17,17 +19,16 @@ from tabard.dataplane.maps import (
 )
 from tabard.dataplane.verdict import Judge, flow_verdict
 
-BOTH = EndpointFlag.INGRESS_ENFORCED | EndpointFlag.EGRESS_ENFORCED
 CIDRS = EndpointFlag.CIDR_PODS_INGRESS | EndpointFlag.CIDR_PODS_EGRESS
 CIDR_NUMBER = (1 << 24) + 5
-POD = Endpoint(1, 256, 77, BOTH, 10, bytes(6), bytes(6))
+POD = Endpoint(1, 256, 77, ISOLATED, 10, bytes(6), bytes(6))
 PEER = address("10.1.1.1")
 
 
 def judge(*keys: PolicyKey, mode: Mode = Mode.OVERLAY) -> Judge:
     maps = Maps(
         identities=frozenset((1, 2, 6, 9, 10, 256, 257, CIDR_NUMBER)),
-        policies=frozenset(keys),
+        policies=allowing(keys),
         prefixes={
             (address("0.0.0.0"), 96): PrefixEntry(9),
             (address("::"), 0): PrefixEntry(10),
@@ -51,7 +52,7 @@ def egress(
 
 
 def test_a_direction_without_policy_is_open_even_to_the_unknown() -> None:
-    open_pod = replace(POD, flags=EndpointFlag.INGRESS_ENFORCED)
+    open_pod = replace(POD, flags=INGRESS_ISOLATED)
     assert egress(judge(), 0, pod=open_pod) is Reason.ALLOWED_NO_POLICY
     assert egress(judge(), 999, pod=open_pod) is Reason.ALLOWED_NO_POLICY
 
@@ -97,8 +98,8 @@ def test_other_protocols_need_an_entry_for_all_traffic() -> None:
 
 
 def test_a_cidr_rule_holds_for_pods_and_nodes_in_it_only_where_flagged() -> None:
-    by_cidr = judge(key(CIDR_NUMBER, Protocol.TCP, 80, 16))
-    flagged = replace(POD, flags=BOTH | CIDRS)
+    by_cidr = judge(key(CIDR_NUMBER | AT_CIDR, Protocol.TCP, 80, 16))
+    flagged = replace(POD, flags=ISOLATED | CIDRS)
     for peer in (257, 6):
         assert egress(by_cidr, peer, pod=flagged) is Reason.ALLOWED_POLICY
         assert egress(by_cidr, peer, port=81, pod=flagged) is Reason.DENIED_POLICY

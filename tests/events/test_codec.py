@@ -15,6 +15,7 @@ from tabard.events.errors import (
     UndecodableError,
     UnknownTypeError,
 )
+from tabard.events.ledger import NodeAdded, SettingsAdopted
 
 ENVELOPE = Envelope(b"0123456789abcdef", "key", 17, "OBSERVED/3", b"fedcba9876543210")
 STOPPED = observed.PodStopped("uid")
@@ -158,6 +159,43 @@ def test_an_unknown_type_is_told_apart() -> None:
 def test_a_newer_version_is_told_apart() -> None:
     with pytest.raises(NewerVersionError, match="version 2, this release reads up to 1"):
         decode(changed(1, 2), "LEDGER", 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "event"),
+    [
+        (
+            "node.joined",
+            {"name": "n", "addresses": ["192.0.2.1"], "pod_cidrs": []},
+            observed.NodeJoined("n", ("192.0.2.1",), ()),
+        ),
+        ("node.added", {"name": "n", "addresses": [], "pod_cidrs": []}, NodeAdded("n", (), ())),
+        (
+            "settings.adopted",
+            {
+                "cluster": "c",
+                "cluster_id": 0,
+                "cluster_bits": 8,
+                "include": [],
+                "exclude": [],
+                "fixed": [],
+                "retire_grace_ms": 5,
+            },
+            SettingsAdopted("c", 0, 8, (), (), (), 5, "default"),
+        ),
+    ],
+)
+def test_what_was_stored_before_labels_and_enforcement_is_read_as_without(
+    name: str, data: dict[str, Any], event: Any
+) -> None:
+    payload = msgpack.packb([name, 1, b"i", "k", 0, "", b"", data])
+    assert decode(payload, "LEDGER", 1).event == event
+
+
+def test_an_enforcement_that_is_none_is_refused() -> None:
+    payload = encode(SettingsAdopted("c", 0, 8, (), (), (), 5), ENVELOPE)
+    with pytest.raises(UndecodableError, match=r"settings\.adopted\.enforcement"):
+        decode(payload.replace(b"\xa7default", b"\xa7defaulx"), "LEDGER", 1)
 
 
 def test_an_absent_field_with_a_default_has_it() -> None:

@@ -17,7 +17,7 @@ from tabard.events.ledger import (
     SettingsAdopted,
     WorkloadAccepted,
 )
-from tabard.events.observed import PolicySet, WorkloadSet
+from tabard.events.observed import NodeJoined, PolicySet, WorkloadSet
 from tabard.ledger.digest import COLUMNS, Sum, digest, rows
 from tabard.ledger.fold import apply
 from tabard.ledger.snapshot import freeze, thaw
@@ -45,6 +45,7 @@ def full() -> State:
     state = told(
         [
             joined("n1"),
+            NodeJoined("n2", (), (), (("role", "edge"),)),
             namespace("shop", team="red"),
             started("a", {"app": "a"}, "10.0.0.1", ports=(("http", 80, "TCP"),), owner="Pod/x/a"),
             started("gone", {"app": "gone"}),
@@ -64,6 +65,8 @@ def full() -> State:
     )
     state.chain, state.epoch, state.holder = b"c" * 16, 1, "h"
     state.retired[9] = 3
+    assert state.settings is not None
+    state.settings = dataclasses.replace(state.settings, enforcement="always")
     return state
 
 

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 from dataclasses import asdict
 from typing import Any, get_args
 
@@ -12,7 +13,7 @@ from tabard.identity.labels import cidr_label, label_set
 from tabard.ledger import fold as folding
 from tabard.ledger import state as states
 from tabard.ledger.fold import FoldError, evolve, fold
-from tabard.ledger.state import State
+from tabard.ledger.state import Node, State, enforcement_of
 from world import World, network_policy
 
 WEB, DB = ("k8s:app=web",), ("k8s:app=db",)
@@ -72,6 +73,65 @@ def refuses(state: State, event: Any, match: str) -> None:
 
 
 ALLOCATED = (events.IdentityAllocated(256, WEB), events.IdentityAllocated(257, DB))
+
+
+class TestNodes:
+    NUMBERS = {"192.0.2.1/32": 1 << 24, "2001:db8::1/128": (1 << 24) + 1}  # noqa: RUF012
+    ADDRESSES = ("192.0.2.1", "2001:db8::1")
+
+    def after(self, *story: Any) -> State:
+        allocated = [
+            events.IdentityAllocated(number, (cidr_label(cidr),))
+            for cidr, number in self.NUMBERS.items()
+        ]
+        return state_after(*allocated, *story)
+
+    def users(self, state: State) -> list[int]:
+        return [state.identities[number].users for number in self.NUMBERS.values()]
+
+    def test_a_node_with_labels_uses_the_identities_of_its_addresses_until_it_goes(self) -> None:
+        state = self.after(events.NodeAdded("n1", self.ADDRESSES, (), (("role", "edge"),)))
+        assert (self.users(state), list(state.idle)) == ([1, 1], [])
+        step(state, events.NodeAdded("n1", self.ADDRESSES[:1], (), (("role", "core"),)))
+        assert self.users(state) == [1, 0]
+        step(state, events.NodeRemoved("n1"))
+        assert (self.users(state), state.nodes) == ([0, 0], {})
+        assert list(state.idle) == [*reversed(self.NUMBERS.values())]
+
+    def test_a_node_without_labels_uses_none(self) -> None:
+        state = self.after(events.NodeAdded("n1", self.ADDRESSES, ()))
+        assert self.users(state) == [0, 0]
+        step(state, events.NodeAdded("n1", self.ADDRESSES, (), (("a", "b"),)))
+        step(state, events.NodeAdded("n1", self.ADDRESSES, ()))
+        assert self.users(state) == [0, 0]
+
+    def test_a_policy_and_a_node_may_share_a_cidr(self) -> None:
+        cidr = next(iter(self.NUMBERS))
+        state = self.after(
+            accepted("p", cidr), events.NodeAdded("n1", self.ADDRESSES, (), (("a", "b"),))
+        )
+        assert self.users(state) == [2, 1]
+        step(state, events.PolicyForgotten("NetworkPolicy", "x", "p"))
+        assert self.users(state) == [1, 1]
+
+    def test_selectors_see_a_nodes_labels_and_always_a_hostname(self) -> None:
+        assert Node("n1", (), ()).label_set() == ("node:kubernetes.io/hostname=n1",)
+        labels = (("kubernetes.io/hostname", "n1.example"), ("role", ""))
+        assert Node("n1", (), (), labels).label_set() == (
+            "node:kubernetes.io/hostname=n1.example",
+            "node:role=",
+        )
+
+
+def test_enforcement_is_what_the_ledger_said_last() -> None:
+    state = State()
+    assert enforcement_of(state) == "default"
+    settings = events.SettingsAdopted("c", 1, 8, (), (), ((200, WEB),), 5)
+    step(state, settings)
+    assert enforcement_of(state) == "default"
+    numbers = dict(state.numbers)
+    step(state, dataclasses.replace(settings, enforcement="always"))
+    assert (enforcement_of(state), state.numbers) == ("always", numbers)
 
 
 def test_every_event_is_folded() -> None:

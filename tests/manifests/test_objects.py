@@ -100,12 +100,8 @@ def test_other_kinds_are_skipped_with_a_note(version: str, kind: str) -> None:
         ("cilium.io/v2", "CiliumNetworkPolicy", "kind: is 'CiliumNetworkPolicy'"),
         ("cilium.io/v2", "CiliumEgressGatewayPolicy", "kind: is 'CiliumEgressGatewayPolicy'"),
         ("crd.projectcalico.org/v1", "GlobalNetworkPolicy", "kind: is 'GlobalNetworkPolicy'"),
-        ("crd.antrea.io/v1beta1", "ClusterNetworkPolicy", "kind: is 'ClusterNetworkPolicy'"),
-        (
-            "policy.networking.k8s.io/v1alpha1",
-            "AdminNetworkPolicy",
-            "kind: is 'AdminNetworkPolicy'",
-        ),
+        ("crd.antrea.io/v1beta1", "ClusterNetworkPolicy", "apiVersion: is 'crd.antrea.io/v1beta1'"),
+        ("policy.networking.k8s.io/v1", "NodePolicy", "kind: is 'NodePolicy'"),
         ("example.com/v1", "HouseNetworkPolicy", "kind: is 'HouseNetworkPolicy'"),
         ("projectcalico.org/v3", "NetworkPolicy", "apiVersion: is 'projectcalico.org/v3'"),
         ("networking.k8s.oi/v1", "NetworkPolicy", "apiVersion: is 'networking.k8s.oi/v1'"),
@@ -117,10 +113,20 @@ def test_a_policy_that_would_not_be_enforced_is_refused(
     with pytest.raises(ManifestError) as error:
         checked(f"metadata: {{name: x}}\nkind: {kind}\napiVersion: {version}\nspec: {{}}\n")
     line = 2 if mistake.startswith("kind") else 3
-    assert str(error.value) == (
-        f"f.yaml:{line}: {mistake}; it would not be enforced; Tabard reads networking.k8s.io/v1 "
-        "NetworkPolicy: convert it, or leave it out"
+    said = str(error.value)
+    assert said.startswith(f"f.yaml:{line}: {mistake}; it would not be enforced; Tabard reads ")
+    assert "NetworkPolicy (networking.k8s.io/v1)" in said
+    assert said.endswith(": convert it, or leave it out")
+
+
+def test_a_cluster_wide_policy_is_put_into_no_namespace() -> None:
+    text = (
+        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\n"
+        "metadata: {name: x}\nspec: {tier: Admin, priority: 1, subject: {namespaces: {}}}\n"
     )
+    (found,) = checked(text).objects
+    assert found.key == ("ClusterNetworkPolicy", "", "x")
+    assert found.document["metadata"] == {"name": "x"}
 
 
 @pytest.mark.parametrize(
@@ -146,6 +152,7 @@ def test_a_misspelt_kind_is_refused_with_the_one_meant(kind: str, meant: str) ->
         ("extensions/v1beta1", "NetworkPolicy"),
         ("batch/v1beta1", "CronJob"),
         ("v2", "Pod"),
+        ("policy.networking.k8s.io/v1beta1", "ClusterNetworkPolicy"),
     ],
 )
 def test_an_old_version_of_a_known_kind_is_refused(version: str, kind: str) -> None:
@@ -163,7 +170,8 @@ def test_what_is_read_and_has_no_effect_is_noted() -> None:
     assert len(found.objects) == 1
     assert [note.reason for note in found.notes] == [
         "has no pods: there is no schedule, it is taken as a suspended job",
-        "nodeSelector disk is ignored: nodes have no such labels",
+        "nodeSelector disk is ignored: pods are placed by kubernetes.io/hostname, "
+        "kubernetes.io/os, kubernetes.io/arch",
     ]
 
 

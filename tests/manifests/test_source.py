@@ -36,6 +36,17 @@ def test_the_items_of_a_list_are_objects_with_lines_of_their_own() -> None:
     ]
 
 
+def test_the_items_of_a_list_of_one_kind_are_of_that_kind() -> None:
+    text = "apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: a}\n- kind: Other\n"
+    assert values(text) == [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}},
+        {"apiVersion": "v1", "kind": "Other"},
+    ]
+    assert [found.origin for found in source.load(text, "f")] == ["f:4", "f:5"]
+    assert values("kind: PodList\nitems: []\n") == []
+    assert values("kind: AllowList\nspec: {}\n") == [{"kind": "AllowList", "spec": {}}]
+
+
 def test_json_is_read_with_tabs_and_with_characters_in_two_escapes() -> None:
     assert values('{\n\t"kind": "A", "x": "\\ud83d\\uDE00 \\u00e9 \\\\ud83d"\n}') == [
         {"kind": "A", "x": "😀 é \\ud83d"}
@@ -70,6 +81,7 @@ def test_scalars_mean_what_kubernetes_takes_them_for() -> None:
         ("a: &x {b: 1}\nc:\n  <<: *x\n", 3, "merge keys"),
         ("- a\n- b\n", 1, "an object begins with apiVersion and kind"),
         ("kind: List\nitems: 3\n", 1, "must be a list of objects"),
+        ("kind: PodList\nitems: 3\n", 1, "must be a list of objects"),
         ("a: .inf\n", 1, "no JSON number"),
         ("a: 9223372036854775808\n", 1, "beyond 64 bits"),
         ('{"a": "\\ud83d"}', 1, "invalid Unicode"),

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from entries import INGRESS_ISOLATED, ISOLATED, allowing
 from tabard.dataplane.maps import (
     Direction,
     EndpointFlag,
@@ -39,7 +40,7 @@ def test_a_small_cluster_compiles_to_these_maps() -> None:
 
     one = world.judge("n1").maps
     assert one.identities == {web, db, *ALWAYS_KNOWN}
-    assert one.policies == frozenset()
+    assert one.policies == {}
     assert one.nodes == {address("192.168.9.1"), address("192.168.9.2")}
     assert one.hosts == {address("192.168.9.1"): 1, address("192.168.9.2"): 6}
     assert [entry.identity for entry in one.endpoints.values()] == [web]
@@ -48,11 +49,11 @@ def test_a_small_cluster_compiles_to_these_maps() -> None:
     endpoint = two.endpoints[address("10.244.2.1")]
     assert endpoint.identity == db
     assert endpoint.incarnation == incarnation("x/db")
-    assert endpoint.flags == EndpointFlag.INGRESS_ENFORCED
+    assert endpoint.flags == INGRESS_ISOLATED
     assert (endpoint.ifindex, endpoint.mac[:1], endpoint.host_mac[:2]) == (101, b"\2", b"\2\1")
-    assert two.policies == {
-        PolicyKey(endpoint.policy, Direction.INGRESS, web, Protocol.TCP, 5432, 16)
-    }
+    assert two.policies == allowing(
+        [PolicyKey(endpoint.policy, Direction.INGRESS, web, Protocol.TCP, 5432, 16)]
+    )
     assert two.hosts == {address("192.168.9.1"): 6, address("192.168.9.2"): 1}
 
 
@@ -76,7 +77,13 @@ def test_flags_are_those_of_all_policies_that_select_the_pod() -> None:
     ):
         world.policy(network_policy(f"p{len(flags)}", "x", **spec))
         flags.append(world.judge("n1").maps.endpoints[address("10.244.1.1")].flags)
-    assert flags == [1, 3, 7, 15]
+    by_cidr = EndpointFlag.CIDR_PODS_INGRESS, EndpointFlag.CIDR_PODS_EGRESS
+    assert flags == [
+        INGRESS_ISOLATED,
+        ISOLATED,
+        ISOLATED | by_cidr[0],
+        ISOLATED | by_cidr[0] | by_cidr[1],
+    ]
 
 
 def test_host_network_pods_have_no_entries_anywhere() -> None:
@@ -144,7 +151,7 @@ class TestProvisional:
         )
         endpoint = maps.endpoints[address("10.244.1.2")]
         assert endpoint.identity == world.state.endpoints["x/old"].identity
-        assert endpoint.flags == EndpointFlag.INGRESS_ENFORCED
+        assert endpoint.flags == INGRESS_ISOLATED
 
     def test_the_ledger_takes_over_when_it_speaks(self) -> None:
         world = self.world()

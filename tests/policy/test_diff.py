@@ -33,8 +33,8 @@ endpoints = st.builds(
 )
 all_maps = st.builds(
     Maps,
+    st.dictionaries(keys, few),
     st.frozensets(few),
-    st.frozensets(keys),
     st.frozensets(addresses),
     st.dictionaries(st.tuples(addresses, st.integers(0, 128)), st.builds(PrefixEntry, few)),
     st.dictionaries(addresses, few),

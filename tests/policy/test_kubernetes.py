@@ -6,13 +6,18 @@ import pytest
 
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.identity.labels import NAMESPACE_KEY, LabelFilter
-from tabard.policy import kubernetes
-from tabard.policy.kubernetes import check_keys, read_policy
-from tabard.policy.model import ALL_PORTS, Cidr, PolicyError, Port, Requirement, Selector
+from tabard.policy import reading
+from tabard.policy.model import ALL_PORTS, Cidr, Policy, PolicyError, Port, Requirement, Selector
+from tabard.policy.reading import check_keys, read_object
 from world import network_policy
 
 IN_DEFAULT = Requirement(NAMESPACE_KEY, "In", frozenset({"default"}))
 BOTH = frozenset(Direction)
+
+
+def read_policy(document: Any, origin: str = "") -> Policy:
+    (policy,) = read_object(document, origin).policies
+    return policy
 
 
 def ingress(*rules: Any, **spec: Any) -> dict[str, Any]:
@@ -182,10 +187,10 @@ def test_a_document_that_msgpack_cannot_hold_is_read_all_the_same() -> None:
 
 
 def test_equal_documents_are_read_once() -> None:
-    kubernetes._read_packed.cache_clear()
+    reading._read_packed.cache_clear()
     document = network_policy("p")
     assert read_policy(document) is read_policy(copy.deepcopy(document))
-    assert kubernetes._read_packed.cache_info().maxsize == kubernetes.READ_CACHE_MAX
+    assert reading._read_packed.cache_info().maxsize == reading.READ_CACHE_MAX
 
 
 def rule_with(**peer: Any) -> dict[str, Any]:
@@ -388,7 +393,7 @@ def test_a_wrong_rule_of_a_direction_without_effect_is_refused_too() -> None:
 def test_a_key_that_the_filter_keeps_out_is_refused(document: Any, path: str) -> None:
     label_filter = LabelFilter(exclude=[r"io\.cilium\.k8s\.namespace\.labels\.secret"])
     with pytest.raises(PolicyError, match="label filter") as caught:
-        check_keys(read_policy(document), label_filter)
+        check_keys(read_object(document), label_filter)
     assert caught.value.path == path
 
 
@@ -400,4 +405,4 @@ def test_keys_that_the_filter_keeps_are_taken() -> None:
             {"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "x"}}}]}
         ],
     )
-    check_keys(read_policy(document), LabelFilter())
+    check_keys(read_object(document), LabelFilter())

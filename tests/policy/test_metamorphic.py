@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strategies import KEYS, NAMESPACES, PORT_NAMES, PORTS, VALUES, labels, named_ports, specs
-from tabard.dataplane.maps import Mode, Protocol, address
+from tabard.dataplane.maps import Direction, Mode, Protocol, address
 from tabard.dataplane.verdict import flow_verdict
-from tabard.policy.kubernetes import read_policy
+from tabard.policy.reading import read_policies
 from world import Ports, World, network_policy
 
 PLACES = ("10.244.1.1", "10.244.2.2", "10.1.1.7", "10.1.9.9", "10.2.3.4")
@@ -126,8 +126,13 @@ def test_a_policy_with_many_rules_or_one_policy_for_each(mode: Mode, cluster: Cl
     assert verdicts(world_of(apart), mode) == verdicts(world_of(cluster), mode)
 
 
+def _isolates(policy: Policy) -> frozenset[Direction]:
+    (read,) = read_policies(policy.document)
+    return read.isolates
+
+
 def _apart(policy: Policy) -> Iterator[Policy]:
-    isolates = [direction.name.capitalize() for direction in read_policy(policy.document).isolates]
+    isolates = [direction.name.capitalize() for direction in _isolates(policy)]
     alike = {"podSelector": policy.spec["podSelector"], "policyTypes": isolates}
     yield replace(policy, name=f"{policy.name}-none", spec=alike)
     for side in ("ingress", "egress"):
@@ -258,7 +263,7 @@ def test_one_more_rule_where_there_is_a_policy_only_ever_allows_more(
     mode: Mode, cluster: Cluster, side: str, which: int, other: dict[str, Any]
 ) -> None:
     policy = cluster.policies[which % len(cluster.policies)]
-    isolates = [direction.name.capitalize() for direction in read_policy(policy.document).isolates]
+    isolates = [direction.name.capitalize() for direction in _isolates(policy)]
     more = [*policy.spec.get(side, ()), *other.get(side, ())]
     grown = replace(policy, spec={**policy.spec, "policyTypes": isolates, side: more})
     policies = tuple(grown if one is policy else one for one in cluster.policies)

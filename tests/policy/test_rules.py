@@ -49,7 +49,7 @@ def test_an_ingress_port_name_is_the_subjects_own() -> None:
     world.policy(network_policy("p", "x", ingress=[{"ports": [{"port": "web"}, {"port": 22}]}]))
     ids = {pod: policies_of(world, f"x/{pod}") for pod in "abc"}
     assert len(set(ids.values())) == 3
-    keys = world.judge("n1").maps.policies
+    keys = world.judge("n1").maps.policies.keys()
     ssh = [PolicyKey(id, Direction.INGRESS, 0, Protocol.TCP, 22, 16) for id in ids.values()]
     assert keys == {
         *ssh,  # c's web is of another protocol: it drops this port, not the rule

@@ -131,7 +131,7 @@ class Agent:
     async def _bus_side(self, checkpoints: Checkpoints) -> None:
         settings = self._settings
         bus = self.bus = await self._connected()
-        node = Node(settings.node, settings.underlay, settings.pod_cidrs)
+        node = Node(settings.node, settings.underlay, settings.pod_cidrs, settings.labels)
         status = publish_status(
             bus,
             self.reconciler,

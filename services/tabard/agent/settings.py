@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tabard.agent.gate import ATTACHES_MAX
 from tabard.dataplane.maps import MAP_NAMES
 from tabard.dataplane.port import MapSizes
+from tabard.events.observed import Pairs
+from tabard.identity.labels import HOSTNAME
+from tabard.identity.syntax import LABEL_VALUE, LABEL_VALUE_MAX, is_label_key
 from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
 
@@ -30,6 +33,8 @@ class Settings(BaseSettings):
     node: str = Field(min_length=1)
     underlay: Listed = ()
     pod_cidrs: Listed = ()
+    node_labels: Listed = ()
+    """`key=value` each; what policies select nodes by, beside the hostname."""
     mode: Literal["overlay", "native"] = "overlay"
     dataplane: Literal["ebpf", "memory"] = "ebpf"
     socket: Path | None = None
@@ -73,12 +78,32 @@ class Settings(BaseSettings):
     def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(ipaddress.ip_network(value)) for value in values)
 
+    @field_validator("node_labels")
+    @classmethod
+    def _labels(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        keys = set()
+        for label in values:
+            key, _, value = label.partition("=")
+            if not (is_label_key(key) and LABEL_VALUE.fullmatch(value)):
+                raise ValueError(f"{label!r} is no label key=value in Kubernetes label syntax")
+            if key in keys:
+                raise ValueError(f"label {key} is there twice")
+            keys.add(key)
+        return values
+
     @field_validator("node")
     @classmethod
     def _node(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):
             raise ValueError(f"{value!r} is no node name (RFC 1123 subdomain)")
         return value
+
+    @property
+    def labels(self) -> Pairs:
+        """The node's labels; the hostname is its name, if nothing else is given."""
+        hostname = self.node[:LABEL_VALUE_MAX].rstrip("-.")
+        pairs = (label.split("=", 1) for label in self.node_labels)
+        return tuple(sorted({HOSTNAME: hostname, **{key: value for key, value in pairs}}.items()))
 
     @property
     def socket_path(self) -> Path:

@@ -29,7 +29,7 @@ async def join(bus: Bus, reconciler: Reconciler, node: Node, incarnation: bytes)
     """
     await reconciler.in_sync.wait()
     joined = observed(
-        NodeJoined(node.name, node.addresses, node.pod_cidrs),
+        NodeJoined(node.name, node.addresses, node.pod_cidrs, node.labels),
         first_cause(node.name, time.time_ns(), incarnation),
     )
     while reconciler.state.nodes.get(node.name) != node:

@@ -77,7 +77,13 @@ async def _allocate(settings: Settings, patience: Patience, page: AllocatorPage)
     try:
         async with Checkpoint.open(settings.data / CHECKPOINT_FILE) as checkpoint:
             allocator = Allocator(
-                bus, checkpoint, settings.adopted(), holder, pace=pace, patience=patience
+                bus,
+                checkpoint,
+                settings.adopted(),
+                holder,
+                enforcement=settings.enforcement,
+                pace=pace,
+                patience=patience,
             )
             page.allocator = allocator
             await allocator.run()

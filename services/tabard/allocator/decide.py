@@ -53,7 +53,7 @@ def decide(state: State, indexes: Indexes, command: Command) -> list[LedgerEvent
         case observed.PolicyRemoved():
             return objects.remove_policy(state, command)
         case observed.NodeJoined():
-            return objects.join(state, command)
+            return objects.join(state, indexes, command)
         case observed.NodeLeft():
             return objects.leave(state, command)
         case observed.WorkloadSet():

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tabard.events.ledger import EpochClaimed, LedgerEvent, SettingsAdopted
+from tabard.events.ledger import Enforcement, EpochClaimed, LedgerEvent, SettingsAdopted
 from tabard.ledger.state import State
 
 
@@ -10,24 +10,32 @@ class SettingsMismatch(Exception):
     """The ledger was begun with other settings than those configured; names each."""
 
 
-def take_lead(state: State, holder: str, configured: SettingsAdopted) -> list[LedgerEvent]:
-    """The first events of a new leader: the next epoch, and the settings if the ledger has none.
+def take_lead(
+    state: State,
+    holder: str,
+    configured: SettingsAdopted,
+    enforcement: Enforcement | None = None,
+) -> list[LedgerEvent]:
+    """The first events of a new leader: the next epoch, and the settings if the ledger has none or
+    `enforcement` (None: as it is) is another there.
 
-    SettingsMismatch if it has others: they are set at install, since every number and every label
+    SettingsMismatch if others differ: they are set at install, since every number and every label
     set in the ledger was made by them.
     """
     claimed = EpochClaimed(state.epoch + 1, holder)
     if state.settings is None:
         return [claimed, configured]
+    wanted = dataclasses.replace(configured, enforcement=enforcement or state.settings.enforcement)
     differing = [
         f"{field.name} is {getattr(configured, field.name)!r}, but the ledger was begun with "
         f"{getattr(state.settings, field.name)!r}"
         for field in dataclasses.fields(SettingsAdopted)
-        if getattr(configured, field.name) != getattr(state.settings, field.name)
+        if field.name != "enforcement"
+        and getattr(configured, field.name) != getattr(state.settings, field.name)
     ]
     if differing:
         raise SettingsMismatch(
             f"{'; '.join(differing)}. These are set at install: configure them as the ledger has "
             "them, or begin a new ledger"
         )
-    return [claimed]
+    return [claimed] if wanted == state.settings else [claimed, wanted]

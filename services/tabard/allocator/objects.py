@@ -1,9 +1,12 @@
 """Policies, workloads and nodes: what is kept as its author wrote it."""
 
+from collections.abc import Iterable
+
 from tabard.allocator import validity
 from tabard.allocator.numbering import Allotment
 from tabard.allocator.plan import REASON_MAX, Indexes, Refusal, check_size
 from tabard.events.ledger import (
+    IdentityAllocated,
     LedgerEvent,
     NodeAdded,
     NodeRemoved,
@@ -56,12 +59,17 @@ def _accepted(state: State, indexes: Indexes, event: PolicySet) -> list[LedgerEv
         return []
     accepted = PolicyAccepted(*policy.key, event.document, event.origin)
     check_size(accepted)
+    return [*_allocated(state, indexes, policy.cidrs()), accepted]
+
+
+def _allocated(state: State, indexes: Indexes, cidrs: Iterable[str]) -> list[IdentityAllocated]:
+    """What gives each of `cidrs` an identity; Refusal if there is none left."""
     allotment = Allotment(state, indexes.numbering.cidr)
-    for prefix in sorted(policy.cidrs()):
+    for prefix in sorted(cidrs):
         labels = LabelSet((cidr_label(prefix),))
         if allotment.known(labels) is None and allotment.draw(labels) is None:
             raise Refusal("no number for a CIDR is free; remove policies that name CIDRs")
-    return [*allotment.events, accepted]
+    return allotment.events
 
 
 def remove_policy(state: State, event: PolicyRemoved) -> list[LedgerEvent]:
@@ -87,12 +95,17 @@ def remove_workload(state: State, event: WorkloadRemoved) -> list[LedgerEvent]:
     return [WorkloadForgotten(*key)] if key in state.workloads else []
 
 
-def join(state: State, event: NodeJoined) -> list[LedgerEvent]:
-    """A node, or another underlay address or pod CIDR of a known one."""
-    node = Node(event.name, event.addresses, event.pod_cidrs)
+def join(state: State, indexes: Indexes, event: NodeJoined) -> list[LedgerEvent]:
+    """A node, or another underlay address, pod CIDR or label of a known one.
+
+    Each CIDR that it uses gets an identity first. Refusal if the labels are too large.
+    """
+    node = Node(event.name, event.addresses, event.pod_cidrs, event.labels)
     if state.nodes.get(event.name) == node:
         return []
-    return [NodeAdded(event.name, event.addresses, event.pod_cidrs)]
+    added = NodeAdded(event.name, event.addresses, event.pod_cidrs, event.labels)
+    check_size(added)
+    return [*_allocated(state, indexes, node.cidrs()), added]
 
 
 def leave(state: State, event: NodeLeft) -> list[LedgerEvent]:

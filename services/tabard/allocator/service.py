@@ -23,11 +23,11 @@ from tabard.allocator.startup import claim, restored
 from tabard.allocator.writer import FencedError, append
 from tabard.bus.port import Bus, BusUnavailable, Stream
 from tabard.events.errors import EventError
-from tabard.events.ledger import SettingsAdopted
+from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.events.status import NodeStatus
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError, pause_s
 from tabard.ledger.messages import recorded
-from tabard.ledger.state import State
+from tabard.ledger.state import State, enforcement_of
 
 _log = structlog.get_logger()
 
@@ -55,7 +55,11 @@ class _Poison:
 
 
 class Allocator:
-    """One allocator process. `holder` must be unique to it; `clock` gives ns since the epoch."""
+    """One allocator process. `holder` must be unique to it; `clock` gives ns since the epoch.
+
+    `enforcement`, if given, is adopted where the ledger has another; `configured` says what a new
+    ledger begins with.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class Allocator:
         configured: SettingsAdopted,
         holder: str,
         *,
+        enforcement: Enforcement | None = None,
         clock: Callable[[], int] = time.time_ns,
         pace: Pace | None = None,
         patience: Patience | None = None,
@@ -71,6 +76,7 @@ class Allocator:
         self._bus = bus
         self._checkpoint = checkpoint
         self._configured = configured
+        self._enforcement = enforcement
         self._holder = holder
         self._clock = clock
         self._pace = pace if pace is not None else Pace()
@@ -91,8 +97,22 @@ class Allocator:
         bus, patience = self._bus, self._patience
         try:
             state, vouched = await restored(bus, self._checkpoint, patience, self._pace.poll_s)
-            await claim(bus, state, self._configured, self._holder, vouched, patience, self._clock)
-            _log.info("allocator.leading", epoch=state.epoch, sequence=state.sequence)
+            await claim(
+                bus,
+                state,
+                self._configured,
+                self._enforcement,
+                self._holder,
+                vouched,
+                patience,
+                self._clock,
+            )
+            _log.info(
+                "allocator.leading",
+                epoch=state.epoch,
+                sequence=state.sequence,
+                enforcement=enforcement_of(state),
+            )
             self.leader = Leader(bus, self._checkpoint, state, patience, self._clock, self._pace)
             await self.leader.run()
         except StopRequested:

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tabard.events.ledger import SettingsAdopted
+from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
 from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
@@ -15,7 +15,8 @@ from tabard.process.http import HttpAddress
 
 
 class Settings(BaseSettings):
-    """Times in milliseconds. All but the first four groups are set at install, for ever."""
+    """Times in milliseconds. All but the first four groups are set at install, for ever, save
+    `enforcement`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
@@ -41,6 +42,8 @@ class Settings(BaseSettings):
     """Identities fixed by the operator, as JSON: `{"128": ["k8s:app=dns", …]}`."""
     retire_grace_ms: int = Field(default=300_000, ge=0)
     """How long an identity without users is kept."""
+    enforcement: Enforcement | None = None
+    """What a later start may change; None leaves it as the ledger has it, `default` at first."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -58,7 +61,7 @@ class Settings(BaseSettings):
         return self
 
     def adopted(self) -> SettingsAdopted:
-        """What the ledger says of them."""
+        """What a new ledger says of them."""
         return SettingsAdopted(
             cluster=self.cluster,
             cluster_id=self.numbers_cluster_id,
@@ -69,4 +72,5 @@ class Settings(BaseSettings):
                 (number, label_set(labels)) for number, labels in sorted(self.fixed.items())
             ),
             retire_grace_ms=self.retire_grace_ms,
+            enforcement=self.enforcement or "default",
         )

@@ -11,7 +11,13 @@ from tabard.allocator.plan import REASON_MAX
 from tabard.allocator.quarantine import operators_word
 from tabard.allocator.writer import FencedError, LostError, append
 from tabard.bus.port import Bus, Stream
-from tabard.events.ledger import CursorAdvanced, EventQuarantined, LedgerEvent, SettingsAdopted
+from tabard.events.ledger import (
+    CursorAdvanced,
+    Enforcement,
+    EventQuarantined,
+    LedgerEvent,
+    SettingsAdopted,
+)
 from tabard.ledger.checkpoint import Checkpoint, check
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import sealed
@@ -61,6 +67,7 @@ async def claim(
     bus: Bus,
     state: State,
     configured: SettingsAdopted,
+    enforcement: Enforcement | None,
     holder: str,
     vouched: list[LedgerEvent],
     patience: Patience,
@@ -72,7 +79,7 @@ async def claim(
     """
     for _ in range(CLAIM_ATTEMPTS_MAX):
         cursor = CursorAdvanced(Stream.OBSERVED.value, state.cursors.get(Stream.OBSERVED, 0))
-        events = [*take_lead(state, holder, configured), *vouched, cursor]
+        events = [*take_lead(state, holder, configured, enforcement), *vouched, cursor]
         at = clock()
         messages, _chain = sealed(
             state.chain,

@@ -18,6 +18,7 @@ from tabard.identity.syntax import (
     is_dns_subdomain,
     is_label_key,
 )
+from tabard.policy.reading import CLUSTERWIDE_KINDS
 
 ADDRESSES_MAX = 16
 """Most addresses of one pod or node."""
@@ -122,6 +123,7 @@ def node(event: NodeJoined) -> _Fault:
     return (
         dns_subdomain("node", event.name)
         or addresses(event.addresses)
+        or _labels(event.labels)
         or next((fault for prefix in event.pod_cidrs if (fault := _cidr(prefix))), "")
     )
 
@@ -136,30 +138,40 @@ def _cidr(value: str) -> _Fault:
 
 
 def namespace(name: str, labels: Pairs) -> _Fault:
+    return dns_label("namespace", name) or _labels(labels)
+
+
+def _labels(labels: Pairs) -> _Fault:
     if len(labels) > LABELS_MAX:
         return f"{len(labels)} labels are more than {LABELS_MAX}"
-    return dns_label("namespace", name) or label_pairs(labels)
+    return label_pairs(labels)
 
 
 def object_key(kind: str, in_namespace: str, name: str) -> _Fault:
-    """The key of a policy or workload."""
+    """The key of a policy or workload; `in_namespace` is "" for a cluster-wide kind."""
     if not re.fullmatch(r"[A-Za-z]{1,63}", kind):
         return f"kind {_shown(kind)} is none"
-    return dns_label("metadata.namespace", in_namespace) or dns_subdomain("metadata.name", name)
+    if kind in CLUSTERWIDE_KINDS:
+        place = (
+            f"metadata.namespace is {_shown(in_namespace)}, and a {kind} has none"
+            if in_namespace
+            else ""
+        )
+    else:
+        place = dns_label("metadata.namespace", in_namespace)
+    return place or dns_subdomain("metadata.name", name)
 
 
 def key_of(document: Mapping[str, Any]) -> tuple[str, str, str]:
     """(kind, namespace, name) of a manifest; what is not text counts as empty.
 
-    A namespaced object without metadata.namespace lies in `default`.
+    A namespaced object without metadata.namespace lies in `default`, a cluster-wide one in "".
     """
     metadata = document.get("metadata")
     fields = metadata if isinstance(metadata, Mapping) else {}
-    return (
-        _text(document.get("kind")),
-        _text(fields.get("namespace", "default")) or "default",
-        _text(fields.get("name")),
-    )
+    kind = _text(document.get("kind"))
+    place = _text(fields.get("namespace", "default")) or "default"
+    return (kind, "" if kind in CLUSTERWIDE_KINDS else place, _text(fields.get("name")))
 
 
 def document(value: Mapping[str, Any]) -> _Fault:

@@ -15,13 +15,14 @@ from tabard.cli.printing import Output, show_line, show_next, show_table, show_v
 from tabard.cli.reach import Target, target, with_bus
 from tabard.cli.records import Row
 from tabard.cli.selector import LabelSelector
-from tabard.cli.tables import Column, labels_of_node, laid_out
+from tabard.cli.tables import Column, laid_out
 from tabard.cli.watching import differences, lasting
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.gate import ask
 from tabard.cluster.profile import Profile
 from tabard.cluster.watermarks import Watermark, watermark, watermarks
 from tabard.dataplane.differences import KINDS, Difference
+from tabard.identity.labels import HOSTNAME
 
 WHAT = "look for drift"
 SPACING_S = 1.0
@@ -94,7 +95,7 @@ def _chosen(profile: Profile, node: str, selector: LabelSelector) -> tuple[str, 
             "tabard get nodes",
         )
     names = (node,) if node else profile.nodes
-    return tuple(name for name in names if selector(labels_of_node(name)))
+    return tuple(name for name in names if selector({HOSTNAME: name}))
 
 
 async def asked(profile: Profile, names: Iterable[str]) -> list[Row]:

@@ -68,7 +68,11 @@ IDENTITIES = (
     ),
     Field("scope", "string", "cluster, fixed (by the operator) or cidr"),
     Field("labels", "[string]", "source:key=value, what the number stands for"),
-    Field("users", "integer", "endpoints that have it, or policies that name its CIDR"),
+    Field(
+        "users",
+        "integer",
+        "endpoints that have it, policies that name its CIDR, or nodes whose address it is",
+    ),
     Field("sequence", "integer", "LEDGER's at its allocation or retirement"),
 )
 
@@ -83,6 +87,7 @@ NODES = (
     ),
     Field("addresses", "[string]", "in the underlay"),
     Field("pod_cidrs", "[string]", "where its pods' addresses come from"),
+    Field("labels", "{string: string}", "what policies select it by, its hostname at least"),
     Field("endpoints", "integer", "pods that the ledger has on it"),
     Field(
         "watermark",
@@ -217,6 +222,11 @@ STATUS = (
             Field("epoch", "integer", "how often the lead was taken"),
             Field("holder", "string", "who took it last, empty if nobody yet"),
         ),
+    ),
+    Field(
+        "enforcement",
+        "string",
+        "default (policies isolate), always (every pod is isolated) or never (nothing is enforced)",
     ),
     Field(
         "pods",

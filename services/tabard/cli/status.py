@@ -253,6 +253,7 @@ def _head(found: Row, wide: bool) -> list[str]:
         lines.append(f"           stopped before {observed['error']}")
     allocator = found["allocator"]
     lines.append(f"allocator  {allocator['holder'] or 'none yet'}, epoch {allocator['epoch']}")
+    lines.append(f"enforcement {found['enforcement']}")
     counted = ", ".join(f"{count} {what}" for what, count in found["pods"].items())
     lines.append(f"pods       {counted}")
     if found["quarantined"]:

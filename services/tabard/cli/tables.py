@@ -109,10 +109,6 @@ def _document_labels(state: State, row: Row) -> Mapping[str, str]:
     return metadata.get("labels") or {}
 
 
-def labels_of_node(name: str) -> Mapping[str, str]:
-    return {"kubernetes.io/hostname": name}
-
-
 def _short_labels(labels: Iterable[str]) -> list[str]:
     """What an author wrote: no derived keys, no `k8s:`; of a CIDR its prefix."""
     found = (label.removeprefix("cidr:").removeprefix("k8s:") for label in labels)
@@ -194,10 +190,11 @@ VIEWS: Mapping[str, View] = {
             Column("POD-CIDRS", "pod_cidrs"),
             Column("MAP-WRITES", "map_writes", wide=True),
             Column("DRIFT", "drift", wide=True),
+            Column("LABELS", "labels", wide=True),
             Column("ERROR", "error"),
         ),
         ("name",),
-        lambda state, row: labels_of_node(row["name"]),
+        _own_labels,
         volatile=frozenset({"lag_ms", "said_at"}),
     ),
     "policies": View(

@@ -13,9 +13,9 @@ from tabard.bus.port import StreamInfo
 from tabard.cli.records import Row
 from tabard.cluster.watermarks import Watermark, silent
 from tabard.events.ledger import PolicyAccepted
-from tabard.identity.labels import NAMESPACE_KEY, LabelSet
+from tabard.identity.labels import NAMESPACE_KEY, LabelSet, split_label
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, is_cidr, is_pod
-from tabard.ledger.state import ObjectKey, State
+from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.manifests.errors import ManifestError
 from tabard.manifests.workloads import read_workload
 from tabard.policy.matching import labels_of, matches
@@ -144,6 +144,7 @@ def nodes(reading: Reading) -> list[Row]:
                 "status": _node_status(reading, word),
                 "addresses": list(node.addresses),
                 "pod_cidrs": list(node.pod_cidrs),
+                "labels": {key: value for _, key, value in map(split_label, node.label_set())},
                 "endpoints": len(reading.state.by_node.get(name, {})),
                 "watermark": said and said.sequence,
                 "lag": said and max(0, reading.ledger_head - said.sequence),
@@ -329,6 +330,7 @@ def status(reading: Reading, rows: list[Row]) -> Row:
             "error": reading.observed_error,
         },
         "allocator": {"epoch": state.epoch, "holder": state.holder},
+        "enforcement": enforcement_of(state),
         "pods": {
             "bound": len(state.endpoints),
             "waiting": len(state.waiting),

@@ -40,8 +40,10 @@ INSTALL_SETTINGS = (
     "NUMBERS_CLUSTER_BITS",
     "FIXED",
     "RETIRE_GRACE_MS",
+    "ENFORCEMENT",
 )
-"""Settings of the allocator that the first start writes to the ledger, for good."""
+"""Settings of the allocator that the first start writes to the ledger, for good; a later start may
+change ENFORCEMENT alone."""
 AGENT_SETTINGS = (
     "IDENTITIES_MAX",
     "POLICIES_MAX",
@@ -53,9 +55,10 @@ AGENT_SETTINGS = (
     "FRAGMENTS_MAX",
     "DRIFT_INTERVAL_MS",
     "RCU_EXPEDITED",
+    "NODE_LABELS",
 )
-"""Settings of every agent: the sizes of its maps, how often it compares them, and whether it has
-grace periods expedited."""
+"""Settings of every agent: the sizes of its maps, how often it compares them, whether it has grace
+periods expedited, and labels of its node."""
 
 ModeName = Literal["overlay", "native"]
 PodsName = Literal["netns", "memory", "none"]

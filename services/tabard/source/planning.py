@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from tabard.events.observed import PodStarted, PodStopped
+from tabard.identity.labels import HOSTNAME
 from tabard.ledger.state import State
 from tabard.manifests.pods import REVISION_HASH, TEMPLATE_HASH, labels_of, revision_key
 from tabard.manifests.workloads import SAFE_DIGITS, Workload
@@ -28,8 +29,6 @@ BACKOFF_MS = 1_000
 BACKOFF_MS_MAX = 300_000
 """A workload whose pods the ledger refuses is tried again one pod at a time, after a delay that
 doubles from the first value to the second."""
-
-HOSTNAME = "kubernetes.io/hostname"
 
 _SUFFIX_DIGITS = 5
 _NAME_MAX = 63  # of a generated name (apiserver's SimpleNameGenerator)

@@ -42,14 +42,14 @@ TYPES: Mapping[type, tuple[str, int]] = {
     observed.NamespaceRemoved: ("namespace.removed", 1),
     observed.PolicySet: ("policy.set", 1),
     observed.PolicyRemoved: ("policy.removed", 1),
-    observed.NodeJoined: ("node.joined", 1),
+    observed.NodeJoined: ("node.joined", 2),
     observed.NodeLeft: ("node.left", 1),
     observed.WorkloadSet: ("workload.set", 1),
     observed.WorkloadRemoved: ("workload.removed", 1),
     observed.QuarantineRequested: ("quarantine.requested", 1),
     ledger.EpochClaimed: ("epoch.claimed", 1),
-    ledger.SettingsAdopted: ("settings.adopted", 1),
-    ledger.NodeAdded: ("node.added", 1),
+    ledger.SettingsAdopted: ("settings.adopted", 2),
+    ledger.NodeAdded: ("node.added", 2),
     ledger.NodeRemoved: ("node.removed", 1),
     ledger.NamespaceLabelled: ("namespace.labelled", 1),
     ledger.NamespaceForgotten: ("namespace.forgotten", 1),
@@ -75,7 +75,17 @@ TYPES: Mapping[type, tuple[str, int]] = {
 }
 """Every event type with its name on the wire and its current version."""
 
-UPCASTERS: Mapping[tuple[str, int], Upcaster] = {}
+
+def _as_it_was(data: dict[str, Any]) -> dict[str, Any]:
+    """The next version has a field more, whose default is what this one meant."""
+    return data
+
+
+UPCASTERS: Mapping[tuple[str, int], Upcaster] = {
+    ("node.joined", 1): _as_it_was,
+    ("node.added", 1): _as_it_was,
+    ("settings.adopted", 1): _as_it_was,
+}
 """(type, old version) → function from that version's data to the next one's."""
 
 _STRICT = ConfigDict(strict=True, extra="forbid")

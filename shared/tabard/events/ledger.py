@@ -5,8 +5,13 @@ else. Addresses and times as in `tabard.events.observed`.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tabard.events.observed import Document, Pairs, Ports
+
+Enforcement = Literal["default", "always", "never"]
+"""Which pods are isolated: those that a policy isolates; all, in both directions; or none, and no
+policy is enforced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,10 @@ class EpochClaimed:
 
 @dataclass(frozen=True, slots=True)
 class SettingsAdopted:
-    """What is set at install and must be the same on every node and on every replay."""
+    """What is set at install and must be the same on every node and on every replay.
+
+    Only `enforcement` may be another in a later one.
+    """
 
     cluster: str
     cluster_id: int
@@ -29,13 +37,20 @@ class SettingsAdopted:
     fixed: tuple[tuple[int, tuple[str, ...]], ...]
     """Identities fixed by the operator: (number in 128-255, label set)."""
     retire_grace_ms: int
+    enforcement: Enforcement = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeAdded:
+    """A node has joined, or is another than before.
+
+    One that has labels uses an identity of each of its addresses' CIDRs.
+    """
+
     name: str
     addresses: tuple[str, ...]
     pod_cidrs: tuple[str, ...]
+    labels: Pairs = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,11 +94,15 @@ class PolicyRemoved:
 
 @dataclass(frozen=True, slots=True)
 class NodeJoined:
-    """A node and what its peers must know of it: underlay addresses and the pods' CIDRs."""
+    """A node and what its peers must know of it: underlay addresses and the pods' CIDRs.
+
+    `labels` are what policies select nodes by.
+    """
 
     name: str
     addresses: tuple[str, ...]
     pod_cidrs: tuple[str, ...]
+    labels: Pairs = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,10 @@ METADATA_NAME = "kubernetes.io/metadata.name"
 """The label the API server sets on every namespace (core/v1 well-known labels)."""
 NAMED_PORT_SOURCE = "port"
 """Source of the derived labels for a pod's named ports: `port:http=8080/TCP`."""
+NODE_SOURCE = "node"
+"""Source of a node's labels."""
+HOSTNAME = "kubernetes.io/hostname"
+"""The label by which every node is known (core/v1 well-known labels)."""
 
 DERIVED_PREFIXES = (NAMESPACE_KEY, "io.cilium.k8s.")
 """Keys that Tabard derives; a pod that carries one of its own claims another's identity."""
@@ -47,6 +51,11 @@ def split_label(label: str) -> tuple[str, str, str]:
 def cidr_label(prefix: str) -> str:
     """The label of a CIDR, in canonical form (`cidr:10.0.0.0/8`); ValueError if it is none."""
     return f"cidr:{ipaddress.ip_network(prefix)}"
+
+
+def host_cidr(address: str) -> str:
+    """The CIDR of one address alone (`192.0.2.7/32`)."""
+    return f"{address}/{128 if ':' in address else 32}"
 
 
 class LabelFilter:

@@ -40,8 +40,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         *("cluster", "cluster_id", "cluster_bits", "include", "exclude", "fixed"),
         "retire_grace_ms",
     ),
+    "settings.enforcement": ("enforcement",),
     "cursor": ("stream", "sequence"),
     "node": ("name", "addresses", "pod_cidrs"),
+    "node.labels": ("name", "labels"),
     "namespace": ("name", "labels"),
     "identity": ("number", "labels", "allocated_at", "users", "idle_since"),
     "retired": ("number", "sequence"),
@@ -92,10 +94,14 @@ def rows(state: State) -> Iterator[Row]:
     yield ("leader", state.epoch, state.holder)
     if state.settings is not None:
         yield ("settings", *attrgetter(*COLUMNS["settings"])(state.settings))
+        if state.settings.enforcement != "default":
+            yield ("settings.enforcement", state.settings.enforcement)
     for stream, cursor in state.cursors.items():
         yield ("cursor", stream, cursor)
     for node in state.nodes.values():
         yield ("node", node.name, node.addresses, node.pod_cidrs)
+        if node.labels:
+            yield ("node.labels", node.name, node.labels)
     for name, labels in state.namespaces.items():
         yield ("namespace", name, sorted(labels.items()))
     for number, held in state.identities.items():

@@ -91,9 +91,14 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
                 _allocate(state, number, labels, sequence)
             state.settings = event
         case events.NodeAdded():
-            state.nodes[event.name] = Node(event.name, event.addresses, event.pod_cidrs)
+            node = Node(event.name, event.addresses, event.pod_cidrs, shared(event.labels))
+            left = state.nodes.get(event.name)
+            state.nodes[event.name] = node
+            _use_cidrs(state, left.cidrs() if left is not None else (), -1, at)
+            _use_cidrs(state, node.cidrs(), +1, at)
         case events.NodeRemoved():
-            state.nodes.pop(event.name, None)
+            left = state.nodes.pop(event.name, None)
+            _use_cidrs(state, left.cidrs() if left is not None else (), -1, at)
         case events.NamespaceLabelled():
             state.namespaces[event.name] = dict(event.labels)
         case events.NamespaceForgotten():

@@ -24,7 +24,7 @@ from tabard.events.ledger import (
 from tabard.identity.labels import LabelSet
 from tabard.ledger.state import EndpointState, Identity, Node, State, shared
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of this form; a change of State or of a type that it holds takes the next number."""
 CHUNK_ROWS = 4_096
 """Most rows in one chunk."""

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from tabard.events.chain import GENESIS
 from tabard.events.ledger import (
+    Enforcement,
     PodRefused,
     PolicyAccepted,
     PolicyRefused,
@@ -20,7 +21,7 @@ from tabard.events.ledger import (
     WorkloadAccepted,
 )
 from tabard.events.observed import Pairs, Ports
-from tabard.identity.labels import LabelSet
+from tabard.identity.labels import HOSTNAME, NODE_SOURCE, LabelSet, host_cidr, label_set
 
 TOMBSTONES_MAX = 65_536
 """UIDs of stopped pods that are remembered, so that a late start revives none of them."""
@@ -49,7 +50,7 @@ class Identity:
     allocated_at: int
     """Ledger sequence."""
     users: int = 0
-    """Endpoints that have it, or policies that name its CIDR."""
+    """Endpoints that have it, or policies that name its CIDR, or labelled nodes that are it."""
     idle_since: int | None = None
     """Nanoseconds since the Unix epoch when the last user went, by the ledger's clock."""
 
@@ -79,6 +80,19 @@ class Node:
     name: str
     addresses: tuple[str, ...]
     pod_cidrs: tuple[str, ...]
+    labels: Pairs = ()
+
+    def label_set(self) -> LabelSet:
+        """What selectors of nodes see; every node has a hostname."""
+        labels = {HOSTNAME: self.name, **dict(self.labels)}
+        return label_set(f"{NODE_SOURCE}:{key}={value}" for key, value in labels.items())
+
+    def cidrs(self) -> tuple[str, ...]:
+        """The CIDRs of its addresses, each with an identity of its own; none if it has no labels,
+        as in ledgers from before there were any."""
+        if not self.labels:
+            return ()
+        return tuple(map(host_cidr, self.addresses))
 
 
 @dataclass(slots=True)
@@ -120,3 +134,8 @@ class State:
     workloads: dict[ObjectKey, WorkloadAccepted] = field(default_factory=dict)
     quarantined: dict[tuple[str, int], str] = field(default_factory=dict)
     """(stream, sequence) → the operator's reason."""
+
+
+def enforcement_of(state: State) -> Enforcement:
+    """The enforcement that the ledger says, also before it says any."""
+    return "default" if state.settings is None else state.settings.enforcement

@@ -1,24 +1,24 @@
 """Documents → checked objects, and notes on what was left out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
+from tabard.identity.labels import HOSTNAME
 from tabard.manifests.errors import ManifestError
 from tabard.manifests.fields import Field
 from tabard.manifests.source import Document
 from tabard.manifests.workloads import API_VERSIONS, DEFAULT_NAMESPACE, Workload, read_workload
-from tabard.policy.kubernetes import API_VERSION as POLICY_VERSION
 from tabard.policy.kubernetes import KIND as POLICY_KIND
 from tabard.policy.model import PolicyError
-from tabard.policy.reading import read_object
+from tabard.policy.reading import CLUSTERWIDE_KINDS, KINDS, read_object
 
 OBJECTS_MAX = 100_000
 """Most objects in one reading."""
-KNOWN_NODE_LABELS = ("kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch")
-"""What a nodeSelector may ask for: nodes have no labels but these (the last two always match)."""
+KNOWN_NODE_LABELS = (HOSTNAME, "kubernetes.io/os", "kubernetes.io/arch")
+"""What a nodeSelector may ask for: pods are placed by these alone (the last two always match)."""
 
 FOREIGN_POLICY_GROUPS = (
     "cilium.io",
@@ -30,7 +30,12 @@ FOREIGN_POLICY_GROUPS = (
 LIKENESS_MIN = 0.8
 """From this `difflib` ratio on, an unknown kind is a misspelt one: Deploymet, pods, DaemonSets."""
 
-_KINDS = {"Namespace": "v1", **API_VERSIONS, POLICY_KIND: POLICY_VERSION}
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "Namespace": ("v1",),
+    **{kind: (version,) for kind, version in API_VERSIONS.items()},
+    **KINDS,
+}
+"""Kinds that are read → their apiVersions."""
 _LEGACY_GROUPS = {
     "Deployment": "extensions",
     "DaemonSet": "extensions",
@@ -49,7 +54,8 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A checked object. `namespace` is "" for a Namespace; `document` names it always."""
+    """A checked object. `namespace` is "" for a Namespace and what else is cluster-wide; otherwise
+    `document` names it always."""
 
     role: Role
     kind: str
@@ -155,21 +161,21 @@ def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | 
         name = top["metadata"]["name"].value
         notes.append(Note(kind, str(name or "?"), document.origin, reason))
 
-    expected = _KINDS.get(kind)
-    if expected is None or _group(version) not in (_group(expected), _LEGACY_GROUPS.get(kind)):
+    expected = _KINDS.get(kind, ())
+    if _group(version) not in (*map(_group, expected), _LEGACY_GROUPS.get(kind)):
         _refuse_policy_or_misspelling(kind, version)
         note(f"skipped: {version} {kind} has no part in identities or policies")
         return None
-    if version != expected:
-        top["apiVersion"].fail(f"{kind} is read as {expected}")
+    if version not in expected:
+        top["apiVersion"].fail(f"{kind} is read as {' or '.join(expected)}")
     value = document.value
     if kind == "Namespace":
         name = top["metadata"]["name"].namespace()
         top["metadata"]["labels"].labels()
         return Manifest(Role.NAMESPACE, kind, "", name, value, document.origin, document)
-    if top["metadata"]["namespace"].absent:
+    if kind not in CLUSTERWIDE_KINDS and top["metadata"]["namespace"].absent:
         value = {**value, "metadata": {**top["metadata"].mapping(), "namespace": namespace}}
-    if kind == POLICY_KIND:
+    if kind in KINDS:
         found = read_object(value, document.origin)
         place = (found.namespace, found.name)
         return Manifest(Role.POLICY, kind, *place, value, document.origin, document)
@@ -185,10 +191,11 @@ def _refuse_policy_or_misspelling(kind: str, version: str) -> None:
     group = f".{_group(version)}"
     foreign = any(group.endswith(f".{known}") for known in FOREIGN_POLICY_GROUPS)
     if kind.endswith(POLICY_KIND) or (foreign and "polic" in kind.lower()):
-        field = Field(version, "apiVersion") if kind == POLICY_KIND else Field(kind, "kind")
+        field = Field(version, "apiVersion") if kind in KINDS else Field(kind, "kind")
+        known = [f"{name} ({versions[0]})" for name, versions in KINDS.items() if "Policy" in name]
         field.fail(
-            f"it would not be enforced; Tabard reads {POLICY_VERSION} {POLICY_KIND}: convert it, "
-            "or leave it out"
+            f"it would not be enforced; Tabard reads {', '.join(known)}: convert it, or leave it "
+            "out"
         )
     by_lower_case = {known.lower(): known for known in _KINDS}
     near = get_close_matches(kind.lower(), by_lower_case, n=1, cutoff=LIKENESS_MIN)
@@ -202,7 +209,10 @@ def _ineffective(workload: Workload) -> list[str]:
         found.append("has no pods: there is no schedule, it is taken as a suspended job")
     unknown = [key for key, _ in workload.template.node_selector if key not in KNOWN_NODE_LABELS]
     if unknown:
-        found.append(f"nodeSelector {', '.join(unknown)} is ignored: nodes have no such labels")
+        found.append(
+            f"nodeSelector {', '.join(unknown)} is ignored: pods are placed by "
+            f"{', '.join(KNOWN_NODE_LABELS)}"
+        )
     return found
 
 

@@ -6,7 +6,7 @@ reader (sigs.k8s.io/yaml) takes them for: dates and `12:30` stay text.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ DEPTH_MAX = 64
 """Deepest nesting of maps and lists; libyaml's composer recurses on the C stack."""
 VALUES_MAX = 1_000_000
 """Most values in one file, aliases counted each time they are used."""
+
+NOTHING: Mapping[str, Any] = {}
 
 _TAG = "tag:yaml.org,2002:"
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
@@ -53,7 +55,8 @@ class Document:
 
 
 def load(text: str, file: str) -> list[Document]:
-    """The objects in `text`, which `file` names in messages; a `kind: List` gives its items.
+    """The objects in `text`, which `file` names in messages; a List, also of one kind (PodList),
+    gives its items.
 
     ManifestError for what is no YAML or JSON, a duplicate key, or anything beyond the bounds.
     """
@@ -80,7 +83,10 @@ def load(text: str, file: str) -> list[Document]:
     return [document for node in nodes for document in _objects(builder, node)]
 
 
-def _objects(builder: "_Builder", node: yaml.Node) -> Iterator[Document]:
+def _objects(
+    builder: "_Builder", node: yaml.Node, inherited: Mapping[str, Any] = NOTHING
+) -> Iterator[Document]:
+    """The object at `node`, or those of a list; fields that it lacks are `inherited`."""
     value = builder.build(node)
     if value is None:  # an empty document, such as after a last `---`
         return
@@ -90,14 +96,20 @@ def _objects(builder: "_Builder", node: yaml.Node) -> Iterator[Document]:
             f"is {shown(value)}; an object begins with apiVersion and kind",
             _at(builder.file, node),
         )
-    if value.get("kind") != "List":
+    value = {**inherited, **value}
+    kind = str(value.get("kind"))
+    if kind != "List" and not (kind.endswith("List") and "items" in value):
         yield Document(value, builder.file, node)
         return
     items = _child(node, "items")
     if not isinstance(items, yaml.SequenceNode):
         raise ManifestError("items", "must be a list of objects", _at(builder.file, node))
+    if kind == "List":
+        inherited = NOTHING
+    else:  # the API server writes no kind at the items of a PodList
+        inherited = {"apiVersion": value.get("apiVersion"), "kind": kind.removesuffix("List")}
     for item in items.value:
-        yield from _objects(builder, item)
+        yield from _objects(builder, item, inherited)
 
 
 def _one_character(escape: re.Match[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.identity.labels import DERIVED_PREFIXES, NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX
-from tabard.identity.syntax import DNS_LABEL, DNS_SUBDOMAIN, PORT_NAME
+from tabard.identity.syntax import PORT_NAME
 from tabard.policy import schema
 from tabard.policy.model import (
     ALL_PORTS,
@@ -27,7 +27,7 @@ API_VERSION = "networking.k8s.io/v1"
 KIND = "NetworkPolicy"
 
 _DIRECTIONS = {"Ingress": Direction.INGRESS, "Egress": Direction.EGRESS}
-_PROTOCOLS = {"TCP": Protocol.TCP, "UDP": Protocol.UDP, "SCTP": Protocol.SCTP}
+PROTOCOLS = {"TCP": Protocol.TCP, "UDP": Protocol.UDP, "SCTP": Protocol.SCTP}
 
 
 def read(document: object, origin: str) -> Policy:
@@ -43,15 +43,7 @@ def read(document: object, origin: str) -> Policy:
         )
     if top.get("kind") != KIND:
         schema.fail("kind", top.get("kind"), f"it must be {KIND}")
-    metadata = schema.fields(top.get("metadata", {}), "metadata", *schema.METADATA)
-    dns = "it must be lower-case letters, digits, '-' and '.', at most 253 (RFC 1123 subdomain)"
-    name = schema.text(metadata.get("name"), "metadata.name", DNS_SUBDOMAIN, dns)
-    namespace = schema.text(
-        metadata.get("namespace", "default"),
-        "metadata.namespace",
-        DNS_LABEL,
-        "it must be lower-case letters, digits and '-', at most 63 (RFC 1123 label)",
-    )
+    _, namespace, name = schema.metadata(top)
     spec = schema.fields(
         top.get("spec", {}), "spec", "podSelector", "policyTypes", "ingress", "egress"
     )
@@ -76,11 +68,10 @@ def read(document: object, origin: str) -> Policy:
 def _isolates(spec: Mapping[str, Any]) -> frozenset[Direction]:
     """policyTypes, with the defaults of kubernetes/pkg/apis/networking/v1/defaults.go."""
     types = schema.items(spec, "policyTypes", "spec")
-    for path, value in types:
-        if not isinstance(value, str) or value not in _DIRECTIONS:
-            schema.fail(path, value, "it must be Ingress or Egress")
     if types:
-        return frozenset(_DIRECTIONS[value] for _, value in types)
+        return frozenset(
+            _DIRECTIONS[schema.choice(value, path, _DIRECTIONS)] for path, value in types
+        )
     return frozenset(_DIRECTIONS.values() if spec.get("egress") else (Direction.INGRESS,))
 
 
@@ -112,15 +103,21 @@ def _peer(value: object, path: str, namespace: str) -> Peer:
         return _ip_block(given["ipBlock"], f"{path}.ipBlock")
     if "namespaceSelector" not in given:
         return _pods_of(namespace, given["podSelector"], f"{path}.podSelector")
+    return pods_among(
+        given["namespaceSelector"],
+        f"{path}.namespaceSelector",
+        given.get("podSelector", {}),
+        f"{path}.podSelector",
+    )
+
+
+def pods_among(namespaces: object, namespaces_path: str, pods: object, pods_path: str) -> Selector:
+    """Pods by the LabelSelectors of their namespaces and of their own, written at these paths."""
     # Namespaces are known by the labels their pods inherit, so only what has a namespace matches.
     requirements = [
         Requirement(NAMESPACE_KEY, "Exists"),
-        *schema.selector(
-            given["namespaceSelector"],
-            f"{path}.namespaceSelector",
-            lambda key, _: NAMESPACE_LABELS_PREFIX + key,
-        ),
-        *schema.selector(given.get("podSelector", {}), f"{path}.podSelector", _pod_key),
+        *schema.selector(namespaces, namespaces_path, lambda key, _: NAMESPACE_LABELS_PREFIX + key),
+        *schema.selector(pods, pods_path, _pod_key),
     ]
     return Selector(tuple(requirements))
 
@@ -154,10 +151,8 @@ def _ip_block(value: object, path: str) -> Cidr:
 
 def _port(value: object, path: str) -> Port:
     given = schema.fields(value, path, "protocol", "port", "endPort")
-    name = given.get("protocol", "TCP")
-    if not isinstance(name, str) or name not in _PROTOCOLS:
-        schema.fail(f"{path}.protocol", name, "it must be TCP, UDP or SCTP")
-    protocol = _PROTOCOLS[name]
+    name = schema.choice(given.get("protocol", "TCP"), f"{path}.protocol", PROTOCOLS)
+    protocol = PROTOCOLS[name]
     port, end = given.get("port"), given.get("endPort")
     if isinstance(port, str):
         schema.text(

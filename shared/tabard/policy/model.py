@@ -88,7 +88,8 @@ class Nodes:
 @dataclass(frozen=True, slots=True)
 class DomainName:
     """The addresses that names were last resolved to; `*` in a pattern is any run of name
-    characters without a dot (Cilium's pkg/fqdn/matchpattern)."""
+    characters without a dot, and `**.` at its start one label or more (Cilium's
+    pkg/fqdn/matchpattern)."""
 
     pattern: str
     """Lower case, without the last dot."""
@@ -144,8 +145,8 @@ class Policy:
     what no rule of its tier allows.
 
     Tiers are judged in order. In NETWORK any deny goes before any allow. In ADMIN and BASELINE
-    rules are judged in order of (priority, policy name, place in the document) and the first that
-    matches decides; `Action.PASS` leaves the decision to the next tier.
+    rules are judged in order of (priority, kind, policy name, place in the document) and the first
+    that matches decides; `Action.PASS` leaves the decision to the next tier.
     """
 
     kind: str

@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 
 from tabard.identity.labels import NAMESPACE_LABELS_PREFIX, LabelFilter
-from tabard.policy import kubernetes, schema
+from tabard.policy import kubernetes, schema, tiers
 from tabard.policy.model import ANY_SOURCE, Policy, PolicyError, Selector
 from tabard.policy.referents import Referent
 
@@ -42,20 +42,31 @@ class PolicyObject:
         return held.union(*(policy.cidrs() for policy in self.policies))
 
 
-def _network_policy(document: Mapping[str, Any], origin: str) -> PolicyObject:
-    policy = kubernetes.read(document, origin)
-    return PolicyObject(*policy.key, policies=(policy,))
-
-
 _Reader = Callable[[Mapping[str, Any], str], PolicyObject]
 
+
+def _one(read: Callable[[Mapping[str, Any], str], Policy]) -> _Reader:
+    """The reader of a kind whose objects are one policy each."""
+
+    def reader(document: Mapping[str, Any], origin: str) -> PolicyObject:
+        policy = read(document, origin)
+        return PolicyObject(*policy.key, policies=(policy,))
+
+    return reader
+
+
 _READERS: dict[str, tuple[tuple[str, ...], _Reader]] = {
-    kubernetes.KIND: ((kubernetes.API_VERSION,), _network_policy),
+    kubernetes.KIND: ((kubernetes.API_VERSION,), _one(kubernetes.read)),
+    tiers.CLUSTER_KIND: ((tiers.CLUSTER_VERSION,), _one(tiers.read_cluster)),
+    tiers.ADMIN_KIND: ((tiers.ADMIN_VERSION,), _one(tiers.read_admin)),
+    tiers.BASELINE_KIND: ((tiers.ADMIN_VERSION,), _one(tiers.read_baseline)),
 }
 """kind → (the apiVersions in which it is read, how)"""
 
 KINDS: Mapping[str, tuple[str, ...]] = {kind: versions for kind, (versions, _) in _READERS.items()}
 """Kinds of policy objects → the apiVersions in which they are read."""
+CLUSTERWIDE_KINDS = frozenset((tiers.CLUSTER_KIND, tiers.ADMIN_KIND, tiers.BASELINE_KIND))
+"""Kinds whose objects have no namespace."""
 
 
 def read_object(document: Mapping[str, Any], origin: str = "") -> PolicyObject:

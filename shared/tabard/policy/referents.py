@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from tabard.identity.labels import LabelSet
+from tabard.ledger.state import State
+from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import (
     Cidr,
     CidrGroup,
@@ -34,6 +37,14 @@ class CidrSet:
         return frozenset(self.prefixes)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeAddresses:
+    """A node's labels, of source `node`, and its underlay addresses as CIDRs."""
+
+    labels: LabelSet
+    prefixes: tuple[str, ...]
+
+
 Referent = CidrSet
 
 
@@ -42,9 +53,21 @@ class Referents:
     """All there is to refer to. Equal values resolve every policy alike."""
 
     groups: tuple[CidrSet, ...] = ()
+    nodes: tuple[NodeAddresses, ...] = ()
+    """Those that have labels, by name: the addresses of others have no identity of their own."""
 
 
 NOTHING = Referents()
+
+
+def referents_of(state: State) -> Referents:
+    """All that `state` has to refer to."""
+    nodes = [
+        NodeAddresses(node.label_set(), node.cidrs())
+        for _, node in sorted(state.nodes.items())
+        if node.labels
+    ]
+    return Referents(nodes=tuple(nodes))
 
 
 def resolve(policy: Policy, referents: Referents) -> Policy:
@@ -68,7 +91,11 @@ def _rule(rule: Rule, referents: Referents) -> Rule:
 
 def _members(reference: Reference, referents: Referents) -> Iterator[Peer]:
     match reference:
-        case CidrGroup() | Service() | Nodes() | DomainName():
+        case Nodes():
+            for node in referents.nodes:
+                if matches(reference.selector, labels_of(node.labels)):
+                    yield from map(Cidr, node.prefixes)
+        case CidrGroup() | Service() | DomainName():
             yield from ()
         case _:
             assert_never(reference)

@@ -8,11 +8,11 @@ refused, since upstream would read it as an empty, all-allowing one.
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from tabard.identity.syntax import DNS_SUBDOMAIN, LABEL_NAME, LABEL_VALUE
+from tabard.identity.syntax import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME, LABEL_VALUE
 from tabard.policy.model import PolicyError, Requirement
 
 # fmt: off
@@ -45,6 +45,31 @@ def fields(value: object, path: str, *known: str) -> Mapping[str, Any]:
     return {name: item for name, item in value.items() if item is not None}
 
 
+def metadata(
+    top: Mapping[str, Any], is_clusterwide: bool = False
+) -> tuple[Mapping[str, Any], str, str]:
+    """(the fields, namespace, name) of `top`'s metadata; the namespace is "" if cluster-wide.
+
+    A namespaced object without metadata.namespace lies in `default`.
+    """
+    given = fields(top.get("metadata", {}), "metadata", *METADATA)
+    dns = "it must be lower-case letters, digits, '-' and '.', at most 253 (RFC 1123 subdomain)"
+    name = text(given.get("name"), "metadata.name", DNS_SUBDOMAIN, dns)
+    if is_clusterwide:
+        if "namespace" in given:
+            fail(
+                "metadata.namespace", given["namespace"], "this kind is cluster-wide; leave it out"
+            )
+        return given, "", name
+    namespace = text(
+        given.get("namespace", "default"),
+        "metadata.namespace",
+        DNS_LABEL,
+        "it must be lower-case letters, digits and '-', at most 63 (RFC 1123 label)",
+    )
+    return given, namespace, name
+
+
 def items(given: Mapping[str, Any], name: str, path: str) -> list[tuple[str, Any]]:
     """(path, item) for each item of the list field `name`; none if it is absent."""
     path = join(path, name)
@@ -56,6 +81,38 @@ def items(given: Mapping[str, Any], name: str, path: str) -> list[tuple[str, Any
 
 def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
+
+
+def counted(
+    given: Mapping[str, Any], name: str, path: str, least: int, most: int
+) -> list[tuple[str, Any]]:
+    """As `items`, but at least `least` and at most `most` of them."""
+    found = items(given, name, path)
+    if not least <= len(found) <= most:
+        raise PolicyError(join(path, name), f"has {len(found)} items; it takes {least} to {most}")
+    return found
+
+
+def one_of(value: object, path: str, *known: str) -> tuple[str, Any]:
+    """The name and value of the one field that a mapping of alternatives has."""
+    given = fields(value, path, *known)
+    if len(given) != 1:
+        fail(path, value, f"it must have exactly one of {', '.join(known)}")
+    ((name, item),) = given.items()
+    return name, item
+
+
+def choice(value: object, path: str, known: Iterable[str]) -> str:
+    names = list(known)
+    if not isinstance(value, str) or value not in names:
+        fail(path, value, f"it must be {', '.join(names[:-1])} or {names[-1]}")
+    return value
+
+
+def integer(value: object, path: str, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:  # a bool is no number here
+        fail(path, value, f"it must be a number in {least}-{most}")
+    return value
 
 
 def text(
@@ -150,6 +207,4 @@ def network(value: object, path: str) -> Network:
 
 
 def port_number(value: object, path: str) -> int:
-    if type(value) is not int or not 1 <= value <= 65_535:  # a bool is no number here
-        fail(path, value, "it must be a number in 1-65535")
-    return value
+    return integer(value, path, 1, 65_535)

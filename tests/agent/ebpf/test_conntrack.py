@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from entries import INGRESS_ISOLATED, allowing
 from kernel import MARK, Kernel, endpoint
 from packets import (
     ACK,
@@ -21,7 +22,6 @@ from packets import (
 from tabard.dataplane.maps import (
     Direction,
     Endpoint,
-    EndpointFlag,
     Maps,
     PolicyKey,
     PrefixEntry,
@@ -53,7 +53,7 @@ RULES = {
 def maps(v: int, own: Endpoint | None = None, peer: int = 301) -> Maps:
     return Maps(
         identities=frozenset({1, 2, 300, 301, 302}),
-        policies=frozenset(key for keys in RULES.values() for key in keys),
+        policies=allowing(key for keys in RULES.values() for key in keys),
         hosts={address(PEER[v]): peer},
         endpoints={address(POD[v]): own or endpoint(300)},
     )
@@ -98,7 +98,7 @@ def test_a_flow_that_came_in_is_answered_too(native: Kernel, v: int) -> None:
 def test_flows_of_an_unenforced_direction_are_answered_through_the_enforced_one(
     native: Kernel, v: int
 ) -> None:
-    native.put(maps(v, endpoint(policy=4, flags=EndpointFlag.INGRESS_ENFORCED)))
+    native.put(maps(v, endpoint(policy=4, flags=INGRESS_ISOLATED)))
 
     assert native.egress(out(v, flags=SYN)) is Reason.ALLOWED_NO_POLICY
     assert native.ingress(back(v, flags=SYN | ACK)) is ESTABLISHED
@@ -161,7 +161,7 @@ def test_a_refused_packet_of_a_revoked_flow_ends_its_answers(native: Kernel, v: 
 
 @families
 def test_enforcement_that_begins_has_flows_judged_again(native: Kernel, v: int) -> None:
-    native.put(maps(v, endpoint(policy=4, flags=EndpointFlag.INGRESS_ENFORCED)))
+    native.put(maps(v, endpoint(policy=4, flags=INGRESS_ISOLATED)))
     native.egress(out(v))
     native.put(maps(v, endpoint(policy=4)))
 
@@ -201,7 +201,7 @@ def test_an_answer_marked_with_another_identity_is_judged_by_it(overlay: Kernel,
 
 @families
 def test_an_unenforced_flow_to_an_unknown_peer_stays_one_flow(overlay: Kernel, v: int) -> None:
-    free = endpoint(policy=4, flags=EndpointFlag.INGRESS_ENFORCED)
+    free = endpoint(policy=4, flags=INGRESS_ISOLATED)
     overlay.put(replace(maps(v, free), hosts={}))
     assert overlay.egress(out(v)) is Reason.ALLOWED_NO_POLICY
     assert overlay.ingress(back(v), mark=MARK | 301) is ESTABLISHED

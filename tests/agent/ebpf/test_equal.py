@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import traffic
+from entries import INGRESS_ISOLATED
 from frames import ETHER, frame
 from kernel import COMPILED, TUNNEL_PORT, Kernel
 from laboratory import Laboratory
 from tabard.agent.ebpf.source import PROGRAMS, fingerprint, folder
 from tabard.dataplane.maps import (
+    AT_CIDR,
     MAP_NAMES,
     Address,
     Direction,
@@ -31,8 +33,12 @@ from tabard.dataplane.maps import (
     PrefixFlag,
     Protocol,
     Reason,
+    Strength,
+    Tier,
     address,
+    strength,
 )
+from tabard.dataplane.maps import Action as PolicyAction
 from tabard.dataplane.memory import Action
 from tabard.dataplane.packet import Fragment, Packet
 from traffic import IFINDEXES, LOCAL, NODES, PARTIES, Player
@@ -60,7 +66,11 @@ def wild(random: Random) -> Maps:
 
     def policy() -> PolicyKey:
         key = PolicyKey(
-            random.randint(1, 2), random.choice(list(Direction)), number(), Protocol.ANY
+            random.randint(1, 2),
+            random.choice(list(Direction)),
+            number() | random.choice((0, 0, AT_CIDR)),
+            Protocol.ANY,
+            tier=random.choice(list(Tier)),
         )
         protocol = random.choice(list(Protocol))
         if protocol is Protocol.ANY:
@@ -68,6 +78,9 @@ def wild(random: Random) -> Maps:
         bits = random.choice((0, 3, 8, 16))
         port = random.choice((*traffic.TRANSPORT_PORTS, 8, 128)) & (0xFFFF << (16 - bits))
         return replace(key, protocol=protocol, port=port, port_bits=bits)
+
+    def value() -> Strength:
+        return strength(random.choice(list(PolicyAction)), random.randint(0, 2))
 
     def prefix() -> tuple[Address, int]:
         bits = random.choice((0, 16, 32, 48, 96, 104, 112, 120, 128))
@@ -79,7 +92,7 @@ def wild(random: Random) -> Maps:
             incarnation=random.randint(1, 2),
             identity=random.choice([n for n in traffic.SENDERS if n < 1 << 24]),
             policy=random.randint(1, 2),
-            flags=EndpointFlag(random.randint(0, 15)),
+            flags=EndpointFlag(random.randint(0, 4095)),
             ifindex=IFINDEXES[slot],
             mac=bytes((2, 0, 0, 0, 0, slot)),
             host_mac=bytes((6, 0, 0, 0, 0, slot)),
@@ -94,7 +107,7 @@ def wild(random: Random) -> Maps:
         endpoints[random.choice(places)] = endpoint(random.randrange(len(IFINDEXES)))
     return Maps(
         identities=frozenset(n for n in traffic.SENDERS if random.random() < 0.8),
-        policies=frozenset(policy() for _ in some(40)),
+        policies={policy(): value() for _ in some(40)},
         nodes=frozenset(PARTIES[traffic.NODE_PARTY + n][f] for n in (0, 1) for f in (0, 1)),
         prefixes={
             prefix(): PrefixEntry(
@@ -217,7 +230,7 @@ def test_a_later_fragment_of_an_error_quotes_nothing(
     lab: Laboratory,
 ) -> None:
     def play(twins: Twins) -> None:
-        pod = replace(small().endpoints[POD], flags=EndpointFlag.INGRESS_ENFORCED)
+        pod = replace(small().endpoints[POD], flags=INGRESS_ISOLATED)
         twins.put(small(endpoints={POD: pod}))
         flow = Packet(POD, WORLD, Protocol.TCP, 40_000, 80)
         assert twins.from_pod(IFINDEXES[0], flow).reason is Reason.ALLOWED_NO_POLICY

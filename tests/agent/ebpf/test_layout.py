@@ -14,7 +14,7 @@ def test_entries_have_the_sizes_that_the_programs_read() -> None:
     assert sizes == {
         "settings": (4, 16),
         "identities": (4, 1),
-        "policies": (20, 1),
+        "policies": (20, 4),
         "nodes": (16, 1),
         "prefixes": (20, 24),
         "hosts": (16, 4),

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import traffic
+from entries import allowing
 from frames import ETHER, frame, own_icmp
 from kernel import Kernel, endpoint
 from packets import DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING, TCP, UDP, packet
@@ -34,7 +35,7 @@ def world() -> Maps:
     """Every direction is enforced, and a few ports are open to everyone known."""
     return Maps(
         identities=frozenset({2, PEER}),
-        policies=frozenset(
+        policies=allowing(
             PolicyKey(1, direction, identity, protocol, port, 16)
             for direction in Direction
             for identity in (2, PEER)

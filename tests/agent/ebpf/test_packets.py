@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from entries import ISOLATED, allowing
 from kernel import COMPILED, MARK, SMALL, cluster_name
 from packets import TCP, UDP, packet, vxlan
 from tabard.agent.ebpf import layout
@@ -55,7 +56,6 @@ pytestmark = pytest.mark.ebpf
 CLIENT, SERVER, OTHER = 300, 301, 302
 SERVER_POLICY, FREE_POLICY = 11, 12
 ALLOWED_PORT, DENIED_PORT = 8080, 8081
-BOTH = EndpointFlag.INGRESS_ENFORCED | EndpointFlag.EGRESS_ENFORCED
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Cluster:
                     ifindex,
                     identity,
                     SERVER_POLICY if server else FREE_POLICY,
-                    BOTH if server else EndpointFlag(0),
+                    ISOLATED if server else EndpointFlag(0),
                 )
             elif self.mode is Mode.NATIVE:
                 hosts |= {address(pod.v4): identity, address(pod.v6): identity}
@@ -124,7 +124,7 @@ class Cluster:
                 hosts[address(place)] = 1 if other == node else 6
         return Maps(
             identities=frozenset({1, 2, 6, CLIENT, SERVER, OTHER}),
-            policies=frozenset(
+            policies=allowing(
                 PolicyKey(SERVER_POLICY, Direction.INGRESS, CLIENT, protocol, ALLOWED_PORT, 16)
                 for protocol in (Protocol.TCP, Protocol.UDP)
             ),
@@ -224,7 +224,7 @@ def test_an_unreachable_port_is_reported_to_an_allowed_client(
 ) -> None:
     with scene(mode, nodes, v) as s:
         all_ports = PolicyKey(SERVER_POLICY, Direction.INGRESS, CLIENT, Protocol.ANY)
-        change = Change(policies_added=frozenset({all_ports}))
+        change = Change(policies_set=allowing({all_ports}))
         s.cluster.dataplanes[s.server.node].write(change)
         for family, place in ((socket.AF_INET, s.server.v4), (socket.AF_INET6, s.server.v6)):
             with make_socket(s.client.namespace, family, socket.SOCK_DGRAM) as asker:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from entries import allowing
 from kernel import MARK, SHOT, Kernel, endpoint
 from packets import (
     DESTINATION,
@@ -45,7 +46,7 @@ def maps(flags: EndpointFlag | None = None, ifindex: int = 1) -> Maps:
     own = endpoint(ifindex=ifindex) if flags is None else endpoint(flags=flags, ifindex=ifindex)
     return Maps(
         identities=frozenset({301}),
-        policies=frozenset(
+        policies=allowing(
             PolicyKey(1, direction, 301, protocol, 80, 16)
             for direction in Direction
             for protocol in (Protocol.TCP, Protocol.UDP)

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from entries import INGRESS_ISOLATED, allowing
 from kernel import ENFORCED, MARK, REDIRECT, SHOT, Kernel, endpoint
 from packets import ICMP, ICMPV6, SCTP, SYN, TCP, UDP, packet
 from tabard.dataplane.maps import (
+    AT_CIDR,
     Address,
     Direction,
     EndpointFlag,
@@ -19,9 +21,12 @@ from tabard.dataplane.maps import (
     PrefixFlag,
     Protocol,
     Reason,
+    Tier,
     address,
     address_text,
+    strength,
 )
+from tabard.dataplane.maps import Action as PolicyAction
 from tabard.dataplane.verdict import Judge
 from tabard.identity.numbers import CIDR_SCOPE, is_pod
 
@@ -42,7 +47,7 @@ families = pytest.mark.parametrize("v", [4, 6])
 def maps(v: int, *policies: PolicyKey, **changes: object) -> Maps:
     base = Maps(
         identities=frozenset({1, 2, 6, 300, 301, CIDR_ID}),
-        policies=frozenset(policies),
+        policies=allowing(policies),
         prefixes={ROOT[v]: PrefixEntry(2)},
         hosts={address(PEER[v]): 301},
         endpoints={address(POD[v]): endpoint(300)},
@@ -70,7 +75,7 @@ def into(v: int, proto: int = TCP, port: int = 80, source: dict[int, str] = PEER
 
 @families
 def test_a_direction_that_is_not_enforced_lets_all_pass(native: Kernel, v: int) -> None:
-    free = endpoint(flags=EndpointFlag.INGRESS_ENFORCED)
+    free = endpoint(flags=INGRESS_ISOLATED)
     native.put(maps(v, endpoints={address(POD[v]): free}, hosts={}, prefixes={}))
 
     assert native.egress(out(v)) is Reason.ALLOWED_NO_POLICY
@@ -176,8 +181,8 @@ def test_a_cidr_rule_holds_for_pods_only_where_the_flag_says_so(native: Kernel, 
     network, bits = {4: ("10.2.0.0", 112), 6: ("fd00:2::", 64)}[v]
     cidr = {(address(network), bits): PrefixEntry(CIDR_ID, PrefixFlag.CIDR | PrefixFlag.POD_RANGE)}
     rules = (
-        PolicyKey(1, EGRESS, CIDR_ID, Protocol.ANY),
-        PolicyKey(1, INGRESS, CIDR_ID, Protocol.ANY),
+        PolicyKey(1, EGRESS, CIDR_ID | AT_CIDR, Protocol.ANY),
+        PolicyKey(1, INGRESS, CIDR_ID | AT_CIDR, Protocol.ANY),
     )
     both = EndpointFlag.CIDR_PODS_INGRESS | EndpointFlag.CIDR_PODS_EGRESS
     for flag in (EndpointFlag(0), both):
@@ -282,6 +287,7 @@ addresses = st.sampled_from(
 )
 v4_addresses = addresses.filter(lambda a: not is_v6(a))
 v6_addresses = addresses.filter(lambda a: is_v6(a))
+strengths = st.builds(strength, st.sampled_from(PolicyAction), st.integers(0, 2))
 numbers = st.sampled_from([0, 1, 2, 5, 6, 128, 300, 301, 302, 303, CIDR_ID, CIDR_ID + 1])
 known = st.frozensets(numbers.filter(bool), min_size=3)
 ports = st.sampled_from([0, 1, 7, 8, 22, 80, 81, 443, 8192, 16383, 65535])
@@ -291,12 +297,13 @@ named = st.sampled_from([p for p in Protocol if p is not Protocol.ANY])
 @st.composite
 def policy_keys(draw: st.DrawFn) -> PolicyKey:
     policy, direction = draw(st.sampled_from([1, 2])), draw(st.sampled_from(Direction))
-    identity = draw(numbers)
+    identity = draw(numbers | st.just(CIDR_ID | AT_CIDR))
+    tier = draw(st.sampled_from(Tier))
     if draw(st.booleans()):
-        return PolicyKey(policy, direction, identity, Protocol.ANY)
+        return PolicyKey(policy, direction, identity, Protocol.ANY, tier=tier)
     bits = draw(st.sampled_from([0, 3, 16]))
     port = draw(ports) & (0xFFFF << (16 - bits))
-    return PolicyKey(policy, direction, identity, draw(named), port, bits)
+    return PolicyKey(policy, direction, identity, draw(named), port, bits, tier)
 
 
 @st.composite
@@ -314,11 +321,11 @@ def worlds(draw: st.DrawFn) -> Maps:
         endpoints[place] = endpoint(
             identity=draw(st.sampled_from([128, 300, 301, 302])),
             policy=draw(st.sampled_from([1, 2])),
-            flags=EndpointFlag(draw(st.integers(0, 15))),
+            flags=EndpointFlag(draw(st.integers(0, 4095))),
         )
     return Maps(
         identities=draw(known),
-        policies=draw(st.frozensets(policy_keys(), max_size=12)),
+        policies=draw(st.dictionaries(policy_keys(), strengths, max_size=12)),
         prefixes=dict(draw(st.lists(prefix_items(), max_size=6))),
         hosts=draw(st.dictionaries(addresses, numbers, max_size=6)),
         endpoints=endpoints,
