@@ -51,7 +51,7 @@ def atoms_of(policies: Iterable[Policy]) -> tuple[Atom, ...]:
 
 def order(policy: Policy) -> tuple[int, str, str]:
     """By which policies of tiers ADMIN and BASELINE are judged."""
-    return (policy.priority, policy.name, policy.kind)
+    return (policy.priority, policy.kind, policy.name)
 
 
 def items(

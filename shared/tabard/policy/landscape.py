@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from tabard.dataplane.maps import Direction
 from tabard.identity.labels import NAMED_PORT_SOURCE, label_set, named_ports
 from tabard.identity.numbers import Reserved, is_pod
-from tabard.ledger.state import State
+from tabard.ledger.state import State, enforcement_of
 from tabard.policy.atoms import Atom
 from tabard.policy.matching import labels_of
 from tabard.policy.model import ANY_SOURCE, Policy, Requirement, Selector
 from tabard.policy.reading import read_policies
-from tabard.policy.referents import NOTHING, resolve
+from tabard.policy.referents import referents_of, resolve
 
 NamedPorts = frozenset[tuple[str, int, str]]
 
@@ -53,6 +53,7 @@ class Landscape:
         """Bit → the security identity that it stands for."""
         labels = [state.identities[number].labels for number in pods]
         labels += (label_set(text) for _, text in _RESERVED)
+        self.enforcement = enforcement_of(state)
         self.labels = [labels_of(each) for each in labels]
         self.ports: list[NamedPorts] = [named_ports(each) for each in labels]
         self.size = len(labels)
@@ -155,8 +156,9 @@ class Landscape:
 
 def in_force(state: State) -> list[Policy]:
     """Every policy of a state, by its object's key, with what its references stand for."""
+    referents = referents_of(state)
     return [
-        resolve(policy, NOTHING)
+        resolve(policy, referents)
         for _, accepted in sorted(state.policies.items())
         for policy in read_policies(accepted.document, accepted.origin)
     ]

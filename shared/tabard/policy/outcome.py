@@ -80,6 +80,9 @@ class Board:
         ports: NamedPorts,
         atoms: Sequence[Atom],
     ) -> None:
+        if land.enforcement == "never":
+            policies = ()
+        self._always = land.enforcement == "always"
         self.items = items(land, direction, policies, ports, atoms)
         self.everyone = land.possible(direction, atoms)
         self.isolating = {
@@ -113,8 +116,8 @@ class Board:
     def enforced(self, without: Place | None = None) -> bool:
         """Whether what nobody knows is dropped; as if the part `without` were not there."""
         if without is None:
-            return bool(self._enforcing)
-        return any(not without.holds(each) for each in self._enforcing)
+            return self._always or bool(self._enforcing)
+        return self._always or any(not without.holds(each) for each in self._enforcing)
 
     def passing(self, run: Run, without: Place | None = None) -> Passing:
         """Who may pass on these ports; as if the part `without` were not there."""
@@ -122,7 +125,7 @@ class Board:
         if without is not None:
             met = [item for item in met if not without.holds(item.place)]
             isolating = any(not without.holds(Place(index)) for index in self.isolating)
-        return _judged(met, self.everyone, isolating)
+        return _judged(met, self.everyone, isolating or self._always)
 
     def outcome(self) -> Outcome:
         if not self.enforced():

@@ -50,6 +50,15 @@ def intersection(one: Traffic, other: Traffic) -> Traffic:
     return {protocol: ranges for protocol, ranges in both.items() if ranges}
 
 
+def difference(one: Traffic, other: Traffic) -> Traffic:
+    """What is in one and not in the other."""
+    left = {
+        protocol: tuple(_without(ranges, other.get(protocol, ())))
+        for protocol, ranges in one.items()
+    }
+    return {protocol: ranges for protocol, ranges in left.items() if ranges}
+
+
 def contains(traffic: Traffic, protocol: int, port: int) -> bool:
     """Whether this one is in the set; any number may stand for a protocol."""
     try:
@@ -70,6 +79,18 @@ def _shown(ranges: Ranges) -> str:
     if ranges == ALL:
         return "all"
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def _without(ranges: Ranges, holes: Ranges) -> Iterator[tuple[int, int]]:
+    for first, last in ranges:
+        for from_, to in holes:
+            if to < first or last < from_:
+                continue
+            if first < from_:
+                yield first, from_ - 1
+            first = to + 1
+        if first <= last:
+            yield first, last
 
 
 def _joined(runs: list[tuple[int, int]]) -> Ranges:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+_SIDE = "A file or directory, `cluster`, or a point of its history: SEQ, TIME, -5m."
 _END = "Pod or workload NS/NAME, workload NS/KIND/NAME, or address."
 
 
@@ -192,6 +193,46 @@ def policy_lint(
         lint.show_rules()
         return
     lint.run(_where(paths, at, False, None, cluster, nats), fail_on, output)
+
+
+@app.command("diff")
+def policy_diff(
+    before: Annotated[str, typer.Argument(metavar="A", help=_SIDE, autocompletion=completion.side)],
+    after: Annotated[str, typer.Argument(metavar="B", help=_SIDE, autocompletion=completion.side)],
+    workloads: Annotated[
+        str,
+        typer.Option(
+            "--workloads",
+            metavar="SIDE",
+            help="Whose workloads are meant on both; else each side's own, or the other's.",
+            autocompletion=completion.side,
+        ),
+    ] = "",
+    output: Form = Output.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show which flows become allowed or denied from A to B, and because of which rule.
+
+    It compares what policies mean, between each two workloads, nodes and each part of the world
+    that a CIDR tells apart. Each side is all the policies there are: a folder is compared as if
+    nothing else were in force. Workloads that one side alone has are named, and not compared.
+
+    Exits 1 if a verdict differs, and 2 if a side cannot be read.
+
+    JSON: {before, after, compared, changes, only}; `tabard explain diff` says what each key means.
+
+    Example: tabard policy diff cluster compose/shop
+    """
+    from tabard.cli import sides
+    from tabard.cli.differ import diff
+
+    try:
+        one, other = (sides.place(text, cluster, nats) for text in (before, after))
+        meant = sides.place(workloads, cluster, nats) if workloads else None
+        diff(one, other, meant, output)
+    except sides.SideError as error:
+        usage(str(error))
 
 
 def _where(

@@ -12,7 +12,7 @@ from tabard.policy.model import Peer, Policy
 from tabard.policy.model import Rule as PolicyRule
 from tabard.policy.newcomers import with_newcomers
 from tabard.policy.reading import read_policies
-from tabard.policy.referents import NOTHING, resolve
+from tabard.policy.referents import referents_of, resolve
 
 ALWAYS_THERE = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 """Namespaces of every cluster, whether or not manifests declare them."""
@@ -70,7 +70,8 @@ class Survey:
             for _, accepted in sorted(state.policies.items())
             for policy in read_policies(accepted.document, accepted.origin)
         ]
-        self.policies = [resolve(policy, NOTHING) for policy in self.written]
+        referents = referents_of(state)
+        self.policies = [resolve(policy, referents) for policy in self.written]
         """The same, with what references stand for."""
         self.land = Landscape(*with_newcomers(state))
 

@@ -1,0 +1,201 @@
+"""Two readings of one question: who may speak to whom in one state and in another, and why.
+
+Semantic, not textual: policies that say the same in other words differ in nothing.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import product
+
+from tabard.dataplane.maps import Direction, Protocol
+from tabard.ledger.state import State, enforcement_of
+from tabard.policy.engine import Decision, Engine
+from tabard.policy.landscape import Landscape, bits, in_force
+from tabard.policy.model import Policy
+from tabard.policy.parties import Who
+from tabard.policy.traffic import (
+    NOTHING,
+    Traffic,
+    difference,
+    intersection,
+    parts,
+    union,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counterpart:
+    """Who a name stands for on each side: those of its pods that any policy tells apart."""
+
+    name: str
+    before: tuple[Who, ...]
+    after: tuple[Who, ...]
+    same: bool = False
+    """Nothing that policies see of it is another on the other side."""
+    alone: bool = False
+    """There is but one, which does not speak to itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Traffic from one to the other whose verdict changed for one reason."""
+
+    source: str
+    destination: str
+    allowed: bool
+    """Whether it is so now."""
+    traffic: Traffic
+    before: Decision
+    """On the first port of it."""
+    after: Decision
+
+
+class Side:
+    """One of the two states, with what is asked of it."""
+
+    def __init__(self, state: State, engine: Engine | None = None) -> None:
+        self.state = state
+        self.engine = engine or Engine(state)
+        self.policies = in_force(state)
+        self._selecting: dict[int, tuple[Policy, ...]] = {}
+        land = Landscape(state)
+        for group in land.groups(self.policies):
+            for bit in bits(group.subjects):
+                self._selecting[land.numbers[bit]] = group.policies
+
+    def selecting(self, who: Who) -> tuple[Policy, ...]:
+        """The policies that hold for it, wherever they were written."""
+        (first, *_) = self.engine.parties.find(who)
+        found = self._selecting.get(first.identity, ())
+        return tuple(replace(policy, origin="") for policy in found)
+
+    def reach(self, sources: Sequence[Who], destinations: Sequence[Who]) -> tuple[Traffic, Traffic]:
+        """(what every one may send to every other, what some may send to some)"""
+        found = [
+            traffic
+            for one, other in product(sources, destinations)
+            for traffic in (
+                [self.engine.allowed(*ends) for ends in self.engine.parties.pairs(one, other)]
+                or [NOTHING]
+            )
+        ]
+        return reduce(intersection, found), union(each for one in found for each in parts(one))
+
+
+def differences(before: Side, after: Side, parties: Sequence[Counterpart]) -> Iterator[Piece]:
+    """Each piece of traffic between two of `parties` that one side alone allows."""
+    moved = {party.name: _moved(before, after, party) for party in parties}
+    if enforcement_of(before.state) != enforcement_of(after.state):
+        moved = dict.fromkeys(moved, frozenset(Direction))
+    for source, destination in product(parties, parties):
+        if source is destination and source.alone:
+            continue
+        if Direction.EGRESS in moved[source.name] or Direction.INGRESS in moved[destination.name]:
+            yield from _between(before, after, source, destination)
+
+
+def _moved(before: Side, after: Side, party: Counterpart) -> frozenset[Direction]:
+    """The directions in which something of its own may have changed: its policies, or itself."""
+    if not party.same:
+        return frozenset(Direction)
+    one = [before.selecting(who) for who in party.before]
+    other = [after.selecting(who) for who in party.after]
+    return frozenset(
+        direction for direction in Direction if _said(one, direction) != _said(other, direction)
+    )
+
+
+def _said(found: Sequence[tuple[Policy, ...]], direction: Direction) -> Hashable:
+    """What of the policies is about this direction, in the order in which they are judged."""
+    said = []
+    for policies in found:
+        for policy in policies:
+            rules = tuple(rule for rule in policy.rules if rule.direction is direction)
+            if rules or direction in policy.isolates:
+                rank = (policy.tier, policy.priority, *policy.key)
+                said.append((rank, direction in policy.isolates, rules))
+        said.append(None)
+    return tuple(said)
+
+
+def _between(
+    before: Side, after: Side, source: Counterpart, destination: Counterpart
+) -> Iterator[Piece]:
+    every, some = before.reach(source.before, destination.before)
+    every_now, some_now = after.reach(source.after, destination.after)
+    changes: Mapping[bool, Traffic] = {
+        True: _both(difference(every_now, every), difference(some_now, some)),
+        False: _both(difference(every, every_now), difference(some, some_now)),
+    }
+    for allowed, changed in changes.items():
+        if not changed:
+            continue
+        cuts = _cuts(before, source.before, destination.before)
+        cuts |= _cuts(after, source.after, destination.after)
+        found: dict[Hashable, tuple[Decision, Decision, list[tuple[Protocol, int, int]]]] = {}
+        for protocol, first, last in _split(changed, cuts):
+            was, now = (
+                _decided(side, ends, protocol, first, wanted)
+                for side, ends, wanted in (
+                    (before, (source.before, destination.before), not allowed),
+                    (after, (source.after, destination.after), allowed),
+                )
+            )
+            reason = (_reason(was), _reason(now))
+            found.setdefault(reason, (was, now, []))[2].append((protocol, first, last))
+        for was, now, runs in found.values():
+            yield Piece(source.name, destination.name, allowed, union(runs), was, now)
+
+
+def _both(one: Traffic, other: Traffic) -> Traffic:
+    return union([*parts(one), *parts(other)])
+
+
+def _decided(
+    side: Side,
+    ends: tuple[Sequence[Who], Sequence[Who]],
+    protocol: Protocol,
+    port: int,
+    wanted: bool,
+) -> Decision:
+    """Of the pods that the names stand for, the first two whose verdict is `wanted`."""
+    found = None
+    for pair in product(*ends):
+        for one, other in side.engine.parties.pairs(*pair):
+            found = side.engine.decide(one, other, protocol, port)
+            if found.allowed is wanted:
+                return found
+    assert found is not None, "ends without a common family have no traffic"
+    return found
+
+
+def _reason(decision: Decision) -> Hashable:
+    return tuple(
+        (half.direction, half.reason, half.rule and (half.rule.policy, half.rule.rule))
+        for half in decision.halves
+    )
+
+
+def _cuts(
+    side: Side, sources: Sequence[Who], destinations: Sequence[Who]
+) -> set[tuple[Protocol, int]]:
+    """Where the rules of either end begin to say something else."""
+    found = set()
+    for who in (*sources, *destinations):
+        for policy in side.selecting(who):
+            for rule in policy.rules:
+                for port in rule.ports:
+                    found |= {(port.protocol, port.first), (port.protocol, port.last + 1)}
+    return found
+
+
+def _split(
+    traffic: Traffic, cuts: set[tuple[Protocol, int]]
+) -> Iterator[tuple[Protocol, int, int]]:
+    for protocol, first, last in parts(traffic):
+        inside = sorted(at for of, at in cuts if of is protocol and first < at <= last)
+        yield from (
+            (protocol, begin, end - 1)
+            for begin, end in zip([first, *inside], [*inside, last + 1], strict=True)
+        )
