@@ -1,10 +1,12 @@
-"""NetworkPolicy said naively: documents and labels in, verdict out. No identities, no maps.
+"""Policies said naively: documents and labels in, verdict out. No identities, no maps.
 
-Written from the API's documentation (networking/v1 types.go), as the tests' second opinion.
+Written from the languages' documentation (networking/v1 types.go, network-policy-api v1alpha1 and
+v1alpha2, Cilium's policy guide), as the tests' second opinion. It knows of Cilium's policies what
+`languages` draws.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ class Pod:
     labels: dict[str, str]
     ip: str
     ports: tuple[tuple[str, int, str], ...] = ()
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -22,70 +25,182 @@ class Outside:
     ip: str
 
 
-Party = Pod | Outside
+@dataclass(frozen=True)
+class Node:
+    ip: str
+    name: str
+
+
+Party = Pod | Outside | Node
 Namespaces = dict[str, dict[str, str]]
+Document = dict[str, Any]
+
+ADMIN = ("AdminNetworkPolicy", "Admin")
+BASELINE = ("BaselineAdminNetworkPolicy", "Baseline")
+ACTIONS = {"Accept": True, "Allow": True, "Deny": False, "Pass": None}
+LAST = 2_000
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One half of a flow: what the subject's policies are asked about."""
+
+    direction: str
+    """Ingress or Egress."""
+    subject: Pod
+    peer: Party
+    port: int
+    protocol: str
+    namespaces: Namespaces
+
+    @property
+    def target(self) -> Party:
+        return self.subject if self.direction == "Ingress" else self.peer
 
 
 def allows(
-    policies: Iterable[dict[str, Any]],
+    policies: Iterable[Document],
     namespaces: Namespaces,
     source: Party,
     target: Party,
     port: int,
     protocol: str,
+    enforcement: str = "default",
 ) -> tuple[bool, bool]:
-    """(egress, ingress) of a flow; an outsider allows all."""
+    """(egress, ingress) of a flow; who is no pod allows all."""
     policies = list(policies)
-    return (
-        _side(policies, namespaces, "Egress", source, target, target, port, protocol),
-        _side(policies, namespaces, "Ingress", target, source, target, port, protocol),
+
+    def side(direction: str, subject: Party, peer: Party) -> bool:
+        if not isinstance(subject, Pod) or enforcement == "never":
+            return True
+        flow = Flow(direction, subject, peer, port, protocol, namespaces)
+        return _side(policies, flow, is_isolated=enforcement == "always")
+
+    return side("Egress", source, target), side("Ingress", target, source)
+
+
+def _side(policies: list[Document], flow: Flow, *, is_isolated: bool) -> bool:
+    if flow.direction == "Ingress" and isinstance(flow.peer, Node):
+        if flow.peer.name == flow.subject.node:
+            return True
+    verdict = _first_match(policies, ADMIN, flow)
+    if verdict is not None:
+        return verdict
+    allowed = False
+    for policy in policies:
+        for isolates, said in _of_network(policy, flow):
+            if said is False:
+                return False
+            allowed |= said is True
+            is_isolated |= isolates
+    if allowed or is_isolated:
+        return allowed
+    verdict = _first_match(policies, BASELINE, flow)
+    return verdict is not False
+
+
+def _first_match(policies: list[Document], tier: tuple[str, str], flow: Flow) -> bool | None:
+    of_tier = [p for p in policies if p["kind"] == tier[0] or p["spec"].get("tier") == tier[1]]
+    of_tier.sort(key=lambda p: (p["spec"].get("priority", LAST), p["kind"], p["metadata"]["name"]))
+    for policy in of_tier:
+        if not _in_tier_selects(policy["spec"]["subject"], flow.subject, flow):
+            continue
+        for rule in policy["spec"].get(flow.direction.lower(), ()):
+            side = "from" if flow.direction == "Ingress" else "to"
+            for peer in rule[side]:
+                if _is_peer_in_tier(peer, flow) and _is_port_in_tier(rule, peer, flow):
+                    return ACTIONS[rule["action"]]
+    return None
+
+
+def _in_tier_selects(wanted: Document, party: Party, flow: Flow) -> bool:
+    if not isinstance(party, Pod):
+        return False
+    own = flow.namespaces[party.namespace]
+    if "namespaces" in wanted:
+        return _selects(wanted["namespaces"], own)
+    pods = wanted["pods"]
+    return _selects(pods.get("namespaceSelector", {}), own) and _selects(
+        pods.get("podSelector", {}), party.labels
     )
 
 
-def _side(
-    policies: list[dict[str, Any]],
-    namespaces: Namespaces,
-    direction: str,
-    subject: Party,
-    peer: Party,
-    target: Party,
-    port: int,
-    protocol: str,
-) -> bool:
-    if isinstance(subject, Outside):
+def _is_peer_in_tier(peer: Document, flow: Flow) -> bool:
+    if "networks" in peer:
+        return any(_is_in(flow.peer.ip, network) for network in peer["networks"])
+    return _in_tier_selects(peer, flow.peer, flow)
+
+
+def _is_port_in_tier(rule: Document, peer: Document, flow: Flow) -> bool:
+    wanted = rule.get("protocols", rule.get("ports"))
+    if wanted is None:
         return True
-    isolated = False
-    for policy in policies:
-        spec, namespace = policy["spec"], policy["metadata"]["namespace"]
-        if namespace != subject.namespace or not _selects(spec["podSelector"], subject.labels):
+    for item in wanted:
+        name = item.get("destinationNamedPort", item.get("namedPort"))
+        if name is not None:
+            by_address = flow.direction == "Egress" and "networks" in peer
+            if not by_address and _has_port(flow.target, name, flow.port, flow.protocol):
+                return True
             continue
-        types = spec.get("policyTypes") or (
-            ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
-        )
-        if direction not in types:
-            continue
-        isolated = True
-        for rule in spec.get(direction.lower()) or []:
-            peers = rule.get("from" if direction == "Ingress" else "to")
-            ports = rule.get("ports")
-            for one in peers or [None]:
-                by_address = one is not None and "ipBlock" in one
-                # A port's name is that of a pod's port, and a CIDR knows no pods.
-                named = None if by_address and direction == "Egress" else target
-                if (one is None or _is_peer(one, namespace, peer, namespaces)) and (
-                    not ports or any(_is_port(p, named, port, protocol) for p in ports)
-                ):
-                    return True
-    return not isolated
+        protocol, first, last = _span_in_tier(item)
+        if protocol == flow.protocol and first <= flow.port <= last:
+            return True
+    return False
 
 
-def _is_peer(peer: dict[str, Any], namespace: str, party: Party, namespaces: Namespaces) -> bool:
+def _span_in_tier(item: Document) -> tuple[str, int, int]:
+    if "portNumber" in item:
+        one = item["portNumber"]
+        return one.get("protocol", "TCP"), one["port"], one["port"]
+    if "portRange" in item:
+        one = item["portRange"]
+        return one.get("protocol", "TCP"), one["start"], one["end"]
+    ((protocol, said),) = item.items()
+    port = said["destinationPort"]
+    if "number" in port:
+        return protocol.upper(), port["number"], port["number"]
+    return protocol.upper(), port["range"]["start"], port["range"]["end"]
+
+
+def _of_network(policy: Document, flow: Flow) -> Iterator[tuple[bool, bool | None]]:
+    """(whether it isolates, what it says) for each thing that a policy of tier network says."""
+    match policy["kind"]:
+        case "NetworkPolicy":
+            yield from _of_kubernetes(policy, flow)
+        case "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy":
+            specs = [policy["spec"]] if "spec" in policy else []
+            for spec in [*specs, *policy.get("specs", ())]:
+                yield from _of_cilium(spec, policy["metadata"].get("namespace", ""), flow)
+
+
+def _of_kubernetes(policy: Document, flow: Flow) -> Iterator[tuple[bool, bool | None]]:
+    spec, namespace, subject = policy["spec"], policy["metadata"]["namespace"], flow.subject
+    if namespace != subject.namespace or not _selects(spec["podSelector"], subject.labels):
+        return
+    types = spec.get("policyTypes") or (
+        ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
+    )
+    if flow.direction not in types:
+        return
+    yield True, None
+    for rule in spec.get(flow.direction.lower()) or []:
+        peers = rule.get("from" if flow.direction == "Ingress" else "to")
+        ports = rule.get("ports")
+        for one in peers or [None]:
+            by_address = one is not None and "ipBlock" in one
+            # A port's name is that of a pod's port, and a CIDR knows no pods.
+            named = None if by_address and flow.direction == "Egress" else flow.target
+            if (one is None or _is_peer(one, namespace, flow.peer, flow.namespaces)) and (
+                not ports or any(_is_port(p, named, flow.port, flow.protocol) for p in ports)
+            ):
+                yield True, True
+
+
+def _is_peer(peer: Document, namespace: str, party: Party, namespaces: Namespaces) -> bool:
     if "ipBlock" in peer:
-        block, ip = peer["ipBlock"], ipaddress.ip_address(party.ip)
-        return ip in ipaddress.ip_network(block["cidr"]) and not any(
-            ip in ipaddress.ip_network(hole) for hole in block.get("except", ())
-        )
-    if isinstance(party, Outside):
+        block = peer["ipBlock"]
+        return _is_in(party.ip, block["cidr"], block.get("except", ()))
+    if not isinstance(party, Pod):
         return False
     if "namespaceSelector" in peer:
         if not _selects(peer["namespaceSelector"], namespaces[party.namespace]):
@@ -95,7 +210,14 @@ def _is_peer(peer: dict[str, Any], namespace: str, party: Party, namespaces: Nam
     return _selects(peer.get("podSelector", {}), party.labels)
 
 
-def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+def _is_in(ip: str, cidr: str, excepts: Iterable[str] = ()) -> bool:
+    at = ipaddress.ip_address(ip)
+    return at in ipaddress.ip_network(cidr) and not any(
+        at in ipaddress.ip_network(hole) for hole in excepts
+    )
+
+
+def _selects(selector: Document, labels: dict[str, str]) -> bool:
     for key, value in (selector.get("matchLabels") or {}).items():
         if labels.get(key) != value:
             return False
@@ -108,12 +230,110 @@ def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     return True
 
 
-def _is_port(wanted: dict[str, Any], target: Party | None, port: int, protocol: str) -> bool:
+def _is_port(wanted: Document, target: Party | None, port: int, protocol: str) -> bool:
     if wanted.get("protocol", "TCP") != protocol:
         return False
     number = wanted.get("port")
     if number is None:
         return True
     if isinstance(number, str):
-        return isinstance(target, Pod) and (number, port, protocol) in target.ports
+        return _has_port(target, number, port, protocol)
     return bool(number <= port <= wanted.get("endPort", number))
+
+
+def _has_port(target: Party | None, name: str, port: int, protocol: str) -> bool:
+    return isinstance(target, Pod) and (name, port, protocol) in target.ports
+
+
+def _of_cilium(spec: Document, namespace: str, flow: Flow) -> Iterator[tuple[bool, bool | None]]:
+    subject = flow.subject
+    if namespace not in ("", subject.namespace):
+        return
+    if not _selects(_plain(spec["endpointSelector"]), _cilium_labels(subject, flow)):
+        return
+    side = flow.direction.lower()
+    spoken = bool(spec.get(side) or spec.get(f"{side}Deny"))
+    yield spec.get("enableDefaultDeny", {}).get(side, spoken), None
+    for field, says in ((f"{side}Deny", False), (side, True)):
+        for rule in spec.get(field) or ():
+            if _is_cilium_match(rule, namespace, flow):
+                yield False, says
+
+
+def _is_cilium_match(rule: Document, namespace: str, flow: Flow) -> bool:
+    side = "from" if flow.direction == "Ingress" else "to"
+    naming = [key for key in rule if key.startswith(side) and key != "toPorts"]
+    if not naming and not rule.get("toPorts"):
+        return False
+    for key in naming:
+        kind = key.removeprefix(side)
+        if not any(_is_cilium_peer(kind, item, namespace, flow) for item in rule[key]):
+            return False
+    by_address = any("CIDR" in key for key in naming)
+    return not rule.get("toPorts") or any(
+        _is_cilium_port(port, by_address, flow)
+        for item in rule["toPorts"]
+        for port in item["ports"]
+    )
+
+
+def _is_cilium_peer(kind: str, item: Any, namespace: str, flow: Flow) -> bool:
+    peer = flow.peer
+    match kind:
+        case "CIDR":
+            return isinstance(peer, Outside) and _is_in(peer.ip, item)
+        case "CIDRSet":
+            inside = _is_in(peer.ip, item["cidr"], item.get("except", ()))
+            return isinstance(peer, Outside) and inside
+        case "Entities":
+            is_host = isinstance(peer, Node) and peer.name == flow.subject.node
+            return {
+                "all": True,
+                "world": isinstance(peer, Outside),
+                "cluster": not isinstance(peer, Outside),
+                "host": is_host,
+                "remote-node": isinstance(peer, Node) and not is_host,
+            }[item]
+    assert kind == "Endpoints"
+    selector = _plain(item)
+    # Who names no namespace means the policy's; a cluster-wide policy means pods of any.
+    if "io.kubernetes.pod.namespace" not in _keys(selector):
+        if not isinstance(peer, Pod) or namespace not in ("", peer.namespace):
+            return False
+    return isinstance(peer, Pod) and _selects(selector, _cilium_labels(peer, flow))
+
+
+def _cilium_labels(pod: Pod, flow: Flow) -> dict[str, str]:
+    return {**pod.labels, "io.kubernetes.pod.namespace": pod.namespace}
+
+
+def _plain(selector: Document) -> Document:
+    """The selector without the sources of its keys: a pod's labels are all of source k8s."""
+
+    def bare(key: str) -> str:
+        return key.rpartition(":")[2]
+
+    return {
+        "matchLabels": {bare(k): v for k, v in (selector.get("matchLabels") or {}).items()},
+        "matchExpressions": [
+            {**need, "key": bare(need["key"])} for need in selector.get("matchExpressions") or ()
+        ],
+    }
+
+
+def _keys(selector: Document) -> set[str]:
+    return {*selector["matchLabels"], *(need["key"] for need in selector["matchExpressions"])}
+
+
+def _is_cilium_port(wanted: Document, by_address: bool, flow: Flow) -> bool:
+    protocol = wanted.get("protocol", "ANY")
+    if protocol not in ("ANY", flow.protocol):
+        return False
+    if not wanted["port"].isdecimal():
+        if by_address and flow.direction == "Egress":
+            return False
+        return _has_port(flow.target, wanted["port"], flow.port, flow.protocol)
+    first = int(wanted["port"])
+    if not first:
+        return True
+    return first <= flow.port <= (wanted.get("endPort") or first)

@@ -177,10 +177,17 @@ def test_a_policy_is_shown_with_its_rules_and_whom_it_selects(tabard: Tabard) ->
         {
             "direction": "egress",
             "rule": "spec.egress[0]",
+            "action": "allow",
             "peers": [namespace, "10.0.0.0/8 but 10.1.0.0/16"],
             "ports": ["80/TCP", "9000-9100/UDP"],
         },
-        {"direction": "egress", "rule": "spec.egress[1]", "peers": None, "ports": ["any"]},
+        {
+            "direction": "egress",
+            "rule": "spec.egress[1]",
+            "action": "allow",
+            "peers": None,
+            "ports": ["any"],
+        },
     ]
     assert names(found["pods"]) == ["web-0"]
     assert found["document"] == OPEN.document

@@ -134,9 +134,19 @@ NAMES = {
         ["--from", "8.8.8.8", "--to", "shop/web-0"],
         ["--from", "shop/frontend", "--to", "data/postgres", "-f", str(SHOP)],
     ],
+    "policy explain": [
+        ["--from", "shop/web-0", "--to", "shop/web-1", "--port", "80", "--port", "ICMP"],
+        ["--from", "shop/frontend", "--to", "data/postgres", "--port", "5432", "-f", str(SHOP)],
+    ],
     "policy matrix": [[], ["--outside", "8.8.8.8"], ["-f", str(SHOP)]],
 }
-EXITS = {"drift": (1,), "policy check": (0, 4), "doctor": (0, 1), "metrics": (1,)}
+EXITS = {
+    "drift": (1,),
+    "policy check": (0, 4),
+    "policy explain": (0, 4),
+    "doctor": (0, 1),
+    "metrics": (1,),
+}
 """One of two agents is away, flows may be denied, and this machine may lack something."""
 ONLY_NOW = (["streams"], *([kind, "--watch"] for kind in OBJECTS))
 

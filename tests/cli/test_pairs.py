@@ -14,7 +14,7 @@ from tabard.cli.pairs import Group, Pairs, group
 from tabard.ledger.provenance import Provenance
 from tabard.policy.engine import Engine
 from tabard.policy.parties import Who
-from tabard.policy.traffic import NOTHING, Traffic, intersection, parts, union
+from tabard.policy.traffic import NOTHING, Traffic, intersection, joined
 
 OUTSIDE = ("203.0.113.9", "10.1.1.8", "fd77::1", "192.168.9.1", "10.244.1.99")
 OWNERS = ("Deployment/x/web", "Deployment/x/db")
@@ -55,4 +55,4 @@ def test_one_of_each_sort_answers_for_all_members(
             ]
             cell = pairs.cell(source, destination)
             assert cell.every == reduce(intersection, all_of_them)
-            assert cell.some == union(part for each in all_of_them for part in parts(each))
+            assert cell.some == joined(all_of_them)

@@ -120,7 +120,7 @@ def test_the_deciding_rule_is_the_first_in_the_order_of_keys_and_fields(shop: Wo
     grant = half.rule
     assert grant is not None
     assert grant.policy == ("NetworkPolicy", "shop", "first")
-    assert (grant.rule, grant.peer, grant.port) == ("spec.ingress[2]", 1, 1)
+    assert (grant.rule, grant.peer, grant.port) == ("spec.ingress[2]", "from[1]", "ports[1]")
     assert (grant.peer_path, grant.port_path) == (
         "spec.ingress[2].from[1]",
         "spec.ingress[2].ports[1]",

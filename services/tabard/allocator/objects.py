@@ -31,7 +31,8 @@ from tabard.policy.reading import KINDS, check_keys, read_object
 
 
 def set_policy(state: State, indexes: Indexes, event: PolicySet) -> list[LedgerEvent]:
-    """A policy is in force from here on, or refused; then a version accepted before stays.
+    """A policy (or what policies refer to) is in force from here on, or refused; then a version
+    accepted before stays.
 
     Each CIDR that it names gets an identity first.
     """
@@ -50,7 +51,7 @@ def _accepted(state: State, indexes: Indexes, event: PolicySet) -> list[LedgerEv
         raise Refusal(fault)
     kind, *_ = validity.key_of(event.document)
     if kind not in KINDS:
-        raise Refusal(f"kind {kind!r} is not enforced; {', '.join(KINDS)} is")
+        raise Refusal(f"kind {kind!r} is not read; {', '.join(KINDS)} are")
     policy = read_object(event.document, event.origin)
     check_keys(policy, indexes.label_filter)
     before = state.policies.get(policy.key)

@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from tabard.allocator.patience import Patience
 from tabard.allocator.service import Allocator, Leader
 from tabard.bus.port import Bus, Stream
+from tabard.policy.reading import REFERENT_KINDS
 from tabard.process import bus
 from tabard.process.metrics import counters, gauges
 
@@ -90,7 +91,11 @@ def _of_leader(leader: Leader) -> list[Metric]:
             },
         ),
         GaugeMetricFamily("tabard_allocator_endpoints", "Bound pods.", len(state.endpoints)),
-        GaugeMetricFamily("tabard_allocator_policies", "Accepted policies.", len(state.policies)),
+        GaugeMetricFamily(
+            "tabard_allocator_policies",
+            "Accepted policies.",
+            sum(kind not in REFERENT_KINDS for kind, _, _ in state.policies),
+        ),
         GaugeMetricFamily("tabard_allocator_nodes", "Nodes.", len(state.nodes)),
         CounterMetricFamily(
             "tabard_allocator_quarantined_total",

@@ -7,6 +7,7 @@ from typing import assert_never
 from tabard.bus.port import Bus
 from tabard.cli.failing import Exit, Failure, Unfinished, fail
 from tabard.cli.kinds import workload as workload_kind
+from tabard.cli.naming import place_of
 from tabard.cli.printing import tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.views import selected
@@ -78,7 +79,7 @@ async def carry_out(
         tell(f"taken through LEDGER/{found.ledger}")
     return tuple(
         f"{refused.kind if isinstance(refused, PolicyRefused) else 'Pod'} "
-        f"{refused.namespace}/{refused.name} refused: {refused.reason}"
+        f"{place_of(refused.namespace, refused.name)} refused: {refused.reason}"
         for refused in found.refused
     )
 
@@ -90,11 +91,10 @@ def described(event: ObservedEvent, state: State) -> str:
         what = f"{pod.namespace}/{pod.name}"
     elif "document" in values:
         metadata = values["document"].get("metadata") or {}
-        what = (
-            f"{values['document'].get('kind')} {metadata.get('namespace')}/{metadata.get('name')}"
-        )
+        place = place_of(metadata.get("namespace") or "", metadata.get("name") or "")
+        what = f"{values['document'].get('kind')} {place}"
     elif "kind" in values:
-        what = f"{values['kind']} {values['namespace']}/{values['name']}"
+        what = f"{values['kind']} {place_of(values['namespace'], values['name'])}"
     else:
         what = str(values.get("name") or values.get("uid") or "")
     return f"{type_name(event)}  {what}"
@@ -137,7 +137,7 @@ def applied_to(state: State, objects: Sequence[Manifest]) -> list[ObservedEvent]
         if isinstance(event, NamespaceLabelsSet) and event.name not in declared:
             tell(f"note: namespace {event.name} was not there; made")
     for policy in _idle(state, objects):
-        tell(f"note: policy {policy.namespace}/{policy.name} selects no pod now")
+        tell(f"note: policy {place_of(policy.namespace, policy.name)} selects no pod now")
     return events
 
 
@@ -151,7 +151,8 @@ def _idle(state: State, objects: Sequence[Manifest]) -> Iterable[Manifest]:
     ]
     for each in objects:
         if each.role is Role.POLICY:
-            policies = read_policies(each.document, each.origin)
+            read = read_policies(each.document, each.origin)
+            policies = [policy for policy in read if not policy.selects_nodes]
             selects = any(matches(policy.subject, own) for policy in policies for own in labels)
             if policies and not selects and not selected(state, policies):
                 yield each
@@ -177,8 +178,7 @@ def delete_objects(
             if _known(state, each):
                 there.append(each)
             else:
-                place = "/".join(filter(None, (each.namespace, each.name)))
-                tell(f"{each.kind} {place} was not there")
+                tell(f"{each.kind} {place_of(each.namespace, each.name)} was not there")
         if not there:
             raise Failure("nothing of it was there", "tabard get workloads")
         return removed(there)

@@ -1,4 +1,4 @@
-"""`tabard policy check`: the verdict on a flow, the rule that gave it, and what led there."""
+"""`tabard policy check` and `explain`: the verdict on a flow, the rules that gave it, and why."""
 
 import sys
 from collections import Counter
@@ -26,14 +26,15 @@ from tabard.cli.printing import (
 )
 from tabard.cli.questions import RULING, Question
 from tabard.cli.records import moment, summary
-from tabard.cli.verdicts import Row, decided, deciding
+from tabard.cli.verdicts import OTHER, Row, decided, deciding, named, traffic_of
 from tabard.cli.where import Where, follow_steps, ground
 from tabard.events.codec import type_name
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.provenance import Provenance
 from tabard.ledger.state import State
 from tabard.policy.engine import Engine
-from tabard.policy.traffic import PORT_MAX
+from tabard.policy.traffic import EVERYTHING, PORT_MAX, difference
+from tabard.policy.traffic import shown as traffic_shown
 
 PORTS_SHOWN = 5
 """Of the ports on which anything may pass, save by `-o wide`."""
@@ -141,11 +142,7 @@ def _names(said: Row) -> Iterator[str]:
     for each in said["checks"]:
         for half in (each["egress"], each["ingress"]):
             for row in deciding(half):
-                yield f"{row['kind'].lower()}/{_key(row)}"
-
-
-def _key(row: Row) -> str:
-    return f"{row['namespace']}/{row['name']}"
+                yield f"{row['kind'].lower()}/{named(row)}"
 
 
 def _show(said: Row, *, wide: bool) -> None:
@@ -214,7 +211,7 @@ def _addresses(each: Row) -> str:
 
 
 def _party(party: Row) -> str:
-    return _key(party) if party["role"] == "pod" else str(party["asked"])
+    return named(party) if party["role"] == "pod" else str(party["asked"])
 
 
 def _asked(checks: Sequence[Row], *, wide: bool) -> str:
@@ -227,13 +224,20 @@ def _asked(checks: Sequence[Row], *, wide: bool) -> str:
 
 
 def _passing(each: Row, *, wide: bool) -> str:
-    passing = [connection(one) for one in each["connections"]]
+    passing = connected(each["connections"])
     return ", ".join(passing if wide else capped(passing, PORTS_SHOWN)) or "none"
 
 
 def _same(each: Row) -> tuple[str, ...]:
     """The ways to ask for a port that need no explanation."""
     return (f"{each['port']}/{each['protocol']}".lower(), str(each["port"]))
+
+
+def connected(rows: Sequence[Row]) -> list[str]:
+    """Each of `rows` in words; of what no list of protocols is the whole, what is left out."""
+    if any(one["protocol"] == OTHER for one in rows):
+        return [f"all but {traffic_shown(difference(EVERYTHING, traffic_of(rows)))}"]
+    return [connection(one) for one in rows]
 
 
 def connection(one: Row) -> str:
@@ -246,7 +250,6 @@ def connection(one: Row) -> str:
 
 
 _SAID = {
-    "allowed_no_policy": "allowed, since no policy isolates it",
     "allowed_host": "allowed, since a node may always speak to its own pods",
     "denied_unknown_peer": "denied, since no pod holds the peer's address, which is in the pods' "
     "ranges (unknown is not world)",
@@ -256,13 +259,35 @@ _SAID = {
 def _verdict(half: Row | None, party: Row) -> str:
     if half is None:
         return f"no policy holds for {_ROLES[party['role']]}"
-    if half["reason"] == "allowed_policy":
-        rules = {_key(rule): None for rule in half["rules"]}
-        return f"allowed by {', '.join(rules)}"
+    said = _SAID.get(half["reason"]) or _decided(half)
+    return f"{said}; passed on by {_by(half['passes'])}" if half["passes"] else said
+
+
+def _decided(half: Row) -> str:
+    allow = [rule for rule in half["rules"] if rule["action"] != "deny"]
+    deny = [rule for rule in half["rules"] if rule["action"] == "deny"]
     if half["reason"] == "denied_policy":
         isolating = counted(len(half["isolated_by"]), "policy", "policies")
+        if deny and (half["tier"] is not None or not half["isolated_by"]):
+            return f"denied by {_by(deny)}"
+        if not half["isolated_by"]:
+            return "denied, since no rule allows it and the install enforces always"
         return f"denied, since no rule of the {isolating} that isolate it allows it"
-    return _SAID[half["reason"]]
+    said = f"allowed by {_by(allow)}" if allow else "allowed, since no policy isolates it"
+    if any(rule["action"] == "proxy" for rule in allow):
+        names = sorted({name for rule in allow for name in rule["lookups"] or ()})
+        said += f" through the node's DNS proxy, for {', '.join(names) or 'no name'}"
+    return f"{said}, and denied in part by {_by(deny)}" if deny else said
+
+
+def _by(rules: Sequence[Row]) -> str:
+    """`shop/web`, `lockdown (tier admin)`"""
+    return ", ".join(
+        dict.fromkeys(
+            named(rule) if rule["tier"] == "network" else f"{named(rule)} (tier {rule['tier']})"
+            for rule in rules
+        )
+    )
 
 
 _ROLES = {
@@ -272,31 +297,55 @@ _ROLES = {
 }
 
 
+_DOES = {"allow": "ALLOWS", "proxy": "ALLOWS", "deny": "DENIES", "pass": "PASSES"}
+
+
 def _reasons(half: Row | None, *, wide: bool) -> list[str]:
-    """Lines of a table: the rules that decide, or why none does."""
+    """Lines of tables: the rules that decide, those that they overrule, or why none does."""
     if half is None:
         return []
-    space = room(wide=wide, indent=_INDENT_MAX)
-    if half["rules"]:
-        chosen = half["rules"][: None if wide else RULES_SHOWN]
-        lines = table(
-            ["POLICY", "RULE", "ALLOWS", "ORIGIN"],
-            (
-                [_key(rule), _items(rule), connection(rule["allows"]), rule["origin"]]
-                for rule in chosen
-            ),
-            space,
-        )
-        return [*lines, *_more(half["rules"], chosen)]
+    if "considered" in half:
+        return _considered(half["considered"], wide=wide)
+    lines: list[str] = []
+    for rules, would in ((half["passes"], ""), (half["rules"], ""), (half["overruled"], "WOULD ")):
+        for does in dict.fromkeys(_DOES[rule["action"]] for rule in rules):
+            of_it = [rule for rule in rules if _DOES[rule["action"]] == does]
+            lines += _rules(of_it, would + (does[:-1] if would else does), wide=wide)
     if half["misses"]:
         shown = half["misses"][: None if wide else MISSES_SHOWN]
-        lines = table(
+        lines += table(
             ["POLICY", "RULE", "WHY NOT", "ORIGIN"],
-            ([_key(miss), miss["path"], miss["why"], miss["origin"]] for miss in shown),
-            space,
+            ([named(miss), miss["path"], miss["why"], miss["origin"]] for miss in shown),
+            room(wide=wide, indent=_INDENT_MAX),
         )
-        return [*lines, *_more(half["misses"], shown)]
-    return []
+        lines += _more(half["misses"], shown)
+    return lines
+
+
+def _rules(rules: Sequence[Row], does: str, *, wide: bool) -> list[str]:
+    shown = rules[: None if wide else RULES_SHOWN]
+    lines = table(
+        ["POLICY", "RULE", does, "ORIGIN"],
+        (
+            [named(rule), _items(rule), connection(rule["traffic"]), rule["origin"]]
+            for rule in shown
+        ),
+        room(wide=wide, indent=_INDENT_MAX),
+    )
+    return [*lines, *_more(rules, shown)]
+
+
+_CONSIDERED = ("path", "action", "part", "why", "origin")
+
+
+def _considered(rows: Sequence[Row], *, wide: bool) -> list[str]:
+    if not rows:
+        return []
+    return table(
+        ["TIER", "POLICY", "RULE", "ACTION", "PART", "WHY", "ORIGIN"],
+        ([row["tier"], named(row), *(row[key] for key in _CONSIDERED)] for row in rows),
+        room(wide=wide, indent=_INDENT_MAX),
+    )
 
 
 def _more(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:

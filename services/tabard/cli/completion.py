@@ -82,7 +82,7 @@ def described(context: typer.Context, incomplete: str) -> list[str]:
     def names(state: "State") -> Iterable[str]:
         for row in view.rows(Reading(state)):
             if not namespace or "namespace" not in view.name:
-                yield "/".join(str(row[key]) for key in view.name)
+                yield "/".join(filter(None, (str(row[key]) for key in view.name)))
             elif row["namespace"] == namespace:
                 yield row["name"]
 

@@ -110,8 +110,8 @@ def _grouped(one: Ground, other: Ground, pieces: Iterable[Piece]) -> list[Row]:
     rows = []
     for piece, pairs in alike.values():
         together: dict[tuple[str, ...], list[str]] = {}
-        for destination, sources in pairs.items():
-            together.setdefault(tuple(sources), []).append(destination)
+        for destination, speaking in pairs.items():
+            together.setdefault(tuple(speaking), []).append(destination)
         for sources, listening in together.items():
             rows.append(
                 {

@@ -21,6 +21,7 @@ from tabard.cli.tables import VIEWS
 from tabard.cli.views import Reading
 from tabard.ledger.state import State
 from tabard.manifests.workloads import API_VERSIONS
+from tabard.policy.reading import CLUSTERWIDE_KINDS
 
 STREAM_EVENTS = 5
 """How many of a stream's last messages are shown."""
@@ -80,6 +81,10 @@ def named(kind: str, text: str, namespace: str) -> Name:
         owner = workload_kind(parts[0], API_VERSIONS)
         if owner is not None:
             return Name(parts[1], namespace, owner)
+    elif kind == "policies" and len(parts) == 2:
+        clusterwide = {each.lower(): each for each in CLUSTERWIDE_KINDS}
+        if parts[0].lower() in clusterwide:
+            return Name(parts[1], "", clusterwide[parts[0].lower()])
     if len(parts) > 1 and namespace not in ("", parts[-2]):
         raise Failure(f"{text!r} is not in namespace {namespace}", "leave -n out", Exit.USAGE)
     return Name(
@@ -126,7 +131,7 @@ def chosen(kind: str, name: Name, reading: Reading, events: list[Row]) -> Row:
         )
     called = {tuple(each[key] for key in ("kind", *view.name) if key in each) for each in found}
     if len(called) > 1:
-        names = ["/".join(map(str, each)) for each in sorted(called)]
+        names = ["/".join(filter(None, map(str, each))) for each in sorted(called)]
         raise Failure(
             f"{singular} {place} may be {', '.join(names)}",
             f"tabard describe {singular} {names[0]}",

@@ -22,7 +22,7 @@ from tabard.cli.fields import (
     WORKLOADS,
     Field,
 )
-from tabard.cli.judgements import CHECKED, DOCTOR, MATRIX, METRICS, PAIR
+from tabard.cli.judgements import CHECKED, DOCTOR, EXPLAINED, MATRIX, METRICS, PAIR
 from tabard.cli.kinds import SHOWN
 
 EVENT = Field("event", "string", "ADDED, MODIFIED or DELETED")
@@ -53,13 +53,14 @@ DESCRIBED: Mapping[str, tuple[Field, ...]] = {
         Field(
             "named_by",
             "[object]",
-            "rules that allow traffic from or to it",
+            "rules about traffic from or to it",
             (
                 Field("kind", "string", "the policy's"),
                 Field("namespace", "string", "the policy's"),
                 Field("name", "string", "the policy's"),
                 Field("rule", "string", "the rule's field path"),
-                Field("direction", "string", "ingress (it may send) or egress (it may receive)"),
+                Field("action", "string", "allow, deny or pass (to the next tier)"),
+                Field("direction", "string", "ingress (it sends) or egress (it receives)"),
                 Field("by", "string", "selector, cidr, or anyone (a rule without peers)"),
             ),
         ),
@@ -75,11 +76,12 @@ DESCRIBED: Mapping[str, tuple[Field, ...]] = {
         Field(
             "rules",
             "[object]",
-            "what the version in force allows",
+            "what the version in force says",
             (
                 Field("direction", "string", "ingress or egress"),
                 Field("rule", "string", "the rule's field path"),
-                Field("peers", "[string]?", "selectors and CIDRs; null is anyone"),
+                Field("action", "string", "allow, deny or pass (to the next tier)"),
+                Field("peers", "[string]?", "selectors, CIDRs, entities …; null is anyone"),
                 Field("ports", "[string]", "such as 80/TCP"),
             ),
         ),
@@ -123,6 +125,7 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "drift", DRIFT
     yield "wait", WAITED
     yield "policy check", CHECKED
+    yield "policy explain", EXPLAINED
     yield "policy matrix", MATRIX
     pair = Field("item", "object", "the pair; if DELETED, as it was", PAIR)
     yield "policy matrix --watch", (SEQUENCE, EVENT, pair)

@@ -127,8 +127,16 @@ POLICIES = (
         "Accepted, Refused, or Outdated (a newer version was refused, the one before is in force)",
     ),
     Field("reason", "string", "why it was refused: what, at which field path, how to mend it"),
+    Field(
+        "tier",
+        "string?",
+        "admin, network or baseline, judged in this order; null if nothing is in force, or what is "
+        "says no rule but is referred to",
+    ),
+    Field("priority", "integer?", "within its tier the least is judged first; null as tier is"),
     Field("isolates", "[string]?", "ingress, egress; null if nothing is in force"),
     Field("rules", "integer?", "how many; null if nothing is in force"),
+    Field("denials", "integer?", "how many of them deny; null if nothing is in force"),
     Field("pods", "integer?", "endpoints that it selects; null if nothing is in force"),
     Field("origin", "string", "file:line where it was written, empty if unknown"),
 )

@@ -147,4 +147,4 @@ def _print(
 
 def named(kind: str, row: Row) -> str:
     """`pod/shop/web-0`"""
-    return "/".join([SHOWN[kind][0], *(str(row[key]) for key in VIEWS[kind].name)])
+    return "/".join([SHOWN[kind][0], *filter(None, (str(row[key]) for key in VIEWS[kind].name))])

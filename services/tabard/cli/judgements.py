@@ -1,4 +1,4 @@
-"""What `policy check`, `policy matrix`, `doctor` and `metrics` print, key by key. Pure."""
+"""What `policy check`, `explain` and `matrix`, `doctor` and `metrics` print, key by key. Pure."""
 
 from tabard.cli.fields import Field
 
@@ -10,16 +10,29 @@ _PLACE = (
 _ORIGIN = Field("origin", "string", "file:line, or where the policy was when it was applied")
 _ACCEPTED = Field("event", "string?", "LEDGER/N that accepted the version in force; null offline")
 CONNECTION = (
-    Field("protocol", "string", "TCP, UDP, SCTP, ICMP …; ANY is everything"),
+    Field(
+        "protocol",
+        "string",
+        "TCP, UDP, SCTP, ICMP or ICMPV6; OTHER is all protocols but these; ANY is everything",
+    ),
     Field("first", "integer", "first port, or type of ICMP"),
     Field("last", "integer", "last port, or type of ICMP"),
 )
+_TIER = Field("tier", "string", "admin, network or baseline, judged in this order")
+_PRIORITY = Field("priority", "integer", "of admin and baseline, the least is judged first")
+_ACTION = Field(
+    "action", "string", "allow, proxy (allow through the node's DNS proxy), deny or pass"
+)
 RULE = (
     *_PLACE,
+    _TIER,
+    _PRIORITY,
+    _ACTION,
     Field("rule", "string", "its field path in the policy"),
     Field("peer", "string?", "field path of the peer that matched; null if the rule takes anyone"),
     Field("port", "string?", "field path of the port that matched; null if it takes every one"),
-    Field("allows", "object", "what it lets pass", CONNECTION),
+    Field("traffic", "object", "what its action is for", CONNECTION),
+    Field("lookups", "[string]?", "the only names that DNS may ask for; null if it is for any"),
     _ORIGIN,
     _ACCEPTED,
 )
@@ -43,16 +56,23 @@ _HALF = (
         "string",
         "allowed_no_policy, allowed_policy, allowed_host, denied_policy or denied_unknown_peer",
     ),
+    Field("tier", "string?", "the tier that decided; null if none did, or no port was given"),
     Field(
-        "isolated_by", "[object]", "policies that isolate the pod", (*_PLACE, _ORIGIN, _ACCEPTED)
+        "isolated_by",
+        "[object]",
+        "policies that isolate it: what no rule of tiers admin and network allows is denied",
+        (*_PLACE, _ORIGIN, _ACCEPTED),
     ),
-    Field("rules", "[object]", "the deciding rule; without a port all that allow something", RULE),
+    Field("rules", "[object]", "the deciding rule; without a port all that decide something", RULE),
+    Field("passes", "[object]", "the rules before it that left it to the next tier", RULE),
+    Field("overruled", "[object]", "rules that match too, and would have decided otherwise", RULE),
     Field(
         "misses",
         "[object]",
-        "if none allows it, what each rule would have taken, the nearest first",
+        "if it is denied, what each rule that could have allowed it asks for, the nearest first",
         (
             *_PLACE,
+            _TIER,
             Field("path", "string", "field path of what did not match"),
             Field("why", "string", "why it did not"),
             _ORIGIN,
@@ -60,55 +80,78 @@ _HALF = (
     ),
     Field("connections", "[object]", "all that this end lets pass", CONNECTION),
 )
-
-CHECKED = (
-    _SEQUENCE,
-    Field(
-        "allowed",
-        "boolean",
-        "whether all that was asked for may pass (without a port anything) in every address family "
-        "that both ends have",
-    ),
-    Field("from", "object", "who speaks", _END),
-    Field("to", "object", "who listens", _END),
-    Field(
-        "checks",
-        "[object]",
-        "each port that was asked for, of each address family if they differ",
-        (
-            Field("asked", "string?", "as it was given; null if no port was"),
-            Field("protocol", "string?", "its protocol; null if no port was given"),
-            Field("port", "integer?", "its number, or ICMP's type; null if no port was given"),
-            Field(
-                "family",
-                "string?",
-                "IPv4 or IPv6, each judged for itself where verdicts differ; null if all that both "
-                "ends have agree, and the first explains it",
-            ),
-            Field("from", "string?", "the speaker's address that was held against ipBlocks"),
-            Field("to", "string?", "the listener's"),
-            Field("allowed", "boolean", "whether both ends let it pass"),
-            Field("egress", "object?", "at the speaker; null where no policy can hold", _HALF),
-            Field("ingress", "object?", "at the listener; null where no policy can hold", _HALF),
-            Field("connections", "[object]", "all that may pass so, on any port", CONNECTION),
-        ),
-    ),
-    Field("connections", "[object]", "all that may pass in every family", CONNECTION),
-    Field(
-        "events",
-        "[object]",
-        "ledger events that led there, oldest first; none of manifests alone",
-        (
-            Field("sequence", "integer", "LEDGER's"),
-            Field("place", "string", "LEDGER/N"),
-            Field("type", "string", "such as policy.accepted"),
-            Field("of", "string", "what it is about, such as policy shop/web"),
-            Field("at", "integer", "when it was stored, as --at counts it (ns since 1970)"),
-            Field("time", "string", "the same in UTC (ISO 8601)"),
-            Field("cause", "string", "STREAM/sequence of what made it, empty for a first cause"),
-        ),
+_CONSIDERED = Field(
+    "considered",
+    "[object]",
+    "each item of each rule that has a say, in the order in which they are judged",
+    (
+        *_PLACE,
+        _TIER,
+        _PRIORITY,
+        _ACTION,
+        Field("path", "string", "field path of the peer or, where that matched, of the rule"),
+        Field("part", "string", "decides, passes, matches (after the verdict) or misses"),
+        Field("why", "string", "what it asks for, and what it met"),
+        _ORIGIN,
     ),
 )
+
+
+def _answer(half: tuple[Field, ...]) -> tuple[Field, ...]:
+    return (
+        _SEQUENCE,
+        Field(
+            "allowed",
+            "boolean",
+            "whether all that was asked for may pass (without a port anything) in every address "
+            "family that both ends have",
+        ),
+        Field("from", "object", "who speaks", _END),
+        Field("to", "object", "who listens", _END),
+        Field(
+            "checks",
+            "[object]",
+            "each port that was asked for, of each address family if they differ",
+            (
+                Field("asked", "string?", "as it was given; null if no port was"),
+                Field("protocol", "string?", "its protocol; null if no port was given"),
+                Field("port", "integer?", "its number, or ICMP's type; null if no port was given"),
+                Field(
+                    "family",
+                    "string?",
+                    "IPv4 or IPv6, each judged for itself where verdicts differ; null if all that "
+                    "both ends have agree, and the first explains it",
+                ),
+                Field("from", "string?", "the speaker's address that was held against CIDRs"),
+                Field("to", "string?", "the listener's"),
+                Field("allowed", "boolean", "whether both ends let it pass"),
+                Field("egress", "object?", "at the speaker; null where no policy can hold", half),
+                Field("ingress", "object?", "at the listener; null where no policy can hold", half),
+                Field("connections", "[object]", "all that may pass so, on any port", CONNECTION),
+            ),
+        ),
+        Field("connections", "[object]", "all that may pass in every family", CONNECTION),
+        Field(
+            "events",
+            "[object]",
+            "ledger events that led there, oldest first; none of manifests alone",
+            (
+                Field("sequence", "integer", "LEDGER's"),
+                Field("place", "string", "LEDGER/N"),
+                Field("type", "string", "such as policy.accepted"),
+                Field("of", "string", "what it is about, such as policy shop/web"),
+                Field("at", "integer", "when it was stored, as --at counts it (ns since 1970)"),
+                Field("time", "string", "the same in UTC (ISO 8601)"),
+                Field(
+                    "cause", "string", "STREAM/sequence of what made it, empty for a first cause"
+                ),
+            ),
+        ),
+    )
+
+
+CHECKED = _answer(_HALF)
+EXPLAINED = _answer((*_HALF, _CONSIDERED))
 
 PAIR = (
     Field("from", "string", "the party that speaks"),
@@ -125,7 +168,7 @@ PAIR = (
         "what some may send to some, or on some of their addresses only",
         CONNECTION,
     ),
-    Field("rules", "[object]", "those that allow it; none where nothing isolates", RULE),
+    Field("rules", "[object]", "those that allow it, pass it on, or deny part of it", RULE),
 )
 
 MATRIX = (

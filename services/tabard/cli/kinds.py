@@ -7,7 +7,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "pods": ("pod", "po"),
     "identities": ("identity", "id"),
     "nodes": ("node", "no"),
-    "policies": ("policy", "netpol", "networkpolicy", "networkpolicies"),
+    "policies": ("policy", "netpol", "networkpolicy", "networkpolicies", "cnp", "ccnp"),
     "bindings": ("binding",),
     "workloads": ("workload",),
     "streams": ("stream",),

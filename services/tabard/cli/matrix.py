@@ -7,19 +7,21 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from tabard.cli.check import PORTS_SHOWN, connection
+from tabard.cli.check import PORTS_SHOWN, connected
 from tabard.cli.ground import Ground
 from tabard.cli.kinds import By
 from tabard.cli.naming import PortAsked
 from tabard.cli.pairs import Group, Pairs, Selector, document, group
 from tabard.cli.printing import GAP, Output, capped, show_table, show_value, tell
 from tabard.cli.tables import Column, laid_out
-from tabard.cli.verdicts import Row, connections
+from tabard.cli.verdicts import Row, connections, named
 from tabard.cli.watching import Changes
 from tabard.cli.where import Where, follow_states, ground
 
 SOME = "~"
 """Before what only some pods of the row may send to some of the column, or on some addresses."""
+_DOES = {"deny": " denies", "pass": " passes"}
+"""What is said of a rule that does not allow."""
 WHAT = "say who may speak to whom"
 _NOT_ASKED = " "
 _TCP = re.compile(r"(?<=\d)/TCP")
@@ -52,7 +54,7 @@ def matrix(
         return
     found = ground(WHAT, where)
     pairs = pairs_of(found)
-    if where.files and found.engine.cidrs:
+    if where.files and found.engine.networks:
         tell("note: manifests tell no pod's address; an ipBlock holds no pod here")
     match output:
         case Output.JSON | Output.YAML:
@@ -73,14 +75,16 @@ def _name(row: Row) -> str:
 
 
 def _rules(row: Row) -> list[str]:
-    found = {f"{rule['namespace']}/{rule['name']} {rule['rule']}" for rule in row["rules"]}
+    found = {
+        f"{named(rule)} {rule['rule']}{_DOES.get(rule['action'], '')}" for rule in row["rules"]
+    }
     return sorted(found)
 
 
 def _text(row: Row) -> str:
     """`80/TCP,53/UDP`, `all` or `-`"""
     partly = row["some"] != row["connections"]
-    shown = ",".join(connection(one) for one in row["some"])
+    shown = ",".join(connected(row["some"]))
     return (SOME if partly else "") + (shown or "-")
 
 
@@ -131,7 +135,7 @@ def _cell(pairs: Pairs, source: Group, destination: Group) -> str:
         return _NOT_ASKED
     cell = pairs.cell(source, destination)
     every, some = connections(cell.every), connections(cell.some)
-    shown = ",".join(capped([connection(one) for one in some], PORTS_SHOWN)) or "-"
+    shown = ",".join(capped(connected(some), PORTS_SHOWN)) or "-"
     return _TCP.sub("", (SOME if some != every else "") + shown)
 
 

@@ -34,6 +34,11 @@ class NotThere(Exception):
         self.next = next
 
 
+def place_of(namespace: str, name: str) -> str:
+    """`NS/NAME` of an object, `NAME` of one whose kind has no namespace."""
+    return f"{namespace}/{name}" if namespace else name
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """`NS/NAME` of a pod or a workload, `NS/KIND/NAME` of a workload, or an address."""

@@ -18,7 +18,7 @@ from tabard.dataplane.maps import Direction
 from tabard.ledger.state import EndpointState
 from tabard.policy.engine import Grant
 from tabard.policy.parties import Party, Role, Who
-from tabard.policy.traffic import NOTHING, Traffic, intersection, parts, union
+from tabard.policy.traffic import NOTHING, Traffic, intersection, joined, union
 
 Selector = Callable[[Mapping[str, str]], bool]
 
@@ -69,8 +69,7 @@ class Pairs:
             for one, other in product(source.sorts.items(), destination.sorts.items())
             for traffic in self._between(one, other)
         ]
-        some = union(part for traffic in found for part in parts(traffic))
-        return Cell(reduce(intersection, found), some)
+        return Cell(reduce(intersection, found), joined(found))
 
     def items(self) -> Iterator[Row]:
         """{from, to, connections, some, rules} for each pair between which something may pass."""
@@ -114,7 +113,7 @@ class Pairs:
         return intersection(found, union((protocol, at, at) for protocol, at in meant))
 
     def _grants(self, source: Group, destination: Group, passing: Traffic) -> list[Grant]:
-        """Those that let `passing` pass, in part at least."""
+        """Those that let some of `passing` pass, pass it on, or deny part of the rest."""
         engine = self._ground.engine
         found: dict[Grant, None] = {}
         ends = (
@@ -127,12 +126,11 @@ class Pairs:
                 (Direction.EGRESS, one, other),
                 (Direction.INGRESS, other, one),
             ):
-                if subject.role is Role.POD and engine.at_once(direction, subject, peer) is None:
-                    found.update(dict.fromkeys(engine.grants(direction, subject, peer)))
+                if engine.at_once(direction, subject, peer) is None:
+                    decided = engine.ruling(direction, subject, peer).decided
+                    found.update(dict.fromkeys(grant for grant, _ in decided))
         return [
-            grant
-            for grant in found
-            if intersection(passing, union([(grant.protocol, grant.first, grant.last)]))
+            grant for grant in found if not grant.allows or intersection(passing, grant.traffic)
         ]
 
 

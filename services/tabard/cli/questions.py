@@ -32,6 +32,8 @@ class Question:
     source: Place
     destination: Place
     wanted: Sequence[PortAsked]
+    whole: bool = False
+    """Whether all rules that were considered are to be told."""
 
     def answered(self, found: Ground, *, offline: bool) -> tuple[Row, list[str]]:
         """The answer, and what is to be noted of it; Failure if there is none."""
@@ -39,7 +41,7 @@ class Question:
         try:
             ways = _ways(found, self.source, self.destination, notes)
             asked = (self.source.text, self.destination.text)
-            said = answer(found, ways, asked, self.wanted)
+            said = answer(found, ways, asked, self.wanted, whole=self.whole)
         except NotThere as error:
             raise Failure(str(error), "" if offline else error.next) from error
         except PartyError as error:

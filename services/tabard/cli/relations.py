@@ -1,15 +1,30 @@
 """What objects have to do with each other: who selects, names, holds or runs whom. Pure."""
 
 from collections.abc import Iterable, Iterator
+from typing import assert_never
 
 from tabard.cli.records import Row
 from tabard.cli.views import Reading, identities, nodes, pods, policies
 from tabard.cli.views import selected_identities as selected
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.identity.labels import NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX, LabelSet, cidr_label
+from tabard.identity.numbers import is_pod
 from tabard.ledger.state import ObjectKey, State
 from tabard.policy.matching import labels_of, matches
-from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
+from tabard.policy.model import (
+    ANY_SOURCE,
+    Cidr,
+    CidrGroup,
+    DomainName,
+    Nodes,
+    Peer,
+    Policy,
+    Port,
+    Requirement,
+    Rule,
+    Selector,
+    Service,
+)
 from tabard.policy.reading import read_policies
 
 
@@ -87,10 +102,12 @@ def _in_force(state: State) -> Iterator[Policy]:
 
 def _selecting(state: State, number: int | None) -> Iterator[Policy]:
     identity = state.identities.get(number) if number is not None else None
-    if identity is None:
+    if identity is None or number is None or not is_pod(number):
         return
     labels = labels_of(identity.labels)
-    yield from (policy for policy in _in_force(state) if matches(policy.subject, labels))
+    for policy in _in_force(state):
+        if not policy.selects_nodes and matches(policy.subject, labels):
+            yield policy
 
 
 def _rows(reading: Reading, keys: list[ObjectKey]) -> list[Row]:
@@ -112,6 +129,7 @@ def _naming(state: State, number: int) -> Iterator[Row]:
                     "namespace": policy.namespace,
                     "name": policy.name,
                     "rule": rule.path,
+                    "action": rule.action.name.lower(),
                     "direction": rule.direction.name.lower(),
                     "by": by,
                 }
@@ -132,22 +150,49 @@ def _rule(rule: Rule) -> Row:
     return {
         "direction": rule.direction.name.lower(),
         "rule": rule.path,
+        "action": rule.action.name.lower(),
         "peers": None if rule.peers is None else [_peer(peer) for peer in rule.peers],
         "ports": [_port(port) for port in rule.ports],
     }
 
 
 def _peer(peer: Peer) -> str:
-    """`app=web`, `tier in (a,b)`, `10.0.0.0/8 but 10.1.0.0/16`"""
-    if isinstance(peer, Cidr):
-        return f"{peer.prefix} but {', '.join(peer.excepts)}" if peer.excepts else peer.prefix
-    if not isinstance(peer, Selector):
-        return str(peer)
+    """`app=web`, `10.0.0.0/8 but 10.1.0.0/16`, `world`, `service shop/web`, `name *.example.com`"""
+    match peer:
+        case Cidr():
+            return _but(peer.prefix, peer.excepts)
+        case Selector():
+            return _selector(peer) or "everyone"
+        case CidrGroup():
+            return _but(f"CIDR group {_referred(peer.name, peer.selector)}", peer.excepts)
+        case Service():
+            of = "/".join(filter(None, (peer.namespace, _referred(peer.name, peer.selector))))
+            return f"service {of}"
+        case Nodes():
+            return f"nodes {_selector(peer.selector) or 'all'}"
+        case DomainName():
+            return f"name {peer.pattern}"
+        case _:
+            assert_never(peer)
+
+
+def _but(what: str, excepts: tuple[str, ...]) -> str:
+    return f"{what} but {', '.join(excepts)}" if excepts else what
+
+
+def _referred(name: str, selector: Selector | None) -> str:
+    return name if selector is None else f"of {_selector(selector) or 'any labels'}"
+
+
+def _selector(selector: Selector) -> str:
+    """`app=web, tier in (a,b), !canary`; empty if it asks for nothing."""
     parts = []
-    for requirement in peer.requirements:
-        key = _key(requirement.key)
+    for requirement in selector.requirements:
+        key = _key(requirement)
         values = ",".join(sorted(requirement.values))
         match requirement.operator:
+            case "In" if not values:
+                parts.append(key)
             case "In" if len(requirement.values) == 1:
                 parts.append(f"{key}={values}")
             case "In":
@@ -158,20 +203,24 @@ def _peer(peer: Peer) -> str:
                 parts.append(key)
             case _:
                 parts.append(f"!{key}")
-    return ", ".join(parts) or "every pod"
+    return ", ".join(parts)
 
 
-def _key(key: str) -> str:
-    """`namespace` of a pod's place, `namespace:team` of a label of its namespace."""
-    if key == NAMESPACE_KEY:
+def _key(requirement: Requirement) -> str:
+    """`namespace` of a pod's place, `namespace:team` of a label of its namespace; `world` and the
+    like of reserved labels, `docker:role` of a source of another kind."""
+    if requirement.key == NAMESPACE_KEY:
         return "namespace"
-    own = key.removeprefix(NAMESPACE_LABELS_PREFIX)
-    return key if own == key else f"namespace:{own}"
+    own = requirement.key.removeprefix(NAMESPACE_LABELS_PREFIX)
+    if own != requirement.key:
+        return f"namespace:{own}"
+    known = requirement.source in ("k8s", "reserved", "node", ANY_SOURCE)
+    return own if known else f"{requirement.source}:{own}"
 
 
 def _port(port: Port) -> str:
-    """`80/TCP`, `8000-8080/TCP`, `http/TCP`, `any/TCP`, `any`"""
-    if port.protocol is Protocol.ANY:
+    """`80/TCP`, `8000-8080/TCP`, `http/TCP`, `any/TCP`, `any`, `53/UDP for *.example.com`"""
+    if port.protocol is Protocol.ANY and port.lookups is None:
         return "any"
     if port.name:
         number = port.name
@@ -179,4 +228,7 @@ def _port(port: Port) -> str:
         number = "any"
     else:
         number = f"{port.first}" if port.first == port.last else f"{port.first}-{port.last}"
-    return f"{number}/{port.protocol.name}"
+    said = f"{number}/{port.protocol.name}"
+    if port.lookups is None:
+        return said
+    return f"{said} for {', '.join(sorted(port.lookups)) or 'no name'}"

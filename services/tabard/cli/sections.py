@@ -30,7 +30,7 @@ def show_sections(kind: str, found: Row, *, wide: bool = False) -> None:
             show_line(f"{field.name.replace('_', ' ').capitalize()}: {doc}", "bold")
         else:
             row = found[SHOWN[kind][0]]
-            name = "/".join(str(row[key]) for key in VIEWS[kind].name)
+            name = "/".join(filter(None, (str(row[key]) for key in VIEWS[kind].name)))
             title = f"{SHOWN[kind][0].capitalize()} {name}"
             show_line(f"{title} at LEDGER/{found['sequence']}{when}", "bold")
         for line in _section(field, found[field.name], wide):

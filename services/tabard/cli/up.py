@@ -22,6 +22,7 @@ from tabard.identity.numbers import is_cidr
 from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
 from tabard.manifests.objects import Manifests
+from tabard.policy.reading import REFERENT_KINDS
 
 DOWN_TIMEOUT_S = 30.0
 """How long a running cluster may take to remove itself."""
@@ -66,11 +67,12 @@ async def _apply(cluster: Cluster, manifests: Manifests, timeout_s: float) -> No
 def inventory(state: State) -> str:
     """`23 pods with 14 identities (and 10 address ranges) and 12 policies`"""
     ranges = sum(map(is_cidr, state.identities))
+    policies = sum(kind not in REFERENT_KINDS for kind, _, _ in state.policies)
     beside = f" (and {counted(ranges, 'address range')})" if ranges else ""
     return (
         f"{counted(len(state.endpoints), 'pod')} with "
         f"{counted(len(state.identities) - ranges, 'identity', 'identities')}{beside} and "
-        f"{counted(len(state.policies), 'policy', 'policies')}"
+        f"{counted(policies, 'policy', 'policies')}"
     )
 
 

@@ -9,19 +9,27 @@ from itertools import chain
 from typing import Any
 
 from tabard.cli.ground import Ground
-from tabard.cli.naming import PortAsked, ports
+from tabard.cli.naming import PortAsked, place_of, ports
 from tabard.cli.records import date
-from tabard.dataplane.maps import Direction, Protocol, Reason
+from tabard.dataplane.maps import Action, Direction, Protocol, Reason
 from tabard.ledger.provenance import Step
 from tabard.ledger.state import ObjectKey
-from tabard.policy.engine import Grant
-from tabard.policy.misses import misses
+from tabard.policy.engine import Engine, Grant, Half
+from tabard.policy.misses import Finding, findings, misses
 from tabard.policy.parties import Party, Role
-from tabard.policy.traffic import EVERYTHING, PORT_MAX, Traffic, contains, intersection
+from tabard.policy.traffic import EVERYTHING, PORT_MAX, Traffic, contains, intersection, joined
 
 Row = dict[str, Any]
+OTHER = "OTHER"
+"""What `connections` calls the protocols without a name."""
+_NAMES = {protocol: protocol.name for protocol in Protocol} | {Protocol.ANY: OTHER}
+_PROTOCOLS = {name: protocol for protocol, name in _NAMES.items()}
 Ends = tuple[Party, Party]
 """Source and destination, each at one of its addresses."""
+Flow = tuple[Direction, Party, Party]
+"""Direction, subject and peer."""
+Ask = tuple[Protocol, int] | None
+"""The protocol and port that were asked for; None for any."""
 
 
 def answer(
@@ -29,21 +37,24 @@ def answer(
     ways: Sequence[Ends],
     asked: tuple[str, str],
     wanted: Sequence[PortAsked] = (),
+    *,
+    whole: bool = False,
 ) -> Row:
     """The answer on `wanted` (any port if empty) by all `ways`, the ends of one flow at each two
     of their addresses; `asked` is how they were named.
 
-    NotThere if a port's name means nothing at the destination.
+    `whole`: with all that was considered. NotThere if a port's name means nothing at the
+    destination.
     """
     source, destination = ways[0]
     checks = [
         check
         for one in dict.fromkeys(wanted)
         for protocol, port in ports(ground.state, one, destination)
-        for check in _checks(ground, ways, one.text, (protocol, port))
+        for check in _checks(ground, ways, one.text, (protocol, port), whole=whole)
     ]
     if not wanted:
-        checks = _checks(ground, ways, None, None)
+        checks = _checks(ground, ways, None, None, whole=whole)
     return {
         "sequence": ground.sequence,
         "allowed": all(check["allowed"] for check in checks),
@@ -61,7 +72,12 @@ def _passing(ground: Ground, ways: Sequence[Ends]) -> Traffic:
 
 
 def _checks(
-    ground: Ground, ways: Sequence[Ends], asked: str | None, ask: tuple[Protocol, int] | None
+    ground: Ground,
+    ways: Sequence[Ends],
+    asked: str | None,
+    ask: Ask,
+    *,
+    whole: bool,
 ) -> list[Row]:
     """One row if all ways have one verdict, else one for each verdict that a family has."""
     alike: dict[tuple[str, Hashable], list[Ends]] = {}
@@ -70,8 +86,10 @@ def _checks(
         verdict = frozenset(passing.items()) if ask is None else contains(passing, *ask)
         alike.setdefault((_family(ends), verdict), []).append(ends)
     if len({verdict for _, verdict in alike}) == 1:
-        return [_check(ground, ways, None, asked, ask)]
-    return [_check(ground, same, family, asked, ask) for (family, _), same in alike.items()]
+        return [_check(ground, ways, None, asked, ask, whole=whole)]
+    return [
+        _check(ground, same, family, asked, ask, whole=whole) for (family, _), same in alike.items()
+    ]
 
 
 def _family(ends: Ends) -> str:
@@ -84,12 +102,14 @@ def _check(
     ways: Sequence[Ends],
     family: str | None,
     asked: str | None,
-    ask: tuple[Protocol, int] | None,
+    ask: Ask,
+    *,
+    whole: bool,
 ) -> Row:
     """The row of one port, or of any if `ask` is None; the first of the ways explains it."""
     source, destination = ways[0]
-    egress = _half(ground, Direction.EGRESS, source, destination, ask)
-    ingress = _half(ground, Direction.INGRESS, destination, source, ask)
+    egress = _half(ground, Direction.EGRESS, source, destination, ask, whole=whole)
+    ingress = _half(ground, Direction.INGRESS, destination, source, ask, whole=whole)
     protocol, port = (None, None) if ask is None else (ask[0].name, ask[1])
     passing = _passing(ground, ways)
     return {
@@ -108,67 +128,115 @@ def _check(
 
 
 def _half(
-    ground: Ground,
-    direction: Direction,
-    subject: Party,
-    peer: Party,
-    ask: tuple[Protocol, int] | None,
+    ground: Ground, direction: Direction, subject: Party, peer: Party, ask: Ask, *, whole: bool
 ) -> Row | None:
-    if subject.role is not Role.POD:
-        return None
     engine = ground.engine
-    passing = engine.allowed_half(direction, subject, peer)
-    at_once = engine.at_once(direction, subject, peer)
-    grants: list[Grant] = []
-    if at_once is None:
-        grants = [
+    if not engine.is_judged(subject):
+        return None
+    flow = (direction, subject, peer)
+    passing = engine.allowed_half(*flow)
+    half = _of_any(engine, flow, passing) if ask is None else engine.half(*flow, *ask)
+    assert half is not None, "policies can hold for the subject"
+    is_asked = engine.at_once(*flow) is None
+    decided = [half.rule] if half.rule is not None else []
+    overruled = []
+    if is_asked and ask is None:
+        rulings = [grant for grant, _ in engine.ruling(*flow).decided]
+        decided = [grant for grant in rulings if grant.action is not Action.PASS]
+    elif is_asked and ask is not None:
+        overruled = [
             grant
-            for grant in engine.grants(direction, subject, peer)
-            if ask is None or grant.covers(*ask)
-        ][: None if ask is None else 1]
-    reason = Reason.ALLOWED_POLICY if grants else Reason.DENIED_POLICY
-    if at_once is not None:
-        reason = at_once
-    missed = []
-    if reason is Reason.DENIED_POLICY:
-        missed = misses(engine, direction, subject, peer, *(ask or ()))
-    return {
-        "allowed": reason.allowed,
-        "reason": reason.name.lower(),
-        "isolated_by": [
-            policy_row(ground, policy.key) for policy in engine.isolating(direction, subject)
-        ],
-        "rules": [rule_row(ground, grant) for grant in grants],
-        "misses": [
-            _object(miss.policy)
-            | {"path": miss.path, "why": miss.why, "origin": ground.origin(miss.policy, miss.path)}
-            for miss in missed
-        ],
+            for grant in engine.grants(*flow)
+            if grant.covers(*ask)
+            and grant.action is not Action.PASS
+            and grant.allows is not half.allowed
+        ]
+    missed = misses(engine, *flow, *(ask or ())) if half.reason is Reason.DENIED_POLICY else []
+    row = {
+        "allowed": half.allowed,
+        "reason": half.reason.name.lower(),
+        "tier": None if half.tier is None or ask is None else half.tier.name.lower(),
+        "isolated_by": [policy_row(ground, key) for key in half.isolating],
+        "rules": [rule_row(ground, grant) for grant in decided],
+        "passes": [rule_row(ground, grant) for grant in half.passes],
+        "overruled": [rule_row(ground, grant) for grant in overruled],
+        "misses": [_finding(ground, miss, "path", "why") for miss in missed],
         "connections": connections(passing),
     }
+    if whole:
+        found = findings(engine, *flow, *(ask or ())) if is_asked else []
+        keys = ("priority", "action", "path", "part", "why")
+        row["considered"] = [_finding(ground, one, *keys) for one in found]
+    return row
+
+
+def _of_any(engine: Engine, flow: Flow, passing: Traffic) -> Half:
+    """How traffic on any port fares: allowed if any is."""
+    direction, subject, _ = flow
+    isolating = tuple(policy.key for policy in engine.isolating(direction, subject))
+    at_once = engine.at_once(*flow)
+    if at_once is not None:
+        return Half(direction, at_once, isolating)
+    rulings = [grant for grant, _ in engine.ruling(*flow).decided]
+    reason = Reason.DENIED_POLICY
+    if passing:
+        allows = any(grant.allows for grant in rulings)
+        reason = Reason.ALLOWED_POLICY if allows else Reason.ALLOWED_NO_POLICY
+    passes = tuple(grant for grant in rulings if grant.action is Action.PASS)
+    return Half(direction, reason, isolating, passes=passes)
+
+
+def _finding(ground: Ground, found: Finding, *keys: str) -> Row:
+    said = {
+        "priority": found.priority,
+        "action": found.action.name.lower(),
+        "path": found.path,
+        "part": found.part.value,
+        "why": found.why,
+    }
+    return (
+        _object(found.policy)
+        | {"tier": found.tier.name.lower()}
+        | {key: said[key] for key in keys}
+        | {"origin": ground.origin(found.policy, found.path)}
+    )
 
 
 def connections(traffic: Traffic) -> list[Row]:
-    """[{protocol, first, last}]; everything is the one of protocol ANY."""
+    """[{protocol, first, last}]; everything is the one of protocol ANY, and OTHER are the protocols
+    without a name."""
     if traffic == EVERYTHING:
-        return [{"protocol": "ANY", "first": 0, "last": PORT_MAX}]
+        return [{"protocol": Protocol.ANY.name, "first": 0, "last": PORT_MAX}]
     return [
-        {"protocol": protocol.name, "first": first, "last": last}
+        {
+            "protocol": OTHER if protocol is Protocol.ANY else protocol.name,
+            "first": first,
+            "last": last,
+        }
         for protocol, ranges in traffic.items()
         for first, last in ranges
     ]
 
 
+def traffic_of(rows: Sequence[Row]) -> Traffic:
+    """What `connections` makes such rows of."""
+    return joined({_PROTOCOLS[row["protocol"]]: ((row["first"], row["last"]),)} for row in rows)
+
+
 def rule_row(ground: Ground, grant: Grant) -> Row:
     return _object(grant.policy) | {
+        "tier": grant.tier.name.lower(),
+        "priority": grant.priority,
+        "action": grant.action.name.lower(),
         "rule": grant.rule,
         "peer": None if grant.peer is None else grant.peer_path,
         "port": None if grant.port is None else grant.port_path,
-        "allows": {
+        "traffic": {
             "protocol": grant.protocol.name,
             "first": grant.first,
             "last": grant.last,
         },
+        "lookups": None if grant.lookups is None else sorted(grant.lookups),
         "origin": ground.origin(grant.policy, grant.rule),
         "event": _acceptance(ground, grant.policy),
     }
@@ -176,6 +244,11 @@ def rule_row(ground: Ground, grant: Grant) -> Row:
 
 def policy_row(ground: Ground, key: ObjectKey) -> Row:
     return _object(key) | {"origin": ground.origin(key, ""), "event": _acceptance(ground, key)}
+
+
+def named(row: Row) -> str:
+    """`namespace/name` of a row, or the name of what is in no namespace."""
+    return place_of(row["namespace"], row["name"])
 
 
 def _object(key: ObjectKey) -> Row:
@@ -239,14 +312,16 @@ def _events(ground: Ground, ends: Iterable[Party], checks: Iterable[Row]) -> lis
         for half in (check["egress"], check["ingress"]):
             for row in deciding(half):
                 key = (row["kind"], row["namespace"], row["name"])
-                led(known.policies.get(key), f"policy {row['namespace']}/{row['name']}")
+                led(known.policies.get(key), f"policy {named(row)}")
     return [steps[at] for at in sorted(steps)]
 
 
 def decided(said: Row) -> tuple[Any, ...]:
     """What of an answer makes it another: the verdicts, what decides them, who is meant."""
     halves = [
-        None if half is None else (half["reason"], deciding(half), half["misses"])
+        None
+        if half is None
+        else (half["reason"], deciding(half), half["overruled"], half["misses"])
         for check in said["checks"]
         for half in (check["egress"], check["ingress"])
     ]
@@ -258,8 +333,11 @@ def decided(said: Row) -> tuple[Any, ...]:
 
 
 def deciding(half: Row | None) -> list[Row]:
-    """The policies that decide a half: those whose rules allow it, or all that isolate the pod."""
+    """The policies that decide a half: those whose rules do, and all that isolate the pod where
+    rules leave it to that."""
     if half is None:
         return []
-    found: list[Row] = half["rules"] or half["isolated_by"]
+    found: list[Row] = [*half["passes"], *half["rules"]]
+    if not half["rules"] or (half["reason"] == "denied_policy" and half["tier"] is None):
+        found += half["isolated_by"]
     return found

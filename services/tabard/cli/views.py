@@ -12,6 +12,7 @@ from typing import Any
 from tabard.bus.port import StreamInfo
 from tabard.cli.records import Row
 from tabard.cluster.watermarks import Watermark, silent
+from tabard.dataplane.maps import Action
 from tabard.events.ledger import PolicyAccepted
 from tabard.identity.labels import NAMESPACE_KEY, LabelSet, split_label
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, is_cidr, is_pod
@@ -20,7 +21,7 @@ from tabard.manifests.errors import ManifestError
 from tabard.manifests.workloads import read_workload
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Policy
-from tabard.policy.reading import read_policies
+from tabard.policy.reading import REFERENT_KINDS, read_policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +186,10 @@ def _lag_ms(reading: Reading, watermark: int) -> int:
 
 
 def policies(reading: Reading) -> list[Row]:
-    """By kind and place: in force or refused."""
+    """By kind and place: in force or refused. What policies refer to is here only if refused."""
     state = reading.state
-    keys = sorted(state.policies.keys() | state.refused_policies.keys())
+    stating = (key for key in state.policies if key[0] not in REFERENT_KINDS)
+    keys = sorted({*stating, *state.refused_policies})
     return [_policy(state, key) for key in keys]
 
 
@@ -201,8 +203,11 @@ def _policy(state: State, key: ObjectKey) -> Row:
         "name": name,
         "status": status,
         "reason": refused.reason if refused is not None else "",
+        "tier": None,
+        "priority": None,
         "isolates": None,
         "rules": None,
+        "denials": None,
         "pods": None,
         "origin": refused.origin if refused is not None else accepted.origin if accepted else "",
     }
@@ -212,9 +217,15 @@ def _policy(state: State, key: ObjectKey) -> Row:
 def _in_force(state: State, accepted: PolicyAccepted) -> Row:
     policies = read_policies(accepted.document, accepted.origin)
     isolates = {direction for policy in policies for direction in policy.isolates}
+    rules = [rule for policy in policies for rule in policy.rules]
+    # All that one object states is of one tier and priority.
+    first = next(iter(policies), None)
     return {
+        "tier": first and first.tier.name.lower(),
+        "priority": first and first.priority,
         "isolates": [direction.name.lower() for direction in sorted(isolates)],
-        "rules": sum(len(policy.rules) for policy in policies),
+        "rules": len(rules),
+        "denials": sum(rule.action is Action.DENY for rule in rules),
         "pods": selected(state, policies),
     }
 

@@ -12,6 +12,7 @@ from tabard.events import observed as events
 from tabard.events.errors import EventError
 from tabard.events.ledger import CursorAdvanced, PodRefused, PolicyRefused
 from tabard.ledger.messages import first_cause, observed, recorded
+from tabard.policy.reading import CLUSTERWIDE_KINDS
 
 Refused = PolicyRefused | PodRefused
 
@@ -43,8 +44,9 @@ def key_of(event: events.ObservedEvent) -> str:
             return f"Node//{event.name}"
         case events.PolicySet() | events.WorkloadSet():
             metadata = event.document.get("metadata") or {}
-            namespace = metadata.get("namespace", "default")
-            return f"{event.document.get('kind', '')}/{namespace}/{metadata.get('name', '')}"
+            kind = event.document.get("kind", "")
+            place = "" if kind in CLUSTERWIDE_KINDS else metadata.get("namespace", "default")
+            return f"{kind}/{place}/{metadata.get('name', '')}"
         case events.PolicyRemoved() | events.WorkloadRemoved():
             return f"{event.kind}/{event.namespace}/{event.name}"
         case events.QuarantineRequested():

@@ -43,10 +43,13 @@ def peer_sets(state: State, node: str) -> dict[str, frozenset[str]]:
     sets: dict[str, frozenset[str]] = {}
     for index, key in enumerate(sorted(state.policies)):
         accepted = state.policies[key]
-        (policy,) = read_policies(accepted.document, accepted.origin)
-        if not any(matches(policy.subject, labels[number]) for number in local if number in labels):
-            continue
-        for rule_index, rule in enumerate(policy.rules):
+        rules = [
+            rule
+            for policy in read_policies(accepted.document, accepted.origin)
+            if any(matches(policy.subject, labels[number]) for number in local if number in labels)
+            for rule in policy.rules
+        ]
+        for rule_index, rule in enumerate(rules):
             for peer_index, peer in enumerate(rule.peers or ()):
                 if isinstance(peer, Selector):
                     matching = {number for number in labels if matches(peer, labels[number])}

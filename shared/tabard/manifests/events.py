@@ -1,7 +1,8 @@
 """Manifests as events: what `apply` and `delete` publish, in the order that the rest needs.
 
 Namespaces come before policies, so that their labels count from the first pod on, and policies
-before workloads, so that no pod starts before what isolates it. Removal goes the other way round.
+before workloads, so that no pod starts before what isolates it; before a policy comes what it may
+refer to. Removal goes the other way round.
 """
 
 from collections.abc import Collection, Iterable
@@ -17,6 +18,7 @@ from tabard.events.observed import (
 )
 from tabard.manifests.fields import Field
 from tabard.manifests.objects import Manifest, Role
+from tabard.policy.reading import REFERENT_KINDS
 
 
 def applied(objects: Iterable[Manifest], known: Collection[str] = ()) -> list[ObservedEvent]:
@@ -36,16 +38,22 @@ def applied(objects: Iterable[Manifest], known: Collection[str] = ()) -> list[Ob
         labels[name] = ()
     return [
         *(NamespaceLabelsSet(name, pairs) for name, pairs in labels.items()),
-        *(PolicySet(m.document, m.origin) for m in found if m.role is Role.POLICY),
+        *(PolicySet(m.document, m.origin) for m in _policies(found)),
         *(WorkloadSet(m.document, m.origin) for m in found if m.role is Role.WORKLOAD),
     ]
 
 
 def removed(objects: Iterable[Manifest]) -> list[ObservedEvent]:
     """The events that take `objects` away; namespaces only where they are declared."""
-    found = list(objects)[::-1]
+    found = list(objects)
     return [
-        *(WorkloadRemoved(*m.key) for m in found if m.role is Role.WORKLOAD),
-        *(PolicyRemoved(*m.key) for m in found if m.role is Role.POLICY),
-        *(NamespaceRemoved(m.name) for m in found if m.role is Role.NAMESPACE),
+        *(WorkloadRemoved(*m.key) for m in found[::-1] if m.role is Role.WORKLOAD),
+        *(PolicyRemoved(*m.key) for m in _policies(found)[::-1]),
+        *(NamespaceRemoved(m.name) for m in found[::-1] if m.role is Role.NAMESPACE),
     ]
+
+
+def _policies(found: Iterable[Manifest]) -> list[Manifest]:
+    """In their order, but what policies refer to first."""
+    policies = (m for m in found if m.role is Role.POLICY)
+    return sorted(policies, key=lambda m: m.kind not in REFERENT_KINDS)

@@ -11,9 +11,10 @@ from tabard.manifests.errors import ManifestError
 from tabard.manifests.fields import Field
 from tabard.manifests.source import Document
 from tabard.manifests.workloads import API_VERSIONS, DEFAULT_NAMESPACE, Workload, read_workload
-from tabard.policy.kubernetes import KIND as POLICY_KIND
+from tabard.policy import services
+from tabard.policy.kubernetes import KIND as NETWORK_POLICY
 from tabard.policy.model import PolicyError
-from tabard.policy.reading import CLUSTERWIDE_KINDS, KINDS, read_object
+from tabard.policy.reading import CLUSTERWIDE_KINDS, KINDS, REFERENT_KINDS, read_object
 
 OBJECTS_MAX = 100_000
 """Most objects in one reading."""
@@ -35,13 +36,15 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     **{kind: (version,) for kind, version in API_VERSIONS.items()},
     **KINDS,
 }
-"""Kinds that are read → their apiVersions."""
-_LEGACY_GROUPS = {
-    "Deployment": "extensions",
-    "DaemonSet": "extensions",
-    "ReplicaSet": "extensions",
-    POLICY_KIND: "extensions",
-}
+"""kind → the apiVersions in which it is read"""
+_LEGACY_GROUPS = dict.fromkeys(
+    ("Deployment", "DaemonSet", "ReplicaSet", NETWORK_POLICY), ("extensions",)
+)
+_POLICIES = ", ".join(
+    f"{' and '.join(versions)} {kind}"
+    for kind, versions in KINDS.items()
+    if kind not in REFERENT_KINDS
+)
 
 
 class Role(Enum):
@@ -49,6 +52,7 @@ class Role(Enum):
 
     NAMESPACE = "namespace"
     POLICY = "policy"
+    """Or something for policies to refer to."""
     WORKLOAD = "workload"
 
 
@@ -162,13 +166,16 @@ def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | 
         notes.append(Note(kind, str(name or "?"), document.origin, reason))
 
     expected = _KINDS.get(kind, ())
-    if _group(version) not in (*map(_group, expected), _LEGACY_GROUPS.get(kind)):
+    if _group(version) not in {*map(_group, expected), *_LEGACY_GROUPS.get(kind, ())}:
         _refuse_policy_or_misspelling(kind, version)
         note(f"skipped: {version} {kind} has no part in identities or policies")
         return None
     if version not in expected:
         top["apiVersion"].fail(f"{kind} is read as {' or '.join(expected)}")
     value = document.value
+    if kind == services.SLICE and services.is_derived(value):
+        note("skipped: the selector of its Service says the same")
+        return None
     if kind == "Namespace":
         name = top["metadata"]["name"].namespace()
         top["metadata"]["labels"].labels()
@@ -188,16 +195,18 @@ def _check(document: Document, namespace: str, notes: list[Note]) -> Manifest | 
 
 def _refuse_policy_or_misspelling(kind: str, version: str) -> None:
     """ManifestError if `kind`, which is not read in `version`, must not be passed over."""
-    group = f".{_group(version)}"
-    foreign = any(group.endswith(f".{known}") for known in FOREIGN_POLICY_GROUPS)
-    if kind.endswith(POLICY_KIND) or (foreign and "polic" in kind.lower()):
+    group = _group(version)
+    is_foreign = any(f".{group}".endswith(f".{known}") for known in FOREIGN_POLICY_GROUPS)
+    if kind.endswith(NETWORK_POLICY) or (is_foreign and "polic" in kind.lower()):
         field = Field(version, "apiVersion") if kind in KINDS else Field(kind, "kind")
-        known = [f"{name} ({versions[0]})" for name, versions in KINDS.items() if "Policy" in name]
         field.fail(
-            f"it would not be enforced; Tabard reads {', '.join(known)}: convert it, or leave it "
-            "out"
+            f"it would not be enforced; Tabard reads {_POLICIES}: convert it, or leave it out"
         )
-    by_lower_case = {known.lower(): known for known in _KINDS}
+    by_lower_case = {
+        known.lower(): known
+        for known, versions in _KINDS.items()
+        if not is_foreign or group in map(_group, versions)
+    }
     near = get_close_matches(kind.lower(), by_lower_case, n=1, cutoff=LIKENESS_MIN)
     if near and kind not in _KINDS:
         Field(kind, "kind").fail(f"did you mean {by_lower_case[near[0]]}?")

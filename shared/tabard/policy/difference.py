@@ -108,7 +108,7 @@ def _moved(before: Side, after: Side, party: Counterpart) -> frozenset[Direction
 
 def _said(found: Sequence[tuple[Policy, ...]], direction: Direction) -> Hashable:
     """What of the policies is about this direction, in the order in which they are judged."""
-    said = []
+    said: list[Hashable] = []
     for policies in found:
         for policy in policies:
             rules = tuple(rule for rule in policy.rules if rule.direction is direction)

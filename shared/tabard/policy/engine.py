@@ -1,54 +1,85 @@
 """What the accepted policies say of a flow, and by which rule: read off the folded ledger directly.
 
-No maps, no entries, no ids: labels of identities, addresses and CIDRs, as NetworkPolicy words them.
-So this is the second opinion that compiled maps and kernels are held against, and what explains a
-verdict. It gives the same answers as `dataplane.verdict.flow_verdict` on the maps of all nodes, its
-reasons those of native mode: an overlay node that knows nothing of a remote pod, since no egress
-rule there names it, calls it an unknown peer where this says that no rule allows it.
+No maps, no entries, no ids: labels, addresses and CIDRs, and rules in the order in which they are
+judged. So this is the second opinion that compiled maps and kernels are held against, and what
+explains a verdict. It gives the same answers as `dataplane.verdict.flow_verdict` on the maps of all
+nodes, its reasons those of native mode: an overlay node that knows nothing of a remote pod, since
+no egress rule there names it, calls it an unknown peer where this says that no rule allows it.
 """
 
-import ipaddress
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
-from tabard.dataplane.maps import Direction, Protocol, Reason
+from tabard.dataplane.maps import Action, Direction, Protocol, Reason, Tier
 from tabard.identity.labels import named_ports
-from tabard.identity.numbers import Reserved, is_pod
-from tabard.ledger.state import ObjectKey, State
-from tabard.policy.matching import Labels, labels_of, matches
-from tabard.policy.model import ALL_PORTS, Cidr, Peer, Policy, Port, Rule, Selector
-from tabard.policy.parties import IP, Parties, Party, Role, Who
+from tabard.identity.numbers import CLUSTER_MIN, Reserved, is_pod
+from tabard.ledger.state import ObjectKey, State, enforcement_of
+from tabard.policy.matching import Labels, labels_of
+from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
+from tabard.policy.networks import Networks, longest
+from tabard.policy.parties import Parties, Party, Role, Who
 from tabard.policy.reading import read_policies
-from tabard.policy.traffic import EVERYTHING, NOTHING, Traffic, intersection, union
+from tabard.policy.referents import referents_of, resolve
+from tabard.policy.selectors import Selectors
+from tabard.policy.traffic import (
+    EVERYTHING,
+    NOTHING,
+    Traffic,
+    difference,
+    intersection,
+    joined,
+    union,
+)
+
+ALLOWS = (Action.ALLOW, Action.PROXY)
+RESERVED_LABELS: dict[int, Labels] = {
+    Reserved.HOST: {("reserved", "host"): ""},
+    Reserved.REMOTE_NODE: {("reserved", "remote-node"): ""},
+    Reserved.WORLD_IPV4: {("reserved", "world"): "", ("reserved", "world-ipv4"): ""},
+    Reserved.WORLD_IPV6: {("reserved", "world"): "", ("reserved", "world-ipv6"): ""},
+}
+"""What nodes and the world are known by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one item of one rule allows between two parties: ports `first` to `last`."""
+    """What one item of one rule does with traffic between two parties: ports `first` to `last`."""
 
     policy: ObjectKey
+    tier: Tier
+    priority: int
     direction: Direction
+    action: Action
+    """PROXY for an ALLOW through the node's DNS proxy."""
     rule: str
     """Field path of the rule in the policy's document, such as `spec.ingress[0]`."""
-    peer: int | None
-    """Which item of the rule's `from` or `to`; None if the rule names none, and so anyone."""
-    port: int | None
-    """Which item of the rule's `ports`; None if the rule names none, and so all traffic."""
+    peer: str | None
+    """Where the peer that matched was written, beneath the rule; None if the rule takes anyone."""
+    port: str | None
+    """Where the port was written, beneath the rule; None if the rule takes all traffic."""
     protocol: Protocol
     first: int
     last: int
+    lookups: frozenset[str] | None = None
+    """If given, the DNS names that may be asked for (patterns)."""
 
     @property
     def peer_path(self) -> str:
         """Field path of the peer that matched, or of the rule."""
-        side = "from" if self.direction is Direction.INGRESS else "to"
-        return self.rule if self.peer is None else f"{self.rule}.{side}[{self.peer}]"
+        return self.rule if self.peer is None else f"{self.rule}.{self.peer}"
 
     @property
     def port_path(self) -> str:
         """Field path of the port that matched, or of the rule."""
-        return self.rule if self.port is None else f"{self.rule}.ports[{self.port}]"
+        return self.rule if self.port is None else f"{self.rule}.{self.port}"
+
+    @property
+    def allows(self) -> bool:
+        return self.action in ALLOWS
+
+    @property
+    def traffic(self) -> Traffic:
+        return union([(self.protocol, self.first, self.last)])
 
     def covers(self, protocol: int, port: int) -> bool:
         if self.protocol is Protocol.ANY:
@@ -58,23 +89,33 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """What the policies of one end's pod say: egress at the source, ingress at the destination."""
+    """What the policies of one end say: egress at the source, ingress at the destination."""
 
     direction: Direction
     reason: Reason
     isolating: tuple[ObjectKey, ...] = ()
-    """The policies that isolate the pod in this direction, by key: with none, all may pass."""
+    """The policies that isolate it in this direction, in the order of judging: what no rule of tier
+    NETWORK allows is then denied (as it is if the install enforces always)."""
     rule: Grant | None = None
-    """The first rule that allows it, in the order of keys and fields; only for ALLOWED_POLICY."""
+    """The rule that decided, whatever it did; None if none matched that did not pass."""
+    passes: tuple[Grant, ...] = ()
+    """The rules before it that left the decision to the next tier, in order."""
 
     @property
     def allowed(self) -> bool:
         return self.reason.allowed
 
+    @property
+    def tier(self) -> Tier | None:
+        """The tier that decided, if one did."""
+        if self.rule is not None:
+            return self.rule.tier
+        return Tier.NETWORK if self.reason is Reason.DENIED_POLICY else None
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A half is None where no pod stands, or one in its node's network."""
+    """A half is None where policies hold for nobody: outside, and at a node that none selects."""
 
     source: Party
     destination: Party
@@ -90,32 +131,93 @@ class Decision:
         return all(half.allowed for half in self.halves)
 
 
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """How all traffic with one peer fares in one direction."""
+
+    allowed: Traffic
+    decided: tuple[tuple[Grant, Traffic], ...]
+    """Each rule that has a say, and in what; where several of tier NETWORK allow the same, each."""
+
+
+class _Read:
+    """A rule of a policy, its selectors by their places."""
+
+    __slots__ = ("named", "policy", "rule", "sees_addresses", "selectors")
+
+    def __init__(self, policy: Policy, rule: Rule, selectors: Selectors) -> None:
+        self.policy = policy
+        self.rule = rule
+        paths = rule.peer_paths
+        self.named: tuple[tuple[int | Cidr, str], ...] = tuple(
+            (peer if isinstance(peer, Cidr) else selectors.places[_selector(peer)], path)
+            for peer, path in zip(rule.peers or (), paths, strict=True)
+        )
+        self.selectors = frozenset(peer for peer, _ in self.named if isinstance(peer, int))
+        self.sees_addresses = any(isinstance(peer, Cidr) for peer, _ in self.named)
+
+    def matching(
+        self, matched: frozenset[int], held: frozenset[str], is_world: bool
+    ) -> Iterator[tuple[bool, str | None]]:
+        """(whether it is a CIDR, path) of each of its peers that matches."""
+        if self.rule.peers is None:
+            yield False, None
+        elif self.sees_addresses or not self.selectors.isdisjoint(matched):
+            for named, path in self.named:
+                if isinstance(named, int):
+                    if named in matched:
+                        yield False, path
+                elif _holds(named, held, is_world):
+                    yield True, path
+
+
+_Subject = tuple[Role, int, str]
+"""What policies can tell of a subject: its role, and a pod's sort or a node's name."""
+
+
 class Engine:
     """Answers questions about one state; make another after a change.
 
-    It keeps what it found, so that all pairs of many pods cost little more than their identities'.
+    It keeps what it found, so that all pairs of many pods cost little more than those of pods that
+    policies tell apart.
     """
 
     def __init__(self, state: State) -> None:
         self.parties = Parties(state)
         self._state = state
-        self._policies = [
-            policy
+        referents = referents_of(state)
+        policies = [
+            resolve(policy, referents)
             for _, accepted in sorted(state.policies.items())
             for policy in read_policies(accepted.document, accepted.origin)
         ]
-        self.cidrs = frozenset(
-            peer
-            for policy in self._policies
-            for rule in policy.rules
-            for peer in rule.peers or ()
-            if isinstance(peer, Cidr)
+        # Stable: then by kind, namespace, name and place in the document.
+        policies.sort(key=lambda policy: (policy.tier, policy.priority))
+        self.networks = Networks(frozenset().union(*(policy.cidrs() for policy in policies)))
+        """Every CIDR that is named, excepts included."""
+        self._selectors = Selectors(
+            selector for policy in policies for selector in _selectors_of(policy)
         )
-        """Every CIDR that a rule names."""
-        self._labels: dict[int, Labels] = {}
-        self._matched: dict[tuple[Selector, int], bool] = {}
-        self._isolating: dict[tuple[Direction, int], tuple[Policy, ...]] = {}
-        self._grants: dict[tuple[Direction, int, int, IP | None], tuple[Grant, ...]] = {}
+        self._enforcement = enforcement_of(state)
+        self._order = {id(policy): place for place, policy in enumerate(policies)}
+        self._of_subject: dict[tuple[bool, int], list[Policy]] = {}
+        """(whether nodes are meant, place of the selector) → policies."""
+        self._rules: dict[tuple[int, Direction], list[_Read]] = {}
+        """By the place of the policy."""
+        for place, policy in enumerate(policies):
+            subject = (policy.selects_nodes, self._selectors.places[policy.subject])
+            self._of_subject.setdefault(subject, []).append(policy)
+            for rule in policy.rules:
+                read = _Read(policy, rule, self._selectors)
+                self._rules.setdefault((place, rule.direction), []).append(read)
+        self._labels: dict[tuple[int, str], Labels] = {}
+        self._matched: dict[tuple[int, str], frozenset[int]] = {}
+        self._sorts: dict[Hashable, int] = {}
+        self._sort_of: dict[tuple[int, str], int] = {}
+        self._hosts: dict[str, list[Policy]] = {}
+        self._selecting: dict[tuple[Direction, _Subject], tuple[Policy, ...]] = {}
+        self._grants: dict[Hashable, tuple[Grant, ...]] = {}
+        self._rulings: dict[Hashable, Ruling] = {}
 
     def decide(self, source: Who, destination: Who, protocol: int, port: int) -> Decision:
         """The verdict on a flow's first packet; `port` is the destination's, for ICMP the type.
@@ -136,48 +238,81 @@ class Engine:
         PartyError if an end is nobody.
         """
         one, other = self.parties.pair(source, destination)
-        return intersection(
-            self.allowed_half(Direction.EGRESS, one, other),
-            self.allowed_half(Direction.INGRESS, other, one),
-        )
+        egress = self.allowed_half(Direction.EGRESS, one, other)
+        ingress = self.allowed_half(Direction.INGRESS, other, one)
+        if egress is EVERYTHING:
+            return ingress
+        return egress if ingress is EVERYTHING else intersection(egress, ingress)
 
     def allowed_half(self, direction: Direction, subject: Party, peer: Party) -> Traffic:
-        """What the policies of `subject` let pass in `direction`; everything if it is no pod."""
-        if subject.role is not Role.POD:
-            return EVERYTHING
+        """What the policies of `subject` let pass in `direction`; everything if none can hold."""
         reason = self.at_once(direction, subject, peer)
         if reason is not None:
             return EVERYTHING if reason.allowed else NOTHING
-        grants = self.grants(direction, subject, peer)
-        return union((grant.protocol, grant.first, grant.last) for grant in grants)
-
-    def alike(self, party: Party) -> Hashable:
-        """Equal for parties that no policy tells apart (a pod's own node is let in regardless)."""
-        at = party.address
-        held = frozenset(cidr for cidr in self.cidrs if at is not None and holds(cidr, at))
-        return (party.role, party.identity, held)
+        return self.ruling(direction, subject, peer).allowed
 
     def half(
         self, direction: Direction, subject: Party, peer: Party, protocol: int, port: int
     ) -> Half | None:
-        """What the policies of `subject` say in `direction`; None if it is no pod."""
-        if subject.role is not Role.POD:
+        """What the policies of `subject` say in `direction`; None if none can hold for it."""
+        if not self.is_judged(subject):
             return None
         isolating = tuple(policy.key for policy in self.isolating(direction, subject))
         reason = self.at_once(direction, subject, peer)
         if reason is not None:
             return Half(direction, reason, isolating)
-        for grant in self.grants(direction, subject, peer):
-            if grant.covers(protocol, port):
-                return Half(direction, Reason.ALLOWED_POLICY, isolating, grant)
-        return Half(direction, Reason.DENIED_POLICY, isolating)
+        rule, passes = self.deciding(direction, subject, peer, protocol, port)
+        if rule is not None:
+            reason = Reason.ALLOWED_POLICY if rule.allows else Reason.DENIED_POLICY
+        elif self.is_isolated(direction, subject):
+            reason = Reason.DENIED_POLICY
+        else:
+            reason = Reason.ALLOWED_NO_POLICY
+        return Half(direction, reason, isolating, rule, passes)
+
+    def deciding(
+        self, direction: Direction, subject: Party, peer: Party, protocol: int, port: int
+    ) -> tuple[Grant | None, tuple[Grant, ...]]:
+        """The rule that decides with a known `peer`, and those that passed before it."""
+        grants = [
+            grant for grant in self.grants(direction, subject, peer) if grant.covers(protocol, port)
+        ]
+        passes: list[Grant] = []
+        for tier in Tier:
+            first = next((grant for grant in grants if grant.tier is tier), None)
+            if first is not None:
+                if first.action is not Action.PASS:
+                    return first, tuple(passes)
+                passes.append(first)
+            if tier is Tier.NETWORK and self.is_isolated(direction, subject):
+                break
+        return None, tuple(passes)
+
+    def ruling(self, direction: Direction, subject: Party, peer: Party) -> Ruling:
+        """How all traffic with a known `peer` fares by the rules of `subject`."""
+        key = self._key(direction, subject, peer)
+        found = self._rulings.get(key)
+        if found is None:
+            grants = self.grants(direction, subject, peer)
+            found = self._rulings[key] = _ruling(grants, self.is_isolated(direction, subject))
+        return found
+
+    def alike(self, party: Party) -> Hashable:
+        """Equal for parties that no policy tells apart (a pod's own node is let in regardless).
+
+        Pods that are alike have the same named ports too.
+        """
+        held = self.networks.holding(party.address)
+        if party.role is Role.NODE:
+            judged = frozenset(map(id, self._host_policies(_node(party))))
+            return (party.role, party.identity, judged, held)
+        return (party.role, self._sort(self._guise(party, "")), held)
 
     def at_once(self, direction: Direction, subject: Party, peer: Party) -> Reason | None:
-        """The verdict on all that passes between a pod and `peer`, if no rule needs to be asked."""
-        if not self.isolating(direction, subject):
+        """The verdict on all that passes between them, if no rule needs to be asked."""
+        if not self.is_isolated(direction, subject) and not self.selecting(direction, subject):
             return Reason.ALLOWED_NO_POLICY
-        (node,) = subject.nodes
-        number = peer.as_seen_on(node)
+        number = peer.as_seen_on(_node(subject))
         # The node must reach its pods (ARCHITECTURE.md, decision 15).
         if direction is Direction.INGRESS and number == Reserved.HOST:
             return Reason.ALLOWED_HOST
@@ -185,107 +320,191 @@ class Engine:
             return Reason.DENIED_UNKNOWN_PEER
         return None
 
+    def is_judged(self, subject: Party) -> bool:
+        """Whether policies can hold for it: a pod, or a node that a host policy selects."""
+        if subject.role is Role.NODE:
+            return bool(self._host_policies(_node(subject)))
+        return subject.role is Role.POD
+
+    def is_isolated(self, direction: Direction, subject: Party) -> bool:
+        """Whether it is denied what no rule through tier NETWORK allows."""
+        if self._enforcement == "always" and subject.role is Role.POD:
+            return True
+        return bool(self.isolating(direction, subject))
+
     def isolating(self, direction: Direction, subject: Party) -> tuple[Policy, ...]:
-        """The policies that isolate `subject` in `direction`, by key; none if it is no pod."""
-        if subject.role is not Role.POD:
+        """The policies that isolate `subject` in `direction`, in the order of judging."""
+        found = self.selecting(direction, subject)
+        return tuple(policy for policy in found if direction in policy.isolates)
+
+    def selecting(self, direction: Direction, subject: Party) -> tuple[Policy, ...]:
+        """The policies that have a say on `subject` in `direction`, in the order of judging."""
+        if subject.role not in (Role.POD, Role.NODE) or self._enforcement == "never":
             return ()
-        at = (direction, subject.identity)
-        found = self._isolating.get(at)
+        at = (direction, self._subject(subject))
+        found = self._selecting.get(at)
         if found is None:
-            found = self._isolating[at] = tuple(
+            if subject.role is Role.NODE:
+                chosen = self._host_policies(_node(subject))
+            else:
+                chosen = self._chosen(self._match(self._guise(subject, "")), nodes=False)
+            found = self._selecting[at] = tuple(
                 policy
-                for policy in self._policies
-                if direction in policy.isolates
-                and self.names(policy.subject, subject.identity, None)
+                for policy in chosen
+                if direction in policy.isolates or self._rules_of(policy, direction)
             )
         return found
 
     def asks_addresses(self, direction: Direction, subject: Party) -> bool:
-        """Whether rules of the policies that isolate `subject` name peers by CIDR."""
-        return any(_has_cidr(policy, direction) for policy in self.isolating(direction, subject))
+        """Whether rules of the policies that select `subject` name peers by CIDR."""
+        return any(
+            read.sees_addresses
+            for policy in self.selecting(direction, subject)
+            for read in self._rules_of(policy, direction)
+        )
 
     def grants(self, direction: Direction, subject: Party, peer: Party) -> tuple[Grant, ...]:
-        """Every item of `subject`'s rules that allows something with a known `peer`, in order."""
-        (node,) = subject.nodes
-        number = peer.as_seen_on(node)
-        policies = self.isolating(direction, subject)
-        address = peer.address if self.asks_addresses(direction, subject) else None
-        at = (direction, subject.identity, number, address)
-        found = self._grants.get(at)
+        """Every item of `subject`'s rules that matches something of a known `peer`'s, in the order
+        of judging: of those that cover some traffic the first of a tier decides there."""
+        key = self._key(direction, subject, peer)
+        found = self._grants.get(key)
         if found is None:
-            found = self._grants[at] = tuple(
+            guise = self._guise(peer, _node(subject))
+            matched, held = self._match(guise), self.networks.holding(peer.address)
+            grants = [
                 grant
-                for policy in policies
-                for rule in policy.rules
-                if rule.direction is direction
-                for grant in self._granted(policy, rule, subject.identity, number, peer.address)
-            )
+                for policy in self.selecting(direction, subject)
+                for read in self._rules_of(policy, direction)
+                for by_cidr, path in read.matching(matched, held, peer.role is Role.WORLD)
+                for grant in self._granted(read, by_cidr, path, subject, peer)
+            ]
+            grants.sort(key=_in_tier)
+            found = self._grants[key] = tuple(dict.fromkeys(grants))
         return found
 
     def _granted(
-        self, policy: Policy, rule: Rule, subject: int, peer: int, address: IP | None
+        self, read: _Read, by_cidr: bool, path: str | None, subject: Party, peer: Party
     ) -> Iterator[Grant]:
-        peers: tuple[Peer | None, ...] = (None,) if rule.peers is None else rule.peers
-        for index, named in enumerate(peers):
-            if named is not None and not self.names(named, peer, address):
-                continue
-            for at, port in enumerate(rule.ports):
-                for first, last in self.numbers(port, rule.direction, subject, peer, named):
-                    yield Grant(
-                        policy.key,
-                        rule.direction,
-                        rule.path,
-                        None if named is None else index,
-                        None if rule.ports == ALL_PORTS else at,
-                        port.protocol,
-                        first,
-                        last,
-                    )
+        policy, rule = read.policy, read.rule
+        for at, port in enumerate(rule.ports):
+            is_proxied = rule.action is Action.ALLOW and port.lookups is not None
+            for first, last in self.numbers(port, rule.direction, subject, peer, by_cidr=by_cidr):
+                yield Grant(
+                    policy.key,
+                    policy.tier,
+                    policy.priority,
+                    rule.direction,
+                    Action.PROXY if is_proxied else rule.action,
+                    rule.path,
+                    path,
+                    rule.port_paths[at] if rule.port_paths else None,
+                    port.protocol,
+                    first,
+                    last,
+                    port.lookups,
+                )
 
     def numbers(
-        self, port: Port, direction: Direction, subject: int, peer: int, named: Peer | None
+        self, port: Port, direction: Direction, subject: Party, peer: Party, *, by_cidr: bool
     ) -> list[tuple[int, int]]:
-        """The runs of ports that `port` of a rule means for a peer that the rule names by `named`.
+        """The runs of ports that `port` of a rule means for a peer, named `by_cidr` or otherwise.
 
         A name is that of a port of the flow's destination, and a CIDR has no pods to ask.
         """
         if not port.name:
             return [(port.first, port.last)]
-        if direction is Direction.EGRESS and isinstance(named, Cidr):
+        if direction is Direction.EGRESS and by_cidr:
             return []
-        known = self._state.identities.get(subject if direction is Direction.INGRESS else peer)
+        owner = subject if direction is Direction.INGRESS else peer
         return sorted(
             (number, number)
-            for name, number, protocol in (named_ports(known.labels) if known else ())
+            for name, number, protocol in self._ports(owner.identity)
             if name == port.name and protocol == port.protocol.name
         )
 
-    def names(self, named: Peer, number: int, address: IP | None) -> bool:
-        """Whether what a policy names is the party that is known as `number`."""
-        match named:
-            case Selector():
-                return self._matches(named, number)
-            case Cidr():
-                return address is not None and holds(named, address)
-            case _:
-                raise AssertionError(f"{named} was not resolved")
+    def names(self, named: Peer, peer: Party, node: str) -> bool:
+        """Whether what a policy names is the party, as `node` knows it."""
+        if isinstance(named, Cidr):
+            held = self.networks.holding(peer.address)
+            return _holds(named, held, peer.role is Role.WORLD)
+        return self._selectors.places[_selector(named)] in self._match(self._guise(peer, node))
 
-    def _matches(self, selector: Selector, number: int) -> bool:
-        """Whether the selector matches the identity; it never does unless that is pods'."""
-        if not is_pod(number) or number not in self._state.identities:
-            return False
-        found = self._matched.get((selector, number))
+    def labels(self, peer: Party, node: str) -> Labels:
+        """What selectors see of the party, as `node` knows it; nothing of who is unknown."""
+        return self._labels_of(self._guise(peer, node))
+
+    def _guise(self, peer: Party, node: str) -> tuple[int, str]:
+        """Its number there and, outside, the longest of the policies' CIDRs that holds it."""
+        within = ""
+        if peer.role is Role.WORLD:
+            within = longest(self.networks.holding(peer.address))
+        return peer.as_seen_on(node), within
+
+    def _labels_of(self, guise: tuple[int, str]) -> Labels:
+        found = self._labels.get(guise)
         if found is None:
-            found = self._matched[selector, number] = matches(selector, self.labels(number))
+            number, within = guise
+            if is_pod(number):
+                known = self._state.identities.get(number)
+                found = labels_of(known.labels) if known else {}
+            else:
+                found = RESERVED_LABELS.get(number, {})
+                found = {**found, ("cidr", within): ""} if within else found
+            self._labels[guise] = found
         return found
 
-    def labels(self, number: int) -> Labels:
-        """The labels of an identity, by source and key; none if it is not live."""
-        found = self._labels.get(number)
+    def _match(self, guise: tuple[int, str]) -> frozenset[int]:
+        """The selectors that match it."""
+        found = self._matched.get(guise)
         if found is None:
-            known = self._state.identities.get(number)
-            found = self._labels[number] = labels_of(known.labels) if known else {}
+            labels = self._labels_of(guise)
+            # Who has no labels is unknown, and nothing matches the unknown.
+            found = self._selectors.matching(labels) if labels else frozenset()
+            self._matched[guise] = found
         return found
+
+    def _sort(self, guise: tuple[int, str]) -> int:
+        """Equal for labels that no policy tells apart."""
+        found = self._sort_of.get(guise)
+        if found is None:
+            number = guise[0]
+            role = CLUSTER_MIN if is_pod(number) else number
+            what = (role, self._match(guise), self._ports(number))
+            found = self._sort_of[guise] = self._sorts.setdefault(what, len(self._sorts))
+        return found
+
+    def _ports(self, number: int) -> frozenset[tuple[str, int, str]]:
+        known = self._state.identities.get(number)
+        return named_ports(known.labels) if known is not None else frozenset()
+
+    def _subject(self, subject: Party) -> _Subject:
+        if subject.role is Role.NODE:
+            return (subject.role, 0, _node(subject))
+        return (subject.role, self._sort(self._guise(subject, "")), "")
+
+    def _key(self, direction: Direction, subject: Party, peer: Party) -> Hashable:
+        """Equal for questions whose answers are."""
+        guise = self._guise(peer, _node(subject))
+        held = self.networks.holding(peer.address)
+        return (direction, self._subject(subject), self._sort(guise), held)
+
+    def _chosen(self, matched: frozenset[int], *, nodes: bool) -> list[Policy]:
+        """The policies with one of these subjects, in the order of judging."""
+        found = [policy for place in matched for policy in self._of_subject.get((nodes, place), ())]
+        return sorted(found, key=lambda policy: self._order[id(policy)])
+
+    def _host_policies(self, node: str) -> list[Policy]:
+        """The policies that select the node."""
+        found = self._hosts.get(node)
+        if found is None:
+            known = self._state.nodes.get(node)
+            labels = labels_of(known.label_set()) if known is not None else {}
+            found = self._chosen(self._selectors.matching(labels), nodes=True)
+            self._hosts[node] = found
+        return found
+
+    def _rules_of(self, policy: Policy, direction: Direction) -> list[_Read]:
+        return self._rules.get((self._order[id(policy)], direction), [])
 
 
 def decide(state: State, source: Who, destination: Who, protocol: int, port: int) -> Decision:
@@ -298,21 +517,55 @@ def allowed(state: State, source: Who, destination: Who) -> Traffic:
     return Engine(state).allowed(source, destination)
 
 
-def holds(peer: Cidr, address: IP) -> bool:
-    return address in _network(peer.prefix) and not any(
-        address in _network(hole) for hole in peer.excepts
+def _ruling(grants: tuple[Grant, ...], is_isolated: bool) -> Ruling:
+    passing: list[Traffic] = []
+    decided: list[tuple[Grant, Traffic]] = []
+    left = EVERYTHING
+    for tier in Tier:
+        passed: list[Traffic] = []
+        for grant in grants:
+            if grant.tier is not tier or not (part := intersection(left, grant.traffic)):
+                continue
+            decided.append((grant, part))
+            if grant.allows:
+                passing.append(part)
+            # In tier NETWORK allows take nothing from each other.
+            if tier is not Tier.NETWORK or grant.action is Action.DENY:
+                left = difference(left, part)
+                if grant.action is Action.PASS:
+                    passed.append(part)
+        if tier is Tier.NETWORK:
+            left = NOTHING if is_isolated else difference(left, joined(passing))
+        left = joined([left, *passed]) if passed else left
+    found = joined([*passing, left])
+    return Ruling(EVERYTHING if found == EVERYTHING else found, tuple(decided))
+
+
+def _in_tier(grant: Grant) -> tuple[int, int]:
+    """Orders grants that are in the order of their policies and rules."""
+    return (grant.tier, -grant.action if grant.tier is Tier.NETWORK else 0)
+
+
+def _node(party: Party) -> str:
+    """Where it is judged; no two nodes share an address in a sane cluster."""
+    return min(party.nodes, default="")
+
+
+def _holds(named: Cidr, held: frozenset[str], is_world: bool) -> bool:
+    """Whether the address in the CIDRs `held` is meant."""
+    return (
+        (is_world or named.holds_members)
+        and named.prefix in held
+        and held.isdisjoint(named.excepts)
     )
 
 
-def _has_cidr(policy: Policy, direction: Direction) -> bool:
-    return any(
-        isinstance(peer, Cidr)
-        for rule in policy.rules
-        if rule.direction is direction
-        for peer in rule.peers or ()
-    )
+def _selector(peer: Peer) -> Selector:
+    assert isinstance(peer, Selector), f"{peer} was not resolved"
+    return peer
 
 
-@lru_cache(maxsize=65_536)
-def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    return ipaddress.ip_network(cidr)
+def _selectors_of(policy: Policy) -> Iterator[Selector]:
+    yield policy.subject
+    for rule in policy.rules:
+        yield from (peer for peer in rule.peers or () if isinstance(peer, Selector))

@@ -20,6 +20,10 @@ class PolicyError(Exception):
         self.reason = reason
 
 
+class NotEnforced(PolicyError):
+    """A policy that is right in its language asks for what Tabard does not do."""
+
+
 ANY_SOURCE = "any"
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import msgpack
 
 from tabard.identity.labels import NAMESPACE_LABELS_PREFIX, LabelFilter
-from tabard.policy import kubernetes, schema, tiers
+from tabard.policy import cilium, cilium_groups, kubernetes, schema, services, tiers
 from tabard.policy.model import ANY_SOURCE, Policy, PolicyError, Selector
-from tabard.policy.referents import Referent
+from tabard.policy.referred import Referent
 
 READ_CACHE_MAX = 4_096
 """Objects kept in parsed form; each is read on every fold, check and compile that meets it."""
@@ -42,6 +42,21 @@ class PolicyObject:
         return held.union(*(policy.cidrs() for policy in self.policies))
 
 
+def _cilium(document: Mapping[str, Any], origin: str) -> PolicyObject:
+    key, policies = cilium.read(document, origin)
+    return PolicyObject(*key, policies=policies)
+
+
+def _referred(
+    read: Callable[[Mapping[str, Any]], tuple[tuple[str, str, str], Referent]],
+) -> "_Reader":
+    def reader(document: Mapping[str, Any], origin: str) -> PolicyObject:
+        key, referent = read(document)
+        return PolicyObject(*key, referent=referent)
+
+    return reader
+
+
 _Reader = Callable[[Mapping[str, Any], str], PolicyObject]
 
 
@@ -60,13 +75,33 @@ _READERS: dict[str, tuple[tuple[str, ...], _Reader]] = {
     tiers.CLUSTER_KIND: ((tiers.CLUSTER_VERSION,), _one(tiers.read_cluster)),
     tiers.ADMIN_KIND: ((tiers.ADMIN_VERSION,), _one(tiers.read_admin)),
     tiers.BASELINE_KIND: ((tiers.ADMIN_VERSION,), _one(tiers.read_baseline)),
+    cilium.NAMESPACED: ((cilium.API_VERSION,), _cilium),
+    cilium.CLUSTERWIDE: ((cilium.API_VERSION,), _cilium),
+    cilium_groups.KIND: (cilium_groups.API_VERSIONS, _referred(cilium_groups.read)),
+    services.SERVICE: ((services.CORE_VERSION,), _referred(services.read_service)),
+    services.SLICE: ((services.SLICE_VERSION,), _referred(services.read_slice)),
+    services.ENDPOINTS: ((services.CORE_VERSION,), _referred(services.read_endpoints)),
 }
 """kind → (the apiVersions in which it is read, how)"""
 
+CLUSTERWIDE_KINDS = frozenset(
+    (
+        cilium.CLUSTERWIDE,
+        cilium_groups.KIND,
+        tiers.CLUSTER_KIND,
+        tiers.ADMIN_KIND,
+        tiers.BASELINE_KIND,
+    )
+)
+"""Kinds whose objects have no namespace."""
+
+REFERENT_KINDS = frozenset(
+    (cilium_groups.KIND, services.SERVICE, services.SLICE, services.ENDPOINTS)
+)
+"""Kinds of what policies refer to; they state no policies."""
+
 KINDS: Mapping[str, tuple[str, ...]] = {kind: versions for kind, (versions, _) in _READERS.items()}
 """Kinds of policy objects → the apiVersions in which they are read."""
-CLUSTERWIDE_KINDS = frozenset((tiers.CLUSTER_KIND, tiers.ADMIN_KIND, tiers.BASELINE_KIND))
-"""Kinds whose objects have no namespace."""
 
 
 def read_object(document: Mapping[str, Any], origin: str = "") -> PolicyObject:

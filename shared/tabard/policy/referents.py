@@ -4,12 +4,14 @@
 stands for nobody, as an empty list of peers does.
 """
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tabard.identity.labels import LabelSet
 from tabard.ledger.state import State
+from tabard.policy import reading, schema
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import (
     Cidr,
@@ -23,18 +25,7 @@ from tabard.policy.model import (
     Selector,
     Service,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CidrSet:
-    """A CiliumCIDRGroup's CIDRs, canonical, and its labels by (source, key)."""
-
-    name: str
-    labels: tuple[tuple[str, str], ...] = ()
-    prefixes: tuple[str, ...] = ()
-
-    def cidrs(self) -> frozenset[str]:
-        return frozenset(self.prefixes)
+from tabard.policy.referred import Backends, CidrSet, ServiceFront
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +36,13 @@ class NodeAddresses:
     prefixes: tuple[str, ...]
 
 
-Referent = CidrSet
-
-
 @dataclass(frozen=True, slots=True)
 class Referents:
     """All there is to refer to. Equal values resolve every policy alike."""
 
     groups: tuple[CidrSet, ...] = ()
+    services: tuple[ServiceFront, ...] = ()
+    backends: tuple[Backends, ...] = ()
     nodes: tuple[NodeAddresses, ...] = ()
     """Those that have labels, by name: the addresses of others have no identity of their own."""
 
@@ -61,13 +51,30 @@ NOTHING = Referents()
 
 
 def referents_of(state: State) -> Referents:
-    """All that `state` has to refer to."""
-    nodes = [
+    """All that policies can refer to in `state`, each kind in the order of its objects' keys."""
+    groups: list[CidrSet] = []
+    services: list[ServiceFront] = []
+    backends: list[Backends] = []
+    for key in sorted(key for key in state.policies if key[0] in reading.REFERENT_KINDS):
+        accepted = state.policies[key]
+        referent = reading.read_object(accepted.document, accepted.origin).referent
+        match referent:
+            case CidrSet():
+                groups.append(referent)
+            case ServiceFront():
+                services.append(referent)
+            case Backends():
+                backends.append(referent)
+            case None:
+                raise AssertionError(f"{key} is read as nothing to refer to")
+            case _:
+                assert_never(referent)
+    nodes = (
         NodeAddresses(node.label_set(), node.cidrs())
         for _, node in sorted(state.nodes.items())
         if node.labels
-    ]
-    return Referents(nodes=tuple(nodes))
+    )
+    return Referents(tuple(groups), tuple(services), tuple(backends), tuple(nodes))
 
 
 def resolve(policy: Policy, referents: Referents) -> Policy:
@@ -91,11 +98,53 @@ def _rule(rule: Rule, referents: Referents) -> Rule:
 
 def _members(reference: Reference, referents: Referents) -> Iterator[Peer]:
     match reference:
+        case CidrGroup():
+            yield from _grouped(reference, referents)
+        case Service():
+            yield from _served(reference, referents)
         case Nodes():
             for node in referents.nodes:
                 if matches(reference.selector, labels_of(node.labels)):
                     yield from map(Cidr, node.prefixes)
-        case CidrGroup() | Service() | DomainName():
+        case DomainName():
             yield from ()
         case _:
             assert_never(reference)
+
+
+def _grouped(reference: CidrGroup, referents: Referents) -> Iterator[Peer]:
+    holes = [ipaddress.ip_network(hole) for hole in reference.excepts]
+    for group in referents.groups:
+        if reference.selector is None:
+            is_meant = group.name == reference.name
+        else:
+            is_meant = matches(reference.selector, labels_of(group.labels))
+        for prefix in group.prefixes if is_meant else ():
+            network = ipaddress.ip_network(prefix)
+            own = [hole for hole in holes if hole.version == network.version]
+            if not any(schema.within(network, hole) for hole in own):
+                inside = tuple(str(hole) for hole in own if schema.within(hole, network))
+                yield Cidr(prefix, inside, holds_members=False)
+
+
+def _served(reference: Service, referents: Referents) -> Iterator[Peer]:
+    """Whoever is behind the Services meant, on any port: a Service's ports narrow nothing.
+
+    A Service with a selector stands for the pods that it selects (its EndpointSlices say no more);
+    one without for its backends' addresses, which hold no pods and no nodes, as all of Cilium's
+    CIDRs (pkg/policy/k8s service.go).
+    """
+    for front in referents.services:
+        if reference.namespace not in ("", front.namespace):
+            continue
+        if reference.name not in ("", front.name):
+            continue
+        if reference.selector and not matches(reference.selector, labels_of(front.labels)):
+            continue
+        if front.pods is not None:
+            yield front.pods
+            continue
+        for behind in referents.backends:
+            if (behind.namespace, behind.service) == (front.namespace, front.name):
+                for prefix in behind.prefixes:
+                    yield Cidr(prefix, holds_members=False)

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from tabard.identity.syntax import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME, LABEL_VALUE
-from tabard.policy.model import PolicyError, Requirement
+from tabard.policy.model import NotEnforced, PolicyError, Requirement
 
 # fmt: off
 METADATA = (
@@ -26,6 +26,11 @@ METADATA = (
 
 def fail(path: str, value: object, reason: str) -> NoReturn:
     raise PolicyError(path or "(document)", f"is {shown(value)}; {reason}")
+
+
+def not_enforced(path: str, instead: str) -> NoReturn:
+    """`path` is right in its language, and Tabard does not do what it says."""
+    raise NotEnforced(path, f"Tabard does not enforce it; {instead}")
 
 
 def shown(value: object) -> str:
@@ -68,6 +73,18 @@ def metadata(
         "it must be lower-case letters, digits and '-', at most 63 (RFC 1123 label)",
     )
     return given, namespace, name
+
+
+def labels(value: object, path: str) -> tuple[tuple[str, str], ...]:
+    """A map of labels as sorted (key, value)."""
+    if not isinstance(value, Mapping):
+        fail(path, value, "it must be a mapping of label keys to values")
+    return tuple(
+        sorted(
+            (checked_key(key, f"{path}[{key!r}]"), label_value(item, f"{path}[{key!r}]"))
+            for key, item in value.items()
+        )
+    )
 
 
 def items(given: Mapping[str, Any], name: str, path: str) -> list[tuple[str, Any]]:
@@ -127,24 +144,34 @@ def text(
 
 def selector(value: object, path: str, label_key: Callable[[str, str], str]) -> list[Requirement]:
     """The requirements of a meta/v1 LabelSelector, ANDed."""
+    return requirements(value, path, lambda key, at: ("k8s", label_key(checked_key(key, at), at)))
+
+
+def requirements(
+    value: object, path: str, label: Callable[[object, str], tuple[str, str]]
+) -> list[Requirement]:
+    """The same; `label` makes of a key as it is written (at a path) its source and itself."""
     given = fields(value, path, "matchLabels", "matchExpressions")
     found = []
     labels_path = f"{path}.matchLabels"
     labels = given.get("matchLabels", {})
     if not isinstance(labels, Mapping):
         fail(labels_path, labels, "it must be a mapping of label keys to values")
-    for key, wanted in labels.items():
-        at = f"{labels_path}[{key!r}]"
-        checked = label_key(checked_key(key, at), at)
-        found.append(Requirement(checked, "In", frozenset((label_value(wanted, at),))))
+    for written, wanted in labels.items():
+        at = f"{labels_path}[{written!r}]"
+        source, key = label(written, at)
+        values = frozenset((label_value(wanted, at),))
+        found.append(Requirement(key, "In", values, source))
     for at, item in items(given, "matchExpressions", path):
-        found.append(expression(item, at, label_key))
+        found.append(_expression(item, at, label))
     return found
 
 
-def expression(value: object, path: str, label_key: Callable[[str, str], str]) -> Requirement:
+def _expression(
+    value: object, path: str, label: Callable[[object, str], tuple[str, str]]
+) -> Requirement:
     given = fields(value, path, "key", "operator", "values")
-    key = label_key(checked_key(given.get("key"), f"{path}.key"), f"{path}.key")
+    source, key = label(given.get("key"), f"{path}.key")
     operator = given.get("operator")
     values = frozenset(label_value(item, at) for at, item in items(given, "values", path))
     match operator:
@@ -157,7 +184,7 @@ def expression(value: object, path: str, label_key: Callable[[str, str], str]) -
         case _:
             fail(f"{path}.operator", operator, "it must be In, NotIn, Exists or DoesNotExist")
     assert isinstance(operator, str)
-    return Requirement(key, operator, values)
+    return Requirement(key, operator, values, source)
 
 
 def checked_key(value: object, path: str) -> str:

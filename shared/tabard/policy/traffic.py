@@ -29,11 +29,13 @@ def union(parts: Iterable[tuple[Protocol, int, int]]) -> Traffic:
     return {protocol: _joined(ports[protocol]) for protocol in sorted(ports)}
 
 
-def parts(traffic: Traffic) -> Iterator[tuple[Protocol, int, int]]:
-    """What `union` makes it of."""
-    for protocol, ranges in traffic.items():
-        for first, last in ranges:
-            yield protocol, first, last
+def joined(sets: Iterable[Traffic]) -> Traffic:
+    """What is in any of `sets`."""
+    ports: dict[Protocol, list[tuple[int, int]]] = {}
+    for traffic in sets:
+        for protocol, ranges in traffic.items():
+            ports.setdefault(protocol, []).extend(ranges)
+    return {protocol: _joined(ports[protocol]) for protocol in sorted(ports)}
 
 
 def intersection(one: Traffic, other: Traffic) -> Traffic:
@@ -51,12 +53,12 @@ def intersection(one: Traffic, other: Traffic) -> Traffic:
 
 
 def difference(one: Traffic, other: Traffic) -> Traffic:
-    """What is in one and not in the other."""
-    left = {
+    """What is in `one` and not in `other`."""
+    rest = {
         protocol: tuple(_without(ranges, other.get(protocol, ())))
         for protocol, ranges in one.items()
     }
-    return {protocol: ranges for protocol, ranges in left.items() if ranges}
+    return {protocol: ranges for protocol, ranges in rest.items() if ranges}
 
 
 def contains(traffic: Traffic, protocol: int, port: int) -> bool:
@@ -69,9 +71,12 @@ def contains(traffic: Traffic, protocol: int, port: int) -> bool:
 
 
 def shown(traffic: Traffic) -> str:
-    """As a table shows it: `all`, `none`, or the likes of `80,443,8000-8080/TCP, all/UDP`."""
+    """As a table shows it: `all`, `none`, the likes of `80,443,8000-8080/TCP, all/UDP`; of what no
+    list of protocols is the whole `all but 25/TCP`."""
     if traffic == EVERYTHING:
         return "all"
+    if Protocol.ANY in traffic:
+        return f"all but {shown(difference(EVERYTHING, traffic))}"
     return ", ".join(f"{_shown(traffic[p])}/{p.name}" for p in sorted(traffic)) or "none"
 
 
@@ -79,18 +84,6 @@ def _shown(ranges: Ranges) -> str:
     if ranges == ALL:
         return "all"
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
-
-
-def _without(ranges: Ranges, holes: Ranges) -> Iterator[tuple[int, int]]:
-    for first, last in ranges:
-        for from_, to in holes:
-            if to < first or last < from_:
-                continue
-            if first < from_:
-                yield first, from_ - 1
-            first = to + 1
-        if first <= last:
-            yield first, last
 
 
 def _joined(runs: list[tuple[int, int]]) -> Ranges:
@@ -101,3 +94,16 @@ def _joined(runs: list[tuple[int, int]]) -> Ranges:
         else:
             found.append((first, last))
     return tuple(found)
+
+
+def _without(ranges: Ranges, holes: Ranges) -> Iterator[tuple[int, int]]:
+    for start, last in ranges:
+        first = start
+        for from_, to in holes:
+            if to < first or from_ > last:
+                continue
+            if first < from_:
+                yield first, from_ - 1
+            first = to + 1
+        if first <= last:
+            yield first, last

@@ -1,4 +1,4 @@
-"""`tabard policy`: check, matrix, and what policies' authors use."""
+"""`tabard policy`: what policies say of flows, and what their authors use."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,6 +90,49 @@ def policy_check(
     except naming.NamingError as error:
         usage(str(error))
     check(Question(*ends, wanted), where, watch, timeout, output)
+
+
+@app.command("explain")
+def policy_explain(
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="END", help=_END, autocompletion=completion.pods),
+    ],
+    destination: Annotated[
+        str, typer.Option("--to", metavar="END", help=_END, autocompletion=completion.pods)
+    ],
+    ports: Annotated[
+        list[str],
+        typer.Option("--port", metavar="PORT", help="80, 53/UDP, http, ICMP. Repeatable."),
+    ],
+    at: Moment = None,
+    files: Files = None,
+    output: Form = Output.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show each rule that was considered for a flow, and what it had to do with the verdict.
+
+    Rules are listed in the order in which they are judged: tier admin, network (denials first),
+    baseline. A rule decides, passes the flow on to the next tier, matches too (too late to matter)
+    or misses; then it says what it asks for, and what it met.
+
+    Exits 4 if the flow is denied, as `policy check` does. JSON: as of `policy check`, each half
+    with what was considered; `tabard explain policy explain` says what each key means.
+
+    Example: tabard policy explain --from shop/frontend --to data/redis --port 6379
+    """
+    from tabard.cli import naming
+    from tabard.cli.check import check
+    from tabard.cli.questions import Question
+
+    where = _where(files, at, False, None, cluster, nats)
+    try:
+        ends = naming.place(source), naming.place(destination)
+        wanted = [naming.port(text) for text in ports]
+    except naming.NamingError as error:
+        usage(str(error))
+    check(Question(*ends, wanted, whole=True), where, False, None, output)
 
 
 @app.command("matrix")
