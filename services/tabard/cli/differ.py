@@ -32,7 +32,8 @@ def diff(before: Where, after: Where, workloads: Where | None, output: Output) -
         case _:
             if said["changes"]:
                 wide = output is Output.WIDE
-                show_table(*laid_out(COLUMNS, said["changes"], wide=wide), room(wide=wide))
+                rows = [_short(row, said["compared"]) for row in said["changes"]]
+                show_table(*laid_out(COLUMNS, rows, wide=wide), room(wide=wide))
     for side in ("before", "after"):
         if names := said["only"][side]:
             tell(f"only {side}, and compared with nothing: {', '.join(names)}")
@@ -41,6 +42,12 @@ def diff(before: Where, after: Where, workloads: Where | None, output: Output) -
         return
     tell(", ".join(_counts(said["changes"])))
     raise SystemExit(Exit.FAILED)
+
+
+def _short(row: Row, compared: int) -> Row:
+    """The row as a table has it: all of them are `everyone`."""
+    ends = {end: row[end] if len(row[end]) < compared else ["everyone"] for end in ("from", "to")}
+    return row | ends
 
 
 def _counts(changes: Sequence[Row]) -> Iterator[str]:

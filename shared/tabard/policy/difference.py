@@ -4,24 +4,16 @@ Semantic, not textual: policies that say the same in other words differ in nothi
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.ledger.state import State, enforcement_of
 from tabard.policy.engine import Decision, Engine
-from tabard.policy.landscape import Landscape, bits, in_force
 from tabard.policy.model import Policy
 from tabard.policy.parties import Who
-from tabard.policy.traffic import (
-    NOTHING,
-    Traffic,
-    difference,
-    intersection,
-    parts,
-    union,
-)
+from tabard.policy.traffic import NOTHING, Traffic, difference, intersection, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +49,28 @@ class Side:
     def __init__(self, state: State, engine: Engine | None = None) -> None:
         self.state = state
         self.engine = engine or Engine(state)
-        self.policies = in_force(state)
-        self._selecting: dict[int, tuple[Policy, ...]] = {}
-        land = Landscape(state)
-        for group in land.groups(self.policies):
-            for bit in bits(group.subjects):
-                self._selecting[land.numbers[bit]] = group.policies
 
-    def selecting(self, who: Who) -> tuple[Policy, ...]:
-        """The policies that hold for it, wherever they were written."""
-        (first, *_) = self.engine.parties.find(who)
-        found = self._selecting.get(first.identity, ())
-        return tuple(replace(policy, origin="") for policy in found)
+    def said(self, whom: Sequence[Who], direction: Direction) -> Hashable:
+        """What policies say of each in this direction, in the order in which they are judged."""
+        said = []
+        for who in whom:
+            for party in self.engine.parties.find(who):
+                policies = self.engine.selecting(direction, party)
+                said.append(tuple(_said(policy, direction) for policy in policies))
+        return tuple(said)
+
+    def cuts(self, whom: Sequence[Who]) -> set[tuple[Protocol, int]]:
+        """Where the rules of any of them begin to say something else."""
+        return {
+            (port.protocol, at)
+            for who in whom
+            for party in self.engine.parties.find(who)
+            for direction in Direction
+            for policy in self.engine.selecting(direction, party)
+            for rule in policy.rules
+            for port in rule.ports
+            for at in (port.first, port.last + 1)
+        }
 
     def reach(self, sources: Sequence[Who], destinations: Sequence[Who]) -> tuple[Traffic, Traffic]:
         """(what every one may send to every other, what some may send to some)"""
@@ -80,7 +82,12 @@ class Side:
                 or [NOTHING]
             )
         ]
-        return reduce(intersection, found), union(each for one in found for each in parts(one))
+        return reduce(intersection, found), joined(found)
+
+
+def _said(policy: Policy, direction: Direction) -> Hashable:
+    rules = tuple(rule for rule in policy.rules if rule.direction is direction)
+    return policy.tier, policy.priority, policy.key, direction in policy.isolates, rules
 
 
 def differences(before: Side, after: Side, parties: Sequence[Counterpart]) -> Iterator[Piece]:
@@ -99,24 +106,11 @@ def _moved(before: Side, after: Side, party: Counterpart) -> frozenset[Direction
     """The directions in which something of its own may have changed: its policies, or itself."""
     if not party.same:
         return frozenset(Direction)
-    one = [before.selecting(who) for who in party.before]
-    other = [after.selecting(who) for who in party.after]
     return frozenset(
-        direction for direction in Direction if _said(one, direction) != _said(other, direction)
+        direction
+        for direction in Direction
+        if before.said(party.before, direction) != after.said(party.after, direction)
     )
-
-
-def _said(found: Sequence[tuple[Policy, ...]], direction: Direction) -> Hashable:
-    """What of the policies is about this direction, in the order in which they are judged."""
-    said: list[Hashable] = []
-    for policies in found:
-        for policy in policies:
-            rules = tuple(rule for rule in policy.rules if rule.direction is direction)
-            if rules or direction in policy.isolates:
-                rank = (policy.tier, policy.priority, *policy.key)
-                said.append((rank, direction in policy.isolates, rules))
-        said.append(None)
-    return tuple(said)
 
 
 def _between(
@@ -125,14 +119,14 @@ def _between(
     every, some = before.reach(source.before, destination.before)
     every_now, some_now = after.reach(source.after, destination.after)
     changes: Mapping[bool, Traffic] = {
-        True: _both(difference(every_now, every), difference(some_now, some)),
-        False: _both(difference(every, every_now), difference(some, some_now)),
+        True: joined([difference(every_now, every), difference(some_now, some)]),
+        False: joined([difference(every, every_now), difference(some, some_now)]),
     }
     for allowed, changed in changes.items():
         if not changed:
             continue
-        cuts = _cuts(before, source.before, destination.before)
-        cuts |= _cuts(after, source.after, destination.after)
+        cuts = before.cuts([*source.before, *destination.before])
+        cuts |= after.cuts([*source.after, *destination.after])
         found: dict[Hashable, tuple[Decision, Decision, list[tuple[Protocol, int, int]]]] = {}
         for protocol, first, last in _split(changed, cuts):
             was, now = (
@@ -144,12 +138,9 @@ def _between(
             )
             reason = (_reason(was), _reason(now))
             found.setdefault(reason, (was, now, []))[2].append((protocol, first, last))
-        for was, now, runs in found.values():
-            yield Piece(source.name, destination.name, allowed, union(runs), was, now)
-
-
-def _both(one: Traffic, other: Traffic) -> Traffic:
-    return union([*parts(one), *parts(other)])
+        for was, now, pieces in found.values():
+            traffic = joined({protocol: ((first, last),)} for protocol, first, last in pieces)
+            yield Piece(source.name, destination.name, allowed, traffic, was, now)
 
 
 def _decided(
@@ -177,25 +168,19 @@ def _reason(decision: Decision) -> Hashable:
     )
 
 
-def _cuts(
-    side: Side, sources: Sequence[Who], destinations: Sequence[Who]
-) -> set[tuple[Protocol, int]]:
-    """Where the rules of either end begin to say something else."""
-    found = set()
-    for who in (*sources, *destinations):
-        for policy in side.selecting(who):
-            for rule in policy.rules:
-                for port in rule.ports:
-                    found |= {(port.protocol, port.first), (port.protocol, port.last + 1)}
-    return found
-
-
 def _split(
     traffic: Traffic, cuts: set[tuple[Protocol, int]]
 ) -> Iterator[tuple[Protocol, int, int]]:
-    for protocol, first, last in parts(traffic):
+    for protocol, first, last in runs(traffic):
         inside = sorted(at for of, at in cuts if of is protocol and first < at <= last)
         yield from (
             (protocol, begin, end - 1)
             for begin, end in zip([first, *inside], [*inside, last + 1], strict=True)
         )
+
+
+def runs(traffic: Traffic) -> Iterator[tuple[Protocol, int, int]]:
+    """(protocol, first port, last port) of each run."""
+    for protocol, ranges in traffic.items():
+        for first, last in ranges:
+            yield protocol, first, last
