@@ -3,7 +3,9 @@
 from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
+from languages import cilium, tiered
 from parties import NODES, PODS, STRANGERS, pods, told
 from parties import policies as said_policies
 from tabard.dataplane.maps import Direction, Protocol
@@ -63,11 +65,14 @@ def check(world: World) -> None:
                         assert allowed == contains(said, protocol, port), asked
 
 
-@given(pods, said_policies)
+@given(pods, said_policies, st.lists(tiered() | cilium(), max_size=3))
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@example([("x", {"app": "a"}, ())], [("x", {"podSelector": {}, "egress": [{}]})])
-def test_outcomes_are_the_engines_verdicts(found: Any, said: Any) -> None:
-    check(told(found, said, leaves=False))
+@example([("x", {"app": "a"}, ())], [("x", {"podSelector": {}, "egress": [{}]})], [])
+def test_outcomes_are_the_engines_verdicts(found: Any, said: Any, others: Any) -> None:
+    world = told(found, said, leaves=False)
+    for document in others:
+        world.policy(document)
+    check(world)
 
 
 def test_prefixes_cut_the_address_space_into_parts_that_they_hold_or_do_not() -> None:

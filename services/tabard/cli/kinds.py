@@ -34,6 +34,21 @@ class LintForm(StrEnum):
     SARIF = "sarif"
 
 
+class TrimForm(StrEnum):
+    """How trimmed policies are shown: as manifests, or what went of them."""
+
+    MANIFESTS = "manifests"
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class GraphForm(StrEnum):
+    MERMAID = "mermaid"
+    SVG = "svg"
+    DOT = "dot"
+
+
 class FailOn(StrEnum):
     """From which severity on a finding is a failure."""
 

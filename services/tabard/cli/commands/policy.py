@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tabard.cli import completion
-from tabard.cli.kinds import By, FailOn, LintForm
+from tabard.cli.kinds import By, FailOn, LintForm, TrimForm
 from tabard.cli.moments import At
 from tabard.cli.options import (
     Cluster,
@@ -276,6 +276,51 @@ def policy_diff(
         diff(one, other, meant, output)
     except sides.SideError as error:
         usage(str(error))
+
+
+@app.command("trim")
+def policy_trim(
+    paths: Paths = None,
+    any_workload: Annotated[
+        bool,
+        typer.Option(
+            "--any-workload",
+            help="Remove only what another part says by its words, whatever workloads there are.",
+        ),
+    ] = False,
+    unmatched: Annotated[
+        bool,
+        typer.Option("--unmatched", help="Remove also what selects or names nobody now."),
+    ] = False,
+    write: Annotated[
+        str,
+        typer.Option(
+            "--write", metavar="DIR", help="A file for each object there, none to stdout."
+        ),
+    ] = "",
+    at: Moment = None,
+    output: Annotated[
+        TrimForm, typer.Option("-o", "--output", help="Form of the output.")
+    ] = TrimForm.MANIFESTS,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Print a smaller set of policies that means the same.
+
+    Policies, rules, peers and ports go that change no verdict: for the workloads in the manifests
+    (or of the cluster, now or as of --at), a pod without labels in each of their namespaces, nodes
+    and the world, on every port and whatever addresses pods have. What selects or names nobody now
+    is kept, unless --unmatched. The engine then holds both sets against each other.
+
+    JSON: {sequence, equivalence, pairs, removed, policies}; `tabard explain trim` says what each
+    key means.
+
+    Example: tabard policy trim compose/shop -o table
+    """
+    from tabard.cli.trim import trim
+
+    where = _where(paths, at, False, None, cluster, nats)
+    trim(where, any_workload, unmatched, write, output)
 
 
 def _where(
