@@ -45,7 +45,7 @@ static __always_inline int arp_is_own(struct __sk_buff *skb, int from_pod)
 		return 0;
 	__builtin_memcpy(&ip, from_pod ? arp.sender : arp.target, 4);
 	map_ipv4(&address, ip);
-	e = map_find(endpoints, &address);
+	e = find_endpoint(&address);
 	return e && e->ifindex == skb->ifindex &&
 	       (!from_pod || same_mac(arp.sender_mac, e->mac));
 }

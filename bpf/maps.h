@@ -69,7 +69,14 @@ struct endpoint {
 	__u16 flags;
 	__u8 padding[2];
 };
-SHAPE(endpoints, union address, struct endpoint);
+
+/* Replaced in place (replace.h): all that one packet reads of it is of the same side. */
+struct endpoint_entry {
+	__u32 current; /* its last bit: which side counts */
+	__u32 padding;
+	struct endpoint sides[2];
+};
+SHAPE(endpoints, union address, struct endpoint_entry);
 
 /*
  * What an entry leaves open stands last, since a longest-prefix match can only widen from the end:
@@ -123,6 +130,13 @@ static __always_inline int is_cidr(__u32 identity)
 static __always_inline int is_pod(__u32 identity)
 {
 	return identity >= IDENTITY_POD_MIN && !is_cidr(identity);
+}
+
+static __always_inline struct endpoint *find_endpoint(const union address *address)
+{
+	struct endpoint_entry *entry = map_find(endpoints, address);
+
+	return entry ? &entry->sides[*(volatile __u32 *)&entry->current & 1] : 0;
 }
 
 static __always_inline struct prefix *longest_prefix(const union address *address)

@@ -17,6 +17,7 @@
 #include "maps.h"
 #include "overlay.h"
 #include "packet.h"
+#include "replace.h"
 #include "verdict.h"
 
 static __always_inline int pass(int direction, int reason)
@@ -34,7 +35,7 @@ static __always_inline int is_own_discovery(struct __sk_buff *skb, const struct 
 		return 0;
 	if (is_unset(&p->source) || is_link_local(&p->source))
 		return 1;
-	e = map_find(endpoints, &p->source);
+	e = find_endpoint(&p->source);
 	return e && e->ifindex == skb->ifindex;
 }
 
@@ -63,14 +64,14 @@ int from_pod(struct __sk_buff *skb)
 		return pass(EGRESS, ALLOWED_NEIGHBOUR);
 	}
 
-	self = map_find(endpoints, &p->source);
+	self = find_endpoint(&p->source);
 	if (!self)
 		return refuse(p, EGRESS, DENIED_UNKNOWN_ENDPOINT, 0, 0);
 	if (self->ifindex != skb->ifindex)
 		return refuse(p, EGRESS, DENIED_SPOOFED_SOURCE, 0, 0);
 	resolve_fragment(p);
 
-	to = map_find(endpoints, &p->destination);
+	to = find_endpoint(&p->destination);
 	if (to) {
 		peer = to->identity;
 	} else {
@@ -148,7 +149,7 @@ int to_pod(struct __sk_buff *skb)
 	if (p->kind == KIND_NEIGHBOUR && !marked)
 		return pass(INGRESS, ALLOWED_NEIGHBOUR);
 
-	self = map_find(endpoints, &p->destination);
+	self = find_endpoint(&p->destination);
 	if (!self || self->ifindex != skb->ifindex)
 		return refuse(p, INGRESS, DENIED_UNKNOWN_ENDPOINT, 0, sender);
 	resolve_fragment(p);
@@ -175,9 +176,9 @@ int from_overlay(struct __sk_buff *skb)
 	if (p->malformed || !p->ethertype_known)
 		return refuse(p, INGRESS, DENIED_MALFORMED, 0, sender);
 	/* This node's pods are here; another node's packet in their name is a lie. */
-	if (map_find(endpoints, &p->source))
+	if (find_endpoint(&p->source))
 		return refuse(p, INGRESS, DENIED_SPOOFED_SOURCE, 0, sender);
-	to = map_find(endpoints, &p->destination);
+	to = find_endpoint(&p->destination);
 	if (!to)
 		return refuse(p, INGRESS, DENIED_UNKNOWN_ENDPOINT, 0, sender);
 	return deliver(skb, to, sender, INGRESS);
@@ -210,10 +211,20 @@ int from_wire(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	/* From outside come neither this node's pods nor the node itself, which all pods must accept. */
 	host = map_find(hosts, &p->source);
-	if ((host && *host == IDENTITY_HOST) || map_find(endpoints, &p->source))
+	if ((host && *host == IDENTITY_HOST) || find_endpoint(&p->source))
 		return refuse(p, INGRESS, DENIED_SPOOFED_SOURCE, 0, 0);
 	if (!p->malformed && p->kind == KIND_FLOW && p->protocol == PROTO_UDP &&
 	    p->destination_port == settings->tunnel_port && !map_find(nodes, &p->source))
 		return refuse(p, INGRESS, DENIED_UNKNOWN_NODE, 0, 0);
 	return TC_ACT_OK;
+}
+
+int replace_host(struct __sk_buff *skb)
+{
+	return replace_host_in_place(skb);
+}
+
+int replace_endpoint(struct __sk_buff *skb)
+{
+	return replace_endpoint_in_place(skb);
 }

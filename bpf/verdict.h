@@ -45,29 +45,28 @@ static __always_inline int is_enforced(const struct endpoint *e, int direction)
 }
 
 /* The strength of the entry for `identity`, plus one; 0 if there is none. */
-static __always_inline __u32 find_entry(const struct endpoint *e, const struct traffic *t, int tier,
-					__u32 identity)
+static __always_inline __u64 find_entry(struct policy_key *key, __u32 identity)
 {
-	struct policy_key key = {
-		.prefix_bits = POLICY_BITS,
-		.policy = {(__u32)e->policy, (__u32)(e->policy >> 32)},
-		.identity = identity,
-		.side = tier << 1 | t->direction,
-		.protocol = t->protocol,
-		.port = t->port,
-	};
-	__u32 *strength = map_find(policies, &key);
+	__u32 *strength;
 
-	return strength ? *strength + 1 : 0;
+	key->identity = identity;
+	strength = map_find(policies, key);
+	return strength ? *strength + 1ULL : 0;
 }
 
-static __always_inline __u32 stronger(__u32 one, __u32 other)
+static __always_inline __u64 stronger(__u64 one, __u64 other)
 {
 	return one > other ? one : other;
 }
 
 static __always_inline int evaluate(const struct endpoint *e, const struct traffic *t)
 {
+	struct policy_key key = {
+		.prefix_bits = POLICY_BITS,
+		.policy = {(__u32)e->policy, (__u32)(e->policy >> 32)},
+		.protocol = t->protocol,
+		.port = t->port,
+	};
 	__u32 peer = t->peer;
 	__u32 at_cidr = 0;
 
@@ -86,16 +85,19 @@ static __always_inline int evaluate(const struct endpoint *e, const struct traff
 		if (prefix && prefix->flags & CIDR)
 			at_cidr = prefix->identity | AT_CIDR;
 	}
+#pragma clang loop unroll(disable)
 	for (int tier = ADMIN; tier < TIERS; tier++) {
-		__u32 found = 0;
-
 		if (e->flags & (IN_ADMIN << (2 * tier + t->direction))) {
-			found = stronger(find_entry(e, t, tier, peer), find_entry(e, t, tier, 0));
+			__u64 found;
+
+			key.side = tier << 1 | t->direction;
+			found = stronger(find_entry(&key, peer), find_entry(&key, 0));
 			if (at_cidr)
-				found = stronger(found, find_entry(e, t, tier, at_cidr));
+				found = stronger(found, find_entry(&key, at_cidr));
+			if (found && ((found - 1) & ACTION_MASK) != PASS)
+				return ((found - 1) & ACTION_MASK) == DENY ? DENIED_POLICY
+									   : ALLOWED_POLICY;
 		}
-		if (found && ((found - 1) & ACTION_MASK) != PASS)
-			return ((found - 1) & ACTION_MASK) == DENY ? DENIED_POLICY : ALLOWED_POLICY;
 		if (tier == NETWORK && e->flags & (ISOLATED_INGRESS << t->direction))
 			return DENIED_POLICY;
 	}

@@ -1,11 +1,13 @@
-"""The maps of a node, compiled in the plainest way: every pod held against every policy.
+"""The maps of a node, compiled in the plainest way: every identity held against every rule.
 
-The oracle of `tabard.policy.compile`: no index, no memory, no sets of changes.
+The oracle of `tabard.policy.compile`: no index, no memory, no sets of changes, and entries made few
+by another way. What a policy says and what stands for it (`meaning`) it takes from there.
 """
 
 import ipaddress
 import json
 from collections.abc import Iterable, Mapping
+from itertools import pairwise, product
 
 from tabard.dataplane.maps import (
     AT_CIDR,
@@ -19,19 +21,27 @@ from tabard.dataplane.maps import (
     PolicyKey,
     PrefixFlag,
     Protocol,
+    Strength,
+    Tier,
     address,
     strength,
 )
 from tabard.dataplane.verdict import CIDR_PODS, ENFORCED, IN_TIER, ISOLATED, Prefixes
 from tabard.identity.labels import LabelSet, cidr_label, named_ports
 from tabard.identity.numbers import is_pod
-from tabard.ledger.state import EndpointState, State
+from tabard.ledger.state import EndpointState, State, enforcement_of
 from tabard.policy.compile import Attachment, incarnation
-from tabard.policy.matching import labels_of, matches
-from tabard.policy.model import Cidr, Policy, Rule
+from tabard.policy.matching import RESERVED_LABELS, labels_of, matches, seen_labels
+from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
+from tabard.policy.painting import port_blocks
 from tabard.policy.prefixes import PrefixMap, Universe
 from tabard.policy.reading import read_policies
-from tabard.policy.rules import hash64, port_blocks
+from tabard.policy.referents import referents_of, resolve
+from tabard.policy.rules import hash64, meaning
+
+Said = tuple[Protocol, int, int, Strength]
+"""(protocol, first port, last port, how strongly what)"""
+ALL = range(1 << 16)
 
 
 def compiled(state: State, node: str, mode: Mode, attachments: Mapping[str, Attachment]) -> Maps:
@@ -41,29 +51,37 @@ def compiled(state: State, node: str, mode: Mode, attachments: Mapping[str, Atta
 class _Naive:
     def __init__(self, state: State, node: str, mode: Mode) -> None:
         self.state, self.node, self.mode = state, node, mode
+        referents = referents_of(state)
         self.policies = [
-            (policy, accepted.document)
+            resolve(policy, referents)
             for _, accepted in sorted(state.policies.items())
-            for policy in read_policies(accepted.document)
+            for policy in read_policies(accepted.document, accepted.origin)
+            if not policy.selects_nodes
         ]
         self.cidrs = {
             cidr: state.numbers[LabelSet((cidr_label(cidr),))]
-            for policy, _ in self.policies
+            for policy in self.policies
             for cidr in policy.cidrs()
             if LabelSet((cidr_label(cidr),)) in state.numbers
         }
-        self.labels = {
-            number: one.labels for number, one in state.identities.items() if is_pod(number)
+        self.labels = {number: one.labels for number, one in state.identities.items()}
+        self.seen = {
+            number: labels_of(seen_labels(number, labels))
+            for number, labels in {**RESERVED_LABELS, **self.labels}.items()
         }
         self.prefixes = PrefixMap(Universe(self.cidrs), state.nodes, node, mode).entries
 
     def maps(self, attachments: Mapping[str, Attachment]) -> Maps:
         nodes = {text: name for name, one in self.state.nodes.items() for text in one.addresses}
         endpoints: dict[Address, Endpoint] = {}
-        keys: set[PolicyKey] = set()
+        policies: dict[PolicyKey, Strength] = {}
+        named: set[int] = set()
         for text, (identity, attachment) in self.local(attachments, nodes).items():
             policy, flags, entries = self.rules(identity)
-            keys |= entries
+            policies |= entries
+            named |= {key.identity for key in entries if key.direction is Direction.EGRESS}
+            if flags & ENFORCED[Direction.EGRESS] and not flags & ISOLATED[Direction.EGRESS]:
+                named.add(0)
             endpoints[address(text)] = Endpoint(
                 incarnation(attachment.uid),
                 identity,
@@ -73,7 +91,6 @@ class _Naive:
                 attachment.mac,
                 attachment.host_mac,
             )
-        named = {key.identity for key in keys if key.direction is Direction.EGRESS}
         hosts = {
             address(text): one.identity
             for one in self.state.endpoints.values()
@@ -85,7 +102,7 @@ class _Naive:
             hosts |= {address(text): 1 for text in self.state.nodes[self.node].addresses}
         return Maps(
             identities={1, 2, 6, 9, 10, *self.state.identities},
-            policies=dict.fromkeys(keys, strength(Action.ALLOW)),
+            policies=policies,
             nodes={address(text) for text in nodes},
             prefixes=self.prefixes,
             hosts=hosts,
@@ -107,7 +124,11 @@ class _Naive:
                     for text in assumed.addresses
                     if text not in self.state.bindings
                 )
-        claims = [claim for claim in claims if claim[0] not in nodes and claim[1] in self.labels]
+        claims = [
+            (text, number, one)
+            for text, number, one in claims
+            if text not in nodes and is_pod(number) and number in self.labels
+        ]
         texts = [text for text, _, _ in claims]
         return {text: (number, one) for text, number, one in claims if texts.count(text) == 1}
 
@@ -121,75 +142,81 @@ class _Naive:
             and entry.identity | AT_CIDR in named
         )
 
-    def rules(self, subject: int) -> tuple[int, EndpointFlag, set[PolicyKey]]:
+    def rules(self, subject: int) -> tuple[int, EndpointFlag, dict[PolicyKey, Strength]]:
         """The policy id, flags and entries of a local pod's identity."""
-        selecting = [
-            (policy, document)
-            for policy, document in self.policies
-            if matches(policy.subject, labels_of(self.labels[subject]))
-        ]
-        if not selecting:
-            return 0, EndpointFlag(0), set()
+        selecting = [one for one in self.policies if matches(one.subject, self.seen[subject])]
+        enforcement = enforcement_of(self.state)
+        if enforcement == "never" or (enforcement == "default" and not selecting):
+            return 0, EndpointFlag(0), {}
         names = {
             port.name
-            for policy, _ in selecting
+            for policy in selecting
             for rule in policy.rules
             for port in rule.ports
             if rule.direction is Direction.INGRESS
         }
         own = sorted(port for port in named_ports(self.labels[subject]) if port[0] in names)
-        said = [
-            json.dumps([*policy.key, document.get("spec")], sort_keys=True).encode()
-            + policy.section.encode()
-            for policy, document in selecting
-        ]
-        policy_id = hash64(*said, json.dumps(own).encode())
-        flags, keys = EndpointFlag(0), set()
-        for policy, _ in selecting:
+        policy_id = hash64(*map(meaning, selecting), json.dumps([own, enforcement]).encode())
+        flags, entries = EndpointFlag(0), {}
+        if enforcement == "always":
+            for direction in Direction:
+                flags |= ENFORCED[direction] | ISOLATED[direction]
+        for policy in selecting:
             flags |= self.flags(policy)
-            for rule in policy.rules:
-                members = {number | AT_CIDR for number in self.cidrs.values()}
-                for peer in (0, *self.labels, *self.cidrs.values(), *members):
-                    keys |= self.entries(policy_id, rule, peer, subject)
-        return policy_id, flags, keys
+        numbers = [*self.seen, *(number | AT_CIDR for number in self.cidrs.values())]
+        for direction, tier in product(Direction, Tier):
+            rules = ranked(selecting, direction, tier)
+            anyone = self.said(rules, 0, subject)
+            tables = {0: fewest(anyone, [])}
+            for peer in numbers:
+                tables[peer] = fewest(self.said(rules, peer, subject), anyone)
+            for peer, table in tables.items():
+                for (protocol, port, bits), value in table.items():
+                    key = PolicyKey(policy_id, direction, peer, protocol, port, bits, tier)
+                    entries[key] = value
+        return policy_id, flags, entries
 
     def flags(self, policy: Policy) -> EndpointFlag:
         flags = EndpointFlag(0)
         for direction in policy.isolates:
             flags |= ENFORCED[direction] | ISOLATED[direction]
-            flags |= IN_TIER[policy.tier][direction]
         for rule in policy.rules:
-            if any(isinstance(peer, Cidr) for peer in rule.peers or ()):
+            flags |= ENFORCED[rule.direction] | IN_TIER[policy.tier][rule.direction]
+            if any(isinstance(peer, Cidr) and peer.holds_members for peer in rule.peers or ()):
                 flags |= CIDR_PODS[rule.direction]
         return flags
 
-    def entries(self, policy_id: int, rule: Rule, peer: int, subject: int) -> set[PolicyKey]:
-        is_egress = rule.direction is Direction.EGRESS
-        keys = set()
-        for port in rule.ports:
-            blocks = list(port_blocks(port.first, port.last))
-            if port.name:
-                holder = peer if is_egress else subject
-                blocks = [
-                    (number, 16)
-                    for name, number, protocol in named_ports(self.labels.get(holder, LabelSet(())))
-                    if (name, Protocol[protocol]) == (port.name, port.protocol)
-                ]
-            if rule.peers is None:
-                # Anyone is 0, but whose port it is must be known to know its number.
-                is_named = peer in self.labels if port.name and is_egress else peer == 0
-            else:
-                is_named = any(self.holds(one, peer) for one in rule.peers)
-            if is_named:
-                keys |= {
-                    PolicyKey(policy_id, rule.direction, peer, port.protocol, first, bits)
-                    for first, bits in blocks
-                }
-        return keys
+    def said(self, rules: Iterable[tuple[Rule, int]], peer: int, subject: int) -> list[Said]:
+        """All that rules say of a peer, each with its precedence."""
+        found: list[Said] = []
+        for rule, precedence in rules:
+            for port in rule.ports:
+                action = rule.action if port.lookups is None else Action.PROXY
+                value = strength(action, precedence)
+                is_its_own = port.name and rule.direction is Direction.EGRESS
+                if rule.peers is None:
+                    # Anyone is 0, but whose port it is must be known to know its number.
+                    is_named = is_pod(peer) if is_its_own else peer == 0
+                else:
+                    is_named = any(self.holds(one, peer) for one in rule.peers)
+                if is_named:
+                    ports = self.ports(port, peer if is_its_own else subject)
+                    found += ((port.protocol, first, last, value) for first, last in ports)
+        return found
 
-    def holds(self, one: object, peer: int) -> bool:
-        if not isinstance(one, Cidr):
-            return peer in self.labels and matches(one, labels_of(self.labels[peer]))
+    def ports(self, port: Port, holder: int) -> list[tuple[int, int]]:
+        if not port.name:
+            return [(port.first, port.last)]
+        return [
+            (number, number)
+            for name, number, protocol in named_ports(self.labels.get(holder, LabelSet(())))
+            if (name, Protocol[protocol]) == (port.name, port.protocol)
+        ]
+
+    def holds(self, one: Peer, peer: int) -> bool:
+        if isinstance(one, Selector):
+            return peer in self.seen and matches(one, self.seen[peer])
+        assert isinstance(one, Cidr)
         if not all(hole in self.cidrs for hole in one.excepts):
             return False
         if peer & AT_CIDR and not one.holds_members:
@@ -199,6 +226,70 @@ class _Naive:
             _within(cidr, one.prefix) and not any(_within(cidr, hole) for hole in one.excepts)
             for cidr in inside
         )
+
+
+def ranked(policies: list[Policy], direction: Direction, tier: Tier) -> list[tuple[Rule, int]]:
+    """The rules of one tier and direction with their precedence: the first is the strongest."""
+    rules = [
+        rule
+        for policy in sorted(policies, key=lambda one: (one.priority, one.kind, one.name))
+        for rule in policy.rules
+        if policy.tier is tier and rule.direction is direction
+    ]
+    if tier is Tier.NETWORK:
+        return [(rule, 0) for rule in rules]
+    # As many as it takes for each to be no weaker than the next: a step wherever actions alone
+    # would have the next one win.
+    steps = [one.action < other.action for one, other in pairwise(rules)]
+    return [(rule, sum(steps[at:])) for at, rule in enumerate(rules)]
+
+
+def fewest(said: list[Said], anyone: list[Said]) -> dict[tuple[Protocol, int, int], Strength]:
+    """Entries of which the longest match is the strongest of what is said of a peer, wherever that
+    is stronger than what is said of anyone; levels of strength one by one, each in whole runs."""
+    rest, rest_of_anyone = (strongest(all, Protocol.ANY, 0) for all in (said, anyone))
+    entries = {(Protocol.ANY, 0, 0): rest} if rest > rest_of_anyone else {}
+    for protocol in sorted({protocol for protocol, *_ in said} - {Protocol.ANY}):
+        cuts = {0, len(ALL)}
+        for _, first, last, _ in (*said, *anyone):
+            cuts |= {first, last + 1}
+        runs = [
+            (
+                range(first, end),
+                strongest(said, protocol, first),
+                strongest(anyone, protocol, first),
+            )
+            for first, end in pairwise(sorted(cuts))
+        ]
+        for level in {own for _, own, other in runs if own > max(other, rest, rest_of_anyone)}:
+            reached = [ports for ports, own, other in runs if max(own, other) >= level]
+            whole = [one for one in reached if one.start not in {other.stop for other in reached}]
+            ends = [
+                one.stop for one in reached if one.stop not in {other.start for other in reached}
+            ]
+            for begin, end in zip(whole, ends, strict=True):
+                for port, bits in port_blocks(begin.start, end - 1):
+                    block = range(port, port + (len(ALL) >> bits))
+                    if any(
+                        own == level > other
+                        and ports.start < block.stop
+                        and block.start < ports.stop
+                        for ports, own, other in runs
+                    ):
+                        entries[protocol, port, bits] = level
+    return entries
+
+
+def strongest(said: list[Said], protocol: Protocol, port: int) -> Strength:
+    """What is said of a port; 0 is PASS, below all else, or nothing."""
+    return max(
+        (
+            value
+            for named, first, last, value in said
+            if named is Protocol.ANY or (named is protocol and first <= port <= last)
+        ),
+        default=Strength(0),
+    )
 
 
 def _within(inner: str, outer: str) -> bool:

@@ -80,9 +80,9 @@ def allows(
 
 
 def _side(policies: list[Document], flow: Flow, *, is_isolated: bool) -> bool:
-    if flow.direction == "Ingress" and isinstance(flow.peer, Node):
-        if flow.peer.name == flow.subject.node:
-            return True
+    is_own_node = isinstance(flow.peer, Node) and flow.peer.name == flow.subject.node
+    if flow.direction == "Ingress" and is_own_node:
+        return True
     verdict = _first_match(policies, ADMIN, flow)
     if verdict is not None:
         return verdict
@@ -100,7 +100,9 @@ def _side(policies: list[Document], flow: Flow, *, is_isolated: bool) -> bool:
 
 
 def _first_match(policies: list[Document], tier: tuple[str, str], flow: Flow) -> bool | None:
-    of_tier = [p for p in policies if p["kind"] == tier[0] or p["spec"].get("tier") == tier[1]]
+    of_tier = [
+        p for p in policies if p["kind"] == tier[0] or p.get("spec", {}).get("tier") == tier[1]
+    ]
     of_tier.sort(key=lambda p: (p["spec"].get("priority", LAST), p["kind"], p["metadata"]["name"]))
     for policy in of_tier:
         if not _in_tier_selects(policy["spec"]["subject"], flow.subject, flow):
@@ -249,7 +251,7 @@ def _of_cilium(spec: Document, namespace: str, flow: Flow) -> Iterator[tuple[boo
     subject = flow.subject
     if namespace not in ("", subject.namespace):
         return
-    if not _selects(_plain(spec["endpointSelector"]), _cilium_labels(subject, flow)):
+    if not _selects(_plain(spec["endpointSelector"]), _cilium_labels(subject)):
         return
     side = flow.direction.lower()
     spoken = bool(spec.get(side) or spec.get(f"{side}Deny"))
@@ -295,15 +297,15 @@ def _is_cilium_peer(kind: str, item: Any, namespace: str, flow: Flow) -> bool:
                 "remote-node": isinstance(peer, Node) and not is_host,
             }[item]
     assert kind == "Endpoints"
+    if not isinstance(peer, Pod):
+        return False
     selector = _plain(item)
     # Who names no namespace means the policy's; a cluster-wide policy means pods of any.
-    if "io.kubernetes.pod.namespace" not in _keys(selector):
-        if not isinstance(peer, Pod) or namespace not in ("", peer.namespace):
-            return False
-    return isinstance(peer, Pod) and _selects(selector, _cilium_labels(peer, flow))
+    is_near = "io.kubernetes.pod.namespace" in _keys(selector) or namespace in ("", peer.namespace)
+    return is_near and _selects(selector, _cilium_labels(peer))
 
 
-def _cilium_labels(pod: Pod, flow: Flow) -> dict[str, str]:
+def _cilium_labels(pod: Pod) -> dict[str, str]:
     return {**pod.labels, "io.kubernetes.pod.namespace": pod.namespace}
 
 

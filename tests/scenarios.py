@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from deciding import joined, namespace, relabelled, started, stopped
 from tabard.events.observed import (
     NamespaceRemoved,
+    NodeJoined,
     NodeLeft,
     PolicyRemoved,
     PolicySet,
@@ -28,7 +29,7 @@ _addresses = st.lists(
 )
 _nodes = st.sampled_from(["n1", "n2"])
 _names = st.sampled_from(["p", "q"])
-_cidrs = st.lists(st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "fd00::/8"]), max_size=2)
+_cidrs = st.lists(st.sampled_from(["10.0.0.0/8", "10.0.0.1/32", "fd00::/8"]), max_size=2)
 
 
 @st.composite
@@ -52,6 +53,10 @@ def _policy(name: str, cidrs: list[str], wrong: bool) -> PolicySet:
     return PolicySet(document, "story")
 
 
+def _labelled_node(name: str, addresses: list[str], role: str) -> NodeJoined:
+    return NodeJoined(name, tuple(addresses), (), (("role", role),))
+
+
 def _workload(name: str, replicas: int) -> WorkloadSet:
     metadata = {"name": name, "namespace": "shop"}
     return WorkloadSet({"kind": "Deployment", "metadata": metadata, "spec": {"n": replicas}})
@@ -67,6 +72,7 @@ well_formed = st.one_of(
     st.builds(_policy, _names, _cidrs, st.booleans()),
     st.builds(PolicyRemoved, st.just("NetworkPolicy"), st.just("shop"), _names),
     st.builds(joined, _nodes),
+    st.builds(_labelled_node, _nodes, _addresses, st.sampled_from("ab")),
     st.builds(NodeLeft, _nodes),
     st.builds(_workload, _names, st.integers(0, 1)),
     st.builds(WorkloadRemoved, st.just("Deployment"), st.just("shop"), _names),

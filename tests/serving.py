@@ -10,7 +10,13 @@ from deciding import SETTINGS
 from tabard.allocator.service import Allocator, Pace
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import Bus, Stream
-from tabard.events.ledger import CursorAdvanced, EpochClaimed, LedgerEvent, SettingsAdopted
+from tabard.events.ledger import (
+    CursorAdvanced,
+    Enforcement,
+    EpochClaimed,
+    LedgerEvent,
+    SettingsAdopted,
+)
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import first_cause, observed, recorded
 from tabard.ledger.snapshot import freeze, thaw
@@ -53,11 +59,14 @@ def allocator(
     *,
     settings: SettingsAdopted = SETTINGS,
     holder: str = "one",
+    enforcement: Enforcement | None = None,
     clock: Callable[[], int] = lambda: 0,
     pace: Pace = FAST,
 ) -> Allocator:
     checkpoint = MemoryCheckpoint() if checkpoint is None else checkpoint
-    return Allocator(bus, checkpoint, settings, holder, clock=clock, pace=pace)
+    return Allocator(
+        bus, checkpoint, settings, holder, enforcement=enforcement, clock=clock, pace=pace
+    )
 
 
 @contextlib.asynccontextmanager

@@ -58,7 +58,7 @@ def decided(state: State, event: ObservedEvent) -> list[LedgerEvent]:
     label `refuse` is refused (`for-now`: waits for a number)."""
     match event:
         case observed.NodeJoined():
-            return [ledger.NodeAdded(event.name, event.addresses, event.pod_cidrs)]
+            return [ledger.NodeAdded(event.name, event.addresses, event.pod_cidrs, event.labels)]
         case observed.NodeLeft():
             return [ledger.NodeRemoved(event.name)]
         case observed.WorkloadSet():

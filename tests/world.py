@@ -176,3 +176,31 @@ def network_policy(name: str, namespace: str = "default", **spec: Any) -> dict[s
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"podSelector": {}, **spec},
     }
+
+
+def cilium_policy(name: str, namespace: str = "", **spec: Any) -> dict[str, Any]:
+    """Cluster-wide without a namespace; for all its pods unless `spec` says otherwise."""
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy" if namespace else "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": name, **({"namespace": namespace} if namespace else {})},
+        "spec": {"endpointSelector": {}, **spec},
+    }
+
+
+def tiered_policy(name: str, tier: str = "Admin", priority: int = 0, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": name},
+        "spec": {"tier": tier, "priority": priority, "subject": {"namespaces": {}}, **spec},
+    }
+
+
+def cidr_group(name: str, *cidrs: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumCIDRGroup",
+        "metadata": {"name": name},
+        "spec": {"externalCIDRs": list(cidrs)},
+    }

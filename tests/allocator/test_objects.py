@@ -81,7 +81,7 @@ def test_a_policy_on_labels_that_identities_lack_is_refused() -> None:
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy"}, "CiliumNetworkPolicy"),
+        ({"apiVersion": "v1", "kind": "HousePolicy"}, "kind 'HousePolicy' is not read"),
         ({}, "kind ''"),
         ({"kind": 7, "metadata": [1]}, "kind ''"),
         ({"kind": "NetworkPolicy", "spec": b"bytes"}, "bytes"),
@@ -122,6 +122,56 @@ def test_a_removed_policy_is_forgotten_whether_accepted_or_refused() -> None:
     desk.observe(PolicySet(network_policy("p", oops=1)))
     assert desk.observe(removed) == [PolicyForgotten("NetworkPolicy", "default", "p")]
     assert desk.observe(removed) == []
+
+
+def cilium(kind: str, name: str, **fields: Any) -> dict[str, Any]:
+    metadata = {"name": name} | ({"namespace": "shop"} if kind == "CiliumNetworkPolicy" else {})
+    return {"apiVersion": "cilium.io/v2", "kind": kind, "metadata": metadata, **fields}
+
+
+def test_a_cluster_wide_policy_has_no_namespace_in_its_key() -> None:
+    desk = Desk()
+    kind = "CiliumClusterwideNetworkPolicy"
+    written = cilium(kind, "p", spec={"endpointSelector": {}, "ingress": [{}]})
+    assert kinds(desk.observe(PolicySet(written))) == ["PolicyAccepted"]
+    assert (kind, "", "p") in desk.state.policies
+    placed = cilium(kind, "p") | {"metadata": {"name": "p", "namespace": "shop"}}
+    (refused,) = desk.observe(PolicySet(placed))
+    assert isinstance(refused, PolicyRefused)
+    assert (refused.kind, refused.namespace, refused.name) == (kind, "", "p")
+    assert refused.reason.startswith("metadata.namespace: is 'shop'; ")
+    removed = PolicyRemoved(kind, "", "p")
+    assert desk.observe(removed) == [PolicyForgotten(kind, "", "p")]
+
+
+def test_what_policies_refer_to_is_kept_and_its_cidrs_get_identities() -> None:
+    desk = Desk()
+    group = cilium("CiliumCIDRGroup", "g", spec={"externalCIDRs": ["192.0.2.0/24"]})
+    found = desk.observe(PolicySet(group))
+    assert kinds(found) == ["IdentityAllocated", "PolicyAccepted"]
+    allocated = found[0]
+    assert isinstance(allocated, IdentityAllocated)
+    assert allocated.labels == ("cidr:192.0.2.0/24",)
+    peers = {"fromCIDRSet": [{"cidrGroupRef": "g", "except": ["192.0.2.7/32"]}]}
+    policy = cilium("CiliumNetworkPolicy", "p", spec={"endpointSelector": {}, "ingress": [peers]})
+    assert kinds(desk.observe(PolicySet(policy))) == ["IdentityAllocated", "PolicyAccepted"]
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}}
+    assert kinds(desk.observe(PolicySet(service))) == ["PolicyAccepted"]
+    assert ("Service", "default", "s") in desk.state.policies
+    desk.observe(PolicyRemoved("CiliumCIDRGroup", "", "g"))
+    assert desk.state.identities[allocated.identity].idle_since is not None
+
+
+def test_a_policy_of_what_is_not_enforced_is_refused_and_the_version_before_stays() -> None:
+    desk = Desk()
+    spec: dict[str, Any] = {"endpointSelector": {}, "ingress": [{"fromEndpoints": [{}]}]}
+    desk.observe(PolicySet(good := cilium("CiliumNetworkPolicy", "p", spec=spec)))
+    ports = [{"ports": [{"port": "80"}], "rules": {"http": [{"method": "GET"}]}}]
+    bad = cilium("CiliumNetworkPolicy", "p", spec={**spec, "egress": [{"toPorts": ports}]})
+    (refused,) = desk.observe(PolicySet(bad))
+    assert isinstance(refused, PolicyRefused)
+    assert refused.reason.startswith("spec.egress[0].toPorts[0].rules.http: Tabard does not enf")
+    assert desk.state.policies[("CiliumNetworkPolicy", "shop", "p")].document == good
 
 
 def deployment(name: str = "web", **spec: Any) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import chain
 from typing import Any
 
 from hypothesis import given, settings
@@ -28,9 +29,9 @@ def check_invariants(desk: Desk) -> None:
     assert all(number in space or is_cidr(number) for number in state.identities)
     # Users are counted right, and who has none is idle.
     users = Counter(endpoint.identity for endpoint in state.endpoints.values())
-    for accepted in state.policies.values():
-        for prefix in read_object(accepted.document).cidrs():
-            users[state.numbers[LabelSet((cidr_label(prefix),))]] += 1
+    named = [read_object(accepted.document).cidrs() for accepted in state.policies.values()]
+    for prefix in chain(*named, *(node.cidrs() for node in state.nodes.values())):
+        users[state.numbers[LabelSet((cidr_label(prefix),))]] += 1
     for number, held in state.identities.items():
         assert held.users == users[number]
         assert (held.users == 0) == (number in state.idle) == (held.idle_since is not None)

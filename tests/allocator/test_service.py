@@ -49,6 +49,7 @@ from tabard.events.ledger import (
     EventQuarantined,
     IdentityAllocated,
     NamespaceLabelled,
+    SettingsAdopted,
 )
 from tabard.events.observed import PolicySet, QuarantineRequested
 from tabard.events.status import NodeStatus
@@ -441,6 +442,18 @@ async def test_other_settings_than_the_ledgers_end_it_before_it_claims_anything(
     with pytest.raises(SettingsMismatch, match="cluster is 'other'"):
         await allocator(bus, settings=other, holder="two").run()
     assert await bus.last_sequence(Stream.LEDGER) == last
+
+
+async def test_another_enforcement_is_adopted_and_kept_until_yet_another_is_configured() -> None:
+    bus = await told(STORY)
+    always = dataclasses.replace(SETTINGS, enforcement="always")
+    for holder, enforcement in (("two", "always"), ("three", None), ("four", "always")):
+        async with running(bus, holder=holder, enforcement=enforcement) as task:
+            await publish(bus, stopped(holder))
+            await caught_up(bus, task)
+        assert (await folded(bus)).settings == always
+    adopted = [event for event in await ledger(bus) if isinstance(event, SettingsAdopted)]
+    assert adopted == [SETTINGS, always]
 
 
 async def test_a_replaced_input_stream_ends_it() -> None:

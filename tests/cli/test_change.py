@@ -8,7 +8,12 @@ from command import Tabard
 from ledgers import DEPLOYMENT, POLICY, Answering, append, bound, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.events import observed as events
-from tabard.events.ledger import NamespaceLabelled, PolicyRefused, WorkloadForgotten
+from tabard.events.ledger import (
+    NamespaceLabelled,
+    PolicyAccepted,
+    PolicyRefused,
+    WorkloadForgotten,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +24,9 @@ def ledger(store: MemoryStore) -> None:
 @pytest.fixture
 def manifests(tmp_path: Path) -> str:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}}
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}}
     file = tmp_path / "shop.yaml"
-    file.write_text(yaml.dump_all([DEPLOYMENT, POLICY, namespace, service]))
+    file.write_text(yaml.dump_all([DEPLOYMENT, POLICY, namespace, settings]))
     return str(file)
 
 
@@ -103,6 +108,41 @@ def test_deleting_nothing_that_is_there_is_an_error(
     assert result.exit_code == 1
     assert "NetworkPolicy default/absent was not there" in result.stderr
     assert observed(store) == []
+
+
+def test_a_cluster_wide_policy_is_applied_and_deleted_by_its_name_alone(
+    tabard: Tabard, store: MemoryStore, tmp_path: Path
+) -> None:
+    group = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumCIDRGroup",
+        "metadata": {"name": "offices"},
+        "spec": {"externalCIDRs": ["192.0.2.0/24"]},
+    }
+    policy = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": "edge"},
+        "spec": {"nodeSelector": {}, "ingress": [{"fromEntities": ["cluster"]}]},
+    }
+    file = tmp_path / "edge.yaml"
+    file.write_text(yaml.dump_all([policy, group]))
+    result = tabard("apply", "-f", str(file))
+    assert result.exit_code == 0
+    assert "policy.set  CiliumCIDRGroup offices\n" in result.stderr
+    assert "policy.set  CiliumClusterwideNetworkPolicy edge\n" in result.stderr
+    assert "selects no pod" not in result.stderr
+    accepted = [
+        PolicyAccepted("CiliumCIDRGroup", "", "offices", group, ""),
+        PolicyAccepted("CiliumClusterwideNetworkPolicy", "", "edge", policy, ""),
+    ]
+    asyncio.run(append(MemoryBus(store), *accepted))
+    result = tabard("delete", "-f", str(file))
+    assert result.exit_code == 0
+    assert observed(store)[-2:] == [
+        events.PolicyRemoved("CiliumClusterwideNetworkPolicy", "", "edge"),
+        events.PolicyRemoved("CiliumCIDRGroup", "", "offices"),
+    ]
 
 
 def test_a_namespace_that_was_not_there_is_told(

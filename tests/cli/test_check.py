@@ -175,6 +175,116 @@ def test_yaml_says_what_json_says_and_name_names_the_policies(
     ]
 
 
+TIERED = """\
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: lockdown}
+spec:
+  tier: Admin
+  priority: 10
+  subject: {namespaces: {}}
+  ingress:
+    - action: Pass
+      from: [{pods: {podSelector: {matchLabels: {app: client}}}}]
+      protocols: [{tcp: {destinationPort: {number: 8080}}}]
+    - action: Deny
+      from: [{namespaces: {}}]
+"""
+
+
+@pytest.fixture
+def tiered(tmp_path: Path) -> str:
+    file = tmp_path / "tiered.yaml"
+    file.write_text(MANIFESTS + TIERED)
+    return str(file)
+
+
+def test_a_denial_in_a_tier_names_its_rule_and_what_it_overrules(
+    tabard: Tabard, tiered: str
+) -> None:
+    words = ("-f", tiered, "--from", "shop/client", "--to", "shop/web", "--port", "1")
+    result = tabard("policy", "check", *words)
+    assert result.exit_code == 4
+    assert [line.split() for line in result.stdout.splitlines()][-5:] == [
+        ["ingress", "to", "shop/web:", "denied", "by", "lockdown", "(tier", "admin)"],
+        ["POLICY", "RULE", "DENIES", "ORIGIN"],
+        f"lockdown spec.ingress[1] from[0] all {tiered}:58".split(),
+        ["POLICY", "RULE", "WOULD", "ALLOW", "ORIGIN"],
+        f"shop/web spec.ingress[0] from[1] ports[0] 1/TCP {tiered}:30".split(),
+    ]
+    code, said = asked(tabard, *words)
+    half = said["checks"][0]["ingress"]
+    assert (code, half["reason"], half["tier"]) == (4, "denied_policy", "admin")
+    (rule,) = half["rules"]
+    assert (rule["kind"], rule["namespace"], rule["name"]) == (
+        "ClusterNetworkPolicy",
+        "",
+        "lockdown",
+    )
+    assert (rule["tier"], rule["priority"], rule["action"]) == ("admin", 10, "deny")
+    assert [each["name"] for each in half["overruled"]] == ["web"]
+    names = tabard("policy", "check", *words, "-o", "name").stdout.splitlines()
+    assert names == ["clusternetworkpolicy/lockdown", "networkpolicy/shop/client"]
+
+
+def test_what_a_tier_passes_on_is_told_before_what_decides(tabard: Tabard, tiered: str) -> None:
+    words = ("-f", tiered, "--from", "shop/client", "--to", "shop/web", "--port", "8080")
+    result = tabard("policy", "check", *words)
+    assert result.exit_code == 0
+    told = "ingress  to shop/web: allowed by shop/web; passed on by lockdown (tier admin)"
+    assert f"  {told}" in result.stdout.splitlines()
+    half = asked(tabard, *words)[1]["checks"][0]["ingress"]
+    assert [(each["rule"], each["action"]) for each in half["passes"]] == [
+        ("spec.ingress[0]", "pass")
+    ]
+    assert half["tier"] == "network"
+
+
+def test_what_is_denied_in_part_is_told_by_what_is_left_out(tabard: Tabard, tiered: str) -> None:
+    denial = "      from: [{namespaces: {}}]\n"
+    Path(tiered).write_text(
+        Path(tiered)
+        .read_text()
+        .replace(denial, denial + "      protocols: [{tcp: {destinationPort: {number: 25}}}]\n")
+    )
+    words = ("-f", tiered, "--from", "shop/web", "--to", "shop/client")
+    result = tabard("policy", "check", *words)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0].endswith("any port: all but 25/TCP")
+    assert "no policy isolates it, and denied in part by lockdown (tier admin)" in result.stdout
+    _, said = asked(tabard, *words)
+    assert {"protocol": "OTHER", "first": 0, "last": 65_535} in said["connections"]
+    matrix = tabard("policy", "matrix", "-f", tiered).stdout
+    assert "all but 25" in matrix
+    wide = tabard("policy", "matrix", "-f", tiered, "-o", "wide").stdout
+    assert "lockdown spec.ingress[1] denies" in wide
+
+
+def test_explain_lists_all_rules_in_the_order_of_judging_and_what_each_met(
+    tabard: Tabard, tiered: str
+) -> None:
+    words = ("-f", tiered, "--from", "shop/client", "--to", "shop/web", "--port", "8080")
+    result = tabard("policy", "explain", *words)
+    assert result.exit_code == 0
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    start = next(n for n, line in enumerate(lines) if line.startswith("ingress"))
+    assert lines[start + 1 :] == [
+        "TIER POLICY RULE ACTION PART WHY ORIGIN",
+        f"admin lockdown spec.ingress[0].from[0] pass passes matches, on 8080/TCP {tiered}:56",
+        f"admin lockdown spec.ingress[1].from[0] deny late matches, on all {tiered}:59",
+        "network shop/web spec.ingress[0].from[0] allow misses needs app=other, is app=client "
+        f"{tiered}:31",
+        "network shop/web spec.ingress[0].from[1] allow decides matches, on 1,8080/TCP "
+        f"{tiered}:32",
+        "network shop/web spec.ingress[1].from[0] allow misses 203.0.113.0/24: the peer has no "
+        f"address here {tiered}:36",
+    ]
+    denied = tabard("policy", "explain", *words[:-1], "1")
+    assert denied.exit_code == 4
+    assert tabard("policy", "explain", *words[:-2]).exit_code == 2
+
+
 def test_offline_it_needs_no_cluster_and_knows_no_events(tabard: Tabard) -> None:
     code, said = asked(tabard, *OFFLINE[2:], "--from", "shop/cart", "--to", "data/redis")
     assert (code, said["sequence"], said["events"]) == (0, None, [])

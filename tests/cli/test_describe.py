@@ -194,6 +194,52 @@ def test_a_policy_is_shown_with_its_rules_and_whom_it_selects(tabard: Tabard) ->
     assert history(found) == [(9, "policy.accepted")]
 
 
+def test_a_cluster_wide_policy_is_named_by_itself_or_with_its_kind(
+    tabard: Tabard, ledger: MemoryBus
+) -> None:
+    kind = "CiliumClusterwideNetworkPolicy"
+    written = {
+        "apiVersion": "cilium.io/v2",
+        "kind": kind,
+        "metadata": {"name": "out"},
+        "spec": {"endpointSelector": {}, "egress": [{"toCIDRSet": [{"cidrGroupRef": "x"}]}]},
+    }
+    asyncio.run(append(ledger, events.PolicyAccepted(kind, "", "out", written, "out.yaml:1")))
+    found = described(tabard, "policy", "out")
+    assert described(tabard, "policy", f"{kind.lower()}/out") == found
+    assert tabard("describe", "policy", "out", "-o", "name").stdout == "policy/out\n"
+    assert "policy/out" in tabard("get", "policies", "-o", "name").stdout.splitlines()
+
+
+def test_a_service_is_no_policy_unless_it_is_refused(tabard: Tabard, ledger: MemoryBus) -> None:
+    service = {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "db"}}
+    asyncio.run(append(ledger, events.PolicyAccepted("Service", "shop", "db", service, "")))
+    names = tabard("get", "policies", "-o", "name").stdout.splitlines()
+    assert "policy/shop/web" in names
+    assert "policy/shop/db" not in names
+    asyncio.run(append(ledger, events.PolicyRefused("Service", "shop", "db", "no", "")))
+    assert "policy/shop/db" in tabard("get", "policies", "-o", "name").stdout.splitlines()
+
+
+def test_an_identity_that_a_group_of_cidrs_holds_is_named_by_who_refers_to_it(
+    tabard: Tabard, ledger: MemoryBus
+) -> None:
+    def of(kind: str, namespace: str, name: str, spec: object) -> events.PolicyAccepted:
+        metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+        written = {"apiVersion": "cilium.io/v2", "kind": kind, "metadata": metadata, "spec": spec}
+        return events.PolicyAccepted(kind, namespace, name, written, "")
+
+    held = events.IdentityAllocated((1 << 24) + 9, ("cidr:192.0.2.0/24",))
+    group = of("CiliumCIDRGroup", "", "offices", {"externalCIDRs": ["192.0.2.0/24"]})
+    ingress = [{"fromCIDRSet": [{"cidrGroupRef": "offices"}]}]
+    spec = {"endpointSelector": {}, "ingress": ingress}
+    policy = of("CiliumNetworkPolicy", "shop", "in", spec)
+    asyncio.run(append(ledger, held, group, policy))
+    found = described(tabard, "identity", str((1 << 24) + 9))
+    named_by = {row["name"]: row["by"] for row in found["named_by"]}  # type: ignore[attr-defined]
+    assert named_by == {"in": "cidr", "open": "anyone"}
+
+
 def test_a_binding_shows_everyone_who_held_the_address(tabard: Tabard, ledger: MemoryBus) -> None:
     asyncio.run(append(ledger, bound("web-1", address="10.244.1.2")))
     asyncio.run(append(ledger, events.EndpointUnbound("uid-web-0")))

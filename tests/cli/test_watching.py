@@ -173,7 +173,7 @@ async def test_a_status_goes_on_with_what_differs(capsys: pytest.CaptureFixture[
             until=lambda reading: bool(reading.words),
         )
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:3] for line in lines[7:]] == [
+    assert [line.split()[:3] for line in lines[8:]] == [
         ["n1", "Unknown", "-"],
         ["n2", "Unknown", "-"],
         ["n2", "Current", "8"],

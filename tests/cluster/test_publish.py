@@ -59,6 +59,9 @@ async def test_an_unreadable_ledger_is_told_and_not_waited_for() -> None:
 def test_keys_name_what_an_event_is_about() -> None:
     assert key_of(events.PodStopped("u")) == "u"
     assert key_of(events.PolicySet(POLICY)) == "NetworkPolicy/shop/web"
+    clusterwide = {"kind": "CiliumCIDRGroup", "metadata": {"name": "g"}}
+    assert key_of(events.PolicySet(clusterwide)) == "CiliumCIDRGroup//g"
+    assert key_of(events.PolicyRemoved("CiliumCIDRGroup", "", "g")) == "CiliumCIDRGroup//g"
     assert key_of(events.WorkloadRemoved("Pod", "shop", "x")) == "Pod/shop/x"
     assert key_of(events.NamespaceRemoved("shop")) == "Namespace//shop"
     assert key_of(events.NodeLeft("n1")) == "Node//n1"

@@ -124,7 +124,7 @@ def test_a_change_of_what_a_state_holds_takes_a_new_schema_number() -> None:
     }
     # If this fails, add the field to `freeze` and `thaw`, raise SCHEMA, and only then mend it here.
     assert (SCHEMA, fields) == (
-        3,
+        4,
         {
             "State": "sequence chain epoch holder settings cursors nodes namespaces identities "
             "numbers retired idle endpoints bindings by_node by_namespace tombstones waiting "
@@ -132,13 +132,13 @@ def test_a_change_of_what_a_state_holds_takes_a_new_schema_number() -> None:
             "Identity": "labels allocated_at users idle_since",
             "EndpointState": "uid namespace name node identity addresses labels started_at "
             "service_account ports owner host_network bound_at",
-            "Node": "name addresses pod_cidrs",
+            "Node": "name addresses pod_cidrs labels",
             "PodRefused": "uid namespace name reason retry node addresses labels started_at "
             "service_account ports owner host_network",
             "PolicyAccepted": "kind namespace name document origin",
             "PolicyRefused": "kind namespace name reason origin",
             "SettingsAdopted": "cluster cluster_id cluster_bits include exclude fixed "
-            "retire_grace_ms",
+            "retire_grace_ms enforcement",
             "WorkloadAccepted": "kind namespace name document origin",
         },
     )

@@ -53,3 +53,21 @@ def test_removal_goes_the_other_way_round() -> None:
         PolicyRemoved("NetworkPolicy", "data", "deny"),
         NamespaceRemoved("shop"),
     ]
+
+
+def test_what_policies_refer_to_comes_before_them_and_goes_after() -> None:
+    text = (
+        "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {name: p}\n"
+        "spec: {endpointSelector: {}}\n---\napiVersion: cilium.io/v2\nkind: CiliumCIDRGroup\n"
+        "metadata: {name: g}\nspec: {externalCIDRs: []}\n"
+    )
+    objects = check(load(text, "f.yaml")).objects
+    policy, group = objects
+    assert applied(objects) == [
+        PolicySet(group.document, "f.yaml:6"),
+        PolicySet(policy.document, "f.yaml:1"),
+    ]
+    assert removed(objects) == [
+        PolicyRemoved("CiliumClusterwideNetworkPolicy", "", "p"),
+        PolicyRemoved("CiliumCIDRGroup", "", "g"),
+    ]

@@ -75,12 +75,14 @@ def test_a_workloads_mistake_is_named_with_its_line() -> None:
 @pytest.mark.parametrize(
     ("version", "kind"),
     [
-        ("v1", "Service"),
+        ("serving.knative.dev/v1", "Service"),
+        ("v1", "ServiceAccount"),
         ("v1", "Node"),
         ("policy/v1", "PodDisruptionBudget"),
         ("policy/v1beta1", "PodSecurityPolicy"),
         ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"),
         ("cilium.io/v2", "CiliumNode"),
+        ("cilium.io/v2alpha1", "CiliumEndpointSlice"),
         ("stable.example.com/v1", "CronTab"),
         ("example.com/v1", "Deployment"),
         ("batch.example/v1", "Job"),
@@ -97,7 +99,7 @@ def test_other_kinds_are_skipped_with_a_note(version: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("version", "kind", "mistake"),
     [
-        ("cilium.io/v2", "CiliumNetworkPolicy", "kind: is 'CiliumNetworkPolicy'"),
+        ("cilium.io/v2", "CiliumNetworkPolicey", "kind: is 'CiliumNetworkPolicey'"),
         ("cilium.io/v2", "CiliumEgressGatewayPolicy", "kind: is 'CiliumEgressGatewayPolicy'"),
         ("crd.projectcalico.org/v1", "GlobalNetworkPolicy", "kind: is 'GlobalNetworkPolicy'"),
         ("crd.antrea.io/v1beta1", "ClusterNetworkPolicy", "apiVersion: is 'crd.antrea.io/v1beta1'"),
@@ -129,6 +131,40 @@ def test_a_cluster_wide_policy_is_put_into_no_namespace() -> None:
     assert found.document["metadata"] == {"name": "x"}
 
 
+@pytest.mark.parametrize("version", ["v2", "v2alpha1"])
+def test_a_group_of_cidrs_is_read_in_both_versions_and_lies_in_no_namespace(version: str) -> None:
+    text = (
+        f"apiVersion: cilium.io/{version}\nkind: CiliumCIDRGroup\nmetadata:\n  name: x\n"
+        "spec: {externalCIDRs: [10.0.0.0/8]}\n"
+    )
+    (group,) = checked(text, namespace="shop").objects
+    assert (group.role, group.key) == (Role.POLICY, ("CiliumCIDRGroup", "", "x"))
+    with pytest.raises(ManifestError, match=r"f.yaml:5: metadata.namespace: is 'shop'; this kind"):
+        checked(text.replace("  name: x\n", "  name: x\n  namespace: shop\n"))
+
+
+def test_a_service_is_kept_whether_or_not_a_policy_names_it() -> None:
+    text = "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {ports: [{port: 80}]}\n"
+    found = checked(text)
+    assert [(one.role, one.key) for one in found.objects] == [
+        (Role.POLICY, ("Service", "default", "x"))
+    ]
+    assert found.notes == ()
+
+
+def test_a_slice_that_repeats_its_services_selector_is_skipped_with_a_note() -> None:
+    text = (
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\nmetadata:\n"
+        "  name: x\n  labels: {endpointslice.kubernetes.io/managed-by: CONTROLLER}\n"
+    )
+    assert len(checked(text).objects) == 1
+    found = checked(text.replace("CONTROLLER", "endpointslice-controller.k8s.io"))
+    assert found.objects == ()
+    assert [note.reason for note in found.notes] == [
+        "skipped: the selector of its Service says the same"
+    ]
+
+
 @pytest.mark.parametrize(
     ("kind", "meant"),
     [
@@ -136,6 +172,7 @@ def test_a_cluster_wide_policy_is_put_into_no_namespace() -> None:
         ("networkpolicy", "NetworkPolicy"),
         ("Deploymet", "Deployment"),
         ("Pods", "Pod"),
+        ("Services", "Service"),
         ("namespace", "Namespace"),
     ],
 )
@@ -152,6 +189,7 @@ def test_a_misspelt_kind_is_refused_with_the_one_meant(kind: str, meant: str) ->
         ("extensions/v1beta1", "NetworkPolicy"),
         ("batch/v1beta1", "CronJob"),
         ("v2", "Pod"),
+        ("cilium.io/v1", "CiliumNetworkPolicy"),
         ("policy.networking.k8s.io/v1beta1", "ClusterNetworkPolicy"),
     ],
 )

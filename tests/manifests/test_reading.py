@@ -77,5 +77,5 @@ def test_the_shop_is_whole_and_affordable_to_probe() -> None:
         ports += count * len(workload.template.ports)
     assert pods == {"shop": 11, "data": 5, "ops": 7}
     assert ports <= 2.5 * pods.total()
-    assert [note.kind for note in shop.notes] == ["CronJob", "Service"]
+    assert [note.kind for note in shop.notes] == ["CronJob"]
     assert all(manifest.origin.startswith(str(SHOP)) for manifest in shop.objects)

@@ -12,10 +12,10 @@ from tabard.dataplane.maps import (
     Reason,
     address,
 )
-from tabard.events.ledger import EndpointTombstoned
+from tabard.events.ledger import EndpointTombstoned, SettingsAdopted
 from tabard.policy.compile import ALWAYS_KNOWN, Attachment, Compiler, Need, Provisional, incarnation
 from tabard.policy.diff import diff
-from world import World, attachment, network_policy
+from world import World, attachment, cilium_policy, network_policy, tiered_policy
 
 
 def test_a_small_cluster_compiles_to_these_maps() -> None:
@@ -64,6 +64,15 @@ def test_only_policies_of_its_namespace_select_a_pod() -> None:
     assert world.judge("n1").maps.endpoints[address("10.244.1.1")].policy == 0
 
 
+DENIED_BOTH = (
+    EndpointFlag.INGRESS_ENFORCED
+    | EndpointFlag.INGRESS_ISOLATED
+    | EndpointFlag.EGRESS_ENFORCED
+    | EndpointFlag.EGRESS_ISOLATED
+)
+"""Of a pod whom no rule allows anything."""
+
+
 def test_flags_are_those_of_all_policies_that_select_the_pod() -> None:
     world = World()
     world.pod("x/a", {"app": "a"}, ip="10.244.1.1")
@@ -80,8 +89,8 @@ def test_flags_are_those_of_all_policies_that_select_the_pod() -> None:
     by_cidr = EndpointFlag.CIDR_PODS_INGRESS, EndpointFlag.CIDR_PODS_EGRESS
     assert flags == [
         INGRESS_ISOLATED,
-        ISOLATED,
-        ISOLATED | by_cidr[0],
+        DENIED_BOTH | EndpointFlag.INGRESS_NETWORK,
+        DENIED_BOTH | EndpointFlag.INGRESS_NETWORK | by_cidr[0],
         ISOLATED | by_cidr[0] | by_cidr[1],
     ]
 
@@ -151,7 +160,7 @@ class TestProvisional:
         )
         endpoint = maps.endpoints[address("10.244.1.2")]
         assert endpoint.identity == world.state.endpoints["x/old"].identity
-        assert endpoint.flags == INGRESS_ISOLATED
+        assert endpoint.flags == EndpointFlag.INGRESS_ENFORCED | EndpointFlag.INGRESS_ISOLATED
 
     def test_the_ledger_takes_over_when_it_speaks(self) -> None:
         world = self.world()
@@ -262,6 +271,39 @@ class TestSpan:
         assert address("10.244.3.200") not in world.judge("n1").maps.hosts
         assert world.flow("x/client", "x/more").allowed
         assert not world.flow("x/client", "x/excepted").allowed
+
+    def test_a_rule_that_denies_it_needs_it(self) -> None:
+        client, server = ({"matchLabels": {"app": app}} for app in ("client", "server"))
+        world = self.world()
+        deny = {"endpointSelector": client, "egressDeny": [{"toEndpoints": [server]}]}
+        world.policy(cilium_policy("p", "x", **deny))
+        assert self.started(world, "n1") == {"hosts": 1}
+        assert world.flow("x/client", "x/more").egress is Reason.DENIED_POLICY
+
+    def test_where_all_may_pass_that_no_rule_denies_every_pod_is_needed(self) -> None:
+        """Unknown drops in every enforced direction: to pass by default a peer must be known."""
+        world = self.world()
+        deny = {"action": "Deny", "to": [{"networks": ["192.0.2.0/24"]}]}
+        world.policy(tiered_policy("p", egress=[deny]))
+        assert self.started(world, "n1") == {"hosts": 1}
+        assert world.flow("x/client", "x/more").egress is Reason.ALLOWED_NO_POLICY
+        assert world.flow("x/client", "192.0.2.1").egress is Reason.DENIED_POLICY
+        assert self.needs(world) == [
+            Need("x/client", ("ClusterNetworkPolicy", "", "p"), "spec.egress[0]")
+        ]
+
+    def test_rules_for_the_world_need_nobody(self) -> None:
+        for peers in {"toEntities": ["world"]}, {"toCIDR": ["10.0.0.0/8"]}:
+            world = self.world()
+            world.policy(cilium_policy("p", "x", egress=[peers]))
+            assert self.started(world, "n1") == {}
+            assert self.needs(world) == []
+            assert not world.compilers["n1"].note(world.history[-1:])
+
+    def test_a_direction_that_is_closed_to_all_needs_nobody(self) -> None:
+        world = self.world()
+        world.emit(SettingsAdopted("c", 0, 8, (), (), (), 1, enforcement="always"))
+        assert self.started(world, "n1") == {}
 
     def test_in_native_mode_every_node_writes_it(self) -> None:
         assert self.started(self.world(), "n1", Mode.NATIVE) == {"hosts": 1}

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from parties import ASKED, NODES, PODS, STRANGERS, pods, policies, told
 from strategies import PORTS
-from tabard.dataplane.maps import Direction, Mode, Protocol, Reason, address
+from tabard.dataplane.maps import Action, Direction, Mode, Protocol, Reason, Tier, address
 from tabard.dataplane.verdict import FlowVerdict, Judge, flow_verdict
-from tabard.policy.engine import Decision, Engine, allowed, decide
+from tabard.events import ledger as events
+from tabard.events.ledger import Enforcement
+from tabard.policy.engine import Decision, Engine, Half, allowed, decide
 from tabard.policy.parties import PartyError, Role
-from tabard.policy.traffic import EVERYTHING, NOTHING, contains
+from tabard.policy.traffic import EVERYTHING, NOTHING, contains, shown
 from world import World, network_policy
 
 OTHERS = ((Protocol.ICMP, 8), (Protocol.ICMPV6, 128), (47, 0))
@@ -58,6 +60,7 @@ def test_decisions_are_the_verdicts_of_compiled_maps(
                 assert contains(may_pass, protocol, port) is decision.allowed
             for half in decision.halves:
                 assert (half.reason is Reason.ALLOWED_NO_POLICY) is (not half.isolating)
+                assert (half.rule is not None) is (half.reason is Reason.ALLOWED_POLICY)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -270,3 +273,139 @@ def agrees(world: World, source: str, destination: str, port: int, *, passes: bo
     """The flow over TCP passes or does not, for the engine as for compiled maps."""
     assert decide(world.state, source, destination, Protocol.TCP, port).allowed is passes
     assert world.flow(source, destination, port).allowed is passes
+
+
+def cluster_policy(name: str, tier: str, priority: int, **rules: Any) -> dict[str, Any]:
+    """A ClusterNetworkPolicy for all pods; of each direction (action, peers' app labels or the
+    peers themselves, port or None for all traffic)."""
+
+    def rule(side: str, action: str, peers: Any, port: int | None) -> dict[str, Any]:
+        if isinstance(peers, str):
+            selector = {"matchLabels": {"app": peers}} if peers else {}
+            peers = [{"pods": {"podSelector": selector}}]
+        ports = [{"tcp": {"destinationPort": {"number": port}}}]
+        return {"action": action, side: peers, **({"protocols": ports} if port else {})}
+
+    sides = {"ingress": "from", "egress": "to"}
+    return {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": name},
+        "spec": {"tier": tier, "priority": priority, "subject": {"namespaces": {}}}
+        | {field: [rule(sides[field], *each) for each in said] for field, said in rules.items()},
+    }
+
+
+def ingress(world: World, source: str, port: int = 80) -> Half:
+    half = decide(world.state, source, "shop/db", Protocol.TCP, port).ingress
+    assert half is not None
+    return half
+
+
+def test_of_the_admin_tier_the_first_rule_by_priority_name_and_place_decides(shop: World) -> None:
+    shop.policy(cluster_policy("b", "Admin", 5, ingress=[("Deny", "", None)]))
+    shop.policy(network_policy("open", "shop", ingress=[{}]))
+    half = ingress(shop, "shop/web")
+    assert (half.reason, half.tier) == (Reason.DENIED_POLICY, Tier.ADMIN)
+    assert half.rule is not None
+    assert (half.rule.policy[2], half.rule.rule) == ("b", "spec.ingress[0]")
+    assert (half.rule.action, half.rule.peer_path) == (Action.DENY, "spec.ingress[0].from[0]")
+    # A tie of priorities goes to the lesser name, whichever was there first.
+    rules = [("Accept", "other", None), ("Accept", "web", 80), ("Deny", "web", None)]
+    shop.policy(cluster_policy("a", "Admin", 5, ingress=rules))
+    half = ingress(shop, "shop/web")
+    assert half.rule is not None
+    assert (half.allowed, half.rule.policy[2], half.rule.rule) == (True, "a", "spec.ingress[1]")
+    assert half.rule.port_path == "spec.ingress[1].protocols[0]"
+    half = ingress(shop, "shop/web", 81)
+    assert half.rule is not None
+    assert (half.allowed, half.rule.rule) == (False, "spec.ingress[2]")
+    shop.policy(cluster_policy("c", "Admin", 4, ingress=[("Deny", "", 80)]))
+    half = ingress(shop, "shop/web")
+    assert half.rule is not None
+    assert (half.allowed, half.rule.policy[2]) == (False, "c")
+
+
+def test_what_passes_is_left_to_the_next_tier_and_said(shop: World) -> None:
+    shop.policy(
+        cluster_policy("a", "Admin", 0, ingress=[("Pass", "web", None), ("Deny", "", None)])
+    )
+    shop.policy(cluster_policy("z", "Baseline", 0, ingress=[("Deny", "", 80)]))
+    half = ingress(shop, "shop/web")
+    assert half.rule is not None
+    assert (half.allowed, half.tier, half.rule.policy[2]) == (False, Tier.BASELINE, "z")
+    assert [(each.policy[2], each.rule) for each in half.passes] == [("a", "spec.ingress[0]")]
+    half = ingress(shop, "shop/web", 81)
+    assert (half.reason, half.rule, half.tier) == (Reason.ALLOWED_NO_POLICY, None, None)
+    assert len(half.passes) == 1
+    assert not ingress(shop, "shop/db", 81).allowed
+
+
+def test_the_baseline_is_asked_only_where_no_policy_isolates(shop: World) -> None:
+    shop.policy(cluster_policy("z", "Baseline", 0, ingress=[("Accept", "", None)]))
+    assert ingress(shop, "shop/web").reason is Reason.ALLOWED_POLICY
+    shop.policy(network_policy("db", "shop", ingress=[]))
+    half = ingress(shop, "shop/web")
+    assert (half.reason, half.rule, half.tier) == (Reason.DENIED_POLICY, None, Tier.NETWORK)
+    assert half.isolating == (("NetworkPolicy", "shop", "db"),)
+
+
+def test_a_policy_that_does_not_isolate_still_drops_the_unknown(shop: World) -> None:
+    shop.policy(cluster_policy("a", "Admin", 0, ingress=[("Accept", "nobody", None)]))
+    assert ingress(shop, "203.0.113.9").reason is Reason.ALLOWED_NO_POLICY
+    half = ingress(shop, "10.244.1.77")
+    assert (half.reason, half.isolating) == (Reason.DENIED_UNKNOWN_PEER, ())
+    back = decide(shop.state, "shop/db", "10.244.1.77", Protocol.TCP, 80).egress
+    assert back is not None
+    assert back.reason is Reason.ALLOWED_NO_POLICY
+
+
+def test_what_is_denied_in_part_is_all_but_that(shop: World) -> None:
+    shop.policy(cluster_policy("a", "Admin", 0, ingress=[("Deny", "web", 80)]))
+    found = allowed(shop.state, "shop/web", "shop/db")
+    assert shown(found) == "all but 80/TCP"
+    assert contains(found, 47, 0)
+    shop.policy(cluster_policy("b", "Admin", 0, egress=[("Deny", "", 443)]))
+    assert shown(allowed(shop.state, "shop/web", "shop/db")) == "all but 80,443/TCP"
+    shop.policy(network_policy("db", "shop", ingress=[{"ports": [{"port": 79, "endPort": 81}]}]))
+    assert allowed(shop.state, "shop/web", "shop/db") == {Protocol.TCP: ((79, 79), (81, 81))}
+
+
+def settle(world: World, enforcement: Enforcement) -> None:
+    world.emit(events.SettingsAdopted("default", 0, 8, (), (), (), 1, enforcement))
+
+
+def test_the_install_may_enforce_always_or_never(shop: World) -> None:
+    settle(shop, "always")
+    half = ingress(shop, "shop/web")
+    assert (half.reason, half.isolating, half.tier) == (Reason.DENIED_POLICY, (), Tier.NETWORK)
+    assert allowed(shop.state, "203.0.113.9", "shop/db") == NOTHING
+    assert ingress(shop, "192.168.9.2").reason is Reason.ALLOWED_HOST
+    shop.policy(network_policy("db", "shop", ingress=[{"ports": [{"port": 80}]}]))
+    assert ingress(shop, "203.0.113.9").reason is Reason.ALLOWED_POLICY
+    settle(shop, "never")
+    shop.policy(cluster_policy("a", "Admin", 0, ingress=[("Deny", "", None)]))
+    assert ingress(shop, "shop/web", 81).reason is Reason.ALLOWED_NO_POLICY
+    assert ingress(shop, "10.244.1.77", 81).reason is Reason.ALLOWED_NO_POLICY
+
+
+def test_parties_that_no_policy_tells_apart_are_alike(shop: World) -> None:
+    shop.pod("shop/job", {"app": "job"}, node="n2", ip="10.244.2.6")
+    shop.pod("shop/cron", {"app": "cron"}, node="n1", ip="10.244.1.7")
+    job, cron = "shop/job", "shop/cron"
+
+    def kinds(*uids: str) -> int:
+        engine = Engine(shop.state)
+        return len({engine.alike(party) for uid in uids for party in engine.parties.find(uid)})
+
+    assert kinds(job, cron, "shop/db") == 2  # which has named ports
+    peer = [{"podSelector": {"matchLabels": {"app": "job"}}}]
+    shop.policy(network_policy("db", "shop", ingress=[{"from": peer}]))
+    assert kinds(job, cron) == 2
+    shop.policy(network_policy("db", "shop", ingress=[{"from": [{"podSelector": {}}]}]))
+    assert kinds(job, cron) == 1
+    shop.policy(network_policy("db", "shop", podSelector={"matchLabels": {"app": "job"}}))
+    assert kinds(job, cron) == 2
+    block = {"ipBlock": {"cidr": "10.244.2.0/24"}}
+    shop.policy(network_policy("db", "shop", ingress=[{"from": [block]}]))
+    assert (kinds(job, cron), kinds("192.0.2.1", "192.0.2.2"), kinds(job, "192.0.2.1")) == (2, 1, 2)

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import naive
+from languages import cilium, tiered
 from strategies import CIDRS, NAMESPACES, labels, named_ports, specs
 from tabard.dataplane.maps import Maps, Mode, address
 from tabard.dataplane.port import Change
@@ -13,7 +14,7 @@ from tabard.events import ledger as events
 from tabard.identity.labels import label_set
 from tabard.policy.compile import Attachment, Compiler, Provisional
 from tabard.policy.diff import diff
-from world import World, attachment, network_policy
+from world import World, attachment, cidr_group, cilium_policy, network_policy
 
 NODES = ("n1", "n2", "n3")
 IPS = ("10.244.1.1", "10.244.2.2", "10.1.1.7", "10.1.9.9", "fd00::1", "192.168.9.2")
@@ -24,6 +25,28 @@ namespaces, names = st.sampled_from(NAMESPACES[:2]), st.sampled_from(["p", "q", 
 nodes = st.sampled_from(NODES)
 wide = st.one_of(specs, specs.map(lambda spec: {**spec, "podSelector": {}}))
 """Specifications, many of them for all pods of their namespace."""
+
+
+def referring(name: str, group: str, way: str, excepts: list[str]) -> dict[str, Any]:
+    side = {"ingress": "from", "egress": "to"}[way]
+    peer = {"cidrGroupRef": group, **({"except": excepts} if excepts else {})}
+    return cilium_policy(name, **{way: [{f"{side}CIDRSet": [peer]}]})
+
+
+groups = st.builds(
+    lambda name, cidrs: cidr_group(name, *sorted(cidrs)),
+    st.sampled_from("gh"),
+    st.frozensets(st.sampled_from(CIDRS), max_size=3),
+)
+references = st.builds(
+    referring,
+    names,
+    st.sampled_from("gh"),
+    st.sampled_from(["ingress", "egress"]),
+    st.sampled_from([[], [CIDRS[2]]]),
+)
+objects = st.one_of(tiered(), cilium(), cilium(), groups, references)
+"""Of the languages beside NetworkPolicy."""
 
 
 def step(kind: str, *parts: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -51,6 +74,10 @@ steps = st.one_of(
     step("retire", st.integers(0, 5)),
     step("fix", namespaces, labels),
     step("policy", namespaces, names, wide),
+    step("apply", objects),
+    step("apply", objects),
+    step("delete", st.integers(0, 5)),
+    step("enforce", st.sampled_from(["default", "default", "always", "never"])),
     step("annotate", namespaces, names),
     step("forget", namespaces, names),
     step("node", nodes, st.lists(ips, unique=True, max_size=2).map(tuple), st.sampled_from(CIDRS)),
@@ -106,6 +133,14 @@ class Story(World):
                     self.emit(events.SettingsAdopted("c", 0, 8, (), (), ((128, fixed),), 1))
             case "policy", namespace, name, spec:
                 self.policy(network_policy(name, namespace, **spec))
+            case "apply", document:
+                self.policy(document)
+            case "delete", number if others := [
+                key for key in state.policies if key[0] != "NetworkPolicy"
+            ]:
+                self.emit(events.PolicyForgotten(*others[number % len(others)]))
+            case "enforce", enforcement:
+                self.emit(events.SettingsAdopted("c", 0, 8, (), (), (), 1, enforcement))
             case "annotate", namespace, name:
                 if accepted := state.policies.get(("NetworkPolicy", namespace, name)):
                     metadata = {**accepted.document["metadata"], "annotations": {"a": "b"}}
@@ -153,7 +188,9 @@ class Follower:
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(namespaces, labels, named_ports), min_size=4, max_size=len(IPS)),
-    st.lists(step("policy", namespaces, names, wide), min_size=2, max_size=4),
+    st.lists(
+        step("policy", namespaces, names, wide) | step("apply", objects), min_size=2, max_size=4
+    ),
     st.lists(st.tuples(steps, st.booleans()), min_size=25, max_size=50),
     st.sampled_from(Mode),
 )
@@ -341,3 +378,58 @@ def test_a_pod_ahead_of_the_ledger_gets_its_address_when_another_elsewhere_lets_
     assert span.follower.compiler.note(span.story.untold)
     span.follower.tick()
     assert address(IPS[1]) in span.follower.compiler.maps.endpoints
+
+
+def test_only_policies_with_references_are_looked_at_when_what_they_refer_to_changes() -> None:
+    story = shop()
+    story.policy(referring("q", "g", "ingress", []))
+    follower = Follower(story, Mode.OVERLAY)
+    follower.tick()
+    read = follower.compiler._policies["NetworkPolicy", "x", "p"]
+    story.policy(cidr_group("other", "198.51.100.0/24"))
+    change = follower.tick()
+    assert change is not None
+    assert change.counts() == {"identities": 1}
+    story.policy(cidr_group("g", "192.0.2.0/24"))
+    change = follower.tick()
+    assert change is not None
+    assert change.policies_set
+    assert change.endpoints_set
+    assert follower.compiler._policies["NetworkPolicy", "x", "p"] is read
+
+
+def test_what_is_referred_to_may_change_while_nobody_refers_to_it() -> None:
+    story = shop()
+    story.policy(cidr_group("g", "192.0.2.0/24"))
+    follower = Follower(story, Mode.NATIVE)
+    follower.tick()
+    story.policy(referring("q", "g", "ingress", []))
+    follower.tick()
+    story.forget("", "q", "CiliumClusterwideNetworkPolicy")
+    follower.tick()
+    story.policy(cidr_group("g", "198.51.100.0/24"))
+    follower.tick()
+    story.policy(referring("q", "g", "ingress", []))
+    follower.tick()
+    assert story.flow("198.51.100.7", "u0").allowed
+    assert not story.flow("192.0.2.7", "u0").allowed
+
+
+def test_a_new_identity_is_held_against_no_rule_set_that_names_others() -> None:
+    story = shop()
+    subject = {"matchLabels": {"app": "a"}}
+    for number in range(9):
+        peer = {"podSelector": {"matchLabels": {"app": f"peer-{number}"}}}
+        story.policy(
+            network_policy(f"q{number}", "x", podSelector=subject, ingress=[{"from": [peer]}])
+        )
+    story.forget("x", "p")
+    follower = Follower(story, Mode.OVERLAY)
+    follower.tick()
+    story.pod("x/stranger", {"app": "stranger"}, node="n2", uid="stranger")
+    story.pod("x/peer", {"app": "peer-3"}, node="n2", uid="peer")
+    numbers = [story.state.endpoints[uid].identity for uid in ("stranger", "peer")]
+    change = follower.tick()
+    assert change is not None
+    assert change.identities_added == set(numbers)
+    assert [key.identity for key in change.policies_set] == numbers[1:]

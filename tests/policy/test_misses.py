@@ -1,12 +1,17 @@
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from languages import tiered
 from parties import ASKED, NODES, PODS, STRANGERS, pods, policies, told
-from tabard.dataplane.maps import Direction, Protocol, Reason
+from tabard.dataplane.maps import Action, Direction, Protocol, Reason
 from tabard.policy.engine import Engine
-from tabard.policy.misses import misses
+from tabard.policy.misses import Finding, Part, findings, misses
+from tabard.policy.parties import Party
 from world import World, network_policy
 
 KEY = ("NetworkPolicy", "shop", "db")
@@ -140,26 +145,100 @@ def test_every_rule_that_could_have_allowed_a_denied_flow_is_accounted_for(
     found: list[tuple[str, dict[str, str], Any]], said: list[tuple[str, Any]]
 ) -> None:
     engine = Engine(told(found, said, leaves=False).state)
+    for flow in halves(engine, found):
+        half = engine.half(*flow)
+        if half is None or half.reason is not Reason.DENIED_POLICY:
+            continue
+        missed = misses(engine, *flow)
+        direction, subject = flow[:2]
+        for policy in engine.isolating(direction, subject):
+            for rule in policy.rules:
+                if rule.direction is direction:
+                    assert any(
+                        miss.policy == policy.key and miss.path.startswith(rule.path)
+                        for miss in missed
+                    )
+        assert {miss.policy for miss in missed} == set(half.isolating)
+        assert all(miss.why and miss.lacks for miss in missed)
+
+
+def halves(
+    engine: Engine, found: list[Any]
+) -> Iterator[tuple[Direction, Party, Party, Protocol, int]]:
+    """Either half of flows between all kinds of parties."""
     places = [*(held[0] for held in PODS[: len(found)]), STRANGERS[2], NODES[0]]
-    for source in places:
-        for target in places:
-            one, other = engine.parties.pair(source, target)
-            for ask in ASKED:
-                decision = engine.decide(one, other, *ask)
-                for half in decision.halves:
-                    if half.reason is not Reason.DENIED_POLICY:
-                        continue
-                    ends = (one, other) if half.direction is Direction.EGRESS else (other, one)
-                    missed = misses(engine, half.direction, *ends, *ask)
-                    rules = [
-                        (policy.key, rule.path)
-                        for policy in engine.isolating(half.direction, ends[0])
-                        for rule in policy.rules
-                        if rule.direction is half.direction
-                    ]
-                    for key, path in rules:
-                        assert any(
-                            miss.policy == key and miss.path.startswith(path) for miss in missed
-                        )
-                    assert {miss.policy for miss in missed} == set(half.isolating)
-                    assert all(miss.why and miss.lacks for miss in missed)
+    for source, target in product(places, places):
+        one, other = engine.parties.pair(source, target)
+        for ask in ASKED:
+            yield Direction.EGRESS, one, other, *ask
+            yield Direction.INGRESS, other, one, *ask
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(pods, policies, st.lists(tiered(), max_size=3))
+def test_findings_name_what_decides_and_what_passed_and_would_not_have_changed_it(
+    found: list[tuple[str, dict[str, str], Any]], said: list[tuple[str, Any]], tiers: list[Any]
+) -> None:
+    world = told(found, said, leaves=False)
+    for document in tiers:
+        world.policy(document)
+    engine = Engine(world.state)
+    for flow in halves(engine, found):
+        half = engine.half(*flow)
+        if half is None or engine.at_once(*flow[:3]) is not None:
+            continue
+        all_of_them = findings(engine, *flow)
+
+        def items(part: Part, every: list[Finding] = all_of_them) -> list[tuple[Any, str]]:
+            return [(one.policy, one.path) for one in every if one.part is part]
+
+        decides = [] if half.rule is None else [(half.rule.policy, half.rule.peer_path)]
+        assert items(Part.DECIDES) == decides
+        assert items(Part.PASSES) == [(one.policy, one.peer_path) for one in half.passes]
+        assert [one.tier for one in all_of_them] == sorted(one.tier for one in all_of_them)
+        assert all(bool(one.lacks) is (one.part is Part.MISSES) for one in all_of_them)
+        if half.rule is not None:
+            later = all_of_them[[one.part for one in all_of_them].index(Part.DECIDES) + 1 :]
+            assert not any(one.counts for one in later)
+        for policy in engine.selecting(*flow[:2]):
+            for rule in policy.rules:
+                if rule.direction is flow[0]:
+                    assert any(
+                        one.policy == policy.key and one.path.startswith(rule.path)
+                        for one in all_of_them
+                    )
+
+
+def test_a_denial_tells_which_rules_could_have_come_before_it(shop: World) -> None:
+    web = {"podSelector": {"matchLabels": {"app": "web"}}}
+    shop.policy(
+        {
+            "apiVersion": "policy.networking.k8s.io/v1alpha1",
+            "kind": "AdminNetworkPolicy",
+            "metadata": {"name": "lock"},
+            "spec": {
+                "priority": 1,
+                "subject": {"namespaces": {}},
+                "ingress": [
+                    {"action": "Allow", "from": [{"pods": pod(app="ops")}]},
+                    {"action": "Pass", "from": [{"pods": pod(app="job")}]},
+                    {"action": "Deny", "from": [{"namespaces": {}}]},
+                    {"action": "Allow", "from": [{"pods": pod(app="late")}]},
+                ],
+            },
+        }
+    )
+    shop.policy(network_policy("db", "shop", ingress=[{"from": [web]}]))
+    engine = Engine(shop.state)
+    peer, subject = engine.parties.pair("shop/web", "shop/db")
+    flow = (Direction.INGRESS, subject, peer, 6, 80)
+    (miss,) = misses(engine, *flow)
+    assert (miss.policy[2], miss.path) == ("lock", "spec.ingress[0].from[0]")
+    assert miss.why == "needs app=ops, is app=web"
+    assert [(one.path, one.part.value, one.action) for one in findings(engine, *flow)] == [
+        ("spec.ingress[0].from[0]", "misses", Action.ALLOW),
+        ("spec.ingress[1].from[0]", "misses", Action.PASS),
+        ("spec.ingress[2].from[0]", "decides", Action.DENY),
+        ("spec.ingress[3].from[0]", "misses", Action.ALLOW),
+        ("spec.ingress[0].from[0]", "late", Action.ALLOW),
+    ]

@@ -2,7 +2,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabard.dataplane.maps import Protocol
-from tabard.policy.traffic import EVERYTHING, NOTHING, contains, intersection, shown, union
+from tabard.policy.traffic import (
+    EVERYTHING,
+    NOTHING,
+    contains,
+    difference,
+    intersection,
+    joined,
+    shown,
+    union,
+)
 
 PORTS = range(12)
 protocols = st.sampled_from([Protocol.TCP, Protocol.UDP])
@@ -15,18 +24,25 @@ parts = st.lists(
 
 
 @given(parts, parts)
-def test_union_and_intersection_are_those_of_sets(
+def test_union_intersection_and_difference_are_those_of_sets(
     one: list[tuple[Protocol, int, int]], other: list[tuple[Protocol, int, int]]
 ) -> None:
     def members(found: list[tuple[Protocol, int, int]]) -> set[tuple[Protocol, int]]:
         return {(protocol, port) for protocol, a, b in found for port in range(a, b + 1)}
 
-    joined, both = union(one + other), intersection(union(one), union(other))
+    one_set, other_set = union(one), union(other)
+    all_of_it, both = union(one + other), intersection(one_set, other_set)
+    rest, others = difference(one_set, other_set), difference(EVERYTHING, other_set)
+    assert joined([one_set, other_set]) == joined([both, rest, other_set]) == all_of_it
+    assert joined([others, other_set]) == EVERYTHING
+    assert difference(EVERYTHING, others) == other_set
     for protocol in (Protocol.TCP, Protocol.UDP, Protocol.SCTP):
         for port in PORTS:
             at = (protocol, port)
-            assert contains(joined, *at) is (at in members(one) | members(other))
+            assert contains(all_of_it, *at) is (at in members(one) | members(other))
             assert contains(both, *at) is (at in members(one) & members(other))
+            assert contains(rest, *at) is (at in members(one) - members(other))
+            assert contains(others, *at) is (at not in members(other))
 
 
 @given(parts)
@@ -52,3 +68,4 @@ def test_a_set_is_shown_as_a_table_shows_it() -> None:
     assert shown(union(some)) == "80,90-99/TCP, all/UDP"
     assert shown(EVERYTHING) == "all"
     assert shown(NOTHING) == "none"
+    assert shown(difference(EVERYTHING, union(some))) == "all but 80,90-99/TCP, all/UDP"

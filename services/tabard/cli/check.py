@@ -298,6 +298,7 @@ _ROLES = {
 
 
 _DOES = {"allow": "ALLOWS", "proxy": "ALLOWS", "deny": "DENIES", "pass": "PASSES"}
+_WOULD = {"ALLOWS": "WOULD ALLOW", "DENIES": "WOULD DENY"}
 
 
 def _reasons(half: Row | None, *, wide: bool) -> list[str]:
@@ -307,10 +308,10 @@ def _reasons(half: Row | None, *, wide: bool) -> list[str]:
     if "considered" in half:
         return _considered(half["considered"], wide=wide)
     lines: list[str] = []
-    for rules, would in ((half["passes"], ""), (half["rules"], ""), (half["overruled"], "WOULD ")):
-        for does in dict.fromkeys(_DOES[rule["action"]] for rule in rules):
-            of_it = [rule for rule in rules if _DOES[rule["action"]] == does]
-            lines += _rules(of_it, would + (does[:-1] if would else does), wide=wide)
+    for kind in ("passes", "rules", "overruled"):
+        for does in dict.fromkeys(_DOES[rule["action"]] for rule in half[kind]):
+            rules = [rule for rule in half[kind] if _DOES[rule["action"]] == does]
+            lines += _rules(rules, _WOULD[does] if kind == "overruled" else does, wide=wide)
     if half["misses"]:
         shown = half["misses"][: None if wide else MISSES_SHOWN]
         lines += table(

@@ -90,7 +90,7 @@ _CONSIDERED = Field(
         _PRIORITY,
         _ACTION,
         Field("path", "string", "field path of the peer or, where that matched, of the rule"),
-        Field("part", "string", "decides, passes, matches (after the verdict) or misses"),
+        Field("part", "string", "decides, passes, late (it matches, after the verdict) or misses"),
         Field("why", "string", "what it asks for, and what it met"),
         _ORIGIN,
     ),

@@ -26,6 +26,7 @@ from tabard.policy.model import (
     Service,
 )
 from tabard.policy.reading import read_policies
+from tabard.policy.referents import referents_of, resolve
 
 
 def of_pod(reading: Reading, pod: Row) -> Row:
@@ -96,8 +97,10 @@ def _one(rows: Iterable[Row], key: str, value: object) -> Row | None:
 
 
 def _in_force(state: State) -> Iterator[Policy]:
+    referents = referents_of(state)
     for _, accepted in sorted(state.policies.items()):
-        yield from read_policies(accepted.document, accepted.origin)
+        for policy in read_policies(accepted.document, accepted.origin):
+            yield resolve(policy, referents)
 
 
 def _selecting(state: State, number: int | None) -> Iterator[Policy]:

@@ -73,6 +73,7 @@ class Checkpoint:
         Not yet compared with any ledger: see `check`.
         """
         try:
+            await self._database.rollback()  # a save may have been cancelled half-way
             chunks = await self._database.execute_fetchall(
                 "SELECT data FROM chunk ORDER BY position"
             )
@@ -114,8 +115,7 @@ class Checkpoint:
 
     async def _replace(self, chunks: list[bytes], extra: bytes) -> None:
         database = self._database
-        if database.in_transaction:  # an earlier save was cancelled half-way
-            await database.rollback()
+        await database.rollback()  # an earlier save may have been cancelled half-way
         await database.execute("BEGIN IMMEDIATE")
         await database.execute("DELETE FROM chunk")
         await database.executemany("INSERT INTO chunk VALUES (?, ?)", enumerate(chunks))

@@ -41,7 +41,7 @@ _LEGACY_GROUPS = dict.fromkeys(
     ("Deployment", "DaemonSet", "ReplicaSet", NETWORK_POLICY), ("extensions",)
 )
 _POLICIES = ", ".join(
-    f"{' and '.join(versions)} {kind}"
+    f"{kind} ({', '.join(versions)})"
     for kind, versions in KINDS.items()
     if kind not in REFERENT_KINDS
 )

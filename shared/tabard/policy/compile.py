@@ -24,39 +24,34 @@ from tabard.dataplane.maps import (
 from tabard.dataplane.port import Change
 from tabard.events import ledger as events
 from tabard.identity.labels import LabelSet
-from tabard.identity.numbers import Reserved, is_cidr, is_pod
+from tabard.identity.numbers import is_cidr
 from tabard.ledger.fold import LedgerRecord
-from tabard.ledger.state import ObjectKey, State
+from tabard.ledger.state import ObjectKey, State, enforcement_of
+from tabard.policy.entries import Entries
 from tabard.policy.hosts import Hosts, is_by_address
 from tabard.policy.local import Attachment as Attachment
 from tabard.policy.local import LocalPods
 from tabard.policy.local import Provisional as Provisional
 from tabard.policy.local import incarnation as incarnation
-from tabard.policy.matching import IdentityIndex, Matched
+from tabard.policy.matching import RESERVED_LABELS, IdentityIndex, Matched, seen_labels
+from tabard.policy.model import Cidr, Policy
 from tabard.policy.prefixes import Prefix, PrefixMap, Universe, packed
-from tabard.policy.reading import read_policies
-from tabard.policy.rules import Entries, Prepared, RuleSet, meaning, members, rule_set
+from tabard.policy.reading import REFERENT_KINDS, read_policies
+from tabard.policy.referents import NOTHING, Referents, referents_of, resolve
+from tabard.policy.rules import Prepared, RuleSet, meaning, members, rule_set
 from tabard.policy.touched import Touched
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-ALWAYS_KNOWN = frozenset(
-    number.value
-    for number in (
-        Reserved.HOST,
-        Reserved.WORLD,
-        Reserved.REMOTE_NODE,
-        Reserved.WORLD_IPV4,
-        Reserved.WORLD_IPV6,
-    )
-)
+ALWAYS_KNOWN = frozenset(RESERVED_LABELS)
 """Reserved identities that peers can have here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Why a node must know a remote pod's address: a local endpoint's egress rule names it."""
+    """Why a node must know a remote pod's address: a local endpoint's egress rule names it, or is
+    there although what no rule denies is allowed, while unknown peers drop."""
 
     uid: str
     """The local endpoint."""
@@ -80,6 +75,10 @@ class Compiler:
         self._place = (node, mode)
         self._index = IdentityIndex()
         self._policies: dict[ObjectKey, tuple[Prepared, ...]] = {}
+        self._referring: dict[ObjectKey, tuple[Policy, ...]] = {}
+        """Objects whose policies have references, as they were read."""
+        self._referents: Referents | None = None
+        """What references stand for, while there are any."""
         self._selecting: dict[Matched, dict[tuple[ObjectKey, int], Prepared]] = {}
         """Policies by their subject; which of its object's each is."""
         self._cidrs: Counter[tuple[str, LabelSet]] = Counter()
@@ -87,14 +86,15 @@ class Compiler:
         self._universe = Universe({})
         self._prefix_map = PrefixMap(self._universe, {}, "", mode)
         self._pods = LocalPods(node)
+        self._enforcement: events.Enforcement = "default"
         self._entries: dict[int, Entries] = {}
         """Rule sets of local pods, by their id."""
         self._rules_of: dict[int, Entries] = {}
         """The same by the pods' identities."""
-        self._naming: dict[Matched, set[Entries]] = {}
+        self._naming: dict[Matched | Cidr, set[Entries]] = {}
         """The same by their rules' peers."""
         self._named: Counter[int] = Counter()
-        """How many of them name a peer in an egress entry; none is 0."""
+        """How many of them need to know a peer (`Entries.egress_peers`); none is 0."""
         self._hosts = Hosts(node, mode)
         self._identities: set[int] = set()
         self._policy_entries: dict[PolicyKey, Strength] = {}
@@ -168,16 +168,17 @@ class Compiler:
         holder = state.endpoints.get(state.bindings.get(remote, ""))
         if holder is None or holder.node == node or holder.host_network:
             return []
+        at = packed(remote)
         local = {(one.uid, identity) for identity, one in self._pods.placed.values()}
         found: dict[Need, None] = {}
         for uid, identity in sorted(local):
-            rules = self._rules_of[identity].rules
-            for prepared in rules.policies:
-                for rule, peers in prepared.rules:
-                    keys = rules.keys(rule, peers, self._index, self._universe)
-                    named = {key.identity for key, _ in keys if key.direction is Direction.EGRESS}
-                    if self._prefix_map.names(named, holder.identity, packed(remote)):
-                        found[Need(uid, prepared.policy.key, rule.path)] = None
+            entries = self._rules_of[identity]
+            for clause in entries.clauses:
+                if clause.rule.direction is not Direction.EGRESS:
+                    continue
+                named = clause.numbers(self._index, self._universe)
+                if entries.is_open or self._prefix_map.names(named, holder.identity, at):
+                    found[Need(uid, clause.policy.key, clause.rule.path)] = None
         return list(found)
 
     def _touch(self, event: events.LedgerEvent) -> None:
@@ -189,6 +190,7 @@ class Compiler:
                 touched.numbers.add(event.identity)
             case events.SettingsAdopted():
                 touched.numbers.update(number for number, _ in event.fixed)
+                touched.settings = True
             case events.EndpointBound():
                 if self._hosts.follows_pods or self._pods.concerns(event.uid, event.addresses):
                     touched.uids.add(event.uid)
@@ -232,11 +234,17 @@ class Compiler:
 
         stale: dict[Entries, set[int]] = {}
         """Rule sets, and the peers for whom their entries may be others."""
-        labels = {n: None if one is None else one.labels for n, one in live.items() if is_pod(n)}
+        labels = {
+            number: RESERVED_LABELS.get(number) if one is None else seen_labels(number, one.labels)
+            for number, one in live.items()
+        }
         for matched, number in self._index.update(labels):
             for entries in self._naming.get(matched, ()):
                 stale.setdefault(entries, set()).add(number)
-        gone, subjects = self._prepare(state, touched.policies)
+        gone, subjects = self._prepare(self._read(state, touched))
+        if self._enforcement != enforcement_of(state):
+            self._enforcement = enforcement_of(state)
+            subjects |= self._rules_of.keys()
         is_moved = self._lay_out(state, touched, stale)
         texts, numbers = self._pods.update(state, attachments, touched)
         turned, made, dropped = self._select(subjects | numbers)
@@ -271,48 +279,84 @@ class Compiler:
             policies_removed=settled[1],
         )
 
-    def _prepare(self, state: State, keys: Set[ObjectKey]) -> tuple[list[Prepared], set[int]]:
-        """Read the policies `keys`; those that they replace, and the local pods that have either
+    def _read(self, state: State, touched: Touched) -> dict[ObjectKey, tuple[Policy, ...]]:
+        """The resolved policies of the objects that are touched, and of all that have references
+        if these stand for others than before."""
+        read: dict[ObjectKey, tuple[Policy, ...]] = {}
+        is_referred = touched.nodes or touched.referents
+        for key in touched.policies:
+            accepted = state.policies.get(key)
+            found = read_policies(accepted.document, accepted.origin) if accepted else ()
+            # Those for nodes are no pod's: a node has no endpoint here.
+            read[key] = tuple(policy for policy in found if not policy.selects_nodes)
+            is_referred |= key[0] in REFERENT_KINDS
+            self._referring.pop(key, None)
+            if any(any(policy.references()) for policy in read[key]):
+                self._referring[key] = read[key]
+        if not self._referring:
+            self._referents = None
+        elif is_referred or self._referents is None:
+            before, self._referents = self._referents, referents_of(state)
+            if self._referents != before:
+                read.update(self._referring)
+        referents = self._referents or NOTHING
+        return {key: tuple(resolve(one, referents) for one in all) for key, all in read.items()}
+
+    def _prepare(
+        self, read: Mapping[ObjectKey, tuple[Policy, ...]]
+    ) -> tuple[list[Prepared], set[int]]:
+        """Have these policies watched; those that they replace, and the local pods that have either
         or had it (by identity)."""
         gone: list[Prepared] = []
         subjects: set[int] = set()
-        for key in keys:
-            accepted, before = state.policies.get(key), self._policies.get(key, ())
-            said = meaning(accepted) if accepted else None
-            if before and before[0].meaning == said:
+        for key, policies in read.items():
+            said = [meaning(policy) for policy in policies]
+            before = self._policies.pop(key, ())
+            if [one.meaning for one in before] == said:
+                if before:
+                    self._policies[key] = before
                 continue
+            kept = {one.meaning: one for one in before if one.meaning in said}
+            now = tuple(
+                kept.get(one) or Prepared(policy, one, self._index)
+                for policy, one in zip(policies, said, strict=True)
+            )
+            if now:
+                self._policies[key] = now
             for number, one in enumerate(before):
-                gone.append(one)
-                subjects |= one.subject.numbers & self._rules_of.keys()
                 del self._selecting[one.subject][key, number]
                 if not self._selecting[one.subject]:
                     del self._selecting[one.subject]
-                self._cidrs -= Counter(one.cidrs.items())
-            self._policies.pop(key, None)
-            if accepted is None or said is None:
-                continue
-            policies = read_policies(accepted.document, accepted.origin)
-            now = self._policies[key] = tuple(
-                Prepared(policy, said, self._index) for policy in policies
-            )
+                if one.meaning not in kept:
+                    gone.append(one)
+                    subjects |= one.subject.numbers & self._rules_of.keys()
+                    self._count(one, -1)
             for number, one in enumerate(now):
-                subjects |= one.subject.numbers & self._rules_of.keys()
                 self._selecting.setdefault(one.subject, {})[key, number] = one
-                self._cidrs.update(one.cidrs.items())
+                if one.meaning not in kept:
+                    subjects |= one.subject.numbers & self._rules_of.keys()
+                    self._count(one, +1)
         return gone, subjects
+
+    def _count(self, prepared: Prepared, more: int) -> None:
+        for cidr in prepared.cidrs.items():
+            self._cidrs[cidr] += more
+            if not self._cidrs[cidr]:
+                del self._cidrs[cidr]
 
     def _lay_out(self, state: State, touched: Touched, stale: dict[Entries, set[int]]) -> bool:
         """Find the CIDRs and pods' ranges of now; whether they are others than before."""
         is_moved = touched.nodes
-        if touched.policies or any(map(is_cidr, touched.numbers)):
+        is_read = touched.policies or touched.nodes or touched.referents
+        if is_read or any(map(is_cidr, touched.numbers)):
             found = {cidr: state.numbers.get(labels) for cidr, labels in self._cidrs}
             numbers = {cidr: number for cidr, number in found.items() if number is not None}
             if numbers != self._universe.numbers:
                 before, self._universe = self._universe, Universe(numbers)
                 is_moved = True
-                for entries in self._entries.values():
-                    for cidr in (cidr for peers in entries.rules.peers() for cidr in peers.cidrs):
-                        if others := members(before, cidr) ^ members(self._universe, cidr):
+                for cidr in (peer for peer in self._naming if isinstance(peer, Cidr)):
+                    if others := members(before, cidr) ^ members(self._universe, cidr):
+                        for entries in self._naming[cidr]:
                             stale.setdefault(entries, set()).update(others)
         if is_moved:
             self._prefix_map = PrefixMap(self._universe, state.nodes, *self._place)
@@ -332,8 +376,8 @@ class Compiler:
                 if now is None:
                     now = self._entries[rules.id] = Entries(rules)
                     made.append(now)
-                    for matched in rules.watched():
-                        self._naming.setdefault(matched, set()).add(now)
+                    for peer in now.masks:
+                        self._naming.setdefault(peer, set()).add(now)
                 self._rules_of[number] = now
                 now.subjects.add(number)
             if now is not before:
@@ -344,10 +388,10 @@ class Compiler:
         dropped = [entries for entries in left if not entries.subjects]
         for entries in dropped:
             del self._entries[entries.rules.id]
-            for matched in set(entries.rules.watched()):
-                self._naming[matched].discard(entries)
-                if not self._naming[matched]:
-                    del self._naming[matched]
+            for peer in entries.masks:
+                self._naming[peer].discard(entries)
+                if not self._naming[peer]:
+                    del self._naming[peer]
         return turned, made, dropped
 
     def _rule_set(self, number: int) -> RuleSet:
@@ -356,13 +400,14 @@ class Compiler:
             for matched in self._index.matching(number)
             for item in self._selecting.get(matched, {}).items()
         )
-        return rule_set([prepared for _, prepared in selecting], self._index.ports(number))
+        policies = [prepared for _, prepared in selecting]
+        return rule_set(policies, self._index.ports(number), self._enforcement)
 
     def _refresh(
         self, stale: dict[Entries, set[int]], made: list[Entries], dropped: list[Entries]
     ) -> tuple[tuple[Mapping[PolicyKey, Strength], frozenset[PolicyKey]], set[int]]:
-        """Make the policy map right; what was set and removed, and the peers that are named by
-        egress entries now, or not any more."""
+        """Make the policy map right; what was set and removed, and the peers that must be known
+        now, or not any more."""
         found: dict[PolicyKey, Strength | None] = {}
         named: Counter[int] = Counter()
         for entries in dropped:
@@ -371,11 +416,15 @@ class Compiler:
             named.subtract(entries.egress_peers)
         for entries in made:
             stale.pop(entries, None)
-            found.update(entries.refresh(self._index, self._universe))
+            found.update(entries.fill(self._index, self._universe))
             named.update(entries.egress_peers)
+        matching = {
+            number: list(self._index.matching(number)) for number in set().union(*stale.values())
+        }
         for entries, peers in stale.items():
             named.subtract(peers & entries.egress_peers)
-            found.update(entries.refresh(self._index, self._universe, peers))
+            theirs = {number: matching[number] for number in peers}
+            found.update(entries.refresh(self._index, self._universe, theirs))
             named.update(peers & entries.egress_peers)
         newly = set()
         for number, more in named.items():

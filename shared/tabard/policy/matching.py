@@ -7,11 +7,25 @@ held only against the selectors that ask for one of its labels.
 
 from collections.abc import Iterator, Mapping
 
-from tabard.identity.labels import LabelSet, named_ports, split_label
-from tabard.policy.model import Requirement, Selector
+from tabard.identity.labels import NAMED_PORT_SOURCE, LabelSet, label_set, named_ports, split_label
+from tabard.identity.numbers import Reserved, is_cidr
+from tabard.policy.model import ANY_SOURCE, Requirement, Selector
 
 Labels = Mapping[tuple[str, str], str]
 """(source, key) → value"""
+
+_WORLD = Reserved.WORLD.label
+RESERVED_LABELS: Mapping[int, LabelSet] = {
+    number.value: label_set(labels)
+    for number, labels in (
+        (Reserved.HOST, (Reserved.HOST.label,)),
+        (Reserved.WORLD, (_WORLD,)),
+        (Reserved.REMOTE_NODE, (Reserved.REMOTE_NODE.label,)),
+        (Reserved.WORLD_IPV4, (_WORLD, Reserved.WORLD_IPV4.label)),
+        (Reserved.WORLD_IPV6, (_WORLD, Reserved.WORLD_IPV6.label)),
+    )
+}
+"""Reserved identities that peers can have here, always live → what selectors see of them."""
 
 NO_PORTS: frozenset[tuple[str, int, str]] = frozenset()
 
@@ -20,12 +34,23 @@ def labels_of(labels: LabelSet) -> Labels:
     return {(source, key): value for source, key, value in map(split_label, labels)}
 
 
+def seen_labels(number: int, labels: LabelSet) -> LabelSet:
+    """What selectors see of a live identity: the labels of a CIDR's say that it is outside too."""
+    if not is_cidr(number):
+        return labels
+    is_ipv6 = any(":" in key for _, key, _ in map(split_label, labels))
+    family = Reserved.WORLD_IPV6 if is_ipv6 else Reserved.WORLD_IPV4
+    return label_set((*labels, _WORLD, family.label))
+
+
 def matches(selector: Selector, labels: Labels) -> bool:
     """Whether every requirement holds for `labels` (meta/v1 LabelSelector)."""
     return all(_holds(requirement, labels) for requirement in selector.requirements)
 
 
 def _holds(requirement: Requirement, labels: Labels) -> bool:
+    if requirement.source == ANY_SOURCE:
+        return _holds_anywhere(requirement, labels)
     value = labels.get((requirement.source, requirement.key))
     match requirement.operator:
         case "In":
@@ -36,6 +61,24 @@ def _holds(requirement: Requirement, labels: Labels) -> bool:
             return value is not None
         case "DoesNotExist":
             return value is None
+    raise AssertionError(f"unknown selector operator {requirement.operator!r}")
+
+
+def _holds_anywhere(requirement: Requirement, labels: Labels) -> bool:
+    values = {
+        value
+        for (source, key), value in labels.items()
+        if key == requirement.key and source != NAMED_PORT_SOURCE
+    }
+    match requirement.operator:
+        case "In":
+            return not values.isdisjoint(requirement.values)
+        case "NotIn":
+            return values.isdisjoint(requirement.values)
+        case "Exists":
+            return bool(values)
+        case "DoesNotExist":
+            return not values
     raise AssertionError(f"unknown selector operator {requirement.operator!r}")
 
 
@@ -52,24 +95,27 @@ class Matched:
 
 
 Clue = tuple[str, str, str | None]
-"""(source, key, value) of a label without which a selector does not match; value None: any."""
+"""(source, key, value) of a label without which a selector does not match; value None: any value,
+source ANY_SOURCE: any but named ports'."""
 
 ANYTHING: Clue = ("", "", None)
 """The clue of selectors that ask for no label."""
 
 
 class IdentityIndex:
-    """Live pod identities by label, and the matches of every selector that someone holds."""
+    """Live identities by label, and the matches of every selector that someone holds."""
 
     def __init__(self) -> None:
         self._labels: dict[int, LabelSet] = {}
         self._by_key: dict[tuple[str, str], dict[str, set[int]]] = {}
+        self._sources: dict[str, set[str]] = {}
+        """Key → the sources, but that of named ports, that labels with it came from."""
         self._ports: dict[int, frozenset[tuple[str, int, str]]] = {}
         self._matched: dict[Selector, Matched] = {}
         self._by_clue: dict[Clue, set[Matched]] = {}
 
     def update(self, live: Mapping[int, LabelSet | None]) -> list[tuple[Matched, int]]:
-        """Give each number (pods only) its labels, None if it is not live any more.
+        """Give each number its labels (`seen_labels`), None if it is not live any more.
 
         Returns each (answer, number) where an identity came, went or is another than before.
         """
@@ -87,7 +133,12 @@ class IdentityIndex:
         labels = labels_of(label_set)
         self._labels[number] = label_set
         for label, value in labels.items():
-            self._by_key.setdefault(label, {}).setdefault(value, set()).add(number)
+            values = self._by_key.get(label)
+            if values is None:
+                values = self._by_key[label] = {}
+                if label[0] != NAMED_PORT_SOURCE:
+                    self._sources.setdefault(label[1], set()).add(label[0])
+            values.setdefault(value, set()).add(number)
         if ports := named_ports(label_set):
             self._ports[number] = ports
         found = [one for one in self._suspects(labels) if matches(one.selector, labels)]
@@ -107,16 +158,20 @@ class IdentityIndex:
         self._ports.pop(number, None)
         return found
 
-    def _suspects(self, labels: Labels) -> Iterator[Matched]:
-        """The selectors that `labels` can match, each once."""
-        yield from self._by_clue.get(ANYTHING, ())
+    def _suspects(self, labels: Labels) -> set[Matched]:
+        """The selectors that `labels` can match."""
+        found = set(self._by_clue.get(ANYTHING, ()))
         for (source, key), value in labels.items():
-            yield from self._by_clue.get((source, key, value), ())
-            yield from self._by_clue.get((source, key, None), ())
+            found.update(self._by_clue.get((source, key, value), ()))
+            found.update(self._by_clue.get((source, key, None), ()))
+            if source != NAMED_PORT_SOURCE:
+                found.update(self._by_clue.get((ANY_SOURCE, key, value), ()))
+                found.update(self._by_clue.get((ANY_SOURCE, key, None), ()))
+        return found
 
     def matching(self, number: int) -> Iterator[Matched]:
-        """The selectors that match a live identity."""
-        labels = labels_of(self._labels[number])
+        """The selectors that match an identity; none if it is not live."""
+        labels = labels_of(self._labels.get(number, LabelSet(())))
         return (matched for matched in self._suspects(labels) if number in matched.numbers)
 
     def track(self, selector: Selector) -> Matched:
@@ -175,7 +230,12 @@ class IdentityIndex:
 
     def _having(self, requirement: Requirement) -> set[int]:
         """The identities that carry the key, with one of the values if the operator takes any."""
-        values = self._by_key.get((requirement.source, requirement.key), {})
-        if requirement.operator in ("Exists", "DoesNotExist"):
-            return set().union(*values.values())
-        return set().union(*(values[value] for value in requirement.values if value in values))
+        key, found = requirement.key, set[int]()
+        is_anywhere = requirement.source == ANY_SOURCE
+        for source in self._sources.get(key, ()) if is_anywhere else (requirement.source,):
+            values = self._by_key.get((source, key), {})
+            if requirement.operator in ("Exists", "DoesNotExist"):
+                found.update(*values.values())
+            else:
+                found.update(*(values[one] for one in requirement.values if one in values))
+        return found

@@ -25,8 +25,8 @@ class Part(Enum):
     DECIDES = "decides"
     PASSES = "passes"
     """Leaves it to the next tier."""
-    MATCHES = "matches"
-    """Does too, after the verdict or too weakly to give it."""
+    LATE = "late"
+    """Matches too, after the verdict or too weakly to give it."""
     MISSES = "misses"
     """Does not match."""
 
@@ -78,7 +78,7 @@ def findings(
             part = Part.MISSES
             if not one.lacks:
                 part = Part.PASSES if one.action is Action.PASS else Part.DECIDES
-                part = Part.MATCHES if is_past else part
+                part = Part.LATE if is_past else part
             found.append(replace(one, part=part, counts=not is_past))
             if asked is not None:
                 is_decided |= part is Part.DECIDES

@@ -84,7 +84,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """Nodes by their labels, whose source is `node`."""
+    """The addresses of nodes that have these labels, whose source is `node`."""
 
     selector: Selector
 

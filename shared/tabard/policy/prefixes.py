@@ -44,6 +44,7 @@ class Universe:
         found = sorted((_place(cidr), number) for cidr, number in numbers.items())
         self._places = [place for place, _ in found]
         self._numbers = [number for _, number in found]
+        self._inside: dict[Cidr, frozenset[int]] = {}
 
     def inside(self, peer: Cidr) -> frozenset[int]:
         """The identities that together are the addresses of `peer`.
@@ -51,9 +52,14 @@ class Universe:
         None at all while an except has no identity of its own yet: its addresses would still be
         taken for those around it.
         """
-        if not all(hole in self.numbers for hole in peer.excepts):
-            return frozenset()
-        return frozenset(self._within(peer.prefix)).difference(*map(self._within, peer.excepts))
+        found = self._inside.get(peer)
+        if found is None:
+            found = frozenset()
+            if all(hole in self.numbers for hole in peer.excepts):
+                found = frozenset(self._within(peer.prefix))
+                found = found.difference(*map(self._within, peer.excepts))
+            self._inside[peer] = found
+        return found
 
     def _within(self, cidr: str) -> list[int]:
         """The identities of the CIDRs in `cidr`: CIDRs nest, so they are sorted next to it."""
@@ -80,7 +86,7 @@ class PrefixMap:
         self._lookup = Prefixes(self.entries)
 
     def names(self, named: Container[int], identity: int, at: Address) -> bool:
-        """Whether entries for the peers `named` could allow traffic with `identity` at `at`."""
+        """Whether entries for the peers `named` could decide traffic with `identity` at `at`."""
         if 0 in named or identity in named:
             return True
         entry = self._lookup.match(at)

@@ -1,4 +1,4 @@
-"""From accepted policies to the entries of the policy map.
+"""From policies to what is said of whom: the rule sets of identities.
 
 The policies that select an identity are its rule set. Its id is a hash of what they say, so that
 equal rule sets share their entries, and a changed one has new entries under a new id, to which an
@@ -6,26 +6,35 @@ endpoint is turned at once.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from itertools import chain
+from typing import Any
 
 from tabard.dataplane.maps import (
     AT_CIDR,
+    Action,
     Direction,
     EndpointFlag,
-    PolicyKey,
+    Protocol,
     Strength,
+    Tier,
     strength,
 )
 from tabard.dataplane.verdict import CIDR_PODS, ENFORCED, IN_TIER, ISOLATED
-from tabard.events.ledger import PolicyAccepted
+from tabard.events.ledger import Enforcement
 from tabard.identity.labels import NAMED_PORT_SOURCE, LabelSet, cidr_label
 from tabard.policy.matching import IdentityIndex, Matched
-from tabard.policy.model import Cidr, Policy, Port, Requirement, Rule, Selector
+from tabard.policy.model import Cidr, Policy, Requirement, Rule, Selector
+from tabard.policy.painting import Part
 from tabard.policy.prefixes import Universe
 
+ISOLATED_FROM_ALL = (
+    EndpointFlag.INGRESS_ENFORCED
+    | EndpointFlag.INGRESS_ISOLATED
+    | EndpointFlag.EGRESS_ENFORCED
+    | EndpointFlag.EGRESS_ISOLATED
+)
 NamedPorts = frozenset[tuple[str, int, str]]
 """(name, number, protocol)"""
 
@@ -39,75 +48,67 @@ def hash64(*parts: bytes) -> int:
     return int.from_bytes(digest.digest()) or 1
 
 
-class Peers:
-    """Whom one rule names: anyone, or what selectors match and CIDRs hold."""
-
-    __slots__ = ("anyone", "cidrs", "having_port", "matched", "port_names")
-
-    def __init__(self, rule: Rule, index: IdentityIndex) -> None:
-        peers = rule.peers or ()
-        self.anyone = rule.peers is None
-        self.matched = [index.track(peer) for peer in peers if isinstance(peer, Selector)]
-        self.cidrs = [peer for peer in peers if isinstance(peer, Cidr)]
-        is_egress = rule.direction is Direction.EGRESS
-        self.port_names = {port.name for port in rule.ports if port.name and is_egress}
-        """Names that mean each peer's own port."""
-        self.having_port: Mapping[str, Matched] = {}
-        """If anyone is named: each of `port_names` → the identities that have it."""
-        if self.anyone:
-            self.having_port = {name: index.track(_having(name)) for name in self.port_names}
-
-    def watched(self) -> Iterator[Matched]:
-        yield from self.matched
-        yield from self.having_port.values()
-
-    def numbers(self, universe: Universe, only: Set[int] | None) -> set[int]:
-        """The identities that are named, 0 for anyone; of `only` those, if it is given."""
-        if only is None:
-            found = {0} if self.anyone else set()
-            found.update(*(matched.numbers for matched in self.matched))
-            return found.union(*(members(universe, cidr) for cidr in self.cidrs))
-        found = {0} & only if self.anyone else set()
-        found.update(*(only & matched.numbers for matched in self.matched))
-        return found.union(*(only & members(universe, cidr) for cidr in self.cidrs))
+def meaning(policy: Policy) -> bytes:
+    """32 bytes that stand for all that a resolved policy says: what its references stand for is
+    part of it, so a changed group makes another rule set. Where it was written is not."""
+    said = json.dumps(replace(policy, origin=""), default=_plain)
+    return blake2b(said.encode(), digest_size=32).digest()
 
 
-def members(universe: Universe, cidr: Cidr) -> Set[int]:
-    """Whom a CIDR names: the world there and, if it holds them, pods and nodes there."""
-    world = universe.inside(cidr)
-    return world | {number | AT_CIDR for number in world} if cidr.holds_members else world
+def _plain(value: Any) -> list[Any]:
+    """Sets in order, and the model's slotted dataclasses by their fields."""
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return [type(value).__name__, *(getattr(value, name) for name in value.__slots__)]
 
 
 def _having(port_name: str) -> Selector:
     return Selector((Requirement(port_name, "Exists", source=NAMED_PORT_SOURCE),))
 
 
-def meaning(accepted: PolicyAccepted) -> bytes:
-    """What a policy says, as bytes."""
-    # Not all of the document: a new annotation changes no rule and must not drop flows.
-    said = [accepted.kind, accepted.namespace, accepted.name, accepted.document.get("spec")]
-    return json.dumps(said, sort_keys=True).encode()
+class Peers:
+    """Whom one rule names: anyone, or what selectors match and CIDRs hold."""
+
+    __slots__ = ("anyone", "cidrs", "having_port", "matched", "names")
+
+    def __init__(self, rule: Rule, index: IdentityIndex) -> None:
+        peers = rule.peers or ()
+        self.anyone = rule.peers is None
+        self.matched = [index.track(peer) for peer in peers if isinstance(peer, Selector)]
+        self.cidrs = [peer for peer in peers if isinstance(peer, Cidr)]
+        assert len(self.matched) + len(self.cidrs) == len(peers), "references are resolved before"
+        is_egress = rule.direction is Direction.EGRESS
+        self.names = {port.name for port in rule.ports if port.name and is_egress}
+        """Names that mean each peer's own port."""
+        self.having_port: list[Matched] = []
+        """If anyone is named: who has one of `names`."""
+        if self.anyone:
+            self.having_port = [index.track(_having(name)) for name in sorted(self.names)]
+
+    def watched(self) -> Iterator[Matched]:
+        yield from self.matched
+        yield from self.having_port
 
 
 class Prepared:
-    """A policy with its selectors under watch until it is released."""
+    """A resolved policy with its selectors under watch until it is released."""
 
     def __init__(self, policy: Policy, said: bytes, index: IdentityIndex) -> None:
         self.policy = policy
         self.meaning = said
-        self.cidrs = {cidr: LabelSet((cidr_label(cidr),)) for cidr in self.policy.cidrs()}
-        self.subject = index.track(self.policy.subject)
-        self.rules = [(rule, Peers(rule, index)) for rule in self.policy.rules]
+        self.cidrs = {cidr: LabelSet((cidr_label(cidr),)) for cidr in policy.cidrs()}
+        self.subject = index.track(policy.subject)
+        self.rules = [(rule, Peers(rule, index)) for rule in policy.rules]
         self.flags = EndpointFlag(0)
-        for direction in self.policy.isolates:
+        for direction in policy.isolates:
             self.flags |= ENFORCED[direction] | ISOLATED[direction]
-            self.flags |= IN_TIER[self.policy.tier][direction]
         for rule, peers in self.rules:
+            self.flags |= ENFORCED[rule.direction] | IN_TIER[policy.tier][rule.direction]
             if any(cidr.holds_members for cidr in peers.cidrs):
                 self.flags |= CIDR_PODS[rule.direction]
         self.ingress_names = {
             port.name
-            for rule in self.policy.rules
+            for rule in policy.rules
             if rule.direction is Direction.INGRESS
             for port in rule.ports
             if port.name
@@ -121,6 +122,33 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Clause:
+    """What a rule says of the ports of some of its peers."""
+
+    policy: Policy
+    rule: Rule
+    anyone: bool
+    peers: tuple[Matched | Cidr, ...]
+    parts: tuple[Part, ...]
+    """The same ports for each."""
+    names: tuple[tuple[str, Protocol, Strength], ...]
+    """Each peer's own port of that name."""
+
+    def of(self, ports: NamedPorts) -> Iterator[Part]:
+        """What it says of a peer with these named ports."""
+        yield from self.parts
+        for name, protocol, value in self.names:
+            yield from _named(name, protocol, value, ports)
+
+    def numbers(self, index: IdentityIndex, universe: Universe) -> set[int]:
+        """Of which identities it says something."""
+        named = {0} if self.anyone else set()
+        for peer in self.peers:
+            named |= peer.numbers if isinstance(peer, Matched) else members(universe, peer)
+        return {number for number in named if any(self.of(index.ports(number)))}
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSet:
     """The policies that select an identity, and what their ingress port names mean for it."""
 
@@ -130,112 +158,84 @@ class RuleSet:
     ports: NamedPorts
     """The subject's named ports, as far as an ingress rule names them."""
 
-    def peers(self) -> Iterator[Peers]:
-        return (peers for prepared in self.policies for _, peers in prepared.rules)
-
-    def watched(self) -> Iterator[Matched]:
-        """The selectors on whose answers its entries depend."""
-        return (matched for peers in self.peers() for matched in peers.watched())
-
-    def keys(
-        self,
-        rule: Rule,
-        peers: Peers,
-        index: IdentityIndex,
-        universe: Universe,
-        only: Set[int] | None = None,
-    ) -> Iterator[tuple[PolicyKey, Strength]]:
-        """The entries of one of its rules; those for the peers `only`, if they are given."""
-        identities = peers.numbers(universe, only)
-        for port in rule.ports:
-            to: Set[int] = identities
-            if not port.name:
-                blocks = list(port_blocks(port.first, port.last))
-            elif rule.direction is Direction.INGRESS:
-                blocks = _named_blocks(port, self.ports)
-            elif peers.anyone:
-                to = peers.having_port[port.name].numbers
-                to = to if only is None else only & to
-            for identity in to:
-                if port.name and rule.direction is Direction.EGRESS:
-                    blocks = _named_blocks(port, index.ports(identity))
-                for first, bits in blocks:
-                    key = PolicyKey(self.id, rule.direction, identity, port.protocol, first, bits)
-                    yield key, strength(rule.action)
+    def clauses(self) -> Iterator[Clause]:
+        """All that its rules say."""
+        for prepared, rule, peers, precedence in _ranked(self.policies):
+            parts: list[Part] = []
+            names = []
+            for port in rule.ports:
+                is_looked_up = port.lookups is not None and rule.action is Action.ALLOW
+                value = strength(Action.PROXY if is_looked_up else rule.action, precedence)
+                if not port.name:
+                    parts.append(Part(port.protocol, port.first, port.last, value))
+                elif rule.direction is Direction.INGRESS:
+                    parts += _named(port.name, port.protocol, value, self.ports)
+                else:
+                    names.append((port.name, port.protocol, value))
+            its_own: tuple[Matched | Cidr, ...] = (*peers.matched, *peers.cidrs)
+            if not peers.anyone:
+                yield Clause(prepared.policy, rule, False, its_own, tuple(parts), tuple(names))
+                continue
+            yield Clause(prepared.policy, rule, True, (), tuple(parts), ())
+            if names:
+                having = tuple(peers.having_port)
+                yield Clause(prepared.policy, rule, False, having, (), tuple(names))
 
 
-def rule_set(policies: Sequence[Prepared], subject_ports: NamedPorts) -> RuleSet:
+def rule_set(
+    policies: Sequence[Prepared], subject_ports: NamedPorts, enforcement: Enforcement = "default"
+) -> RuleSet:
     """The rule set that `policies` (in the order of their keys) are for a subject."""
-    if not policies:
+    if enforcement == "never" or (enforcement == "default" and not policies):
         return RuleSet(0, (), EndpointFlag(0), frozenset())
-    flags = EndpointFlag(0)
+    flags = ISOLATED_FROM_ALL if enforcement == "always" else EndpointFlag(0)
     for prepared in policies:
         flags |= prepared.flags
     names = set().union(*(prepared.ingress_names for prepared in policies))
     ports = frozenset(port for port in subject_ports if port[0] in names)
-    resolved = json.dumps(sorted(ports)).encode()
-    id = hash64(
-        *(prepared.meaning + prepared.policy.section.encode() for prepared in policies), resolved
-    )
+    resolved = json.dumps([sorted(ports), enforcement]).encode()
+    id = hash64(*(prepared.meaning for prepared in policies), resolved)
     return RuleSet(id, tuple(policies), flags, ports)
 
 
-class Entries:
-    """A rule set's entries in the policy map, by their peer."""
-
-    __slots__ = ("_by_peer", "egress_peers", "rules", "subjects")
-
-    def __init__(self, rules: RuleSet) -> None:
-        self.rules = rules
-        self.subjects: set[int] = set()
-        """The identities here that have this rule set."""
-        self.egress_peers: set[int] = set()
-        """Identities that an egress entry names; 0 is any."""
-        self._by_peer: dict[int, dict[PolicyKey, Strength]] = {}
-
-    def refresh(
-        self, index: IdentityIndex, universe: Universe, only: Set[int] | None = None
-    ) -> dict[PolicyKey, Strength | None]:
-        """Make them right for all peers, or for `only` those; what they are now, None if gone."""
-        found: dict[int, dict[PolicyKey, Strength]] = {}
-        for prepared in self.rules.policies:
-            for rule, peers in prepared.rules:
-                for key, value in self.rules.keys(rule, peers, index, universe, only):
-                    found.setdefault(key.identity, {})[key] = value
-        changed: dict[PolicyKey, Strength | None] = {}
-        for peer in self._by_peer.keys() | found.keys() if only is None else only:
-            before, after = self._by_peer.pop(peer, {}), found.get(peer, {})
-            changed.update(dict.fromkeys(before.keys() - after.keys()))
-            changed.update(after)
-            self.egress_peers.discard(peer)
-            if after:
-                self._by_peer[peer] = after
-                if any(key.direction is Direction.EGRESS for key in after):
-                    self.egress_peers.add(peer)
-        return changed
-
-    def keys(self) -> Iterator[PolicyKey]:
-        return chain.from_iterable(self._by_peer.values())
+def members(universe: Universe, cidr: Cidr) -> frozenset[int]:
+    """Whom a CIDR names: the world there and, if it holds them, pods and nodes there."""
+    world = universe.inside(cidr)
+    return world | {number | AT_CIDR for number in world} if cidr.holds_members else world
 
 
-def _named_blocks(port: Port, ports: Iterable[tuple[str, int, str]]) -> list[tuple[int, int]]:
-    """What a port's name stands for among `ports`; nothing drops this port, not the rule."""
-    return [
-        (number, 16)
-        for name, number, protocol in ports
-        if name == port.name and protocol == port.protocol.name
-    ]
+def _ranked(
+    policies: Sequence[Prepared],
+) -> Iterator[tuple[Prepared, Rule, Peers, int]]:
+    """Every rule with its precedence. In tier NETWORK all have the same, and actions decide.
 
-
-def port_blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """The fewest (port, bits) prefixes that are exactly the ports `first` to `last`.
-
-    >>> list(port_blocks(5, 8))
-    [(5, 16), (6, 15), (8, 16)]
+    Elsewhere rules come by (priority, kind, name, place); of two that match, the earlier decides.
+    Neighbours whose actions are in the order of their strength share a precedence: so equal ones
+    make equal entries.
     """
-    while first <= last:
-        size = first & -first or 1 << 16
-        while size > last - first + 1:
-            size >>= 1
-        yield first, 17 - size.bit_length()
-        first += size
+    for tier in Tier:
+        ordered = [
+            (prepared, rule, peers)
+            for prepared in sorted(policies, key=lambda one: one.policy.priority)
+            if prepared.policy.tier is tier
+            for rule, peers in prepared.rules
+        ]
+        if tier is Tier.NETWORK:
+            yield from ((*one, 0) for one in ordered)
+            continue
+        for direction in Direction:
+            precedence, after = 0, Action.PASS
+            for prepared, rule, peers in reversed(ordered):
+                if rule.direction is direction:
+                    precedence += rule.action < after
+                    after = rule.action
+                    yield prepared, rule, peers, precedence
+
+
+def _named(
+    name: str, protocol: Protocol, value: Strength, ports: Iterable[tuple[str, int, str]]
+) -> Iterator[Part]:
+    """What a port's name stands for among `ports`; nothing drops this port, not the rule."""
+    for known, number, its_protocol in ports:
+        if known == name and its_protocol == protocol.name:
+            yield Part(protocol, number, number, value)

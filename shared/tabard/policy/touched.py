@@ -17,8 +17,19 @@ class Touched:
     """Addresses that were bound, perhaps away from another pod."""
     policies: set[ObjectKey] = field(default_factory=set)
     nodes: bool = False
+    referents: bool = False
+    """What policies refer to, other than policy objects and nodes."""
+    settings: bool = False
     everything: bool = False
     """All pods; for a start."""
 
     def __bool__(self) -> bool:
-        return bool(self.numbers or self.uids or self.addresses or self.policies or self.nodes)
+        return bool(
+            self.numbers
+            or self.uids
+            or self.addresses
+            or self.policies
+            or self.nodes
+            or self.referents
+            or self.settings
+        )

@@ -5,18 +5,28 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from tabard.agent.ebpf import device, grace, layout, links, migration, programs, source
+from tabard.agent.ebpf import device, grace, layout, links, migration, programs, source, syscalls
 from tabard.agent.ebpf.events import EventReader
 from tabard.agent.ebpf.layout import PRESENT, SETTINGS_KEY, Settings
 from tabard.agent.ebpf.maps import KernelMap
 from tabard.agent.ebpf.pins import BPF_ROOT, Pins, mount_bpffs
-from tabard.dataplane.maps import Address, Direction, Maps, Mode, Reason, specificity
+from tabard.dataplane.maps import (
+    Address,
+    Direction,
+    Endpoint,
+    Maps,
+    Mode,
+    Reason,
+    address_text,
+    specificity,
+)
 from tabard.dataplane.port import (
     Change,
     DataplaneError,
@@ -73,6 +83,9 @@ class EbpfDataplane:
         self._programs: dict[str, int] = {}
         self._staged = False
         """Links are still with the programs of another schema."""
+        self._lingers = True
+        """Packets may still read endpoints' other sides, or what was removed since the last wait:
+        memory that the next write will use. Whatever an earlier agent wrote last counts too."""
 
     @property
     def programs(self) -> Mapping[str, int]:
@@ -205,40 +218,77 @@ class EbpfDataplane:
                 layout.unpack_prefix_key(k): layout.unpack_prefix(v) for k, v in items["prefixes"]
             },
             hosts={Address(k): layout.IDENTITY.unpack(v)[0] for k, v in items["hosts"]},
-            endpoints={Address(k): layout.unpack_endpoint(v) for k, v in items["endpoints"]},
+            endpoints={Address(k): layout.unpack_entry(v) for k, v in items["endpoints"]},
         )
 
     def write(self, change: Change) -> None:
         identity, policy = layout.IDENTITY.pack, layout.pack_policy
         prefix_key, prefix = layout.pack_prefix_key, layout.pack_prefix
+        if self._lingers:
+            self._let_packets_end()
         entries = sorted(
             change.policies_set.items(), key=lambda entry: specificity(entry[0]), reverse=True
         )
-        self._update("policies", ((policy(k), layout.pack_strength(v)) for k, v in entries))
-        self._update("identities", ((identity(i), PRESENT) for i in change.identities_added))
-        self._update("nodes", ((node, PRESENT) for node in change.nodes_added))
-        self._update(
-            "prefixes", ((prefix_key(k), prefix(v)) for k, v in change.prefixes_set.items())
+        self._map("policies").update((policy(k), layout.pack_strength(v)) for k, v in entries)
+        self._map("identities").update((identity(i), PRESENT) for i in change.identities_added)
+        self._map("nodes").update((node, PRESENT) for node in change.nodes_added)
+        self._map("prefixes").update(
+            (prefix_key(k), prefix(v)) for k, v in change.prefixes_set.items()
         )
-        hosts = change.hosts_set
-        self._update("hosts", zip(hosts, map(identity, hosts.values()), strict=True))
-        self._update(
-            "endpoints", ((k, layout.pack_endpoint(v)) for k, v in change.endpoints_set.items())
-        )
+        self._set_hosts(change.hosts_set)
+        self._set_endpoints(change.endpoints_set)
+        self._lingers |= bool(change.endpoints_removed or change.hosts_removed)
         self._map("endpoints").delete(change.endpoints_removed)
         self._map("hosts").delete(change.hosts_removed)
         self._map("prefixes").delete(map(prefix_key, change.prefixes_removed))
         self._map("nodes").delete(change.nodes_removed)
-        self._map("identities").delete(map(identity, change.identities_removed))
-        removed = sorted(change.policies_removed, key=specificity)
-        self._map("policies").delete(map(policy, removed))
+        if change.identities_removed:
+            self._let_packets_end()
+            self._map("identities").delete(map(identity, change.identities_removed))
+        if change.policies_removed:
+            self._let_packets_end()
+            removed = sorted(change.policies_removed, key=specificity)
+            self._map("policies").delete(map(policy, removed))
         if self._staged:
             self._set(filled=True)
             self._move_links()
             log.info("dataplane.migrated", schema=self._schema)
 
-    def _update(self, name: str, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        self._map(name).update(entries)
+    def _set_hosts(self, entries: Mapping[Address, int]) -> None:
+        hosts = self._map("hosts")
+        there = () if hosts.is_empty() else [place for place in entries if place in hosts]
+        for place in there:
+            self._replace("replace_host", place, layout.IDENTITY.pack(entries[place]))
+        new = entries.keys() - there if there else entries
+        hosts.update((place, layout.IDENTITY.pack(entries[place])) for place in new)
+
+    def _set_endpoints(self, entries: Mapping[Address, Endpoint]) -> None:
+        endpoints = self._map("endpoints")
+        there = [place for place in entries if place in endpoints]
+        for place in there:
+            self._lingers = True
+            self._replace("replace_endpoint", place, layout.pack_endpoint(entries[place]))
+        endpoints.update(
+            (place, layout.pack_entry(entries[place])) for place in entries.keys() - there
+        )
+
+    def _replace(self, program: str, key: bytes, value: bytes) -> None:
+        """Change an entry in place (bpf/replace.h)."""
+        try:
+            ran = syscalls.program_test_run(self._programs[program], bytes(14) + key + value)
+        except OSError as error:
+            raise DataplaneError(f"{program} cannot be run: {error.strerror}") from error
+        if ran.returned != syscalls.TC_ACT_OK:
+            raise DataplaneError(f"{program} did not find {address_text(key)}; check with `drift`")
+
+    def _let_packets_end(self) -> None:
+        """Until no packet goes by entries that it found before this call."""
+        with self._expedited():
+            try:
+                grace.wait()
+            except OSError as error:
+                raise DataplaneError(f"no grace period can be waited for: {error}") from error
+        self._lingers = False
 
     # ---- interfaces
 
@@ -258,7 +308,7 @@ class EbpfDataplane:
         def guard() -> tuple[int, bytes]:
             ifindex, mac = links.interface_index(interface), links.interface_mac(interface)
             directory = self._pins.pod(uid)
-            with grace.expedited() if self._expedites else contextlib.nullcontext():
+            with self._expedited():
                 for name in ("from_pod", "to_pod"):
                     self._attach(directory, name, ifindex)
             return ifindex, mac
@@ -313,6 +363,9 @@ class EbpfDataplane:
         return found
 
     # ---- small parts
+
+    def _expedited(self) -> AbstractContextManager[object]:
+        return grace.expedited() if self._expedites else contextlib.nullcontext()
 
     def _map(self, name: str) -> KernelMap:
         if not self._maps:

@@ -64,7 +64,7 @@ def shapes(sizes: MapSizes) -> tuple[Shape, ...]:
         Shape("nodes", HASH, 16, 1, sizes.nodes, NO_PREALLOC),
         Shape("prefixes", LPM_TRIE, PREFIX_KEY.size, PREFIX.size, sizes.prefixes, NO_PREALLOC),
         Shape("hosts", HASH, 16, 4, sizes.hosts, NO_PREALLOC),
-        Shape("endpoints", HASH, 16, ENDPOINT.size, sizes.endpoints, NO_PREALLOC),
+        Shape("endpoints", HASH, 16, ENTRY.size, sizes.endpoints, NO_PREALLOC),
         Shape("conntrack", LRU_HASH, FLOW_KEY.size, FLOW.size, sizes.conntrack),
         Shape("fragments", LRU_HASH, 40, 8, sizes.fragments),
         Shape("counters", PERCPU_ARRAY, 4, 8, len(Direction) * REASONS_MAX),
@@ -117,6 +117,8 @@ STRENGTH = struct.Struct("=I")
 PREFIX_KEY = struct.Struct("=I16s")
 PREFIX = struct.Struct("=IB?2x16s")
 ENDPOINT = struct.Struct("=QQII6s6sH2x")
+ENTRY = struct.Struct(f"=I4x{ENDPOINT.size}s{ENDPOINT.size}s")
+"""Which side counts (its last bit), and the two sides."""
 FLOW_KEY = struct.Struct("=16s16s2s2sBB2x")
 FLOW = struct.Struct("=QQQIB3x")
 EVENT = struct.Struct("=Q16s16sII2s2sBBBx")
@@ -191,7 +193,18 @@ def unpack_prefix(value: bytes) -> PrefixEntry:
     return PrefixEntry(identity, PrefixFlag(flags), tunnel if remote else b"")
 
 
+def pack_entry(endpoint: Endpoint) -> bytes:
+    """A new endpoint's entry."""
+    return ENTRY.pack(0, pack_endpoint(endpoint), b"")
+
+
+def unpack_entry(value: bytes) -> Endpoint:
+    current, *sides = ENTRY.unpack(value)
+    return unpack_endpoint(sides[current & 1])
+
+
 def pack_endpoint(endpoint: Endpoint) -> bytes:
+    """One side of an entry."""
     return ENDPOINT.pack(
         endpoint.incarnation,
         endpoint.policy,

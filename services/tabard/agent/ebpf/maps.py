@@ -76,6 +76,19 @@ class KernelMap:
         except OSError as error:
             raise self._failed("read", error) from error
 
+    def is_empty(self) -> bool:
+        try:
+            return not any(True for _ in syscalls.map_keys(self.descriptor, self.shape.key))
+        except OSError as error:
+            raise self._failed("read", error) from error
+
+    def __contains__(self, key: bytes) -> bool:
+        try:
+            self.get(key)
+        except KeyError:
+            return False
+        return True
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         key, value = self.shape.key, self._value_size()
         try:

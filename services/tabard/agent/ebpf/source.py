@@ -7,7 +7,14 @@ import tabard.agent
 from tabard.agent.ebpf import layout
 from tabard.dataplane.port import DataplaneError
 
-PROGRAMS = ("from_pod", "to_pod", "from_overlay", "from_wire")
+PROGRAMS = (
+    "from_pod",
+    "to_pod",
+    "from_overlay",
+    "from_wire",
+    "replace_host",
+    "replace_endpoint",
+)
 """The functions in programs.c that are programs."""
 
 

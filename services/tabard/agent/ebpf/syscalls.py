@@ -1,4 +1,5 @@
-"""The bpf(2) system call, as far as a dataplane needs it (uapi/linux/bpf.h, union bpf_attr).
+"""The bpf(2) system call, as far as a dataplane needs it (uapi/linux/bpf.h, union bpf_attr), and
+membarrier(2).
 
 Functions raise OSError as the kernel gives it; descriptors are plain ints with close-on-exec set.
 """
@@ -8,12 +9,13 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 _NUMBER: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+_MEMBARRIER: Final = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "s390x": 356, "ppc64le": 365}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # enum bpf_cmd
@@ -30,8 +32,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PROG_TEST_RUN, _OBJ_GET_INFO = 10, 15
 _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 26, 27
 _LINK_CREATE, _LINK_UPDATE = 28, 29
+_MEMBARRIER_GLOBAL = 1
 
 _PROG_TYPE_SCHED_CLS = 3
+TC_ACT_OK = 0
 TCX_INGRESS, TCX_EGRESS = 46, 47
 PSEUDO_MAP_FD: Final = 1
 LOG_BYTES: Final = 1 << 20
@@ -42,11 +46,23 @@ INSTRUCTION = struct.Struct("=BBhi")
 """Opcode, registers (destination in the low four bits, source in the high), offset, immediate."""
 
 
+def _number(call: str, numbers: Mapping[str, int]) -> int:
+    machine = platform.machine()
+    if machine not in numbers:
+        raise OSError(errno.ENOSYS, f"{call}(2)'s number on {machine} is not known")
+    return numbers[machine]
+
+
+def membarrier() -> None:
+    """Wait for an RCU grace period (MEMBARRIER_CMD_GLOBAL: synchronize_rcu, kernel/sched/membarrier.c)."""
+    if _libc.syscall(_number("membarrier", _MEMBARRIER), _MEMBARRIER_GLOBAL, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
 def _bpf(command: int, attributes: bytearray) -> int:
     buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
-    number = _NUMBER.get(platform.machine())
-    if number is None:
-        raise OSError(errno.ENOSYS, f"bpf(2)'s number on {platform.machine()} is not known")
+    number = _number("bpf", _NUMBER)
     while True:
         result = int(_libc.syscall(number, command, buffer, len(attributes)))
         if result >= 0:

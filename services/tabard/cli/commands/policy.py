@@ -114,8 +114,8 @@ def policy_explain(
     """Show each rule that was considered for a flow, and what it had to do with the verdict.
 
     Rules are listed in the order in which they are judged: tier admin, network (denials first),
-    baseline. A rule decides, passes the flow on to the next tier, matches too (too late to matter)
-    or misses; then it says what it asks for, and what it met.
+    baseline. A rule decides, passes the flow on to the next tier, matches too late to matter, or
+    misses; then it is said what it asks for, and what it met.
 
     Exits 4 if the flow is denied, as `policy check` does. JSON: as of `policy check`, each half
     with what was considered; `tabard explain policy explain` says what each key means.
