@@ -4,7 +4,7 @@ Semantic, not textual: policies that say the same in other words differ in nothi
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
 
@@ -50,6 +50,16 @@ class Side:
         self.state = state
         self.engine = engine or Engine(state)
 
+    def sort(self, whom: Sequence[Who]) -> Hashable:
+        """Equal for those that no policy tells apart, nor their nodes."""
+        return tuple(
+            tuple(
+                (self.engine.alike(party), party.address and party.address.version, party.nodes)
+                for party in self.engine.parties.find(who)
+            )
+            for who in whom
+        )
+
     def said(self, whom: Sequence[Who], direction: Direction) -> Hashable:
         """What policies say of each in this direction, in the order in which they are judged."""
         said = []
@@ -92,19 +102,25 @@ def _said(policy: Policy, direction: Direction) -> Hashable:
 
 def differences(before: Side, after: Side, parties: Sequence[Counterpart]) -> Iterator[Piece]:
     """Each piece of traffic between two of `parties` that one side alone allows."""
-    moved = {party.name: _moved(before, after, party) for party in parties}
-    if enforcement_of(before.state) != enforcement_of(after.state):
-        moved = dict.fromkeys(moved, frozenset(Direction))
-    for source, destination in product(parties, parties):
-        if source is destination and source.alone:
+    sorts: dict[Hashable, list[Counterpart]] = {}
+    for party in parties:
+        sort = (before.sort(party.before), after.sort(party.after), party.same, party.alone)
+        sorts.setdefault(sort, []).append(party)
+    moved = [_moved(before, after, members[0]) for members in sorts.values()]
+    for (sources, out), (destinations, into) in product(
+        zip(sorts.values(), moved, strict=True), repeat=2
+    ):
+        if Direction.EGRESS not in out and Direction.INGRESS not in into:
             continue
-        if Direction.EGRESS in moved[source.name] or Direction.INGRESS in moved[destination.name]:
-            yield from _between(before, after, source, destination)
+        for piece in _between(before, after, sources[0], destinations[0]):
+            for one, other in product(sources, destinations):
+                if one is not other or not one.alone:
+                    yield replace(piece, source=one.name, destination=other.name)
 
 
 def _moved(before: Side, after: Side, party: Counterpart) -> frozenset[Direction]:
     """The directions in which something of its own may have changed: its policies, or itself."""
-    if not party.same:
+    if not party.same or enforcement_of(before.state) != enforcement_of(after.state):
         return frozenset(Direction)
     return frozenset(
         direction

@@ -8,7 +8,7 @@ greatest to the smallest and from the last to the first, until none can go.
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tabard.dataplane.maps import Direction
@@ -47,29 +47,32 @@ def reduce(state: State, *, any_workload: bool = False, unmatched: bool = False)
     """
     scene = _Scene(state)
     same = scene.says_the_same if any_workload else scene.changes_nothing
-    kept = scene.unknown() if not unmatched else scene.never_known()
-    removed: list[Part] = []
-    while _sweep(scene, kept, removed, same):
+    kept: dict[ObjectKey, set[str]] = {}
+    for key, path in scene.never_known() if unmatched else scene.unknown():
+        kept.setdefault(key, set()).add(path)
+    gone: dict[ObjectKey, set[str]] = {}
+    while _sweep(scene, kept, gone, same):
         pass
-    return Reduction(scene.documents, tuple(sorted(removed)))
+    removed = sorted((key, path) for key, paths in gone.items() for path in paths)
+    return Reduction(scene.documents, tuple(removed))
 
 
 def _sweep(
     scene: "_Scene",
-    kept: set[Part],
-    removed: list[Part],
+    kept: Mapping[ObjectKey, set[str]],
+    gone: dict[ObjectKey, set[str]],
     same: Callable[[ObjectKey, tuple[Policy, ...]], bool],
 ) -> bool:
     """Try every part once; whether any went."""
-    begun = len(removed)
+    went = False
     for key in sorted(scene.originals, reverse=True):
         for path in scene.parts[key]:
-            gone = {each for of, each in removed if of == key}
-            if any(_under(path, each) for each in gone):
+            before = gone.setdefault(key, set())
+            if any(_under(path, each) for each in before) or any(
+                _under(each, path) or _under(path, each) for each in kept.get(key, ())
+            ):
                 continue
-            if any(of == key and (_under(each, path) or _under(path, each)) for of, each in kept):
-                continue
-            left = _without(scene.originals[key], {*gone, path})
+            left = _without(scene.originals[key], {*before, path})
             if left is None:
                 continue
             try:
@@ -78,13 +81,9 @@ def _sweep(
                 continue
             if same(key, scene.resolved(found)):
                 scene.put(key, left if path else None, found)
-                removed.append((key, path))
-                removed[:] = [
-                    each
-                    for each in removed
-                    if each[0] != key or each[1] == path or not _under(each[1], path)
-                ]
-    return len(removed) != begun
+                gone[key] = {each for each in before if not _under(each, path)} | {path}
+                went = True
+    return went
 
 
 class _Scene:
@@ -107,36 +106,47 @@ class _Scene:
             key: accepted.document for key, accepted in state.policies.items()
         }
         self.parts = {key: list(_parts(found)) for key, found in self._written.items()}
-        self._group()
+        everything = [policy for found in self._policies.values() for policy in found]
+        self._groups = self.land.groups(everything)
+        self._before: dict[tuple[int, Direction], Outcome] = {}
+        self._of_object: dict[ObjectKey, list[int]] = {key: [] for key in self._policies}
+        """The groups that it selects, by their places."""
+        for index, group in enumerate(self._groups):
+            for key in {policy.key for policy in group.policies}:
+                self._of_object[key].append(index)
 
     def resolved(self, policies: Sequence[Policy]) -> tuple[Policy, ...]:
         return tuple(resolve(policy, self._referents) for policy in policies)
 
-    def _group(self) -> None:
-        everything = [policy for found in self._policies.values() for policy in found]
-        self._groups = self.land.groups(everything)
-        self._before: dict[tuple[int, Direction], Outcome] = {}
-
     def put(self, key: ObjectKey, document: Document | None, found: tuple[Policy, ...]) -> None:
         """Take a smaller version of an object; None for its removal."""
         if document is None:
-            del self.documents[key], self._policies[key]
-            del self.originals[key]
+            del self.documents[key], self._policies[key], self.originals[key]
         else:
             self.documents[key] = document
             self._policies[key] = self.resolved(found)
-        self._group()
+        for index in self._of_object[key]:
+            group = self._groups[index]
+            policies = self._instead(group, key, self._policies.get(key, ()))
+            self._groups[index] = replace(group, policies=policies)
+            for direction in Direction:
+                self._before.pop((index, direction), None)
+
+    def _instead(
+        self, group: Group, key: ObjectKey, policies: tuple[Policy, ...]
+    ) -> tuple[Policy, ...]:
+        """The group's policies with these in the place of the object's."""
+        others = [policy for policy in group.policies if policy.key != key]
+        own = [policy for policy in policies if self.land.select(policy.subject) & group.subjects]
+        return (*others, *own)
 
     def changes_nothing(self, key: ObjectKey, instead: tuple[Policy, ...]) -> bool:
         """Whether each outcome stays with `instead` in the place of the object's policies."""
-        for index, group in enumerate(self._groups):
-            old = [policy for policy in group.policies if policy.key == key]
-            if not old:
-                continue
-            new = [
-                policy for policy in instead if self.land.select(policy.subject) & group.subjects
-            ]
-            policies = [policy for policy in group.policies if policy.key != key] + new
+        if any(policy.selects_nodes for policy in self._policies[key]):
+            return False
+        for index in self._of_object[key]:
+            group = self._groups[index]
+            policies = self._instead(group, key, instead)
             atoms = atoms_of(group.policies)
             for direction in Direction:
                 before = self._before.get((index, direction))
@@ -145,7 +155,7 @@ class _Scene:
                     self._before[index, direction] = before
                 if outcome(self.land, direction, policies, group.ports, atoms) != before:
                     return False
-        return not any(policy.selects_nodes for policy in self._policies[key])
+        return True
 
     def says_the_same(self, key: ObjectKey, instead: tuple[Policy, ...]) -> bool:
         """Whether by their words all others and `instead` say all that the object says."""
