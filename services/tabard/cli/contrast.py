@@ -19,7 +19,7 @@ from tabard.policy.landscape import in_force
 from tabard.policy.model import Cidr
 from tabard.policy.parties import Party, Role
 
-_RULE = ("kind", "namespace", "name", "rule", "origin", "event")
+_RULE = ("kind", "namespace", "name", "tier", "action", "rule", "origin", "event")
 """What of a rule is the same for all peers that it lets through."""
 
 
@@ -83,13 +83,14 @@ def _others(one: Ground, other: Ground) -> Iterator[Counterpart]:
         )
     node = Party(Role.NODE, None, Reserved.REMOTE_NODE.value)
     yield Counterpart("any other node", (node,), (node,), same=True, alone=True)
-    for atom in cut(_cidrs([one, other])):
+    for atom in cut(cidrs_of([one, other])):
         world = Reserved.WORLD_IPV4 if atom.version == 4 else Reserved.WORLD_IPV6
         party = Party(Role.WORLD, atom.sample, world.value)
         yield Counterpart(_outside(atom), (party,), (party,), same=True, alone=True)
 
 
-def _cidrs(grounds: Iterable[Ground]) -> Iterator[Cidr]:
+def cidrs_of(grounds: Iterable[Ground]) -> Iterator[Cidr]:
+    """Every CIDR that a rule in force names."""
     for ground in grounds:
         for policy in in_force(ground.state):
             for rule in policy.rules:

@@ -69,7 +69,8 @@ def _said(half: Row | None) -> str:
     if half is None:
         return "no policy can hold"
     if half["rule"] is not None:
-        return f"{_name(half['rule'])} {half['rule']['rule']}"
+        rule = half["rule"]
+        return f"{rule['action']} by {_name(rule)} {rule['rule']}"
     if half["reason"] == "denied_policy" and half["isolated_by"]:
         return f"no rule of {', '.join(map(_name, half['isolated_by']))}"
     return str(half["reason"]).replace("_", " ")

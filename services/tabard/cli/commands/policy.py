@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tabard.cli import completion
-from tabard.cli.kinds import By, FailOn, LintForm, TrimForm
+from tabard.cli.kinds import By, FailOn, GraphForm, LintForm, TrimForm
 from tabard.cli.moments import At
 from tabard.cli.options import (
     Cluster,
@@ -276,6 +276,40 @@ def policy_diff(
         diff(one, other, meant, output)
     except sides.SideError as error:
         usage(str(error))
+
+
+@app.command("graph")
+def policy_graph(
+    paths: Paths = None,
+    namespace: Annotated[
+        str,
+        typer.Option(
+            "-n",
+            "--namespace",
+            metavar="NS",
+            help="Edges with one end there, at least.",
+            autocompletion=completion.namespaces,
+        ),
+    ] = "",
+    at: Moment = None,
+    output: Annotated[
+        GraphForm, typer.Option("-o", "--output", help="Form of the output.")
+    ] = GraphForm.MERMAID,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Draw who may speak to whom, by workload, with the ports on the edges.
+
+    Of manifests; without a path of the cluster, now or as of --at. Workloads are grouped by
+    namespace; one that no policy isolates is dashed, since everyone may speak to it. What goes
+    without saying is left out: edges between two that no policy holds, and what a workload may
+    send as everyone in the world may.
+
+    Example: tabard policy graph compose/shop -o svg
+    """
+    from tabard.cli.graph import graph
+
+    graph(_where(paths, at, False, None, cluster, nats), namespace, output)
 
 
 @app.command("trim")
