@@ -251,9 +251,17 @@ async def test_a_name_opens_what_it_stands_for_and_nothing_else(tmp_path: Path, 
 async def test_a_name_whose_time_is_over_closes(tmp_path: Path) -> None:
     async with scene(tmp_path, NAMES_KEPT_MS="1500") as s:
         assert s.addresses("shop.example.com") == [SHOP]
-        assert s.reaches(SHOP)
-        await s.until(lambda: not s.state.names)
-        await s.cluster.wait_enforced()
+        with make_socket(s.namespace("web"), socket.AF_INET, socket.SOCK_STREAM) as connection:
+            connection.settimeout(TIMEOUT_S)
+            connection.connect((SHOP, 443))
+            connection.send(b"open")
+            assert connection.recv(100) == b"open"
+            await s.until(lambda: not s.state.names)
+            await s.cluster.wait_enforced()
+            connection.settimeout(0.5)
+            connection.send(b"closed")
+            with pytest.raises(TimeoutError):
+                connection.recv(100)
         assert not s.reaches(SHOP)
         (forgotten,) = await s.events(NameForgotten)
         assert forgotten.event == NameForgotten("shop.example.com", (SHOP,))

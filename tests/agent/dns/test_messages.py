@@ -1,9 +1,13 @@
+import ipaddress
+
 import dns.flags
 import dns.message
 import dns.opcode
 import dns.rcode
 import dns.rrset
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tabard.agent.dns.messages import Answer, Question, answer, question, refusal
 from tabard.policy.names import ADDRESSES_OF_NAME_MAX
@@ -101,6 +105,38 @@ def test_what_is_no_answer_is_none() -> None:
         ("b.example.com.", 300, "CNAME", "api.example.com."),
     )
     assert answer(loop) is None
+
+
+def test_addresses_of_another_class_are_none() -> None:
+    query = dns.message.make_query("api.example.com", "A", "CH", id=7)
+    found = dns.message.make_response(query)
+    found.answer.append(dns.rrset.from_text("api.example.com.", 60, "CH", "A", "example. 7"))
+    assert answer(found.to_wire()) == Answer(Question(7, "api.example.com", 1, 3), (), 0)
+
+
+@given(cut=st.integers(0, 200), flips=st.lists(st.integers(0, 8 * 120), max_size=12))
+def test_bytes_that_were_changed_raise_nothing(cut: int, flips: list[int]) -> None:
+    records = (
+        ("api.example.com.", 60, "CNAME", "b.example.com."),
+        ("b.example.com.", 60, "A", "1.2.3.4"),
+    )
+    for whole in (asked().to_wire(), answered(asked(), *records)):
+        changed = bytearray(whole)
+        for bit in flips:
+            if bit < 8 * len(changed):
+                changed[bit // 8] ^= 1 << bit % 8
+        for wire in (bytes(changed), bytes(changed[:cut])):
+            found = answer(wire)
+            assert found is None or all(map(ipaddress.ip_address, found.addresses))
+            if question(wire) is not None:
+                assert dns.message.from_wire(refusal(wire)).rcode() == dns.rcode.REFUSED
+
+
+@given(wire=st.binary(max_size=80))
+def test_bytes_of_unknown_origin_raise_nothing(wire: bytes) -> None:
+    answer(wire)
+    if question(wire) is not None:
+        refusal(wire)
 
 
 def test_of_more_addresses_than_stand_for_a_name_the_first_are_taken() -> None:

@@ -220,6 +220,46 @@ async def test_beyond_the_bound_answers_do_not_wait(monkeypatch: pytest.MonkeyPa
         await s.came("answered")
 
 
+async def test_a_pod_that_asks_too_often_is_not_heard_and_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "QUERIES_PER_S_MAX", 0)
+    monkeypatch.setattr(module, "QUERIES_BURST_MAX", 2)
+    async with scene(ASKING) as s:
+        bound(s.ledger, pod("other", "10.244.1.6", "shop", app="other"))
+        await s.tell()
+        for _ in range(3):
+            s.query("other.org")
+        s.query("other.org", source="10.244.1.6")
+        await s.came("allowed", "allowed", "dropped", "allowed")
+
+
+async def test_a_pod_that_brings_too_much_news_has_its_answers_unpublished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "NEWS_PER_S_MAX", 0)
+    monkeypatch.setattr(module, "NEWS_BURST_MAX", 1)
+    async with scene(ASKING) as s:
+        query = s.query("a.example.com")
+        await s.passed()
+        s.answer(query, ADDRESS)
+        await until(lambda: s.observed())
+        await s.resolved("a.example.com", ADDRESS)
+        await s.passed()
+        query = s.query("b.example.com")
+        await s.passed()
+        s.answer(query, ADDRESS)
+        await s.passed()
+        await s.came("allowed", "answered", "allowed", "late")
+        assert len(s.observed()) == 1
+        # What is known already costs nothing.
+        query = s.query("a.example.com")
+        await s.passed()
+        s.answer(query, ADDRESS)
+        await s.passed()
+        await s.came("allowed", "answered")
+
+
 async def test_what_is_no_query_or_answers_none_is_dropped() -> None:
     async with scene(ASKING) as s:
         s.send(b"no message")
@@ -301,3 +341,4 @@ async def test_where_no_more_addresses_are_taken_the_status_says_so_and_nothing_
         await s.passed()
         await s.came("allowed", "answered")
         assert "addresses stand for names" in s.bench.report.error
+        assert s.observed() == []

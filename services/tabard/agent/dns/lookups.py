@@ -11,8 +11,7 @@ from tabard.dataplane.maps import Action, Direction, Protocol, Tier
 from tabard.events import ledger as events
 from tabard.identity.labels import LabelSet
 from tabard.ledger.state import ObjectKey, State
-from tabard.policy.engine import RESERVED_LABELS
-from tabard.policy.matching import Labels, labels_of, matches
+from tabard.policy.matching import RESERVED_LABELS, Labels, labels_of, matches
 from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
 from tabard.policy.parties import IP, Parties, Party, Role
 from tabard.policy.patterns import Patterns
@@ -114,7 +113,8 @@ class Lookups:
     def _labels(self, server: Party) -> Labels:
         number = server.as_seen_on(self._node)
         known = self._state.identities.get(number)
-        return labels_of(known.labels) if known is not None else RESERVED_LABELS.get(number, {})
+        found = known.labels if known is not None else RESERVED_LABELS.get(number)
+        return labels_of(found) if found is not None else {}
 
 
 def _holds(cidr: Cidr, address: IP) -> bool:

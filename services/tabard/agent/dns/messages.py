@@ -58,7 +58,8 @@ def answer(payload: bytes) -> Answer | None:
         if not message.flags & dns.flags.QR or (asked := _question(message)) is None:
             return None
         wanted = (dns.rdatatype.A, dns.rdatatype.AAAA)
-        if not isinstance(message, dns.message.QueryMessage) or asked.type not in wanted:
+        is_wanted = asked.kind == dns.rdataclass.IN and asked.type in wanted
+        if not isinstance(message, dns.message.QueryMessage) or not is_wanted:
             return Answer(asked, (), 0)
         found = message.resolve_chaining()
     except (dns.exception.DNSException, ValueError):

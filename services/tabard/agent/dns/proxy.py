@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,6 +12,7 @@ import structlog
 from tabard.agent.dns.frames import Datagram, answering, read
 from tabard.agent.dns.lookups import Lookups, is_proxied
 from tabard.agent.dns.pending import Pending
+from tabard.agent.dns.rates import Rates
 from tabard.agent.follower import Follower
 from tabard.agent.reconciler import Reconciler
 from tabard.agent.report import Report
@@ -35,6 +36,12 @@ FRAME_BYTES_MAX = 1 << 16
 FRAMES_AT_ONCE = 16
 """Frames that are read before others have their turn: under a flood the agent's own work goes on,
 and the device drops what does not fit into its queue."""
+QUERIES_PER_S_MAX, QUERIES_BURST_MAX = 500, 500
+"""Of each pod; more are dropped, as by any busy server."""
+NEWS_PER_S_MAX, NEWS_BURST_MAX = 20, 100
+"""Answers of each pod that say what the ledger does not; further ones go on unpublished."""
+LINES_PER_S_MAX, LINES_BURST_MAX = 1, 10
+"""Lines in the log for each pod."""
 ANSWERS_WAITING_MAX = 256
 """Most answers that wait for the ledger; further ones go on at once."""
 ANSWER_WAIT_S_MAX = 1.0
@@ -71,6 +78,9 @@ class DnsProxy:
         self._known: tuple[Asked, Lookups] | None = None
         """Made when the first message comes."""
         self._waiting = 0
+        self._queries = Rates(QUERIES_PER_S_MAX, QUERIES_BURST_MAX)
+        self._news = Rates(NEWS_PER_S_MAX, NEWS_BURST_MAX)
+        self._lines = Rates(LINES_PER_S_MAX, LINES_BURST_MAX)
         self._needed = asyncio.Event()
 
     async def run(self) -> None:
@@ -142,19 +152,24 @@ class DnsProxy:
     def _ask(self, descriptor: int, frame: bytes, query: Datagram) -> None:
         from tabard.agent.dns import messages  # see there
 
-        asked = messages.question(query.payload)
+        now = time.monotonic()
         identity = self._identity(query.source)
-        if asked is None or identity is None:
+        if identity is None or not self._queries.take(query.source, now):
+            self.messages["dropped"] += 1
+            return
+        asked = messages.question(query.payload)
+        if asked is None:
             self.messages["dropped"] += 1
             return
         _, lookups = self._knowing()
         if asked.name in lookups.names(identity, query.destination, query.destination_port):
-            self._pending.add(query, asked, time.monotonic())
+            self._pending.add(query, asked, now)
             self.messages["allowed"] += 1
             _send(descriptor, frame)
         else:
             self.messages["refused"] += 1
-            log.info("dns.refused", name=asked.name, pod=query.source, server=query.destination)
+            if self._lines.take(query.source, now):
+                log.info("dns.refused", name=asked.name, pod=query.source, server=query.destination)
             _send(descriptor, answering(query, messages.refusal(query.payload)))
 
     def _identity(self, address: str) -> int | None:
@@ -189,40 +204,48 @@ class DnsProxy:
             _send(descriptor, frame)
         else:
             self._waiting += 1
-            tasks.create_task(self._hold(descriptor, frame, answer), name="dns answer")
+            holding = self._hold(descriptor, frame, datagram.destination, answer)
+            tasks.create_task(holding, name="dns answer")
 
-    async def _hold(self, descriptor: int, frame: bytes, answer: "Answer") -> None:
+    async def _hold(self, descriptor: int, frame: bytes, pod: str, answer: "Answer") -> None:
         """Let an answer go on when what it says is enforced here."""
         try:
             async with asyncio.timeout(ANSWER_WAIT_S_MAX):
-                await self._enforced(answer)
-        except (TimeoutError, BusError, DataplaneError) as error:
+                await self._enforced(pod, answer)
+        except (TimeoutError, BusError, DataplaneError, _TooMuch) as error:
             self.messages["late"] += 1
-            reason = str(error) or f"not enforced within {ANSWER_WAIT_S_MAX:g} s"
-            log.warning(
-                "dns.late",
-                name=answer.question.name,
-                addresses=answer.addresses,
-                reason=reason,
-            )
+            if self._lines.take(pod, time.monotonic()):
+                log.warning(
+                    "dns.late",
+                    name=answer.question.name,
+                    addresses=answer.addresses,
+                    pod=pod,
+                    reason=str(error) or f"not enforced within {ANSWER_WAIT_S_MAX:g} s",
+                )
         else:
             self.messages["answered"] += 1
         finally:
             self._waiting -= 1
         _send(descriptor, frame)
 
-    async def _enforced(self, answer: "Answer") -> None:
+    async def _enforced(self, pod: str, answer: "Answer") -> None:
         """Have the answer's addresses stand for its name, here too."""
-        reconciler, name, ttl_s = self._reconciler, answer.question.name, answer.ttl_s
-        said = tuple(one for one in answer.addresses if is_outside(reconciler.state, one))
-        if is_news(reconciler.state, name, said, ttl_s, time.time_ns()):
-            await self._publish(NameAnswered(reconciler.node, name, said, ttl_s))
-        if not self._may_stand(name, said):
-            return
-        while not _stand(reconciler.state, name, said):
-            await self._follower.folded()
+        reconciler, name = self._reconciler, answer.question.name
+        said = [one for one in answer.addresses if is_outside(reconciler.state, one)]
+        if self._is_news(answer, said):
+            said = self._with_room(name, said)
+        if self._is_news(answer, said):
+            if not self._news.take(pod, time.monotonic()):
+                raise _TooMuch(f"the pod has more than {NEWS_PER_S_MAX} new answers a second")
+            await self._publish(NameAnswered(reconciler.node, name, tuple(said), answer.ttl_s))
+            while not _stand(reconciler.state, name, said):
+                await self._follower.folded()
         if self._report.sequence < reconciler.state.sequence:
             await reconciler.flush()
+
+    def _is_news(self, answer: "Answer", addresses: list[str]) -> bool:
+        state, name = self._reconciler.state, answer.question.name
+        return is_news(state, name, addresses, answer.ttl_s, time.time_ns())
 
     async def _publish(self, event: NameAnswered) -> None:
         bus = self._bus()
@@ -231,17 +254,23 @@ class DnsProxy:
         envelope = first_cause(event.name, time.time_ns())
         await bus.publish(Stream.OBSERVED, [observed(event, envelope)])
 
-    def _may_stand(self, name: str, addresses: Sequence[str]) -> bool:
-        """Whether there is room for them; if not, the node's status says so."""
-        if has_room(self._reconciler.state, name, addresses):
+    def _with_room(self, name: str, addresses: list[str]) -> list[str]:
+        """Those of `addresses` that can stand for the name: where no more are taken those that do
+        already, and the node's status says so."""
+        state = self._reconciler.state
+        if has_room(state, name, addresses):
             self._report.clear("names")
-            return True
+            return addresses
         self._report.fail(
             "names",
             f"{ADDRESSES_MAX} addresses stand for names, and no more are taken; narrow the patterns"
             " of toFQDNs, or lower TABARD_NAMES_KEPT_MS",
         )
-        return False
+        return [address for address in addresses if address in state.names.get(name, {})]
+
+
+class _TooMuch(Exception):
+    """A pod has more answers published than it may."""
 
 
 def _stand(state: State, name: str, addresses: Iterable[str]) -> bool:
