@@ -228,6 +228,10 @@ async def test_a_name_opens_what_it_stands_for_and_nothing_else(tmp_path: Path, 
         assert refused.rcode() == dns.rcode.REFUSED
         assert not s.reaches(NEVER)
 
+        # Somebody deletes the proxy's device: another is made.
+        ip(node_namespace(s.cluster.name, "n1"), "link delete tabard-dns")
+        await s.until(lambda: s.ask("shop.example.com", "MX", timeout_s=0.2))
+
         # Addresses of the cluster do not open, whatever a name says.
         assert len(s.addresses("inside.example.com")) == 4
         assert not s.reaches(s.address("other"), 8080)

@@ -26,9 +26,9 @@ from tabard.dataplane.maps import (
     address,
     strength,
 )
-from tabard.dataplane.port import NodeConfig
+from tabard.dataplane.port import DataplaneError, NodeConfig
 from tabard.policy.diff import diff
-from topology import Pod, Topology, echo, make_socket, tcp_reaches, topology, udp_reaches
+from topology import Pod, Topology, echo, ip, make_socket, tcp_reaches, topology, udp_reaches
 
 pytestmark = pytest.mark.ebpf
 
@@ -196,6 +196,24 @@ def test_without_a_proxy_what_is_proxied_is_dropped_and_a_new_one_takes_over() -
                 assert not udp_reaches(s.client.namespace, place, PROXIED)
                 next_frame(descriptor)
             assert not udp_reaches(s.client.namespace, place, PROXIED)
+
+
+def test_a_device_that_is_deleted_is_told_from_one_that_is_silent() -> None:
+    with scene(Mode.OVERLAY, 1) as s, diverted(s) as descriptor:
+        with pytest.raises(BlockingIOError):
+            os.read(descriptor, 100)
+        ip(s.client.node.namespace, "link delete tabard-dns")
+        with pytest.raises(OSError, match="bad state"):
+            os.read(descriptor, 100)
+        with diverted(s) as another:
+            assert nothing_came(another)
+
+
+def test_a_device_of_the_name_that_is_anothers_is_an_error() -> None:
+    with scene(Mode.OVERLAY, 1) as s:
+        ip(s.client.node.namespace, "link add tabard-dns type bridge")
+        with pytest.raises(DataplaneError, match="'tabard-dns' cannot be made"):
+            s.node.divert()
 
 
 def test_tcp_and_fragments_are_denied_by_their_reason() -> None:

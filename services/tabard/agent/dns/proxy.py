@@ -82,6 +82,7 @@ class DnsProxy:
         self._news = Rates(NEWS_PER_S_MAX, NEWS_BURST_MAX)
         self._lines = Rates(LINES_PER_S_MAX, LINES_BURST_MAX)
         self._needed = asyncio.Event()
+        self._gone = asyncio.Event()
 
     async def run(self) -> None:
         """Serve what the dataplane diverts, for ever, once a policy asks for it. While nobody does
@@ -92,16 +93,15 @@ class DnsProxy:
             await reconciler.ready.wait()
             if not any(map(is_proxied, reconciler.state.policies.values())):
                 await self._needed.wait()
-            descriptor = await self._divert()
-            if descriptor is None:
-                return
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    loop.add_reader(descriptor, self._serve, descriptor, tasks)
-                    await loop.create_future()  # until cancelled
-            finally:
-                loop.remove_reader(descriptor)
-                os.close(descriptor)
+            while (descriptor := await self._divert()) is not None:
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        loop.add_reader(descriptor, self._serve, descriptor, tasks)
+                        await self._gone.wait()
+                        loop.remove_reader(descriptor)
+                finally:
+                    loop.remove_reader(descriptor)
+                    os.close(descriptor)
         finally:
             reconciler.listeners.remove(self._note)
 
@@ -114,6 +114,7 @@ class DnsProxy:
 
     async def _divert(self) -> int | None:
         """The dataplane's descriptor; None where packets are only told of."""
+        self._gone.clear()
         while True:
             try:
                 dataplane = self._reconciler.dataplane
@@ -138,6 +139,10 @@ class DnsProxy:
             try:
                 frame = os.read(descriptor, FRAME_BYTES_MAX)
             except BlockingIOError:
+                return
+            except OSError as error:  # somebody has deleted the device
+                log.error("dns.device_gone", reason=str(error))
+                self._gone.set()
                 return
             datagram = read(frame)
             if datagram is None:
