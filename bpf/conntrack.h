@@ -172,9 +172,10 @@ static __always_inline int still_allowed(struct flow *f, const struct flow_key *
 }
 
 /*
- * What `p`, if it answers a flow or continues one, is allowed as; REASON_DENIED if not. `peer`: the other side's identity, if it is known here
- * (overlay nodes know the bindings of their span only). `key` is the flow that `p` itself would open;
- * *is_stale is set if there is such an entry, but for other reasons than those of now.
+ * As what `p` is allowed, which answers a flow or continues one; REASON_DENIED if it does neither, or
+ * may no longer. `peer`: the other side's identity, if it is known here (overlay nodes know the
+ * bindings of their span only). `key` is the flow that `p` itself would open; *is_stale is set if there
+ * is such an entry, but for other reasons than those of now.
  */
 static __always_inline int established(const struct packet *p, const struct flow_key *key,
 				       const struct endpoint *e, __u32 peer, __u64 now,

@@ -69,6 +69,17 @@ def test_an_address_stands_as_long_as_its_answer_may_be_kept() -> None:
     assert desk.observe(said("a.io", V4, ttl_s=1)) == []
 
 
+def test_answers_of_a_long_time_are_renewed_as_seldom_as_others() -> None:
+    desk = asking("a.io")
+    desk.observe(said("a.io", V4, ttl_s=86_400))
+    assert desk.state.names["a.io"] == {V4: 86_400 * S + KEPT // 2}
+    desk.now = KEPT // 2
+    assert desk.observe(said("a.io", V4, ttl_s=86_400)) == []
+    desk.now += 1
+    (renewed,) = desk.observe(said("a.io", V4, ttl_s=86_400))
+    assert renewed == NameResolved("a.io", ((V4, desk.now + 86_400 * S + KEPT // 2),))
+
+
 def test_an_address_whose_time_is_over_is_forgotten_and_its_identity_retires() -> None:
     desk = asking("a.io", names_kept_ms=10_000)
     desk.observe(said("a.io", V4, ttl_s=1))

@@ -2,7 +2,7 @@
 
 Names that no policy asks for are passed over without an event, and so is an answer that says
 nothing new: most of DNS costs the ledger nothing. An address stands for as long as the answer may
-be kept, and for `names_kept_ms` at least; it is renewed when half of that is over.
+be kept, and for `names_kept_ms` at least; half of that goes by before it is renewed.
 """
 
 from tabard.allocator.commands import Resolve, Tick
@@ -11,7 +11,7 @@ from tabard.allocator.plan import Indexes
 from tabard.events.ledger import LedgerEvent, NameForgotten, NameResolved
 from tabard.identity.labels import LabelSet, cidr_label, host_cidr
 from tabard.ledger.state import State
-from tabard.policy.names import ADDRESSES_OF_NAME_MAX, has_room, is_news, is_outside
+from tabard.policy.names import ADDRESSES_OF_NAME_MAX, acceptable, has_room, is_news
 
 _NS_PER_MS, _NS_PER_S = 1_000_000, 1_000_000_000
 
@@ -25,10 +25,10 @@ def resolve(state: State, indexes: Indexes, command: Resolve) -> list[LedgerEven
     if name not in indexes.asked:
         return []
     assert state.settings is not None, "how long names are kept is among the settings"
-    said = [address for address in command.addresses if is_outside(state, address)]
+    said = acceptable(state, name, command.addresses)
     if not is_news(state, name, said, command.ttl_s, command.now):
         return []
-    kept = max(command.ttl_s * _NS_PER_S, state.settings.names_kept_ms * _NS_PER_MS)
+    half = state.settings.names_kept_ms * _NS_PER_MS // 2
     held = state.names.get(name, {})
     new = [address for address in said if address not in held]
     ending = sorted((until, address) for address, until in held.items() if address not in said)
@@ -42,7 +42,7 @@ def resolve(state: State, indexes: Indexes, command: Resolve) -> list[LedgerEven
         labels = LabelSet((cidr_label(host_cidr(address)),))
         if allotment.known(labels) is None and allotment.draw(labels) is None:
             unnumbered.add(address)
-    until = command.now + kept
+    until = command.now + max(command.ttl_s * _NS_PER_S, half) + half
     stand = tuple(
         (address, max(until, held.get(address, 0)))
         for address in said

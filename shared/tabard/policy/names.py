@@ -66,9 +66,14 @@ class Asked:
         return found
 
 
-def is_outside(state: State, address: str) -> bool:
-    """Whether a name may stand for `address`: one that is outside of the cluster and reached
-    beyond this link, so that no answer makes a pod, a node or its loopback the world."""
+def acceptable(state: State, name: str, addresses: Iterable[str]) -> list[str]:
+    """Those that may stand for the name: outside of the cluster, and not of this link alone, so
+    that no answer makes a pod, a node or its loopback the world."""
+    held = state.names.get(name, {})
+    return [address for address in addresses if address in held or _is_outside(state, address)]
+
+
+def _is_outside(state: State, address: str) -> bool:
     ip = ipaddress.ip_address(address)
     if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
         return False

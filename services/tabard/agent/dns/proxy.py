@@ -24,7 +24,7 @@ from tabard.events.observed import NameAnswered
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.messages import first_cause, observed
 from tabard.ledger.state import State
-from tabard.policy.names import ADDRESSES_MAX, Asked, has_room, is_news, is_outside
+from tabard.policy.names import ADDRESSES_MAX, Asked, acceptable, has_room, is_news
 from tabard.policy.patterns import is_name
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class DnsProxy:
     async def _enforced(self, pod: str, answer: "Answer") -> None:
         """Have the answer's addresses stand for its name, here too."""
         reconciler, name = self._reconciler, answer.question.name
-        said = [one for one in answer.addresses if is_outside(reconciler.state, one)]
+        said = acceptable(reconciler.state, name, answer.addresses)
         if self._is_news(answer, said):
             said = self._with_room(name, said)
         if self._is_news(answer, said):
