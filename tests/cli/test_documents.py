@@ -80,6 +80,7 @@ def ledger(store: MemoryStore) -> None:
         "ingress": [{"from": [peer, blocks], "ports": [{"port": 80}]}, {}],
     }
     policy = {**POLICY, "metadata": {"name": "open", "namespace": "shop"}, "spec": spec}
+    named = to_names("a.io", labels={"app": "other"})
     waiting = events.PodRefused(
         "uid-w", "shop", "w", "no number", True, "n1", (), (), 1, "default", (), "", False
     )
@@ -94,7 +95,7 @@ def ledger(store: MemoryStore) -> None:
             events.IdentityRetired(300),
             events.PolicyAccepted("NetworkPolicy", "shop", "open", policy, "x.yaml:1"),
             events.PolicyRefused("NetworkPolicy", "shop", "bad", "spec.x: unknown", "x.yaml:9"),
-            events.PolicyAccepted("CiliumNetworkPolicy", "shop", "names", to_names("a.io"), ""),
+            events.PolicyAccepted("CiliumNetworkPolicy", "shop", "names", named, ""),
             events.NameResolved("a.io", (("192.0.2.7", 5), ("10.0.0.1", 7))),
         )
         await say(bus, "n1", 8, endpoints=1, map_writes=(("hosts", 2),), full=(("hosts", 1),))
