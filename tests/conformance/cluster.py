@@ -19,6 +19,7 @@ from tabard.events.ledger import (
     PolicyRefused,
 )
 from tabard.events.observed import (
+    NameAnswered,
     NamespaceLabelsSet,
     NamespaceRemoved,
     NodeJoined,
@@ -177,6 +178,10 @@ class Cluster:
         for found, namespace, name in list(self.state.policies):
             if found == kind:
                 self._observe(PolicyRemoved(kind, namespace, name))
+
+    def resolve(self, name: str, address: str) -> None:
+        """Some pod asked for a domain name, and was told an address."""
+        self._observe(NameAnswered("n1", name.lower().removesuffix("."), (address,), 60))
 
     def settle(self) -> None:
         """Time goes by: what nobody uses any more is retired, and its number released."""

@@ -83,6 +83,17 @@ def of_binding(reading: Reading, binding: Row) -> Row:
     return {"pod": _one(pods(reading), "uid", binding["uid"])}
 
 
+def of_name(reading: Reading, name: Row) -> Row:
+    """{asked_by} of a row of `names`."""
+    return {
+        "asked_by": [
+            row
+            for row in policies(reading)
+            if "/".join((row["kind"], row["namespace"], row["name"])) in name["policies"]
+        ]
+    }
+
+
 def of_workload(reading: Reading, workload: Row) -> Row:
     """{pods, document} of a row of `workloads`."""
     key = (workload["kind"], workload["namespace"], workload["name"])

@@ -32,6 +32,12 @@ from tabard.policy.traffic import (
 )
 
 ALLOWS = (Action.ALLOW, Action.PROXY)
+REASONS = {
+    Action.ALLOW: Reason.ALLOWED_POLICY,
+    Action.PROXY: Reason.ALLOWED_PROXY,
+    Action.DENY: Reason.DENIED_POLICY,
+}
+"""Of the rule that decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +262,7 @@ class Engine:
             return Half(direction, reason, isolating)
         rule, passes = self.deciding(direction, subject, peer, protocol, port)
         if rule is not None:
-            reason = Reason.ALLOWED_POLICY if rule.allows else Reason.DENIED_POLICY
+            reason = REASONS[rule.action]
         elif self.is_isolated(direction, subject):
             reason = Reason.DENIED_POLICY
         else:
