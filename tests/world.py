@@ -47,10 +47,11 @@ class World:
         pod_cidrs: tuple[str, ...] = (),
         **labels: str,
     ) -> None:
-        pairs = tuple(sorted(labels.items()))
-        for cidr in Node(name, addresses, pod_cidrs, pairs).cidrs():
+        """A node that joins, or is another from now on."""
+        added = events.NodeAdded(name, addresses, pod_cidrs, tuple(sorted(labels.items())))
+        for cidr in Node(name, addresses, pod_cidrs, added.labels).cidrs():
             self.identity(label_set((cidr_label(cidr),)))
-        self.emit(events.NodeAdded(name, addresses, pod_cidrs, pairs))
+        self.emit(added)
 
     def namespace(self, name: str, labels: Mapping[str, str]) -> None:
         """Label a namespace; its pods change identity at once."""
