@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
 from tabard.dataplane.maps import (
+    AT_CIDR,
     Address,
     Direction,
     Endpoint,
@@ -36,7 +37,7 @@ from tabard.policy.local import Provisional as Provisional
 from tabard.policy.local import incarnation as incarnation
 from tabard.policy.matching import RESERVED_LABELS, IdentityIndex, Matched, seen_labels
 from tabard.policy.model import Cidr, Policy
-from tabard.policy.prefixes import Prefix, PrefixMap, Universe, members, packed
+from tabard.policy.prefixes import Prefix, PrefixMap, Universe, address_alone, members, packed
 from tabard.policy.reading import REFERENT_KINDS, read_policies
 from tabard.policy.referents import NOTHING, Referents, referents_of, resolve
 from tabard.policy.rules import Prepared, RuleSet, meaning, rule_set
@@ -255,7 +256,8 @@ class Compiler:
         if self._enforcement != enforcement_of(state):
             self._enforcement = enforcement_of(state)
             subjects |= self._rules_of.keys()
-        laid_out, is_moved = self._lay_out(state, touched, stale)
+        moved = self._moved(state, touched.numbers)
+        laid_out = self._lay_out(state, moved, stale, is_anew=touched.nodes)
         texts, numbers = self._pods.update(state, attachments, touched)
         turned, made, dropped = self._select(subjects | numbers)
         settled, newly = self._refresh(stale, made, dropped)
@@ -267,7 +269,7 @@ class Compiler:
             addresses = {packed(text) for one in state.nodes.values() for text in one.addresses}
             nodes = _move(self._nodes, addresses, self._nodes - addresses)
         prefixes = _settle(self._prefixes, laid_out)
-        hosts = self._find_hosts(state, touched, newly, is_moved=is_moved)
+        hosts = self._find_hosts(state, touched, newly, moved.keys())
         texts.update(*(self._pods.places.get(number, ()) for number in turned))
         endpoints = _settle(self._endpoints, {packed(text): self._endpoint(text) for text in texts})
 
@@ -354,12 +356,15 @@ class Compiler:
                 del self._cidrs[cidr]
 
     def _lay_out(
-        self, state: State, touched: Touched, stale: dict[Entries, set[int]]
-    ) -> tuple[dict[Prefix, PrefixEntry | None], bool]:
-        """Find the CIDRs and pods' ranges of now; entries of `prefixes` that may be others, and
-        whether rules may name other pods than before by their addresses."""
+        self,
+        state: State,
+        moved: Mapping[str, int | None],
+        stale: dict[Entries, set[int]],
+        *,
+        is_anew: bool,
+    ) -> dict[Prefix, PrefixEntry | None]:
+        """Have CIDRs and pods' ranges of now; entries of `prefixes` that may be others."""
         universe = self._universe
-        moved = self._moved(state, touched.numbers)
         asked = {peer for cidr in moved for peer in universe.around(cidr)}
         before = {peer: members(universe, peer) for peer in asked}
         universe.update(moved)
@@ -367,11 +372,11 @@ class Compiler:
             if others := before[peer] ^ members(universe, peer):
                 for entries in self._naming[peer]:
                     stale.setdefault(entries, set()).update(others)
-        if not touched.nodes:
-            return self._prefix_map.update(moved), bool(moved)
+        if not is_anew:
+            return self._prefix_map.update(moved)
         self._prefix_map = PrefixMap(universe, state.nodes, *self._place)
         gone = self._prefixes.keys() - self._prefix_map.entries.keys()
-        return {**dict.fromkeys(gone), **self._prefix_map.entries}, True
+        return {**dict.fromkeys(gone), **self._prefix_map.entries}
 
     def _moved(self, state: State, touched: Set[int]) -> dict[str, int | None]:
         """CIDRs that have another number than before, or none any more."""
@@ -469,19 +474,31 @@ class Compiler:
         return _settle(self._policy_entries, found), newly
 
     def _find_hosts(
-        self, state: State, touched: Touched, newly: Set[int], *, is_moved: bool
+        self, state: State, touched: Touched, newly: Set[int], moved: Set[str]
     ) -> tuple[Mapping[Address, int], frozenset[Address]]:
-        is_overlay = self._place[1] is Mode.OVERLAY
-        if touched.everything or (
-            is_overlay
-            and (is_by_address(newly) or (is_moved and is_by_address(self._named.keys() - {0})))
-        ):
+        addresses: set[str] | None = set()
+        if self._place[1] is Mode.OVERLAY:
+            addresses = self._addresses(newly, moved, is_anew=touched.nodes)
+        if touched.everything or addresses is None:
             found = self._hosts.everything(state, self._prefix_map, self._named)
             return _settle_all(self._bound, found)
         return _settle(
             self._bound,
-            self._hosts.changed(state, self._prefix_map, self._named, newly, touched),
+            self._hosts.changed(state, self._prefix_map, self._named, newly, addresses, touched),
         )
+
+    def _addresses(self, newly: Set[int], moved: Set[str], *, is_anew: bool) -> set[str] | None:
+        """At which addresses pods may be named by them now, or not any more; None: at any."""
+        of_cidrs = set(filter(is_cidr, newly))
+        is_by_place = is_by_address(self._named.keys() - {0})
+        if is_by_address(newly - of_cidrs) or (is_by_place and is_anew):
+            return None
+        cidrs = self._universe.cidrs
+        looked = {cidrs[number & ~AT_CIDR] for number in of_cidrs if number & ~AT_CIDR in cidrs}
+        if of_cidrs or is_by_place:
+            looked |= moved  # which has those that were in the universe until now
+        found = {address_alone(cidr) for cidr in looked}
+        return None if None in found else {text for text in found if text is not None}
 
     def _endpoint(self, text: str) -> Endpoint | None:
         if text not in self._pods.placed:

@@ -36,6 +36,11 @@ def prefix(cidr: str) -> Prefix:
     return packed(str(network.network_address)), bits
 
 
+def address_alone(cidr: str) -> str | None:
+    """The address that a CIDR is, if it is one alone."""
+    return cidr.partition("/")[0] if prefix(cidr)[1] == 128 else None
+
+
 _WORLD = {
     prefix("0.0.0.0/0"): PrefixEntry(Reserved.WORLD_IPV4.value),
     prefix("::/0"): PrefixEntry(Reserved.WORLD_IPV6.value),
