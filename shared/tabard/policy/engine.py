@@ -164,6 +164,18 @@ class _Read:
                     yield True, path
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What policies have a say on a subject in one direction, in the order of judging."""
+
+    policies: tuple[Policy, ...]
+    isolating: tuple[Policy, ...]
+    rules: tuple[_Read, ...]
+    is_isolated: bool
+
+
+_NOBODY = _Standing((), (), (), False)
+
 _Subject = tuple[Role, int, str]
 """What policies can tell of a subject: its role, and a pod's sort or a node's name."""
 
@@ -208,7 +220,7 @@ class Engine:
         self._sorts: dict[Hashable, int] = {}
         self._sort_of: dict[tuple[int, str], int] = {}
         self._hosts: dict[str, list[Policy]] = {}
-        self._selecting: dict[tuple[Direction, _Subject], tuple[Policy, ...]] = {}
+        self._standings: dict[tuple[Direction, _Subject], _Standing] = {}
         self._grants: dict[Hashable, tuple[Grant, ...]] = {}
         self._rulings: dict[Hashable, Ruling] = {}
 
@@ -303,7 +315,8 @@ class Engine:
 
     def at_once(self, direction: Direction, subject: Party, peer: Party) -> Reason | None:
         """The verdict on all that passes between them, if no rule needs to be asked."""
-        if not self.is_isolated(direction, subject) and not self.selecting(direction, subject):
+        standing = self._standing(direction, subject)
+        if not standing.is_isolated and not standing.policies:
             return Reason.ALLOWED_NO_POLICY
         number = peer.as_seen_on(_node(subject))
         # The node must reach its pods (ARCHITECTURE.md, decision 15).
@@ -321,40 +334,43 @@ class Engine:
 
     def is_isolated(self, direction: Direction, subject: Party) -> bool:
         """Whether it is denied what no rule through tier NETWORK allows."""
-        if self._enforcement == "always" and subject.role is Role.POD:
-            return True
-        return bool(self.isolating(direction, subject))
+        return self._standing(direction, subject).is_isolated
 
     def isolating(self, direction: Direction, subject: Party) -> tuple[Policy, ...]:
         """The policies that isolate `subject` in `direction`, in the order of judging."""
-        found = self.selecting(direction, subject)
-        return tuple(policy for policy in found if direction in policy.isolates)
+        return self._standing(direction, subject).isolating
 
     def selecting(self, direction: Direction, subject: Party) -> tuple[Policy, ...]:
         """The policies that have a say on `subject` in `direction`, in the order of judging."""
+        return self._standing(direction, subject).policies
+
+    def _standing(self, direction: Direction, subject: Party) -> _Standing:
         if subject.role not in (Role.POD, Role.NODE) or self._enforcement == "never":
-            return ()
+            return _NOBODY
         at = (direction, self._subject(subject))
-        found = self._selecting.get(at)
+        found = self._standings.get(at)
         if found is None:
-            if subject.role is Role.NODE:
-                chosen = self._host_policies(_node(subject))
-            else:
-                chosen = self._chosen(self._match(self._guise(subject, "")), nodes=False)
-            found = self._selecting[at] = tuple(
-                policy
-                for policy in chosen
-                if direction in policy.isolates or self._rules_of(policy, direction)
-            )
+            found = self._standings[at] = self._stand(direction, subject)
         return found
+
+    def _stand(self, direction: Direction, subject: Party) -> _Standing:
+        if subject.role is Role.NODE:
+            chosen = self._host_policies(_node(subject))
+        else:
+            chosen = self._chosen(self._match(self._guise(subject, "")), nodes=False)
+        rules = {id(policy): self._rules_of(policy, direction) for policy in chosen}
+        isolating = tuple(policy for policy in chosen if direction in policy.isolates)
+        is_always = self._enforcement == "always" and subject.role is Role.POD
+        return _Standing(
+            tuple(one for one in chosen if direction in one.isolates or rules[id(one)]),
+            isolating,
+            tuple(read for policy in chosen for read in rules[id(policy)]),
+            is_always or bool(isolating),
+        )
 
     def asks_addresses(self, direction: Direction, subject: Party) -> bool:
         """Whether rules of the policies that select `subject` name peers by CIDR."""
-        return any(
-            read.sees_addresses
-            for policy in self.selecting(direction, subject)
-            for read in self._rules_of(policy, direction)
-        )
+        return any(read.sees_addresses for read in self._standing(direction, subject).rules)
 
     def grants(self, direction: Direction, subject: Party, peer: Party) -> tuple[Grant, ...]:
         """Every item of `subject`'s rules that matches something of a known `peer`'s, in the order
@@ -366,8 +382,7 @@ class Engine:
             matched, held = self._match(guise), self.networks.holding(peer.address)
             grants = [
                 grant
-                for policy in self.selecting(direction, subject)
-                for read in self._rules_of(policy, direction)
+                for read in self._standing(direction, subject).rules
                 for by_cidr, path in read.matching(matched, held, peer.role is Role.WORLD)
                 for grant in self._granted(read, by_cidr, path, subject, peer)
             ]
