@@ -7,7 +7,7 @@ nodes, its reasons those of native mode: an overlay node that knows nothing of a
 no egress rule there names it, calls it an unknown peer where this says that no rule allows it.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tabard.dataplane.maps import Action, Direction, Protocol, Reason, Tier
@@ -262,7 +262,7 @@ class Engine:
         """What the policies of `subject` say in `direction`; None if none can hold for it."""
         if not self.is_judged(subject):
             return None
-        isolating = tuple(policy.key for policy in self.isolating(direction, subject))
+        isolating = keys(self.isolating(direction, subject))
         reason = self.at_once(direction, subject, peer)
         if reason is not None:
             return Half(direction, reason, isolating)
@@ -514,6 +514,11 @@ class Engine:
 
     def _rules_of(self, policy: Policy, direction: Direction) -> list[_Read]:
         return self._rules.get((self._order[id(policy)], direction), [])
+
+
+def keys(policies: Iterable[Policy]) -> tuple[ObjectKey, ...]:
+    """The objects that state `policies`, each once."""
+    return tuple(dict.fromkeys(policy.key for policy in policies))
 
 
 def decide(state: State, source: Who, destination: Who, protocol: int, port: int) -> Decision:
