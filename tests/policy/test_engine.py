@@ -512,7 +512,7 @@ def test_lookups_are_allowed_through_the_proxy_rather_than_past_it(shop: World) 
     half = decide(shop.state, "shop/web", "shop/db", Protocol.UDP, 53).egress
     assert half is not None
     assert half.rule is not None
-    assert (half.reason, half.rule.action) == (Reason.ALLOWED_POLICY, Action.PROXY)
+    assert (half.allowed, half.rule.action) == (True, Action.PROXY)
     assert half.rule.lookups == {"*.example.org"}
     assert half.rule.port_path == "spec.egress[1].toPorts[0].ports[0]"
     assert allowed(shop.state, "shop/web", "shop/db") == {Protocol.UDP: ((53, 53),)}
