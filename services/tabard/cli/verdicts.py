@@ -145,6 +145,8 @@ def _half(
     if is_asked and ask is None:
         rulings = [grant for grant, _ in engine.ruling(*flow).decided]
         decided = [grant for grant in rulings if grant.action is not Action.PASS]
+        allowing = (grant for grant in engine.grants(*flow) if grant.allows)
+        overruled = [grant for grant in allowing if grant not in decided]
     elif is_asked and ask is not None:
         overruled = [
             grant

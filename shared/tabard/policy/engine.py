@@ -15,7 +15,8 @@ from tabard.identity.labels import cidr_label, label_set, named_ports
 from tabard.identity.numbers import CLUSTER_MIN, Reserved, is_pod
 from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.policy.matching import RESERVED_LABELS, Labels, labels_of
-from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
+from tabard.policy.model import Cidr, Peer, Policy, Port
+from tabard.policy.naming import Naming, holds, selector_of, selectors_of
 from tabard.policy.networks import Networks, longest
 from tabard.policy.parties import Parties, Party, Role, Who
 from tabard.policy.reading import read_policies
@@ -133,44 +134,13 @@ class Ruling:
     """Each rule that has a say, and in what; where several of tier NETWORK allow the same, each."""
 
 
-class _Read:
-    """A rule of a policy, its selectors by their places."""
-
-    __slots__ = ("named", "policy", "rule", "sees_addresses", "selectors")
-
-    def __init__(self, policy: Policy, rule: Rule, selectors: Selectors) -> None:
-        self.policy = policy
-        self.rule = rule
-        paths = rule.peer_paths
-        self.named: tuple[tuple[int | Cidr, str], ...] = tuple(
-            (peer if isinstance(peer, Cidr) else selectors.places[_selector(peer)], path)
-            for peer, path in zip(rule.peers or (), paths, strict=True)
-        )
-        self.selectors = frozenset(peer for peer, _ in self.named if isinstance(peer, int))
-        self.sees_addresses = any(isinstance(peer, Cidr) for peer, _ in self.named)
-
-    def matching(
-        self, matched: frozenset[int], held: frozenset[str], is_world: bool
-    ) -> Iterator[tuple[bool, str | None]]:
-        """(whether it is a CIDR, path) of each of its peers that matches."""
-        if self.rule.peers is None:
-            yield False, None
-        elif self.sees_addresses or not self.selectors.isdisjoint(matched):
-            for named, path in self.named:
-                if isinstance(named, int):
-                    if named in matched:
-                        yield False, path
-                elif _holds(named, held, is_world):
-                    yield True, path
-
-
 @dataclass(frozen=True, slots=True)
 class _Standing:
     """What policies have a say on a subject in one direction, in the order of judging."""
 
     policies: tuple[Policy, ...]
     isolating: tuple[Policy, ...]
-    rules: tuple[_Read, ...]
+    rules: tuple[Naming, ...]
     is_isolated: bool
 
 
@@ -201,19 +171,19 @@ class Engine:
         self.networks = Networks(frozenset().union(*(policy.cidrs() for policy in policies)))
         """Every CIDR that is named, excepts included."""
         self._selectors = Selectors(
-            selector for policy in policies for selector in _selectors_of(policy)
+            selector for policy in policies for selector in selectors_of(policy)
         )
         self._enforcement = enforcement_of(state)
         self._order = {id(policy): place for place, policy in enumerate(policies)}
         self._of_subject: dict[tuple[bool, int], list[Policy]] = {}
         """(whether nodes are meant, place of the selector) → policies."""
-        self._rules: dict[tuple[int, Direction], list[_Read]] = {}
+        self._rules: dict[tuple[int, Direction], list[Naming]] = {}
         """By the place of the policy."""
         for place, policy in enumerate(policies):
             subject = (policy.selects_nodes, self._selectors.places[policy.subject])
             self._of_subject.setdefault(subject, []).append(policy)
             for rule in policy.rules:
-                read = _Read(policy, rule, self._selectors)
+                read = Naming(policy, rule, self._selectors)
                 self._rules.setdefault((place, rule.direction), []).append(read)
         self._labels: dict[tuple[int, str], Labels] = {}
         self._matched: dict[tuple[int, str], frozenset[int]] = {}
@@ -391,7 +361,7 @@ class Engine:
         return found
 
     def _granted(
-        self, read: _Read, by_cidr: bool, path: str | None, subject: Party, peer: Party
+        self, read: Naming, by_cidr: bool, path: str | None, subject: Party, peer: Party
     ) -> Iterator[Grant]:
         policy, rule = read.policy, read.rule
         for at, port in enumerate(rule.ports):
@@ -434,8 +404,8 @@ class Engine:
         """Whether what a policy names is the party, as `node` knows it."""
         if isinstance(named, Cidr):
             held = self.networks.holding(peer.address)
-            return _holds(named, held, peer.role is Role.WORLD)
-        return self._selectors.places[_selector(named)] in self._match(self._guise(peer, node))
+            return holds(named, held, peer.role is Role.WORLD)
+        return self._selectors.places[selector_of(named)] in self._match(self._guise(peer, node))
 
     def labels(self, peer: Party, node: str) -> Labels:
         """What selectors see of the party, as `node` knows it; nothing of who is unknown."""
@@ -512,7 +482,7 @@ class Engine:
             self._hosts[node] = found
         return found
 
-    def _rules_of(self, policy: Policy, direction: Direction) -> list[_Read]:
+    def _rules_of(self, policy: Policy, direction: Direction) -> list[Naming]:
         return self._rules.get((self._order[id(policy)], direction), [])
 
 
@@ -563,23 +533,3 @@ def _in_tier(grant: Grant) -> tuple[int, int]:
 def _node(party: Party) -> str:
     """Where it is judged; no two nodes share an address in a sane cluster."""
     return min(party.nodes, default="")
-
-
-def _holds(named: Cidr, held: frozenset[str], is_world: bool) -> bool:
-    """Whether the address in the CIDRs `held` is meant."""
-    return (
-        (is_world or named.holds_members)
-        and named.prefix in held
-        and held.isdisjoint(named.excepts)
-    )
-
-
-def _selector(peer: Peer) -> Selector:
-    assert isinstance(peer, Selector), f"{peer} was not resolved"
-    return peer
-
-
-def _selectors_of(policy: Policy) -> Iterator[Selector]:
-    yield policy.subject
-    for rule in policy.rules:
-        yield from (peer for peer in rule.peers or () if isinstance(peer, Selector))
