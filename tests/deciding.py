@@ -70,6 +70,10 @@ class Desk:
         self._append(events[:stored], record)
         return events
 
+    def write(self, *events: LedgerEvent) -> None:
+        """Append events that no observation led to."""
+        self._append(list(events), None)
+
     def tick(
         self, watermarks: Mapping[str, int] | None = None, after_ms: int = 0
     ) -> list[LedgerEvent]:

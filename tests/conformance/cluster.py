@@ -3,12 +3,21 @@ events are folded. Nothing is rebuilt between steps."""
 
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from conformance.story import CaseError, PodSpec
-from deciding import GRACE_MS, Desk, pairs
+from conformance.story import CaseError, EndpointSpec, PodSpec
+from deciding import GRACE_MS, SETTINGS, Desk, pairs
+from tabard.allocator.plan import Plan
+from tabard.bus.port import Stored, Stream
 from tabard.dataplane.maps import Address, address
-from tabard.events.ledger import EventQuarantined, PodRefused, PolicyRefused
+from tabard.events.ledger import (
+    EndpointBound,
+    Enforcement,
+    EventQuarantined,
+    PodRefused,
+    PolicyRefused,
+)
 from tabard.events.observed import (
     NamespaceLabelsSet,
     NamespaceRemoved,
@@ -19,6 +28,9 @@ from tabard.events.observed import (
     PolicyRemoved,
     PolicySet,
 )
+from tabard.identity.labels import NAMED_PORT_SOURCE, label_set
+from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.messages import recorded
 from tabard.ledger.state import State
 
 PODS_OF_A_NODE_MAX = 48
@@ -47,11 +59,16 @@ class Cluster:
         avoid: Iterable[str] = (),
         *,
         one_node: bool = False,
+        cluster: str = "default",
+        enforcement: Enforcement = "default",
     ) -> None:
-        self.desk = Desk(checked=False)
+        settings = replace(SETTINGS, cluster=cluster, enforcement=enforcement)
+        self.desk = Desk(settings, checked=False)
         self._given = frozenset(given)
         self._uids: dict[str, str] = {}
         self._started = 0
+        self._told = 0
+        """Messages that were read as records."""
         self._addresses: dict[str, tuple[str, ...]] = {}
         self._prefix = self._free_range(avoid)
         self._hosts: list[tuple[str, ...]] = []
@@ -99,6 +116,36 @@ class Cluster:
         self._uids[pod.key] = uid
         self._addresses[pod.key] = addresses
 
+    def bind(self, endpoint: EndpointSpec) -> None:
+        """An endpoint of just these labels: no observed pod has them, so the ledger is told."""
+        named = [f"{NAMED_PORT_SOURCE}:{name}={at}/{of}" for name, at, of in endpoint.ports]
+        labels = label_set([*endpoint.labels, *named])
+        plan = Plan(self.state, self.desk.indexes)
+        identity = plan.number(labels)
+        self._started += 1
+        uid = f"pod-{self._started}"
+        at = self._started % self._pod_nodes
+        addresses = self._addresses_of(PodSpec(endpoint.key), at)
+        self.desk.write(
+            *plan.allotment.events,
+            EndpointBound(
+                uid=uid,
+                namespace="",
+                name=endpoint.key,
+                node=f"n{at + 1}",
+                identity=identity,
+                addresses=addresses,
+                labels=(),
+                started_at=self._started,
+                service_account="",
+                ports=endpoint.ports,
+                owner="",
+                host_network=False,
+            ),
+        )
+        self._uids[endpoint.key] = uid
+        self._addresses[endpoint.key] = addresses
+
     def stop(self, key: str) -> None:
         self._observe(PodStopped(self._uid(key)))
         del self._uids[key], self._addresses[key]
@@ -126,10 +173,25 @@ class Cluster:
             raise CaseError(f"there is no {kind} {namespace}/{name} to delete")
         self._observe(PolicyRemoved(kind, namespace, name))
 
+    def delete_all(self, kind: str) -> None:
+        for found, namespace, name in list(self.state.policies):
+            if found == kind:
+                self._observe(PolicyRemoved(kind, namespace, name))
+
     def settle(self) -> None:
         """Time goes by: what nobody uses any more is retired, and its number released."""
         self.desk.tick(after_ms=GRACE_MS)
         self.desk.tick()
+
+    def records(self) -> list[LedgerRecord]:
+        """What was written into the ledger since this was asked before."""
+        new = self.desk.messages[self._told :]
+        stored = [
+            Stored(self._told + number, message.subject, message.payload, 0)
+            for number, message in enumerate(new, 1)
+        ]
+        self._told += len(new)
+        return [recorded(Stream.LEDGER, message) for message in stored]
 
     def address(self, key: str, *, is_ipv6: bool = False) -> Address:
         """The pod's address of that IP version."""

@@ -16,27 +16,20 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from conformance import manifests
+from conformance import exposure, ingresses, manifests, portsets
 from conformance.cluster import OWN_IPV6, Cluster
-from conformance.policies import WITH_PORTS, networks_of, ports_of
-from conformance.story import CaseError, Check, Flow, LeftOut, Step, Story, both_ends, why
+from conformance.policies import networks_of, ports_of
+from conformance.portsets import Connections, Spans
+from conformance.story import CaseError, Check, Flow, LeftOut, Step, Story, why
 from tabard.dataplane.maps import Address, Protocol, address
 
-SCOPE = "k8s-np"
-"""The cases that are about NetworkPolicy alone."""
 KINDS = ("connlist", "exposure", "eval-map")
-"""Expected files that list connections; one on exposure does above its EXPOSURE line."""
-EXPOSURE = "Exposure Analysis Result:"
-INGRESS_CONTROLLER = "{ingress-controller}"
-ALL, NONE = "All Connections", "No Connections"
+"""Expected files that list connections; one on exposure does above its heading."""
 IPV4_LAST = (1 << 32) - 1
 
 _LINE = re.compile(r"(\S.*?) => (\S.*?) : (\S.*)")
 _OUTSIDE = "[External]"
 
-Spans = frozenset[tuple[int, int]]
-"""(first, last) ranges of ports or addresses, both included."""
-Connections = Mapping[Protocol, Spans]
 End = str | Spans
 """A workload `ns/name[Kind]`, or outside addresses."""
 
@@ -53,31 +46,29 @@ def reader(folder: Path, entry: Mapping[str, Any]) -> Callable[[], Story]:
 
 def _read(directory: Path, expected: Sequence[Mapping[str, Any]]) -> Story:
     topology = manifests.read([directory / "manifests"])
-    for document, _ in topology.policies:
-        metadata = document.get("metadata") or {}
-        document["metadata"] = {**metadata, "name": manifests.valid_name(metadata.get("name"))}
+    topology.policies = [(manifests.valid(each), origin) for each, origin in topology.policies]
     if any(OWN_IPV6.overlaps(net) for net in _networks(topology) if net.version == 6):
         raise LeftOut("ipblock-vs-pod")
-    listed, skipped = [], {}
+    listed: list[tuple[Mapping[str, Any], list[tuple[str, str, str]]]] = []
     for each in expected:
         lines = _lines(directory / each["file"], each)
-        if lines is None:
-            continue
-        kept = [line for line in lines if INGRESS_CONTROLLER not in (line[0], line[1])]
-        if len(kept) < len(lines):
-            skipped["ingress-controller"] = len(lines) - len(kept)
-        listed.append((each["file"], [(_end(a), _end(b), _connections(c)) for a, b, c in kept]))
+        if lines is not None:
+            listed.append((each, lines))
     if not listed:
         raise LeftOut("no connection list")
-    cuts = _address_cuts(topology, [line for _, lines in listed for line in lines])
-    steps = [
-        Step(
-            Path(file).name, (), partial(_checks, topology, lines, cuts), skipped if at == 0 else {}
-        )
-        for at, (file, lines) in enumerate(listed)
-    ]
+    between = [[line for line in lines if line[0] != ingresses.CONTROLLER] for _, lines in listed]
+    read = [[(_end(a), _end(b), portsets.parse(c)) for a, b, c in lines] for lines in between]
+    cuts = _address_cuts(topology, [line for lines in read for line in lines])
+    steps: list[Step] = []
+    for (each, lines), ends in zip(listed, read, strict=True):
+        file = directory / each["file"]
+        checks = partial(_checks, topology, ends, ingresses.listed(lines), cuts)
+        steps.append(Step(file.name, (), checks))
+        if each["kind"] == "exposure":
+            steps += exposure.steps(file, each["format"], topology)
     first = steps[0]
-    steps[0] = Step(first.name, manifests.begin(topology), first.checks, first.skipped)
+    begin = (*manifests.begin(topology), *ingresses.begin(topology))
+    steps[0] = Step(first.name, begin, first.checks)
     avoid = frozenset(str(ipaddress.IPv4Address(cut)) for cut in cuts if 0 < cut <= IPV4_LAST)
     return Story(tuple(steps), avoid=avoid)
 
@@ -85,17 +76,19 @@ def _read(directory: Path, expected: Sequence[Mapping[str, Any]]) -> Story:
 def _lines(file: Path, entry: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
     """(source, destination, connections) of each line; None if it answers another question."""
     kind, form = entry.get("kind"), entry.get("format")
-    if kind not in KINDS or form not in ("txt", "json") or (kind, form) == ("exposure", "json"):
+    if kind not in KINDS or form not in ("txt", "json"):
         return None
     try:
         raw = file.read_bytes()
         text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode()
         if form == "json":
-            return [(line["src"], line["dst"], line["conn"]) for line in json.loads(text)]
+            told = json.loads(text)
+            lines = told["connlist_results"] if kind == "exposure" else told
+            return [(line["src"], line["dst"], line["conn"]) for line in lines or ()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CaseError(f"{file} cannot be read: {why(error)}") from error
     found = []
-    for line in text.partition(EXPOSURE)[0].splitlines():
+    for line in text.partition(exposure.HEADING)[0].splitlines():
         if not line.strip():
             continue
         match = _LINE.fullmatch(line.strip())
@@ -123,24 +116,6 @@ def _range(text: str) -> tuple[int, int]:
     return int(ipaddress.IPv4Address(first)), int(ipaddress.IPv4Address(last or first))
 
 
-def _connections(text: str) -> Connections:
-    if text.strip() == ALL:
-        return dict.fromkeys(WITH_PORTS, frozenset({(1, 65_535)}))
-    if text.strip() == NONE:
-        return {}
-    found: dict[Protocol, set[tuple[int, int]]] = {}
-    protocol = None
-    for part in text.replace("{", "").replace("}", "").split(","):
-        *named, ports = part.split()
-        if named:
-            protocol = Protocol[named[0]]
-        if protocol is None:
-            raise CaseError(f"{text!r} names no protocol")
-        first, _, last = ports.partition("-")
-        found.setdefault(protocol, set()).add((int(first), int(last or first)))
-    return {protocol: frozenset(spans) for protocol, spans in found.items()}
-
-
 def _networks(
     topology: manifests.Topology,
 ) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
@@ -166,12 +141,14 @@ def _address_cuts(
 def _checks(
     topology: manifests.Topology,
     lines: Sequence[tuple[End, End, Connections]],
+    controller: Mapping[str, Connections],
     cuts: Sequence[int],
     cluster: Cluster,
 ) -> Iterator[Check]:
     table = _Table(cuts, lines)
     documents = [document for document, _ in topology.policies]
-    parts = _port_parts(ports_of(documents, cluster.state), lines)
+    told = [connections for *_, connections in lines]
+    parts = portsets.cut(ports_of(documents, cluster.state), told)
     atoms = [(first, end - 1, _outside(cluster, first, end)) for first, end in pairwise(cuts)]
     for name in table.workloads - topology.workloads.keys():
         raise CaseError(f"the list has {name}, and the manifests no such workload")
@@ -185,8 +162,8 @@ def _checks(
                 for protocol, spans in parts.items()
                 for port, _ in spans
             ),
-            expected=_text(table.expected.get(key, {})),
-            found=partial(_found, parts, len(ends)),
+            expected=portsets.text(table.expected.get(key, {})),
+            found=partial(portsets.told, parts, len(ends)),
         )
 
     for (source, senders), (target, receivers) in product(topology.workloads.items(), repeat=2):
@@ -202,6 +179,7 @@ def _checks(
             own = [cluster.address(pod.key) for pod in pods]
             yield check(name, shown, list(product(own, representatives)), (name, at))
             yield check(shown, name, list(product(representatives, own)), (at, name))
+    yield from ingresses.checks(topology, controller, cluster)
 
 
 class _Table:
@@ -227,16 +205,6 @@ class _Table:
         ]
 
 
-def _port_parts(
-    cuts: Mapping[Protocol, set[int]], lines: Sequence[tuple[End, End, Connections]]
-) -> dict[Protocol, list[tuple[int, int]]]:
-    cuts = {protocol: set(numbers) for protocol, numbers in cuts.items()}
-    for *_, connections in lines:
-        for protocol, spans in connections.items():
-            cuts[protocol] |= {at for first, last in spans for at in (first, last + 1)}
-    return {protocol: both_ends(numbers, 1, 65_535) for protocol, numbers in cuts.items()}
-
-
 def _outside(cluster: Cluster, first: int, end: int) -> list[Address]:
     """Both ends of a part of the IPv4 space, or the next addresses that are not the cluster's."""
     found = []
@@ -246,50 +214,3 @@ def _outside(cluster: Cluster, first: int, end: int) -> list[Address]:
             raise CaseError(f"the pods' own addresses fill {ipaddress.IPv4Address(first)} and on")
         found.append(address(str(ipaddress.IPv4Address(at))))
     return list(dict.fromkeys(found))
-
-
-def _found(
-    parts: Mapping[Protocol, list[tuple[int, int]]], pairs: int, outcomes: Sequence[bool]
-) -> str:
-    """What the flows of a check allow; pairs of pods that differ are told apart."""
-    size = len(outcomes) // pairs
-    texts = []
-    for start in range(0, len(outcomes), size):
-        rest = iter(outcomes[start : start + size])
-        texts.append(
-            _text(
-                {
-                    protocol: frozenset(span for span in spans if next(rest))
-                    for protocol, spans in parts.items()
-                }
-            )
-        )
-    return " or ".join(dict.fromkeys(texts))
-
-
-def _text(connections: Connections) -> str:
-    """In np-guard's words, each protocol's ports merged."""
-    merged = {
-        protocol: _merged(connections[protocol])
-        for protocol in sorted(connections)
-        if connections[protocol]
-    }
-    if not merged:
-        return NONE
-    if set(merged) == set(WITH_PORTS) and all(spans == [(1, 65_535)] for spans in merged.values()):
-        return ALL
-    return ",".join(
-        f"{protocol.name} "
-        + ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
-        for protocol, spans in merged.items()
-    )
-
-
-def _merged(spans: Spans) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    for first, last in sorted(spans):
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(last, found[-1][1]))
-        else:
-            found.append((first, last))
-    return found

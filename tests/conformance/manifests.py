@@ -7,6 +7,7 @@ hostNetwork, which np-guard does not read.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,9 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 """Kinds that make pods, and where their template is."""
 
 
+POLICIES = ("NetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy")
+
+
 @dataclass(slots=True)
 class Topology:
     """What the manifests of one case declare."""
@@ -40,6 +44,9 @@ class Topology:
     """`ns/name[Kind]` → its pods, one for each different set of labels and ports."""
     policies: list[tuple[dict[str, Any], str]] = field(default_factory=list)
     """(document, `file:line`)"""
+    services: list[dict[str, Any]] = field(default_factory=list)
+    ingresses: list[dict[str, Any]] = field(default_factory=list)
+    """Ingresses and Routes."""
 
 
 def read(directories: Sequence[Path]) -> Topology:
@@ -52,14 +59,20 @@ def read(directories: Sequence[Path]) -> Topology:
         if file.suffix in SUFFIXES and file.is_file()
     ]
     for file in files:
-        try:
-            documents = load(file.read_text(encoding="utf-8-sig"), file.name)
-        except (OSError, ValueError, ManifestError) as error:
-            raise CaseError(f"{file} cannot be read: {error}") from error
-        for document in documents:
-            for value in _unlisted(document.value):
-                _take(topology, value, document.origin)
+        for value, origin in objects(file):
+            _take(topology, value, origin)
     return topology
+
+
+def objects(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """(object, `file:line`) of all that a file declares, lists being taken apart."""
+    try:
+        documents = load(file.read_text(encoding="utf-8-sig"), file.name)
+    except (OSError, ValueError, ManifestError) as error:
+        raise CaseError(f"{file} cannot be read: {error}") from error
+    for document in documents:
+        for value in _unlisted(document.value):
+            yield value, document.origin
 
 
 def begin(topology: Topology) -> tuple[Action, ...]:
@@ -103,14 +116,34 @@ def _take(topology: Topology, value: dict[str, Any], origin: str) -> None:
     metadata: dict[str, Any] = value.get("metadata") or {}
     if kind == "Namespace":
         topology.namespaces[metadata["name"]] = metadata.get("labels") or {}
-    elif kind == "NetworkPolicy":
+    elif kind in POLICIES:
         topology.policies.append((value, origin))
+    elif kind == "Service":
+        topology.services.append(value)
+    elif kind in ("Ingress", "Route"):
+        topology.ingresses.append(value)
     elif kind in TEMPLATES:
-        name, spec = _workload(kind, value, metadata)
+        name, spec = workload(kind, value, metadata)
         pods = topology.workloads.setdefault(name, [])
         if not any((pod.labels, pod.ports) == (spec.labels, spec.ports) for pod in pods):
             number = sum(map(len, topology.workloads.values()))
             pods.append(replace(spec, key=f"{spec.key}-{number}"))
+
+
+def valid(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The policy as an API server would take it, where its authors' tool asks for less: a name of
+    other letters, and an ipBlock of one address without a length."""
+    metadata = document.get("metadata") or {}
+    found = deepcopy(dict(document))
+    found["metadata"] = {**metadata, "name": valid_name(metadata.get("name"))}
+    spec = found.get("spec") or {}
+    for section, side in (("ingress", "from"), ("egress", "to")):
+        for rule in spec.get(section) or ():
+            for peer in (rule or {}).get(side) or ():
+                block = peer.get("ipBlock") if isinstance(peer, dict) else None
+                if block and "/" not in str(block.get("cidr")):
+                    block["cidr"] = f"{block['cidr']}/32"
+    return found
 
 
 def valid_name(name: object) -> str:
@@ -118,7 +151,8 @@ def valid_name(name: object) -> str:
     return re.sub(r"[^a-z0-9.-]", "-", str(name or "unnamed").lower()).strip(".-")
 
 
-def _workload(kind: str, value: dict[str, Any], metadata: dict[str, Any]) -> tuple[str, PodSpec]:
+def workload(kind: str, value: dict[str, Any], metadata: dict[str, Any]) -> tuple[str, PodSpec]:
+    """`ns/name[Kind]` of the workload that the object makes or belongs to, and its pod."""
     namespace = metadata.get("namespace") or "default"
     template: dict[str, Any] = value
     for name in TEMPLATES[kind]:

@@ -1,6 +1,7 @@
 """Cases in the neutral format, `netpol-neutral/v1` (suites' README, 2)."""
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import Any
 
 import yaml
 
+from conformance import raw_rules
 from conformance.cluster import Cluster
+from conformance.layer7 import KINDS, document_without, rule_without
 from conformance.policies import networks_of, ports_of
 from conformance.story import (
     BOTH,
     Action,
     CaseError,
     Check,
+    EndpointSpec,
     Flow,
     LeftOut,
     PodSpec,
@@ -31,13 +35,20 @@ TWIN = ".twin"
 EVERY = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 """What `protocol: ANY`, or none, stands for."""
 EXPECTED = {"allow": "allow", "deny": "deny", "redirect": "allow"}
-"""A redirect is allowed on this layer; what a proxy refuses (`l7-deny`) is not judged here."""
+"""A redirect is allowed on this layer; what a proxy refuses (L7_DENY) is not judged here."""
+L7_DENY = "l7-deny"
+
+UNNAMED = 61_000
+"""A port for a name that the destination has not: one that no case numbers."""
+DERIVED = re.compile(r"io\.cilium\.k8s\.|reserved:")
+"""What Kubernetes' kinds cannot select by, and Cilium's reading of them can."""
 
 _TOP = {
     *("format", "suite", "name", "source", "features", "notes", "settings", "namespaces", "pods"),
     *("endpoints", "externals", "steps", "std_ports"),
 }
 _SETTINGS = {"enforcement", "cluster", "loopback", "np_cilium"}
+_ENDPOINT = {"labels", "identity", "ports"}
 _POD = {"labels", "ip", "serviceAccount", "ports", "hostNetwork"}
 _EXTERNAL = {"entities", "ip", "fqdn", "labels", "cidr_selectable"}
 _STEP = {"name", "actions", "probes", "probe", "matrix"}
@@ -45,7 +56,7 @@ _PROBE = {
     *("from", "to", "port", "protocol", "expect", "direction", "port_name", "l7", "note"),
 }
 _NODES = {"host", "remote-node"}
-_WORLD = {"world", "world-ipv4", "all"}
+_WORLD = {"world", "world-ipv4", "world-ipv6", "all"}
 
 
 def reader(path: Path) -> Callable[[], Story]:
@@ -67,10 +78,6 @@ def story(case: Mapping[str, Any]) -> Story:
     _known("case", case, _TOP)
     settings = case.get("settings") or {}
     _known("settings", settings, _SETTINGS)
-    if settings.get("np_cilium"):
-        raise LeftOut("np_cilium")
-    if case.get("endpoints"):
-        raise LeftOut("endpoints")
     if settings.get("loopback") not in (None, "ignore"):
         raise CaseError(f"settings.loopback: {settings['loopback']} is not known")
     enforcement = settings.get("enforcement", "default")
@@ -89,6 +96,9 @@ class _Reading:
         """Pods that are asked about traffic to another of their own identity."""
         self._given: set[str] = set()
         self._policies: list[Any] = []
+        self._folded = 0
+        self._is_cilium = bool(settings.get("np_cilium"))
+        self._rules = 0
         steps = case.get("steps") or []
         if settings.get("loopback") != "ignore":
             probes = [probe for step in steps for probe in step.get("probes") or ()]
@@ -97,9 +107,14 @@ class _Reading:
 
     def story(self, enforcement: str) -> Story:
         pods = [
-            spec
+            partial(_start, spec)
             for key, pod in (self._case.get("pods") or {}).items()
             for spec in self._specs(key, pod)
+        ]
+        endpoints = [
+            partial(_bind, spec)
+            for key, endpoint in (self._case.get("endpoints") or {}).items()
+            for spec in self._endpoints(key, endpoint)
         ]
         steps = [self._step(number, step) for number, step in enumerate(self._case["steps"], 1)]
         namespaces = [
@@ -108,7 +123,7 @@ class _Reading:
         ]
         if steps:
             first = steps[0]
-            begin = [*namespaces, *(partial(_start, pod) for pod in pods)]
+            begin: list[Action] = [*namespaces, *pods, *endpoints]
             steps[0] = Step(first.name, (*begin, *first.actions), first.checks, first.skipped)
         return Story(
             steps=tuple(steps),
@@ -116,6 +131,8 @@ class _Reading:
             nodes=self._nodes(),
             one_node=any(self._is_host(name) for name in self._externals),
             enforcement=enforcement,
+            cluster=(self._case.get("settings") or {}).get("cluster") or "default",
+            folded=self._folded,
         )
 
     def _nodes(self) -> tuple[tuple[str, ...], ...]:
@@ -154,6 +171,20 @@ class _Reading:
         if key in self._twins:
             yield PodSpec(key + TWIN, spec.labels, (), spec.ports, spec.service_account)
 
+    def _endpoints(self, key: str, endpoint: Mapping[str, Any]) -> Iterator[EndpointSpec]:
+        _known(f"endpoint {key}", endpoint, _ENDPOINT)
+        labels = tuple(label(text) for text in endpoint.get("labels") or ())
+        for text in labels:
+            if text.startswith("reserved:"):
+                raise LeftOut(text.rstrip("="))
+        ports = tuple(
+            (port["name"], port["port"], port.get("protocol", "TCP"))
+            for port in endpoint.get("ports") or ()
+        )
+        yield EndpointSpec(key, labels, ports)
+        if key in self._twins:
+            yield EndpointSpec(key + TWIN, labels, ports)
+
     def _step(self, number: int, step: Mapping[str, Any]) -> Step:
         name = str(step.get("name") or f"step {number}")
         _known(f"step {name}", step, _STEP)
@@ -179,22 +210,37 @@ class _Reading:
     def _left_out(self, probe: Mapping[str, Any]) -> str:
         if probe["from"] == probe["to"] and probe["from"] not in self._twins:
             return "loopback"
-        if probe["expect"] == "l7-deny":
-            return "l7-deny"
+        if probe["expect"] == L7_DENY:
+            return "L7-verdict"
         for end in (probe["from"], probe["to"]):
             external = self._externals.get(end)
-            if external is not None and not external.get("ip") and not external.get("fqdn"):
-                entities = set(external.get("entities") or ["world"])
-                if not entities <= _WORLD | _NODES:
-                    return f"entity:{min(entities - _WORLD - _NODES)}"
+            if external is not None:
+                others = set(external.get("entities") or ["world"]) - _WORLD - _NODES
+                if others:
+                    return f"entity:{min(others)}"
+                if external.get("cidr_selectable"):
+                    return "cidr-match-nodes"
         return ""
 
     def _actions(self, kind: str, value: Any) -> Iterator[Action]:
         match kind:
             case "apply":
-                for document in value:
+                for given in value:
+                    document, folded = document_without(given)
+                    self._folded += folded
                     self._policies.append(document)
+                    if self._is_cilium and not cilium_reads(document):
+                        raise LeftOut("np_cilium")
                     yield partial(_apply, document)
+            case "rules":
+                rules = [rule_without(rule) for rule in value]
+                self._folded += sum(folded for _, folded in rules)
+                self._rules += 1
+                document = raw_rules.document(f"rules-{self._rules}", [rule for rule, _ in rules])
+                self._policies.append(document)
+                yield partial(_apply, document)
+            case "clear_rules":
+                yield _clear
             case "delete":
                 yield partial(_delete, value)
             case "set_pod_labels":
@@ -221,8 +267,6 @@ class _Reading:
                 yield partial(_drop, value if isinstance(value, str) else value["name"])
             case "note":
                 pass
-            case "rules" | "clear_rules":
-                raise LeftOut("cilium-raw-rule")
             case _:
                 raise CaseError(f"the case asks for action {kind!r}, which is not known")
 
@@ -260,7 +304,7 @@ class _Reading:
         if number is not None:
             return [int(number)]
         if name:
-            raise CaseError(f"probe {probe}: {target} has no port {name}/{protocol.name}")
+            return [UNNAMED]
         if protocol in (Protocol.ICMP, Protocol.ICMPV6):
             return [8 if protocol is Protocol.ICMP else 128]
         cuts = ports_of(self._policies, cluster.state)[protocol]
@@ -357,12 +401,35 @@ def _known(what: str, value: Mapping[str, Any], fields: set[str]) -> None:
         raise CaseError(f"{what} has {', '.join(sorted(unknown))}, which is not known here")
 
 
+def cilium_reads(document: Mapping[str, Any]) -> bool:
+    """Whether the policy means to others what it means to Cilium: it is of Cilium's own kind, or
+    selects by labels of pods and namespaces alone."""
+    return document.get("kind") in KINDS or not DERIVED.search(repr(document.get("spec")))
+
+
+def label(text: str) -> str:
+    """A label of an identity: one of any source is taken to be Kubernetes' own."""
+    source, colon, rest = text.partition(":")
+    if not colon:
+        source, rest = "any", text
+    key, _, value = rest.partition("=")
+    return f"{'k8s' if source == 'any' else source}:{key}={value}"
+
+
 def _texts(labels: Mapping[str, Any] | None) -> dict[str, str]:
     return {key: "" if value is None else str(value) for key, value in (labels or {}).items()}
 
 
 def _start(pod: PodSpec, cluster: Cluster) -> None:
     cluster.start(pod)
+
+
+def _bind(endpoint: EndpointSpec, cluster: Cluster) -> None:
+    cluster.bind(endpoint)
+
+
+def _clear(cluster: Cluster) -> None:
+    cluster.delete_all(raw_rules.KIND)
 
 
 def _stop(key: str, cluster: Cluster) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from tabard.dataplane.maps import Protocol
 from tabard.ledger.state import State
 from tabard.policy.model import PolicyError
-from tabard.policy.reading import read_object, read_policies
+from tabard.policy.reading import read_object
 
 WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 
@@ -16,12 +16,13 @@ def ports_of(documents: Iterable[Mapping[str, Any]], state: State) -> dict[Proto
     cuts: dict[Protocol, set[int]] = {protocol: set() for protocol in WITH_PORTS}
     for document in documents:
         try:
-            policies = read_policies(document)
+            policies = read_object(document).policies
         except PolicyError:
             continue  # whoever applies it says so
-        for port in (p for policy in policies for rule in policy.rules for p in rule.ports):
-            if port.protocol in cuts and not port.name:
-                cuts[port.protocol] |= {port.first, port.last + 1}
+        for rule in (rule for policy in policies for rule in policy.rules):
+            for port in rule.ports:
+                if port.protocol in cuts and not port.name:
+                    cuts[port.protocol] |= {port.first, port.last + 1}
     for endpoint in state.endpoints.values():
         for _, number, protocol in endpoint.ports:
             cuts[Protocol[protocol]] |= {number, number + 1}

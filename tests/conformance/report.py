@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
+from conformance.declared import reason
 from conformance.runner import CaseResult, Failure, Kind
 
 OUTCOMES = ("passed", "failed", "skipped")
@@ -23,6 +24,10 @@ class Tally:
     """Cases by the tag for which they did not run."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Checks, of cases that ran, by tag."""
+    tags: Counter[str] = field(default_factory=Counter)
+    """Passed checks that are counted apart, by tag."""
+    folded: int = 0
+    """L7 parts folded into what they allow on layer 4."""
     seconds: float = 0.0
 
     def add(self, result: CaseResult) -> None:
@@ -35,6 +40,8 @@ class Tally:
         self.checks["failed"] += sum(failure.kind is Kind.WRONG for failure in result.failures)
         self.checks["skipped"] += sum(result.skipped.values())
         self.skipped.update(result.skipped)
+        self.tags.update(result.tags)
+        self.folded += result.folded
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -42,6 +49,8 @@ class Tally:
             "checks": {outcome: self.checks[outcome] for outcome in OUTCOMES},
             "cases_skipped_by_tag": dict(sorted(self.left_out.items())),
             "checks_skipped_by_tag": dict(sorted(self.skipped.items())),
+            "checks_passed_by_tag": dict(sorted(self.tags.items())),
+            "l7_parts_folded": self.folded,
             "seconds": round(self.seconds, 3),
         }
 
@@ -84,23 +93,28 @@ class Report:
             self._row(self._last)
         total = self._total
         for what, tags in (("cases", total.left_out), ("checks", total.skipped)):
-            if tags:
-                told_tags = ", ".join(f"{tag} {number}" for tag, number in tags.most_common())
-                self._say(f"{what} left out, by declared tag: {told_tags}")
+            for tag, number in tags.most_common():
+                self._say(f"{what} left out: {number:,} by tag {tag}: {reason(tag)}")
+        for tag, number in total.tags.most_common():
+            self._say(f"checks passed, {tag}: {number:,}")
+        if total.folded:
+            self._say(f"L7 parts of rules, folded into what they allow on L4: {total.folded:,}")
         checks = ", ".join(f"{total.checks[outcome]:,} {outcome}" for outcome in OUTCOMES)
         self._say(f"checks: {checks}; dataplane {self._dataplane}, {total.seconds:.1f} s")
         self._say(counted(total.cases))
 
     def as_json(self) -> str:
         """`passed`, `failed`, `skipped` (cases) and `dataplane`; `suites` by name and `total`, each
-        with `cases`, `checks`, `cases_skipped_by_tag`, `checks_skipped_by_tag` and `seconds`;
-        `features`, by tag, cases; and `failures`, each with the fields of Failure."""
+        with `cases`, `checks`, `cases_skipped_by_tag`, `checks_skipped_by_tag`,
+        `checks_passed_by_tag`, `l7_parts_folded` and `seconds`; `reasons`, by tag; `features`, by
+        tag, cases; and `failures`, each with the fields of Failure."""
         total = self._total
         document = {
             **{outcome: total.cases[outcome] for outcome in OUTCOMES},
             "dataplane": self._dataplane,
             "suites": {name: tally.as_json() for name, tally in self._suites.items()},
             "total": total.as_json(),
+            "reasons": {tag: reason(tag) for tag in sorted({*total.left_out, *total.skipped})},
             "features": {
                 feature: {outcome: counts[outcome] for outcome in OUTCOMES}
                 for feature, counts in sorted(self._features.items())
@@ -131,6 +145,5 @@ def told(failure: Failure) -> str:
     return (
         f"FAILED {where}: {failure.probe}\n"
         f"  expected {failure.expected}\n"
-        f"  got      {failure.got}\n"
-        f"  decided  {failure.rule}"
+        f"  got      {failure.got}" + (f"\n  decided  {failure.rule}" if failure.rule else "")
     )

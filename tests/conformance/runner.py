@@ -10,10 +10,11 @@ from time import monotonic
 from conformance.cluster import Cluster, Refused
 from conformance.deciding_rule import deciding_rule
 from conformance.planes.plane import Answer, Plane, PlaneError, allowed
-from conformance.story import CaseError, Check, Flow, LeftOut, Step, Story
+from conformance.story import CaseError, Check, Flow, LeftOut, Row, Step, Story
 from conformance.suites import Case
-from tabard.dataplane.maps import Reason, address_text
+from tabard.dataplane.maps import Address, Direction, Reason, address, address_text
 from tabard.ledger.state import State
+from tabard.policy.reading import read_policies
 
 
 class Kind(Enum):
@@ -48,6 +49,10 @@ class CaseResult:
     """The tag by which the case did not run."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Checks left out of a case that ran, by tag."""
+    tags: dict[str, int] = field(default_factory=dict)
+    """Passed checks that are counted apart, by tag."""
+    folded: int = 0
+    """L7 parts that were folded into what they allow on layer 4."""
     seconds: float = 0.0
 
     @property
@@ -78,18 +83,35 @@ def _run(case: Case, plane: Plane) -> CaseResult:
 
     try:
         story = case.read()
+        if not isinstance(story, Story):
+            for row in story:
+                step = row.probe
+                _look(row, result)
+            return _nothing(result)
+        result.folded = story.folded
         plane.begin()
-        cluster = Cluster(story.addresses, story.nodes, story.avoid, one_node=story.one_node)
+        cluster = Cluster(
+            story.addresses,
+            story.nodes,
+            story.avoid,
+            one_node=story.one_node,
+            cluster=story.cluster,
+            enforcement=story.enforcement,
+        )
         for each in story.steps:
             step = each.name
             for tag, number in each.skipped.items():
                 result.skipped[tag] = result.skipped.get(tag, 0) + number
             _tell(each, cluster, plane)
+            left_out = frozenset() if plane.judges_nodes else _judged_nodes(cluster.state)
             for check in each.checks(cluster):
-                _judge(check, story, step, cluster.state, plane, result)
+                if left_out and any(left_out & set(_subjects(flow)) for flow in check.flows):
+                    result.skipped["host-policy"] = result.skipped.get("host-policy", 0) + 1
+                    continue
+                _judge(check, step, cluster.state, plane, result)
         plane.end()
-    except LeftOut as left_out:
-        result.left_out = left_out.tag
+    except LeftOut as case_left_out:
+        result.left_out = case_left_out.tag
         return result
     except Refused as refused:
         return fail(Kind.REFUSED, str(refused))
@@ -97,12 +119,36 @@ def _run(case: Case, plane: Plane) -> CaseResult:
         return fail(Kind.ERROR, str(error))
     except Exception as error:  # whatever breaks in one case: it failed, and the others run
         return fail(Kind.ERROR, _broken(error))
+    return _nothing(result)
+
+
+def _nothing(result: CaseResult) -> CaseResult:
+    """A case of which nothing was judged is left out, or stated nothing."""
     if not result.passed and not result.failures:
         if result.skipped:
             result.left_out = max(result.skipped, key=lambda tag: result.skipped[tag])
-            return result
-        return fail(Kind.ERROR, "the case states nothing")
+        else:
+            case = result.case
+            says = "the case states nothing"
+            result.failures.append(Failure(Kind.ERROR, case.suite, case.name, "", detail=says))
     return result
+
+
+def _look(row: Row, result: CaseResult) -> None:
+    case = result.case
+    try:
+        found = row.found()
+    except LeftOut as left_out:
+        result.skipped[left_out.tag] = result.skipped.get(left_out.tag, 0) + 1
+        return
+    if found == row.expected:
+        result.passed += 1
+        if row.tag:
+            result.tags[row.tag] = result.tags.get(row.tag, 0) + 1
+        return
+    result.failures.append(
+        Failure(Kind.WRONG, case.suite, case.name, "", row.probe, row.expected, found)
+    )
 
 
 def _broken(error: Exception) -> str:
@@ -114,15 +160,13 @@ def _tell(step: Step, cluster: Cluster, plane: Plane) -> None:
     for action in step.actions:
         action(cluster)
     cluster.settle()
-    plane.follow(cluster.state)
+    plane.follow(cluster.state, cluster.records())
 
 
-def _judge(
-    check: Check, story: Story, step: str, state: State, plane: Plane, result: CaseResult
-) -> None:
+def _judge(check: Check, step: str, state: State, plane: Plane, result: CaseResult) -> None:
     """All views must say what is expected; of those that do not, the first is told."""
     for view in plane.views:
-        outcomes = [_passes(plane, view, flow, story.enforcement) for flow in check.flows]
+        outcomes = [_passes(plane, view, flow) for flow in check.flows]
         found = check.found(outcomes)
         if found != check.expected:
             wrong = _telling(check, outcomes)
@@ -142,16 +186,26 @@ def _judge(
     result.passed += 1
 
 
-def _passes(plane: Plane, view: str, flow: Flow, enforcement: str) -> bool:
-    if enforcement == "never":
-        return True
-    always = enforcement == "always"
-    answer = plane.reasons(view, flow) if always else plane.ask(view, flow)
-    # The source's engine may deny an endpoint that no policy selects; here it is open.
-    return all(
-        allowed(half) and not (always and half is Reason.ALLOWED_NO_POLICY)
-        for half in map(answer.half, flow.halves)
-    )
+def _judged_nodes(state: State) -> frozenset[Address]:
+    """The addresses of nodes, if a policy of nodes has a say."""
+    if not any(
+        policy.selects_nodes
+        for accepted in state.policies.values()
+        for policy in read_policies(accepted.document, accepted.origin)
+    ):
+        return frozenset()
+    return frozenset(address(text) for node in state.nodes.values() for text in node.addresses)
+
+
+def _subjects(flow: Flow) -> Iterator[Address]:
+    """Whose policies count."""
+    ends = {Direction.EGRESS: flow.source, Direction.INGRESS: flow.destination}
+    return (ends[half] for half in flow.halves)
+
+
+def _passes(plane: Plane, view: str, flow: Flow) -> bool:
+    answer = plane.ask(view, flow)
+    return all(map(allowed, map(answer.half, flow.halves)))
 
 
 def _telling(check: Check, outcomes: list[bool]) -> Flow:

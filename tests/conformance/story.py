@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tabard.dataplane.maps import Address, Direction
+from tabard.events.ledger import Enforcement
 
 if TYPE_CHECKING:
     from conformance.cluster import Cluster
@@ -46,6 +47,16 @@ class PodSpec:
     """(name, number, protocol) of the named ones."""
     service_account: str = "default"
     host_network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """An endpoint of raw labels `source:key=value`, which no pod's place adds to."""
+
+    key: str
+    labels: tuple[str, ...]
+    ports: tuple[tuple[str, int, str], ...] = ()
+    """(name, number, protocol) of the named ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +109,26 @@ class Story:
     """The nodes' addresses, as far as the case gives them."""
     one_node: bool = False
     """All pods run on the first node: the case speaks of `host`, which is that one's view."""
-    enforcement: str = "default"
-    """`always`: what no policy selects is denied. `never`: nothing is."""
+    enforcement: Enforcement = "default"
+    cluster: str = "default"
+    """The cluster's name, which is part of every pod's identity."""
+    folded: int = 0
+    """L7 parts of the case's rules that were folded into what they allow on layer 4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One statement that is no flow: what a reader or an analysis must find."""
+
+    probe: str
+    expected: str
+    found: Callable[[], str]
+    """In the words of `expected`; LeftOut if it is not judged."""
+    tag: str = ""
+    """By which it is counted apart, among those that passed."""
+
+
+Rows = tuple[Row, ...]
 
 
 def verdict(outcomes: Sequence[bool]) -> str:

@@ -4,25 +4,15 @@ A suite is a folder with `cases/index.json`, or whose cases have a `required_flo
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conformance import connections, index, neutral, required
-from conformance.story import CaseError, Story
-
-EXCLUDED = (
-    "AdminNetworkPolicy",
-    "BaselineAdminNetworkPolicy",
-    "CiliumCIDRGroup",
-    "CiliumClusterwideNetworkPolicy",
-    "CiliumNetworkPolicy",
-    "ClusterNetworkPolicy",
-    "cilium-raw-rule",
-)
-"""Features that are not Kubernetes NetworkPolicy: whoever declares one is left out, in the open."""
+from conformance import connections, examples, index, neutral, required, schemes, tables
+from conformance.declared import left_out
+from conformance.story import CaseError, Rows, Story
 
 
 class SuitesError(Exception):
@@ -39,7 +29,7 @@ class Case:
     """The tag by which the case is left out; "" if it is to run."""
     lines: int
     """Connection lines, for lists."""
-    read: Callable[[], Story]
+    read: Callable[[], Story | Rows]
     """Raises LeftOut if the case itself declares what its index does not."""
 
 
@@ -73,14 +63,14 @@ def _cases(root: Path) -> Iterator[Case]:
             yield from _indexed(folder, found[folder])
         else:
             for path in sorted(folder.glob("*/required_flows.json")):
-                yield _case(folder, path.parent.name, {}, "", required.reader(path.parent))
+                yield _case(folder, path.parent.name, {}, required.reader(path.parent))
 
 
 def _indexed(folder: Path, index_file: Path) -> Iterator[Case]:
     try:
         entries, form = index.read(index_file)
     except CaseError as error:
-        yield _case(folder, "index.json", {}, "", partial(_unread, str(error)))
+        yield _case(folder, "index.json", {}, partial(_unread, str(error)))
         return
     for entry in entries:
         yield _entry(folder, entry, form)
@@ -90,25 +80,28 @@ def _entry(folder: Path, entry: dict[str, Any], form: str) -> Case:
     """The case of an index's entry, its format known by what the entry names."""
     if entry.get("case"):
         path = folder / entry["case"]
-        return _case(folder, path.stem, entry, "", neutral.reader(path))
+        return _case(folder, path.stem, entry, neutral.reader(path))
     directory = entry.get("dir")
     if directory and (folder / directory / "required_flows.json").is_file():
-        return _case(folder, directory, entry, "", required.reader(folder / directory))
+        return _case(folder, directory, entry, required.reader(folder / directory))
     if directory and connections.are_in(entry):
-        scope = entry.get("scope", connections.SCOPE)
-        left_out = "" if scope == connections.SCOPE else f"scope:{scope}"
-        return _case(folder, directory, entry, left_out, connections.reader(folder, entry))
-    name = str(directory or entry.get("file") or entry["name"])
-    return _case(folder, name, entry, f"format: {form}", partial(_unread, "no known format"))
+        return _case(folder, directory, entry, connections.reader(folder, entry))
+    if directory and entry.get("scheme"):
+        return _case(folder, directory, entry, schemes.reader(folder, entry))
+    file = str(entry.get("file") or "")
+    if file.endswith(".json"):
+        return _case(folder, Path(file).stem, entry, tables.reader(folder / file))
+    if file:
+        case = _case(folder, str(Path(file).with_suffix("")), entry, examples.reader(folder, entry))
+        return replace(case, left_out="")  # what is only read needs no feature to be enforced
+    read = partial(_unread, f"no known format: {form}")
+    return _case(folder, str(directory or entry["name"]), entry, read)
 
 
-def _case(
-    folder: Path, name: str, entry: dict[str, Any], left_out: str, read: Callable[[], Story]
-) -> Case:
+def _case(folder: Path, name: str, entry: dict[str, Any], read: Callable[[], Story | Rows]) -> Case:
     features = tuple(entry.get("features") or ())
-    declared = next((tag for tag in EXCLUDED if tag in features), "")
     lines = int(entry.get("connection_lines") or 0)
-    return Case(folder.parent.name, name, features, left_out or declared, lines, read)
+    return Case(folder.parent.name, name, features, left_out(features), lines, read)
 
 
 def _unread(why: str) -> Story:
