@@ -30,6 +30,8 @@ class Indexes:
         self.cluster = state.settings.cluster
         self.label_filter = LabelFilter(state.settings.include, state.settings.exclude)
         self.numbering = Numbering(state)
+        self.takes_node_policies = False
+        """As where the policy engine alone judges (conformance): no dataplane enforces them."""
         self._heaviest = ""
 
     def note(self, event: LedgerEvent) -> None:
