@@ -138,10 +138,14 @@ NAMES = {
         ["--from", "shop/web-0", "--to", "shop/web-1", "--port", "80", "--port", "ICMP"],
         ["--from", "shop/frontend", "--to", "data/postgres", "--port", "5432", "-f", str(SHOP)],
     ],
+    "policy lint": [[], [str(SHOP)]],
+    "policy diff": [["cluster", str(SHOP / "policies-shop.yaml")]],
     "policy matrix": [[], ["--outside", "8.8.8.8"], ["-f", str(SHOP)]],
 }
 EXITS = {
     "drift": (1,),
+    "policy lint": (0, 1),
+    "policy diff": (1,),
     "policy check": (0, 4),
     "policy explain": (0, 4),
     "doctor": (0, 1),

@@ -314,6 +314,7 @@ def test_nodes_services_and_domains_are_references() -> None:
         ({"port": "0", "endPort": 1023, "protocol": "TCP"}, [(Protocol.TCP, 0, 1023, "")]),
         ({"port": "HTTP", "protocol": "TCP"}, [(Protocol.TCP, 0, 65_535, "http")]),
         ({"port": "8", "protocol": "ICMP"}, [(Protocol.ICMP, 8, 8, "")]),
+        ({"port": "0", "protocol": "ICMP"}, [(Protocol.ICMP, 0, 65_535, "")]),
         ({"port": "128", "protocol": "ICMPv6"}, [(Protocol.ICMPV6, 128, 128, "")]),
     ],
 )

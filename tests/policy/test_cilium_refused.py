@@ -304,6 +304,8 @@ def test_a_rules_mistake_is_named_by_path_value_and_reason(
         ({"port": "http", "endPort": 90}, "endPort", "endPort needs a port that is a number"),
         ({"port": "80", "protocol": "tcp"}, "protocol", "is 'tcp'; it must be TCP"),
         ({"port": "80", "protocol": 6}, "protocol", "it must be TCP"),
+        ({"port": "256", "protocol": "ICMP"}, "port", "is '256'; for ICMP it is a type in 0-255"),
+        ({"port": "echo", "protocol": "ICMPV6"}, "port", "a type in 0-255; write icmps"),
         ({"port": "80", "nodePort": 6}, "nodePort", "unknown field"),
     ],
 )

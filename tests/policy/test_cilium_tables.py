@@ -28,7 +28,6 @@ EXAMPLES = SUITES / "cilium-examples" / "cases" / "parse"
 DOUBTFUL = {
     "and-statement.yaml": "is 'in'; it must be In, NotIn",
     "or-statement.yaml": "is 'in'; it must be In, NotIn",
-    "cross-cluster-policy.yaml": "metadata.description: unknown field",
 }
 """Examples that the published schema does not take, and why."""
 NOT_CHECKED = pytest.mark.skip(reason=f"NOT CHECKED: there is no {SUITES}")

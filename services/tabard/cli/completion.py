@@ -103,6 +103,23 @@ def explained(context: typer.Context, incomplete: str) -> list[str]:
     return _matching(after, incomplete)
 
 
+def side(context: typer.Context, incomplete: str) -> list[str]:
+    """What `policy diff` compares: paths, and the cluster."""
+    from pathlib import Path
+
+    directory, slash, begun = incomplete.rpartition("/")
+    try:
+        entries = sorted(Path(directory + slash or ".").iterdir())
+    except OSError:
+        entries = []
+    paths = [
+        f"{directory}{slash}{each.name}{'/' if each.is_dir() else ''}"
+        for each in entries
+        if each.name.startswith(begun) and (begun or not each.name.startswith("."))
+    ]
+    return [*_matching(["cluster"], incomplete), *paths]
+
+
 def workloads(context: typer.Context, incomplete: str) -> list[str]:
     """What can be scaled, as `kind/name`."""
 

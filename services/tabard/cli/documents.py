@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from tabard.cli.authoring import DIFFERENCE, LINTED, TRIMMED
 from tabard.cli.fields import (
     BINDINGS,
     CHAIN,
@@ -129,6 +130,9 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "policy matrix", MATRIX
     pair = Field("item", "object", "the pair; if DELETED, as it was", PAIR)
     yield "policy matrix --watch", (SEQUENCE, EVENT, pair)
+    yield "policy lint", LINTED
+    yield "policy diff", DIFFERENCE
+    yield "policy trim", TRIMMED
     yield "doctor", DOCTOR
     yield "metrics", METRICS
 

@@ -25,6 +25,39 @@ class By(StrEnum):
     IDENTITY = "identity"
 
 
+class LintForm(StrEnum):
+    """How findings are shown."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    SARIF = "sarif"
+
+
+class TrimForm(StrEnum):
+    """How trimmed policies are shown: as manifests, or what went of them."""
+
+    MANIFESTS = "manifests"
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class GraphForm(StrEnum):
+    MERMAID = "mermaid"
+    SVG = "svg"
+    DOT = "dot"
+
+
+class FailOn(StrEnum):
+    """From which severity on a finding is a failure."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+    NEVER = "never"
+
+
 _SHORT = {
     "deploy": "deployment",
     "rs": "replicaset",

@@ -1,5 +1,6 @@
 """Options that several commands take, and what is wrong with a value, told as its user sees it."""
 
+import os
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -72,6 +73,22 @@ Files = Annotated[
     list[str] | None,
     typer.Option(
         "-f", "--filename", metavar="FILE|DIR", help="Manifests; - for stdin. Repeatable."
+    ),
+]
+
+
+def _there(paths: list[str] | None) -> list[str] | None:
+    """Paths of manifests, which must be there."""
+    for path in paths or ():
+        if path != "-" and not os.path.exists(path):
+            usage(f"there is no file or directory {path}")
+    return paths
+
+
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FILE|DIR", show_default=False, help="Manifests; - for stdin.", callback=_there
     ),
 ]
 NoWait = Annotated[

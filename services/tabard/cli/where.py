@@ -34,9 +34,12 @@ class Where:
     nats: str = ""
 
 
-def ground(what: str, where: Where) -> Ground:
-    """What `where` says; `what` the command was to do, should that fail."""
-    return _of_manifests(what, where.files) if where.files else _of_ledger(what, where)
+def ground(what: str, where: Where, *, notes: bool = True) -> Ground:
+    """What `where` says; `what` the command was to do, should that fail.
+
+    `notes`: tell what was read and has no effect.
+    """
+    return _of_manifests(what, where.files, notes) if where.files else _of_ledger(what, where)
 
 
 def follow_steps(
@@ -85,13 +88,13 @@ def follow_states(
     with_bus(what, where.cluster, where.nats, work)
 
 
-def _of_manifests(what: str, files: Sequence[str]) -> Ground:
+def _of_manifests(what: str, files: Sequence[str], notes: bool) -> Ground:
     try:
         found = read(files)
         state = forecast(found.objects)
     except ManifestError as error:
         fail(what, error)
-    for note in found.notes:
+    for note in found.notes if notes else ():
         tell(f"note: {note}")
     return Ground(state, Engine(state), manifests={each.key: each for each in found.objects})
 

@@ -90,6 +90,14 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """An object that cannot be taken, or all of a file (`source` is None)."""
+
+    error: ManifestError
+    source: Document | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Manifests:
     """What was read, in the order in which it was written."""
 
@@ -97,8 +105,14 @@ class Manifests:
     notes: tuple[Note, ...] = ()
 
 
-def check(documents: Iterable[Document], namespace: str = DEFAULT_NAMESPACE) -> Manifests:
+def check(
+    documents: Iterable[Document],
+    namespace: str = DEFAULT_NAMESPACE,
+    refused: list[Refusal] | None = None,
+) -> Manifests:
     """The objects that `documents` are; ManifestError, with its line, at the first mistake.
+
+    With `refused` mistakes are put there instead, and what they are in is left out.
 
     An object that names no namespace is put into `namespace`. Kinds that no policy and no pod
     depends on are skipped with a note; what its author takes for a policy, or misspelt, is a
@@ -110,17 +124,25 @@ def check(documents: Iterable[Document], namespace: str = DEFAULT_NAMESPACE) -> 
         try:
             manifest = _check(document, namespace, notes)
         except (ManifestError, PolicyError) as error:
-            raise ManifestError(error.path, error.reason, document.origin_of(error.path)) from error
+            fault = ManifestError(error.path, error.reason, document.origin_of(error.path))
+            if refused is None:
+                raise fault from error
+            refused.append(Refusal(fault, document))
+            continue
         if manifest is None:
             continue
         before = objects.get(manifest.key)
         if before is not None:
-            raise ManifestError(
+            fault = ManifestError(
                 "metadata.name",
                 f"is {manifest.name!r}, a {manifest.kind} that {before.origin} declares already; "
                 "remove one of them",
                 document.origin_of("metadata.name"),
             )
+            if refused is None:
+                raise fault
+            refused.append(Refusal(fault, document))
+            continue
         objects[manifest.key] = manifest
         if len(objects) > OBJECTS_MAX:
             raise ManifestError(

@@ -1,11 +1,11 @@
 """Manifest files and directories → objects. The one place of this package that touches files."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tabard.manifests.errors import ManifestError
-from tabard.manifests.objects import Manifests, check
+from tabard.manifests.objects import Manifests, Refusal, check
 from tabard.manifests.source import TEXT_BYTES_MAX, Document, load
 from tabard.manifests.workloads import DEFAULT_NAMESPACE
 
@@ -26,6 +26,27 @@ def read(paths: Iterable[str | Path], namespace: str = DEFAULT_NAMESPACE) -> Man
     if len(files) > FILES_MAX:
         raise ManifestError("", f"{len(files)} files are more than {FILES_MAX}; apply in parts")
     return check((document for file in files for document in _load(file)), namespace)
+
+
+def survey(
+    paths: Iterable[str | Path], namespace: str = DEFAULT_NAMESPACE
+) -> tuple[Manifests, list[Refusal]]:
+    """As `read`, but what cannot be taken is told of and passed over.
+
+    ManifestError only for a path that is not there or holds nothing to read.
+    """
+    refused: list[Refusal] = []
+
+    def documents() -> Iterator[Document]:
+        for file in [file for path in paths for file in _files(Path(path))]:
+            if not file.exists() and str(file) != STANDARD_INPUT:
+                raise ManifestError("", "is not there", str(file))
+            try:
+                yield from _load(file)
+            except ManifestError as error:
+                refused.append(Refusal(error))
+
+    return check(documents(), namespace, refused), refused
 
 
 def _files(path: Path) -> list[Path]:

@@ -33,7 +33,8 @@ def read(document: object, origin: str) -> tuple[tuple[str, str, str], tuple[Pol
     """(kind, namespace, name) and the policies of `spec` and of each of `specs`, in this order."""
     top = schema.fields(document, "", "apiVersion", "kind", "metadata", "spec", "specs", "status")
     kind = top["kind"]
-    _, namespace, name = schema.metadata(top, is_clusterwide=kind == CLUSTERWIDE)
+    # Cilium's documentation puts the description there too, where API servers drop it.
+    _, namespace, name = schema.metadata(top, kind == CLUSTERWIDE, notes=("description",))
     specs = [("spec", top["spec"])] if "spec" in top else []
     specs += schema.items(top, "specs", "")
     if not specs:

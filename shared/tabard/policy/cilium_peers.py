@@ -62,8 +62,8 @@ def peers(
 ) -> list[tuple[str, Peer]] | None:
     """(path beneath the rule's, peer) of all that a rule names; None: everyone.
 
-    A list that is there and empty is nobody. Two lists in one rule are refused, as by Cilium, whose
-    documents leave open whether both or either would have to match.
+    A list that is there and empty is nobody, whatever stands beside it. Two lists with something in
+    them are refused, as by Cilium.
     """
     side = "from" if direction is Direction.INGRESS else "to"
     for name, instead in _NOT_READ.items():

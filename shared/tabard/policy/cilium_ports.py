@@ -15,6 +15,7 @@ from tabard.policy.model import Port
 
 PORTS_MAX = 40
 """Most ports of one `ports`, and types of one `fields` (maxPorts, maxICMPFields)."""
+ICMP_TYPE_MAX = 255
 NAME_MAX = 255
 """Longest domain name or pattern."""
 
@@ -27,6 +28,7 @@ _PROTOCOLS = {
     "ANY": (Protocol.TCP, Protocol.UDP, Protocol.SCTP),
 }
 _WITH_DNS = (Protocol.TCP, Protocol.UDP)
+_OF_ICMP = (Protocol.ICMP, Protocol.ICMPV6)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}")
 _NAME = re.compile(r"([-a-zA-Z0-9_]+\.?)+")
 _PATTERN = re.compile(r"(\*\*\.)?([-a-zA-Z0-9_*]+\.?)+")
@@ -116,8 +118,11 @@ def _port(value: object, path: str, lookups: frozenset[str] | None, scope: Scope
             schema.fail(
                 f"{path}.protocol", given.get("protocol"), "DNS is asked over UDP and TCP alone"
             )
-    first, last, name = _span(given, path, has_numbers=Protocol.ICMP not in protocols)
-    if lookups is not None and (first, last) == (0, 65_535) and not name:
+    first, last, name = _span(given, path)
+    is_every = (first, last, name) == (0, 65_535, "")
+    if protocols[0] in _OF_ICMP and (name or last > ICMP_TYPE_MAX) and not is_every:
+        schema.fail(f"{path}.port", given["port"], "for ICMP it is a type in 0-255; write icmps")
+    if lookups is not None and is_every:
         schema.fail(f"{path}.port", given["port"], "DNS rules need a port, such as 53")
     if lookups is not None and first != last and not name:
         schema.fail(f"{path}.endPort", given["endPort"], "DNS rules do not support port ranges")
@@ -126,15 +131,16 @@ def _port(value: object, path: str, lookups: frozenset[str] | None, scope: Scope
 
 
 def _protocols(value: object, path: str, scope: Scope) -> tuple[Protocol, ...]:
-    known = (
-        value.upper() if isinstance(value, str) and (scope.is_raw or value == "ICMPv6") else value
-    )
+    """Documents write them in capitals (their schema); the API beneath takes any case."""
+    known = "ICMPV6" if value == "ICMPv6" else value
+    if scope.is_raw and isinstance(known, str):
+        known = known.upper()
     if not isinstance(known, str) or known not in _PROTOCOLS:
         schema.fail(path, value, f"it must be {', '.join(_PROTOCOLS)}")
     return _PROTOCOLS[known]
 
 
-def _span(given: Mapping[str, Any], path: str, has_numbers: bool) -> tuple[int, int, str]:
+def _span(given: Mapping[str, Any], path: str) -> tuple[int, int, str]:
     """(first, last, name): number 0 is every port, unless endPort makes it a range."""
     port, end = given.get("port"), given.get("endPort", 0)
     at, end_at = f"{path}.port", f"{path}.endPort"
@@ -223,7 +229,7 @@ def _icmp_type(value: object, path: str, names: Mapping[str, int]) -> int:
     if isinstance(value, str) and value in names:
         return names[value]
     number = int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
-    if type(number) is not int or not 0 <= number <= 255:
+    if type(number) is not int or not 0 <= number <= ICMP_TYPE_MAX:
         schema.fail(path, value, f"it must be a number in 0-255, or one of {', '.join(names)}")
     return number
 

@@ -132,7 +132,8 @@ def _served(reference: Service, referents: Referents) -> Iterator[Peer]:
 
     A Service with a selector stands for the pods that it selects (its EndpointSlices say no more);
     one without for its backends' addresses, which hold no pods and no nodes, as all of Cilium's
-    CIDRs (pkg/policy/k8s service.go).
+    CIDRs (pkg/policy/k8s service.go). By a label that the label filter keeps out of identities a
+    Service selects nobody here.
     """
     for front in referents.services:
         if reference.namespace not in ("", front.namespace):

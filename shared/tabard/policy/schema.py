@@ -51,13 +51,14 @@ def fields(value: object, path: str, *known: str) -> Mapping[str, Any]:
 
 
 def metadata(
-    top: Mapping[str, Any], is_clusterwide: bool = False
+    top: Mapping[str, Any], is_clusterwide: bool = False, notes: tuple[str, ...] = ()
 ) -> tuple[Mapping[str, Any], str, str]:
     """(the fields, namespace, name) of `top`'s metadata; the namespace is "" if cluster-wide.
 
-    A namespaced object without metadata.namespace lies in `default`.
+    A namespaced object without metadata.namespace lies in `default`. `notes` are fields beside
+    ObjectMeta's that have no effect.
     """
-    given = fields(top.get("metadata", {}), "metadata", *METADATA)
+    given = fields(top.get("metadata", {}), "metadata", *METADATA, *notes)
     dns = "it must be lower-case letters, digits, '-' and '.', at most 253 (RFC 1123 subdomain)"
     name = text(given.get("name"), "metadata.name", DNS_SUBDOMAIN, dns)
     if is_clusterwide:

@@ -1,11 +1,11 @@
-"""`tabard policy check`, `explain` and `matrix`."""
+"""`tabard policy`: what policies say of flows, and what their authors use."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tabard.cli import completion
-from tabard.cli.kinds import By
+from tabard.cli.kinds import By, FailOn, GraphForm, LintForm, TrimForm
 from tabard.cli.moments import At
 from tabard.cli.options import (
     Cluster,
@@ -14,6 +14,7 @@ from tabard.cli.options import (
     Form,
     Moment,
     Nats,
+    Paths,
     WatchTimeout,
     check_watch,
     usage,
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+_SIDE = "A file or directory, `cluster`, or a point of its history: SEQ, TIME, -5m."
 _END = "Pod or workload NS/NAME, workload NS/KIND/NAME, or address."
 
 
 @app.callback()
 def main() -> None:
-    """Ask what policies say of flows.
+    """Ask what policies say of flows, and whether they say what is meant.
 
-    Of a running cluster, of its past (--at), or of manifests alone (-f).
+    Of a running cluster, of its past (--at), or of manifests alone.
 
     Example: tabard policy check -f compose/shop --from shop/cart --to data/postgres
     """
@@ -200,6 +202,161 @@ def policy_matrix(
     matrix(namespace, chosen, by, wanted, addresses, where, watch, timeout, output)
 
 
+@app.command("lint")
+def policy_lint(
+    paths: Paths = None,
+    fail_on: Annotated[
+        FailOn, typer.Option("--fail-on", help="From which severity on to exit 1.")
+    ] = FailOn.WARNING,
+    rules: Annotated[
+        bool, typer.Option("--rules", help="Show every rule that there is, and do nothing else.")
+    ] = False,
+    at: Moment = None,
+    output: Annotated[
+        LintForm, typer.Option("-o", "--output", help="Form of the output.")
+    ] = LintForm.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Find what is probably not meant in policies, with the line where it stands.
+
+    Of manifests, with the workloads that they are for; without a path of the cluster, now or as of
+    --at. What apply would refuse is an error, and the rest is looked at all the same. To say that a
+    finding is meant, annotate the object: tabard.io/lint-ignore: TB302,TB303.
+
+    Exits 1 if something is found that is as bad as --fail-on, or worse.
+
+    JSON: {sequence, findings, meant}; `tabard explain lint` says what each key means.
+
+    Example: tabard policy lint compose/shop --fail-on info
+    """
+    from tabard.cli import lint
+
+    if rules:
+        lint.show_rules()
+        return
+    lint.run(_where(paths, at, False, None, cluster, nats), fail_on, output)
+
+
+@app.command("diff")
+def policy_diff(
+    before: Annotated[str, typer.Argument(metavar="A", help=_SIDE, autocompletion=completion.side)],
+    after: Annotated[str, typer.Argument(metavar="B", help=_SIDE, autocompletion=completion.side)],
+    workloads: Annotated[
+        str,
+        typer.Option(
+            "--workloads",
+            metavar="SIDE",
+            help="Whose workloads are meant on both; else each side's own, or the other's.",
+            autocompletion=completion.side,
+        ),
+    ] = "",
+    output: Form = Output.TABLE,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Show which flows become allowed or denied from A to B, and because of which rule.
+
+    It compares what policies mean, between each two workloads, nodes and each part of the world
+    that a CIDR tells apart. Each side is all the policies there are: a folder is compared as if
+    nothing else were in force. Workloads that one side alone has are named, and not compared.
+
+    Exits 1 if a verdict differs, and 2 if a side cannot be read.
+
+    JSON: {before, after, compared, changes, only}; `tabard explain diff` says what each key means.
+
+    Example: tabard policy diff cluster compose/shop
+    """
+    from tabard.cli import sides
+    from tabard.cli.differ import diff
+
+    try:
+        one, other = (sides.place(text, cluster, nats) for text in (before, after))
+        meant = sides.place(workloads, cluster, nats) if workloads else None
+        diff(one, other, meant, output)
+    except sides.SideError as error:
+        usage(str(error))
+
+
+@app.command("graph")
+def policy_graph(
+    paths: Paths = None,
+    namespace: Annotated[
+        str,
+        typer.Option(
+            "-n",
+            "--namespace",
+            metavar="NS",
+            help="Edges with one end there, at least.",
+            autocompletion=completion.namespaces,
+        ),
+    ] = "",
+    at: Moment = None,
+    output: Annotated[
+        GraphForm, typer.Option("-o", "--output", help="Form of the output.")
+    ] = GraphForm.MERMAID,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Draw who may speak to whom, by workload, with the ports on the edges.
+
+    Of manifests; without a path of the cluster, now or as of --at. Workloads are grouped by
+    namespace; one that no policy isolates is dashed, since everyone may speak to it. What goes
+    without saying is left out: edges between two that no policy holds, and what a workload may
+    send as everyone in the world may.
+
+    Example: tabard policy graph compose/shop -o svg
+    """
+    from tabard.cli.graph import graph
+
+    graph(_where(paths, at, False, None, cluster, nats), namespace, output)
+
+
+@app.command("trim")
+def policy_trim(
+    paths: Paths = None,
+    any_workload: Annotated[
+        bool,
+        typer.Option(
+            "--any-workload",
+            help="Remove only what another part says by its words, whatever workloads there are.",
+        ),
+    ] = False,
+    unmatched: Annotated[
+        bool,
+        typer.Option("--unmatched", help="Remove also what selects or names nobody now."),
+    ] = False,
+    write: Annotated[
+        str,
+        typer.Option(
+            "--write", metavar="DIR", help="A file for each object there, none to stdout."
+        ),
+    ] = "",
+    at: Moment = None,
+    output: Annotated[
+        TrimForm, typer.Option("-o", "--output", help="Form of the output.")
+    ] = TrimForm.MANIFESTS,
+    cluster: Cluster = "",
+    nats: Nats = "",
+) -> None:
+    """Print a smaller set of policies that means the same.
+
+    Policies, rules, peers and ports go that change no verdict: for the workloads in the manifests
+    (or of the cluster, now or as of --at), a pod without labels in each of their namespaces, nodes
+    and the world, on every port and whatever addresses pods have. What selects or names nobody now
+    is kept, unless --unmatched. The engine then holds both sets against each other.
+
+    JSON: {sequence, equivalence, pairs, removed, policies}; `tabard explain trim` says what each
+    key means.
+
+    Example: tabard policy trim compose/shop -o table
+    """
+    from tabard.cli.trim import trim
+
+    where = _where(paths, at, False, None, cluster, nats)
+    trim(where, any_workload, unmatched, write, output)
+
+
 def _where(
     files: list[str] | None,
     at: At | None,
@@ -212,7 +369,7 @@ def _where(
 
     check_watch(watch, timeout, at is not None)
     if files and watch:
-        usage("-w follows a cluster's ledger; manifests (-f) are read once")
+        usage("-w follows a cluster's ledger; manifests are read once")
     if files and at is not None:
-        usage("--at is a point of the ledger's history; manifests (-f) have none")
+        usage("--at is a point of the ledger's history; manifests have none")
     return Where(files or (), at, cluster, nats)
