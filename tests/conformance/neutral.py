@@ -11,6 +11,7 @@ import yaml
 
 from conformance import raw_rules
 from conformance.cluster import Cluster
+from conformance.examples import outcome
 from conformance.layer7 import KINDS, document_without, rule_without
 from conformance.policies import networks_of, ports_of
 from conformance.story import (
@@ -28,6 +29,7 @@ from conformance.story import (
     verdict,
 )
 from tabard.dataplane.maps import Address, Direction, Protocol, address
+from tabard.identity.labels import split_label
 
 FORMAT = "netpol-neutral/v1"
 TWIN = ".twin"
@@ -129,6 +131,7 @@ class _Reading:
             steps=tuple(steps),
             addresses=frozenset(self._given),
             nodes=self._nodes(),
+            node_labels=self._node_labels(),
             one_node=any(self._is_host(name) for name in self._externals),
             enforcement=enforcement,
             cluster=(self._case.get("settings") or {}).get("cluster") or "default",
@@ -141,6 +144,19 @@ class _Reading:
         for external in self._externals.values():
             for entity in _NODES & set(external.get("entities") or ()):
                 by_entity[entity] += (external["ip"],) if external.get("ip") else ()
+        return (by_entity["host"], by_entity["remote-node"])
+
+    def _node_labels(self) -> tuple[dict[str, str], ...]:
+        """The labels that externals give to the pods' own node and to another one."""
+        by_entity: dict[str, dict[str, str]] = {"host": {}, "remote-node": {}}
+        for external in self._externals.values():
+            given = external.get("labels") or ()
+            if isinstance(given, Mapping):
+                given = [f"k8s:{key}={value}" for key, value in given.items()]
+            for entity in _NODES & set(external.get("entities") or ()):
+                for source, key, value in map(split_label, given):
+                    if source not in ("cidr", "reserved"):
+                        by_entity[entity][key] = value
         return (by_entity["host"], by_entity["remote-node"])
 
     def _specs(self, key: str, pod: Mapping[str, Any] | None) -> Iterator[PodSpec]:
@@ -231,6 +247,7 @@ class _Reading:
                     self._policies.append(document)
                     if self._is_cilium and not cilium_reads(document):
                         raise LeftOut("np_cilium")
+                    _supported(document)
                     yield partial(_apply, document)
             case "rules":
                 rules = [rule_without(rule) for rule in value]
@@ -238,6 +255,7 @@ class _Reading:
                 self._rules += 1
                 document = raw_rules.document(f"rules-{self._rules}", [rule for rule, _ in rules])
                 self._policies.append(document)
+                _supported(document)
                 yield partial(_apply, document)
             case "clear_rules":
                 yield _clear
@@ -405,6 +423,13 @@ def cilium_reads(document: Mapping[str, Any]) -> bool:
     """Whether the policy means to others what it means to Cilium: it is of Cilium's own kind, or
     selects by labels of pods and namespaces alone."""
     return document.get("kind") in KINDS or not DERIVED.search(repr(document.get("spec")))
+
+
+def _supported(document: Mapping[str, Any]) -> None:
+    """LeftOut if the policy is right in its language, and refused by declaration."""
+    tag, _ = outcome(document)
+    if tag:
+        raise LeftOut(tag)
 
 
 def label(text: str) -> str:

@@ -130,7 +130,7 @@ class _Scheme:
 
     def _expected(self, name: str) -> dict[str, list[maps.Line]]:
         text = (self._directory / name).read_text(encoding="utf-8")
-        if name.endswith((".yaml", ".yml")):
+        if name.endswith((".yaml", ".yml", ".json")):
             return maps.listed(yaml.load(text, Loader=yaml.CSafeLoader))
         return maps.sections(text)
 
