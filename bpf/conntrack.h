@@ -8,8 +8,11 @@
  *  - packets of the flow are judged afresh;
  *  - answers have the flow's own direction judged afresh, and the entry is renewed or deleted.
  *    Otherwise a revoked rule would live on in the traffic that answers it.
- * Under one policy id an allowing entry is removed only when its identity has no users left, so no
- * packet of the flow has that peer any more, and the comparison of peers covers it.
+ * Under one policy id, what a peer may do never changes while packets carry its identity: whatever
+ * changes it is another rule set, with another id. Entries under an id that is in use are added before
+ * the identity that they are for is known, and removed when it has retired; a number that becomes
+ * another's by then finds no flow, since the agent forgets those of a retired identity before it
+ * reports the retirement.
  */
 #ifndef TABARD_CONNTRACK_H
 #define TABARD_CONNTRACK_H

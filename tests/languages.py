@@ -98,7 +98,8 @@ def tiered(draw: st.DrawFn, name: str = "") -> Document:
     }
 
 
-_PLACE = "k8s:io.kubernetes.pod.namespace"
+PLACE = "k8s:io.kubernetes.pod.namespace"
+"""How a Cilium selector asks for a pod's namespace."""
 
 
 @st.composite
@@ -109,7 +110,7 @@ def _endpoints(draw: st.DrawFn) -> Document:
         for key, value in (selector.get("matchLabels") or {}).items()
     }
     if draw(st.booleans()):
-        labels[_PLACE] = draw(st.sampled_from(NAMESPACES))
+        labels[PLACE] = draw(st.sampled_from(NAMESPACES))
     return {**selector, "matchLabels": labels}
 
 

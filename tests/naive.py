@@ -136,11 +136,12 @@ class _Naive:
         if self.mode is Mode.NATIVE or 0 in named or remote.identity in named:
             return True
         entry = Prefixes(self.prefixes).match(address(text))
-        return (
-            entry is not None
-            and PrefixFlag.CIDR in entry.flags
-            and entry.identity | AT_CIDR in named
-        )
+        if entry is None:
+            return False
+        by_address = PrefixFlag.CIDR in entry.flags and entry.identity | AT_CIDR in named
+        # Who is not known there is taken for the world.
+        as_world = PrefixFlag.POD_RANGE not in entry.flags and entry.identity in named
+        return by_address or as_world
 
     def rules(self, subject: int) -> tuple[int, EndpointFlag, dict[PolicyKey, Strength]]:
         """The policy id, flags and entries of a local pod's identity."""

@@ -21,7 +21,7 @@ from tabard.dataplane.maps import (
 
 u16, u32, u64 = st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 mac = st.binary(min_size=6, max_size=6)
-strengths = st.builds(strength, st.sampled_from(Action), st.integers(0, 1000))
+strengths = st.builds(strength, st.sampled_from(Action), st.integers(0, 2**30 - 1))
 addresses = st.builds(Address, st.binary(min_size=16, max_size=16))
 
 endpoints = st.builds(

@@ -166,7 +166,9 @@ def scene_of(state: State) -> Scene:
     """What there is in a folded state. Every pod's slot is the UID that it had there."""
     scene: dict[Key, Any] = {}
     for node in state.nodes.values():
-        scene["node", node.name] = NodeJoined(node.name, node.addresses, node.pod_cidrs)
+        scene["node", node.name] = NodeJoined(
+            node.name, node.addresses, node.pod_cidrs, node.labels
+        )
     for name, labels in state.namespaces.items():
         scene["namespace", name] = NamespaceLabelsSet(name, tuple(sorted(labels.items())))
     for uid, endpoint in state.endpoints.items():

@@ -10,7 +10,7 @@ from tabard.events.envelope import Envelope, Recorded
 from tabard.identity.labels import LabelFilter, LabelSet, cidr_label, label_set, pod_labels
 from tabard.identity.numbers import CIDR_SCOPE, NumberSpace
 from tabard.ledger.fold import LedgerRecord, evolve
-from tabard.ledger.state import State
+from tabard.ledger.state import Node, State
 from tabard.policy.compile import Attachment, Compiler, Provisional
 from tabard.policy.reading import read_object
 
@@ -41,9 +41,17 @@ class World:
         self.history.append(record)
 
     def node(
-        self, name: str, addresses: tuple[str, ...] = (), pod_cidrs: tuple[str, ...] = ()
+        self,
+        name: str,
+        addresses: tuple[str, ...] = (),
+        pod_cidrs: tuple[str, ...] = (),
+        **labels: str,
     ) -> None:
-        self.emit(events.NodeAdded(name, addresses, pod_cidrs))
+        """A node that joins, or is another from now on."""
+        added = events.NodeAdded(name, addresses, pod_cidrs, tuple(sorted(labels.items())))
+        for cidr in Node(name, addresses, pod_cidrs, added.labels).cidrs():
+            self.identity(label_set((cidr_label(cidr),)))
+        self.emit(added)
 
     def namespace(self, name: str, labels: Mapping[str, str]) -> None:
         """Label a namespace; its pods change identity at once."""

@@ -11,7 +11,7 @@ from tabard.agent.attachments import Held
 from tabard.agent.reconciler import Standing
 from tabard.bus.memory import MemoryBus
 from tabard.dataplane.maps import MAP_NAMES, Maps, Mode, Protocol, Reason, address
-from tabard.dataplane.packet import Packet
+from tabard.dataplane.packet import Packet, TcpFlag
 from tabard.dataplane.port import Change, DataplaneError, MapSizes
 from tabard.events import ledger as events
 from tabard.events.envelope import Envelope, Recorded
@@ -293,6 +293,62 @@ async def test_when_a_map_is_full_nothing_that_allows_is_taken_from_who_stays() 
     assert bench.dataplane.read() == before
 
 
+def ports(count: int) -> list[dict[str, int]]:
+    return [{"port": 2 * number + 1} for number in range(count)]
+
+
+PORTS = 12
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+async def test_a_policy_that_just_fits_is_written_and_one_entry_more_is_not(room: int) -> None:
+    """With `room` entries besides: the old ones stand until the new ones are in force."""
+    bench = Bench(Recorder(sizes=MapSizes(policies=PORTS + room)))
+    ledger = await enforcing(bench)
+    ledger.policy(network_policy("p", ingress=[{"ports": ports(1)}]))
+    told(bench, ledger)
+    assert await bench.reconciler.tick()
+    before = bench.dataplane.read()
+    calls = list(bench.dataplane.calls)
+    stands = bench.report.sequence
+    ledger.policy(network_policy("p", ingress=[{"ports": ports(1)}, {"ports": ports(PORTS)}]))
+    told(bench, ledger)
+    if room:
+        assert await bench.reconciler.tick()
+        assert len(bench.dataplane.read().policies) == PORTS
+        return
+    assert not await bench.reconciler.tick()
+    assert bench.dataplane.read() == before
+    assert bench.dataplane.calls == calls, "nothing was written, and nothing tried"
+    assert bench.report.sequence == stands
+    assert bench.report.status().full == (("policies", 1),)
+    assert bench.report.error == (
+        'map "policies" has no room (13 of 12 while old and new entries are both there); of what '
+        "is new NetworkPolicy default/p, spec.ingress[1] (12) asks for most; name fewer peers or "
+        "ports there, or raise TABARD_POLICIES_MAX"
+    )
+    ledger.policy(network_policy("p", ingress=[{"ports": ports(2)}]))
+    told(bench, ledger)
+    assert await bench.reconciler.tick()
+    assert bench.report.error == ""
+    assert bench.dataplane.read() == compiled(ledger, bench.reconciler.attachments.attached)
+
+
+async def test_a_pod_whose_policy_does_not_fit_stays_shut() -> None:
+    bench = Bench(Recorder(sizes=MapSizes(policies=PORTS - 1)))
+    ledger = await enforcing(bench)
+    ledger.policy(
+        network_policy(
+            "p", podSelector={"matchLabels": {"app": "db"}}, ingress=[{"ports": ports(PORTS)}]
+        )
+    )
+    bound(ledger, DB)
+    told(bench, ledger)
+    assert not await bench.reconciler.tick()
+    assert "NetworkPolicy default/p, spec.ingress[0]" in bench.report.error
+    assert set(bench.dataplane.read().endpoints) == {address("10.244.1.5")}
+
+
 async def test_a_map_full_of_what_is_to_go_makes_room() -> None:
     bench = Bench(Recorder(sizes=MapSizes(endpoints=1)))
     ledger = Ledger()
@@ -412,3 +468,49 @@ async def test_answers_go_on_when_somebody_else_starts_or_the_address_is_nobodys
     server.ledger.pod("default/more", {"app": "new"}, node="n2", ip="10.244.2.6")
     await server.told(server.ledger.events[-1][0])
     assert server.answers()
+
+
+@pytest.mark.parametrize("opened_by", ["peer", "pod"])
+async def test_a_number_that_becomes_anothers_takes_no_flow_along(opened_by: str) -> None:
+    """The rule set keeps its id, and the new peer takes over the address too."""
+    bench = Bench(mode=Mode.NATIVE)
+    ledger = await enforcing(bench)
+    friend = {"podSelector": {"matchLabels": {"app": "friend"}}}
+    ledger.policy(
+        network_policy(
+            "p",
+            policyTypes=["Ingress", "Egress"],
+            ingress=[{"from": [friend]}],
+            egress=[{"to": [friend]}],
+        )
+    )
+    far = "10.244.2.5"
+    ledger.pod("default/friend", {"app": "friend"}, node="n2", ip=far)
+    number = ledger.state.endpoints["default/friend"].identity
+    told(bench, ledger)
+    assert await bench.reconciler.tick()
+    ifindex = bench.dataplane.read().endpoints[address("10.244.1.5")].ifindex
+
+    def send() -> Reason | None:
+        ends = address(far), address("10.244.1.5")
+        if opened_by == "peer":
+            return bench.dataplane.to_pod(
+                ifindex, Packet(*ends, Protocol.TCP, 40_000, 80, tcp_flags=TcpFlag.ACK)
+            ).reason
+        ends = ends[1], ends[0]
+        return bench.dataplane.from_pod(
+            ifindex, Packet(*ends, Protocol.TCP, 40_000, 80, tcp_flags=TcpFlag.ACK)
+        ).reason
+
+    assert send() is Reason.ALLOWED_POLICY
+    assert send() is Reason.ALLOWED_ESTABLISHED
+    ledger.stop("default/friend")
+    ledger.retire(number)
+    told(bench, ledger)
+    assert await bench.reconciler.tick()
+    ledger.emit(events.IdentityReleased(number))
+    ledger.pod("default/foe", {"app": "foe"}, node="n2", ip=far)
+    assert ledger.state.endpoints["default/foe"].identity == number
+    told(bench, ledger)
+    assert await bench.reconciler.tick()
+    assert send() is Reason.DENIED_POLICY

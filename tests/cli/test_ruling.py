@@ -181,7 +181,7 @@ def test_a_watch_of_a_check_ends_before_what_cannot_be_taken(
     ("words", "told"),
     [
         (("-w", "--at", "5"), "-w and --at exclude each other"),
-        (("-w", "-f", "shop.yaml"), "manifests (-f) are read once"),
+        (("-w", "-f", "shop.yaml"), "manifests are read once"),
         (("--timeout", "5"), "--timeout ends -w"),
     ],
 )

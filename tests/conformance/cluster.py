@@ -9,6 +9,7 @@ from typing import Any
 from conformance.story import CaseError, EndpointSpec, PodSpec
 from deciding import GRACE_MS, SETTINGS, Desk, pairs
 from tabard.allocator.plan import Plan
+from tabard.bus.port import Stored, Stream
 from tabard.dataplane.maps import Address, address
 from tabard.events.ledger import (
     EndpointBound,
@@ -28,6 +29,8 @@ from tabard.events.observed import (
     PolicySet,
 )
 from tabard.identity.labels import NAMED_PORT_SOURCE, label_set
+from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.messages import recorded
 from tabard.ledger.state import State
 
 PODS_OF_A_NODE_MAX = 48
@@ -64,6 +67,8 @@ class Cluster:
         self._given = frozenset(given)
         self._uids: dict[str, str] = {}
         self._started = 0
+        self._told = 0
+        """Messages that were read as records."""
         self._addresses: dict[str, tuple[str, ...]] = {}
         self._prefix = self._free_range(avoid)
         self._hosts: list[tuple[str, ...]] = []
@@ -177,6 +182,16 @@ class Cluster:
         """Time goes by: what nobody uses any more is retired, and its number released."""
         self.desk.tick(after_ms=GRACE_MS)
         self.desk.tick()
+
+    def records(self) -> list[LedgerRecord]:
+        """What was written into the ledger since this was asked before."""
+        new = self.desk.messages[self._told :]
+        stored = [
+            Stored(self._told + number, message.subject, message.payload, 0)
+            for number, message in enumerate(new, 1)
+        ]
+        self._told += len(new)
+        return [recorded(Stream.LEDGER, message) for message in stored]
 
     def address(self, key: str, *, is_ipv6: bool = False) -> Address:
         """The pod's address of that IP version."""

@@ -5,7 +5,7 @@ what is outside alone, as the analyzer reads them; what is outside is cut into r
 policy or an expected file begins or ends one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_network
@@ -114,11 +114,19 @@ class Configuration:
         if known is not None:
             return known
         outside = [str(IPv4Address(cut)) for cut in cuts[:-1]]
+        engine = self._engine_()
         found = {}
+        alike: dict[tuple[Hashable, Hashable], Traffic] = {}
+        sorts: dict[Name, Hashable] = {}
         for source, target in self._pairs(outside):
-            traffic = intersection(self._engine_().allowed(source[1], target[1]), REAL)
-            if traffic:
-                found[source[0], target[0]] = traffic
+            for name, party in (source, target):
+                if name not in sorts:
+                    sorts[name] = engine.alike(party)
+            sort = (sorts[source[0]], sorts[target[0]])
+            if sort not in alike:
+                alike[sort] = intersection(engine.allowed(source[1], target[1]), REAL)
+            if alike[sort]:
+                found[source[0], target[0]] = alike[sort]
         self._allowed[tuple(cuts)] = found
         return found
 

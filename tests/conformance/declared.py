@@ -6,7 +6,6 @@ FEATURES: Mapping[str, str] = {
     "authentication": "mutual authentication is refused by Tabard: it would need its own handshake",
     "toFQDNs": "no event tells the ledger yet where a name was resolved to",
     "deprecated:requires": "fromRequires and toRequires are deprecated in Cilium, and refused",
-    "cidr-match-nodes": "CIDRs match nodes under Cilium's policy-cidr-match-mode=nodes alone",
     "Calico": "Calico's policy kinds are not read",
     "Istio": "Istio's policy kinds are not read",
 }
@@ -19,6 +18,8 @@ REASONS: Mapping[str, str] = {
     "ipblock-vs-pod": "the source reads ipBlock as outside addresses alone; here it holds pods too",
     "reserved:init": "no pod starts here before its identity is known, so none is ever in init",
     "np_cilium": "a Kubernetes policy that selects by Cilium's own labels; upstream has none such",
+    "cidr-match-nodes": "CIDRs match nodes under Cilium's policy-cidr-match-mode=nodes alone",
+    "host-policy": "policies of nodes are judged by the pure engine, not yet in maps",
     "no connection list": "the expected files answer another question",
     "no expectation": "the query states no number, or its map is not kept by the suite",
     "Ingress as a policy": "the source takes an Ingress for a policy of its controller's pods",

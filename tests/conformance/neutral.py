@@ -56,7 +56,7 @@ _PROBE = {
     *("from", "to", "port", "protocol", "expect", "direction", "port_name", "l7", "note"),
 }
 _NODES = {"host", "remote-node"}
-_WORLD = {"world", "world-ipv4", "all"}
+_WORLD = {"world", "world-ipv4", "world-ipv6", "all"}
 
 
 def reader(path: Path) -> Callable[[], Story]:
@@ -214,10 +214,12 @@ class _Reading:
             return "L7-verdict"
         for end in (probe["from"], probe["to"]):
             external = self._externals.get(end)
-            if external is not None and not external.get("ip") and not external.get("fqdn"):
-                entities = set(external.get("entities") or ["world"])
-                if not entities <= _WORLD | _NODES:
-                    return f"entity:{min(entities - _WORLD - _NODES)}"
+            if external is not None:
+                others = set(external.get("entities") or ["world"]) - _WORLD - _NODES
+                if others:
+                    return f"entity:{min(others)}"
+                if external.get("cidr_selectable"):
+                    return "cidr-match-nodes"
         return ""
 
     def _actions(self, kind: str, value: Any) -> Iterator[Action]:

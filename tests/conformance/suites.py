@@ -4,7 +4,7 @@ A suite is a folder with `cases/index.json`, or whose cases have a `required_flo
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -92,7 +92,8 @@ def _entry(folder: Path, entry: dict[str, Any], form: str) -> Case:
     if file.endswith(".json"):
         return _case(folder, Path(file).stem, entry, tables.reader(folder / file))
     if file:
-        return _case(folder, str(Path(file).with_suffix("")), entry, examples.reader(folder, entry))
+        case = _case(folder, str(Path(file).with_suffix("")), entry, examples.reader(folder, entry))
+        return replace(case, left_out="")  # what is only read needs no feature to be enforced
     read = partial(_unread, f"no known format: {form}")
     return _case(folder, str(directory or entry["name"]), entry, read)
 

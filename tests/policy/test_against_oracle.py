@@ -152,3 +152,14 @@ def test_the_engine_judges_tiers_and_denials_as_the_oracle_does(
     for step in steps:
         twin.step(*step)
     twin.check_engine()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(pods, objects, st.sampled_from(Mode))
+def test_compiled_maps_judge_tiers_and_denials_as_the_oracle_does(
+    found: list[tuple[str, dict[str, str], Any]], steps: list[tuple[Any, ...]], mode: Mode
+) -> None:
+    twin = Twin(found)
+    for step in steps:
+        twin.step(*step)
+    twin.check(mode)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from languages import cilium, tiered
 from parties import ASKED, NODES, PODS, STRANGERS, pods, policies, told
 from strategies import PORTS
 from tabard.dataplane.maps import Action, Direction, Mode, Protocol, Reason, Tier, address
@@ -37,9 +38,32 @@ def test_decisions_are_the_verdicts_of_compiled_maps(
     found: list[tuple[str, dict[str, str], Any]], said: list[tuple[str, Any]], leaves: bool
 ) -> None:
     world = told(found, said, leaves=leaves)
+    for decision in agree(world, len(found)):
+        for half in decision.halves:
+            assert (half.reason is Reason.ALLOWED_NO_POLICY) is (not half.isolating)
+            assert (half.rule is not None) is (half.reason is Reason.ALLOWED_POLICY)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(pods, policies, st.lists(tiered() | cilium(), max_size=4), st.booleans())
+def test_decisions_on_tiers_and_denials_are_the_verdicts_of_compiled_maps(
+    found: list[tuple[str, dict[str, str], Any]],
+    said: list[tuple[str, Any]],
+    documents: list[dict[str, Any]],
+    leaves: bool,
+) -> None:
+    world = told(found, said, leaves=leaves)
+    for document in documents:
+        world.policy(document)
+    agree(world, len(found))
+
+
+def agree(world: World, held: int) -> list[Decision]:
+    """The engine and compiled maps are of one opinion on flows between all kinds of parties."""
+    found = []
     engine = Engine(world.state)
     native, overlay = judges(world, Mode.NATIVE), judges(world, Mode.OVERLAY)
-    places = [*(place for held in PODS[: len(found)] for place in held), *STRANGERS, *NODES]
+    places = [*(place for each in PODS[:held] for place in each), *STRANGERS, *NODES]
     for source in places:
         for target in places:
             if source == target or (":" in source) != (":" in target):
@@ -58,9 +82,8 @@ def test_decisions_are_the_verdicts_of_compiled_maps(
                     in_overlay = FlowVerdict(Reason.DENIED_POLICY, in_overlay.ingress)
                 assert reasons(decision) == in_overlay, (flow, decision)
                 assert contains(may_pass, protocol, port) is decision.allowed
-            for half in decision.halves:
-                assert (half.reason is Reason.ALLOWED_NO_POLICY) is (not half.isolating)
-                assert (half.rule is not None) is (half.reason is Reason.ALLOWED_POLICY)
+                found.append(decision)
+    return found
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -409,3 +432,24 @@ def test_parties_that_no_policy_tells_apart_are_alike(shop: World) -> None:
     block = {"ipBlock": {"cidr": "10.244.2.0/24"}}
     shop.policy(network_policy("db", "shop", ingress=[{"from": [block]}]))
     assert (kinds(job, cron), kinds("192.0.2.1", "192.0.2.2"), kinds(job, "192.0.2.1")) == (2, 1, 2)
+
+
+def test_a_pod_outside_its_nodes_range_is_not_the_world_to_nodes_that_know_no_other(
+    shop: World,
+) -> None:
+    shop.pod("shop/far", {"app": "far"}, node="n2", ip="10.1.1.7")
+    shop.policy(
+        {
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumNetworkPolicy",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {
+                "endpointSelector": {"matchLabels": {"app": "web"}},
+                "egress": [{"toEntities": ["world"]}, {"toCIDR": ["10.1.1.0/24"]}],
+            },
+        }
+    )
+    agrees(shop, "shop/web", "shop/far", 80, passes=False)
+    agrees(shop, "shop/web", "10.1.1.8", 80, passes=True)
+    shop.stop("shop/far")
+    agrees(shop, "shop/web", "10.1.1.7", 80, passes=True)

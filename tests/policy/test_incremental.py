@@ -14,7 +14,7 @@ from tabard.events import ledger as events
 from tabard.identity.labels import label_set
 from tabard.policy.compile import Attachment, Compiler, Provisional
 from tabard.policy.diff import diff
-from world import World, attachment, cidr_group, cilium_policy, network_policy
+from world import World, attachment, cidr_group, cilium_policy, network_policy, tiered_policy
 
 NODES = ("n1", "n2", "n3")
 IPS = ("10.244.1.1", "10.244.2.2", "10.1.1.7", "10.1.9.9", "fd00::1", "192.168.9.2")
@@ -45,7 +45,13 @@ references = st.builds(
     st.sampled_from(["ingress", "egress"]),
     st.sampled_from([[], [CIDRS[2]]]),
 )
-objects = st.one_of(tiered(), cilium(), cilium(), groups, references)
+of_nodes = st.sampled_from(["Accept", "Deny"]).map(
+    lambda action: tiered_policy(
+        "nodes",
+        egress=[{"action": action, "to": [{"nodes": {"matchLabels": {"role": "edge"}}}]}],
+    )
+)
+objects = st.one_of(tiered(), cilium(), cilium(), groups, references, of_nodes)
 """Of the languages beside NetworkPolicy."""
 
 
@@ -80,7 +86,13 @@ steps = st.one_of(
     step("enforce", st.sampled_from(["default", "default", "always", "never"])),
     step("annotate", namespaces, names),
     step("forget", namespaces, names),
-    step("node", nodes, st.lists(ips, unique=True, max_size=2).map(tuple), st.sampled_from(CIDRS)),
+    step(
+        "node",
+        nodes,
+        st.lists(ips, unique=True, max_size=2).map(tuple),
+        st.sampled_from(CIDRS),
+        st.sampled_from([{}, {"role": "edge"}, {"role": "core"}]),
+    ),
     step("leave", nodes),
     step("attach", uids),
     step("attach", uids),
@@ -147,8 +159,8 @@ class Story(World):
                     self.policy({**accepted.document, "metadata": metadata})
             case "forget", namespace, name:
                 self.forget(namespace, name)
-            case "node", name, addresses, cidr:
-                self.node(name, addresses, (cidr,))
+            case "node", name, addresses, cidr, label:
+                self.node(name, addresses, (cidr,), **label)
             case "leave", name:
                 self.emit(events.NodeRemoved(name))
             case "attach", uid:
@@ -185,7 +197,7 @@ class Follower:
         return change
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(namespaces, labels, named_ports), min_size=4, max_size=len(IPS)),
     st.lists(

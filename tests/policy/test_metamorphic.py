@@ -5,7 +5,7 @@ METAMORPHIC_EXAMPLES in the environment says how many of each kind (default 40).
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from languages import PLACE, Document, cilium, tiered
 from strategies import KEYS, NAMESPACES, PORT_NAMES, PORTS, VALUES, labels, named_ports, specs
 from tabard.dataplane.maps import Direction, Mode, Protocol, address
 from tabard.dataplane.verdict import flow_verdict
@@ -40,21 +41,11 @@ class Pod:
 
 
 @dataclass(frozen=True)
-class Policy:
-    namespace: str
-    name: str
-    spec: Mapping[str, Any]
-
-    @property
-    def document(self) -> dict[str, Any]:
-        return network_policy(self.name, self.namespace, **self.spec)
-
-
-@dataclass(frozen=True)
 class Cluster:
     namespaces: Mapping[str, Mapping[str, str]]
     pods: tuple[Pod, ...]
-    policies: tuple[Policy, ...]
+    policies: tuple[Document, ...]
+    """Of all languages, no two of one name but for their kind."""
 
 
 def world_of(cluster: Cluster) -> World:
@@ -64,7 +55,7 @@ def world_of(cluster: Cluster) -> World:
     for place, pod in zip(PLACES, cluster.pods, strict=False):
         _start(world, place, pod)
     for policy in cluster.policies:
-        world.policy(policy.document)
+        world.policy(policy)
     return world
 
 
@@ -95,16 +86,31 @@ def verdicts(world: World, mode: Mode) -> Verdicts:
 
 
 pods = st.builds(Pod, st.sampled_from(NAMESPACES), labels, named_ports)
-policies = st.lists(st.tuples(st.sampled_from(NAMESPACES), specs), min_size=1, max_size=5).map(
-    lambda found: tuple(
-        Policy(namespace, f"p{number}", spec) for number, (namespace, spec) in enumerate(found)
-    )
+network_policies = st.builds(
+    lambda namespace, spec: network_policy("p", namespace, **spec),
+    st.sampled_from(NAMESPACES),
+    specs,
 )
+documents = network_policies | cilium() | tiered()
+
+
+def _named(found: list[Document]) -> tuple[Document, ...]:
+    """Each under a name of its own, but for the one kind that has but one."""
+    named = [renamed(one, f"p{number}") for number, one in enumerate(found)]
+    return tuple({(one["kind"], one["metadata"]["name"]): one for one in named}.values())
+
+
+def renamed(document: Document, name: str) -> Document:
+    if document["kind"] == "BaselineAdminNetworkPolicy":
+        return document
+    return {**document, "metadata": {**document["metadata"], "name": name}}
+
+
 clusters = st.builds(
     Cluster,
     st.fixed_dictionaries(dict.fromkeys(NAMESPACES, labels)),
     st.lists(pods, min_size=3, max_size=len(PLACES)).map(tuple),
-    policies,
+    st.lists(documents, min_size=1, max_size=5).map(_named),
 )
 
 
@@ -126,22 +132,53 @@ def test_a_policy_with_many_rules_or_one_policy_for_each(mode: Mode, cluster: Cl
     assert verdicts(world_of(apart), mode) == verdicts(world_of(cluster), mode)
 
 
-def _isolates(policy: Policy) -> frozenset[Direction]:
-    (read,) = read_policies(policy.document)
-    return read.isolates
+def _apart(document: Document) -> Iterator[Document]:
+    """A policy for each rule; in the tiers where order counts their names keep it."""
+    match document["kind"]:
+        case "NetworkPolicy":
+            yield from _network_apart(document)
+        case "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy":
+            yield from _cilium_apart(document)
+        case "BaselineAdminNetworkPolicy":  # there can be but one
+            yield document
+        case _:
+            spec = {k: v for k, v in document["spec"].items() if k not in ("ingress", "egress")}
+            for side in ("ingress", "egress"):
+                rules = [{side: [rule]} for rule in document["spec"].get(side, ())]
+                yield from _each(document, side, [spec | rule for rule in rules])
 
 
-def _apart(policy: Policy) -> Iterator[Policy]:
-    isolates = [direction.name.capitalize() for direction in _isolates(policy)]
-    alike = {"podSelector": policy.spec["podSelector"], "policyTypes": isolates}
-    yield replace(policy, name=f"{policy.name}-none", spec=alike)
+def _each(document: Document, what: str, specs: list[Document]) -> Iterator[Document]:
+    whole = {key: value for key, value in document.items() if key not in ("spec", "specs")}
+    for number, spec in enumerate(specs):
+        name = f"{document['metadata']['name']}-{what.lower()}-{number}"
+        yield renamed({**whole, "spec": spec}, name)
+
+
+def _network_apart(document: Document) -> Iterator[Document]:
+    isolates = _isolates(document)
+    alike = {"podSelector": document["spec"]["podSelector"], "policyTypes": isolates}
+    yield from _each(document, "none", [alike])
     for side in ("ingress", "egress"):
-        if side.capitalize() not in isolates:
-            continue
-        for number, rule in enumerate(policy.spec.get(side, ())):
-            yield replace(
-                policy, name=f"{policy.name}-{side}-{number}", spec=alike | {side: [rule]}
-            )
+        if side.capitalize() in isolates:
+            rules = document["spec"].get(side, ())
+            yield from _each(document, side, [alike | {side: [rule]} for rule in rules])
+
+
+def _isolates(document: Document) -> list[str]:
+    (policy,) = read_policies(document)
+    return sorted(direction.name.capitalize() for direction in policy.isolates)
+
+
+def _cilium_apart(document: Document) -> Iterator[Document]:
+    read = zip(_specs(document), read_policies(document), strict=True)
+    for at, (spec, policy) in enumerate(read):
+        isolates = {way.name.lower(): way in policy.isolates for way in Direction}
+        alike = {"endpointSelector": spec["endpointSelector"], "enableDefaultDeny": isolates}
+        yield from _each(document, f"{at}-none", [alike])
+        for side in ("ingress", "ingressDeny", "egress", "egressDeny"):
+            rules = [alike | {side: [rule]} for rule in spec.get(side) or ()]
+            yield from _each(document, f"{at}-{side}", rules)
 
 
 @run
@@ -154,39 +191,36 @@ def test_the_names_of_labels_and_values(
     def own(held: Mapping[str, str]) -> dict[str, str]:
         return {key[k]: value[v] for k, v in held.items()}
 
-    def selector(found: Any) -> Any:
-        match found:
-            case {"matchLabels": wanted, **rest}:
-                return selector(rest) | {"matchLabels": own(wanted)}
-            case {"matchExpressions": wanted}:
-                return {"matchExpressions": list(map(expression, wanted))}
-        return found
+    def wanted(found: Document) -> Document:
+        """matchLabels"""
+        return {k: v if k == PLACE else value[v] for k, v in found.items()}
 
-    def expression(found: Any) -> Any:
-        taken = {"values": [value[v] for v in found["values"]]} if "values" in found else {}
-        return found | {"key": key[found["key"]]} | taken
+    def renamed_keys(found: Any) -> Any:
+        match found:
+            case {"matchLabels": dict(chosen), **rest}:
+                keys = {_with(key, k): v for k, v in wanted(chosen).items()}
+                return renamed_keys(rest) | {"matchLabels": keys}
+            case {"key": str(k), "operator": str(), **rest}:
+                taken = {"values": [value[v] for v in rest["values"]]} if "values" in rest else {}
+                return found | {"key": _with(key, k)} | taken
+            case dict():
+                return {name: renamed_keys(held) for name, held in found.items()}
+            case list():
+                return [renamed_keys(held) for held in found]
+        return found
 
     other = Cluster(
         {name: own(held) for name, held in cluster.namespaces.items()},
         tuple(replace(pod, labels=own(pod.labels)) for pod in cluster.pods),
-        tuple(
-            replace(policy, spec=_with_selectors(policy.spec, selector))
-            for policy in cluster.policies
-        ),
+        tuple(renamed_keys(policy) for policy in cluster.policies),
     )
     assert verdicts(world_of(other), mode) == verdicts(world_of(cluster), mode)
 
 
-def _with_selectors(spec: Any, change: Callable[[Any], Any]) -> Any:
-    match spec:
-        case dict():
-            return {
-                key: change(held) if key.endswith("Selector") else _with_selectors(held, change)
-                for key, held in spec.items()
-            }
-        case list():
-            return [_with_selectors(held, change) for held in spec]
-    return spec
+def _with(names: Mapping[str, str], key: str) -> str:
+    """The new name of a selector's key, which may have a source."""
+    source, colon, bare = key.rpartition(":")
+    return f"{source}{colon}{names.get(bare, bare)}"
 
 
 @run
@@ -197,15 +231,18 @@ def test_the_names_of_namespaces_and_ports(
     space = dict(zip(NAMESPACES, spaces, strict=True))
     port = dict(zip(PORT_NAMES, names, strict=True))
 
-    def ports(found: Any) -> Any:
+    def changed(found: Any) -> Any:
         match found:
-            case {"port": str(name), **rest}:
-                return rest | {"port": port[name]}
             case dict():
-                return {key: ports(held) for key, held in found.items()}
+                return {name: changed_field(name, held) for name, held in found.items()}
             case list():
-                return [ports(held) for held in found]
+                return [changed(held) for held in found]
         return found
+
+    def changed_field(name: str, held: Any) -> Any:
+        if name in ("port", "destinationNamedPort", "namedPort") and isinstance(held, str):
+            return port.get(held, held)
+        return space[held] if name in ("namespace", PLACE) else changed(held)
 
     other = Cluster(
         {space[name]: held for name, held in cluster.namespaces.items()},
@@ -217,10 +254,7 @@ def test_the_names_of_namespaces_and_ports(
             )
             for pod in cluster.pods
         ),
-        tuple(
-            replace(policy, namespace=space[policy.namespace], spec=ports(policy.spec))
-            for policy in cluster.policies
-        ),
+        tuple(changed(policy) for policy in cluster.policies),
     )
     assert verdicts(world_of(other), mode) == verdicts(world_of(cluster), mode)
 
@@ -237,37 +271,65 @@ def test_one_more_pod(mode: Mode, cluster: Cluster, newcomer: Pod) -> None:
 
 
 @run
-@given(modes, clusters, st.sampled_from(NAMESPACES), specs)
-def test_a_policy_that_came_and_went(
-    mode: Mode, cluster: Cluster, namespace: str, spec: dict[str, Any]
-) -> None:
+@given(modes, clusters, documents)
+def test_a_policy_that_came_and_went(mode: Mode, cluster: Cluster, document: Document) -> None:
     world = world_of(cluster)
     before = verdicts(world, mode)
-    world.policy(network_policy("passing", namespace, **spec))
+    passing = renamed(document, "passing")
+    name = passing["metadata"]["name"]
+    key = (passing["kind"], passing["metadata"].get("namespace", ""), name)
+    if key in world.state.policies:
+        return
+    world.policy(passing)
     verdicts(world, mode)
-    world.forget(namespace, "passing")
+    world.forget(*key[1:], kind=key[0])
     assert verdicts(world, mode) == before == verdicts(world_of(cluster), mode)
 
 
 @run
 @given(modes, clusters)
 def test_the_same_policies_once_more(mode: Mode, cluster: Cluster) -> None:
-    again = tuple(replace(policy, name=f"{policy.name}-again") for policy in cluster.policies)
+    again = tuple(renamed(one, f"{one['metadata']['name']}-again") for one in cluster.policies)
     doubled = replace(cluster, policies=(*cluster.policies, *again))
     assert verdicts(world_of(doubled), mode) == verdicts(world_of(cluster), mode)
 
 
 @run
-@given(modes, clusters, st.sampled_from(["ingress", "egress"]), st.integers(0, 4), specs)
+@given(modes, clusters, network_policies, st.sampled_from(["ingress", "egress"]), specs)
 def test_one_more_rule_where_there_is_a_policy_only_ever_allows_more(
-    mode: Mode, cluster: Cluster, side: str, which: int, other: dict[str, Any]
+    mode: Mode, cluster: Cluster, policy: Document, side: str, other: dict[str, Any]
 ) -> None:
-    policy = cluster.policies[which % len(cluster.policies)]
-    isolates = [direction.name.capitalize() for direction in _isolates(policy)]
-    more = [*policy.spec.get(side, ()), *other.get(side, ())]
-    grown = replace(policy, spec={**policy.spec, "policyTypes": isolates, side: more})
-    policies = tuple(grown if one is policy else one for one in cluster.policies)
-    before = verdicts(world_of(cluster), mode)
-    for flow, after in verdicts(world_of(replace(cluster, policies=policies)), mode).items():
+    spec, isolates = policy["spec"], _isolates(policy)
+    more = [*spec.get(side, ()), *other.get(side, ())]
+    grown = {**policy, "spec": {**spec, "policyTypes": isolates, side: more}}
+    before = verdicts(world_of(replace(cluster, policies=(*cluster.policies, policy))), mode)
+    after_all = verdicts(world_of(replace(cluster, policies=(*cluster.policies, grown))), mode)
+    for flow, after in after_all.items():
         for was, now in zip(before[flow], after, strict=True):
             assert now or not was, flow
+
+
+@run
+@given(modes, clusters, cilium(), st.sampled_from(["ingressDeny", "egressDeny"]))
+def test_one_more_denial_only_ever_allows_less(
+    mode: Mode, cluster: Cluster, policy: Document, side: str
+) -> None:
+    """Where it isolates nobody that was not isolated before."""
+    denials = {**policy, "specs": [_only(spec, side) for spec in _specs(policy)]}
+    denials.pop("spec", None)
+    before = verdicts(world_of(cluster), mode)
+    more = replace(cluster, policies=(*cluster.policies, renamed(denials, "denials")))
+    for flow, after in verdicts(world_of(more), mode).items():
+        for was, now in zip(before[flow], after, strict=True):
+            assert was or not now, flow
+
+
+def _specs(document: Document) -> list[Document]:
+    return list(document.get("specs") or [document["spec"]])
+
+
+def _only(spec: Document, side: str) -> Document:
+    """The denials of one direction, which isolate nobody."""
+    isolates = {"ingress": False, "egress": False}
+    kept = {"endpointSelector": spec["endpointSelector"], "enableDefaultDeny": isolates}
+    return kept | {side: spec.get(side) or []}

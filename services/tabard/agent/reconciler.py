@@ -12,7 +12,7 @@ from tabard.agent.figures import Figures
 from tabard.agent.report import Report
 from tabard.agent.worker import Worker
 from tabard.dataplane.maps import Address, Endpoint, EndpointFlag, Maps, Mode, address_text
-from tabard.dataplane.port import Change, Dataplane, DataplaneError, MapFull
+from tabard.dataplane.port import Change, Dataplane, DataplaneError, MapFull, PoliciesFull
 from tabard.events import ledger
 from tabard.identity.numbers import is_pod
 from tabard.ledger.fold import LedgerRecord
@@ -86,6 +86,8 @@ class Reconciler:
         self._is_egress_enforced = False
         self._moved = False
         """Whether an address changed hands since the flows were last looked through."""
+        self._retired: frozenset[int] = frozenset()
+        """Identities that went since then: their numbers may become others'."""
         self._spacing_s = spacing_s
         self._wake = asyncio.Event()
         self._flushing: list[asyncio.Future[int]] = []
@@ -207,7 +209,9 @@ class Reconciler:
             self.report.enforced(self.report.sequence, self._pods)
             return sequence
         self.expected, self.expected_at = desired, sequence
+        self._retired |= change.identities_removed
         try:
+            self._have_room(change, desired)
             await self._write(change)
         except MapFull:
             # It may be full of what is to go: entries are added first so that nothing is missing
@@ -216,13 +220,23 @@ class Reconciler:
             if not (room := relief(actual, diff(actual, desired))):
                 raise
             await self._write(room)
-            await self._write(diff(await self._read(), desired))
+            change = diff(await self._read(), desired)
+            self._have_room(change, desired)
+            await self._write(change)
         self.actual = desired
         await self._forget_flows()
         if change:
             log.debug("agent.applied", sequence=sequence, **change.counts())
         self.report.enforced(sequence, self._pods)
         return sequence
+
+    def _have_room(self, change: Change, desired: Maps) -> None:
+        """PoliciesFull if the policy map cannot hold what it will have been told, before anything
+        of it is: half a rule set, which nobody uses, would be all that fits."""
+        size = self.dataplane.sizes.policies
+        needed = len(desired.policies) + len(change.policies_removed)
+        if change.policies_set and needed > size:
+            raise PoliciesFull(needed, size, str(self._compiler.growth(change.policies_set) or ""))
 
     def endpoint(self, address: Address) -> Endpoint | None:
         """The entry that stands in the dataplane, as far as is known."""
@@ -237,22 +251,30 @@ class Reconciler:
 
     @property
     def _has_flows_to_forget(self) -> bool:
-        return self._moved and self._is_egress_enforced and self.mode is Mode.OVERLAY
+        is_blind = self._is_egress_enforced and self.mode is Mode.OVERLAY
+        return bool(self._retired) or (self._moved and is_blind)
 
     async def _forget_flows(self) -> None:
-        """Let no answer reach an address that is another identity's by now.
+        """Let no packet pass for an identity that its peer has not any more.
 
         In overlay mode this node need not know its peers' bindings: an egress-enforced pod's
         answers are judged by the identity that opened the flow. In native mode each packet's peer
-        is known.
+        is known. In both, a retired identity's number is another's after this node's watermark has
+        passed the retirement, and flows know numbers.
         """
         if not self._has_flows_to_forget:
             return
-        self._moved = False
+        moved, retired = self._moved, self._retired
+        self._moved, self._retired = False, frozenset()
+
+        def is_another(address: Address, identity: int) -> bool:
+            return identity in retired or (moved and self._is_another(address, identity))
+
         try:
-            forgotten = await self.worker.call(self.dataplane.forget, self._is_another)
+            forgotten = await self.worker.call(self.dataplane.forget, is_another)
         except DataplaneError:
-            self._moved = True
+            self._moved |= moved
+            self._retired |= retired
             raise
         if forgotten:
             log.info("agent.flows_forgotten", flows=forgotten, sequence=self.state.sequence)

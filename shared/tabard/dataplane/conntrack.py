@@ -5,6 +5,9 @@ rules that select the endpoint), whether the direction was enforced, the pod's i
 peer's identity, and is worth nothing where these differ from now: packets of the flow are judged
 afresh; for answers the flow's own direction is, and the entry is renewed or deleted. Otherwise a
 revoked rule would live on in the traffic that answers it.
+
+Under one policy id, what a peer may do never changes while packets carry its identity; see
+bpf/conntrack.h.
 """
 
 from collections import OrderedDict
@@ -172,7 +175,9 @@ class Conntrack:
         gone = [
             key
             for key, flow in self._flows.items()
-            if key.direction is Direction.INGRESS and is_another(key.source, flow.peer)
+            if is_another(
+                key.source if key.direction is Direction.INGRESS else key.destination, flow.peer
+            )
         ]
         for key in gone:
             del self._flows[key]

@@ -85,7 +85,7 @@ class MemoryDataplane:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._config = config
-        self._sizes = sizes or MapSizes()
+        self.sizes = sizes or MapSizes()
         self._links = links
         self._clock = clock
         self._lock = RLock()  # packets may come from another thread than the agent's calls
@@ -96,7 +96,7 @@ class MemoryDataplane:
     def _reset(self) -> None:
         # Written in place: a million bindings are not copied for one more.
         self._judge = Judge(Maps({}, set(), set(), {}, {}, {}), self._config.mode)
-        self._flows = Conntrack(self._sizes.conntrack, self._sizes.fragments, self._clock)
+        self._flows = Conntrack(self.sizes.conntrack, self.sizes.fragments, self._clock)
         self._counters: Counter[tuple[Direction, Reason]] = Counter()
         self._attached: dict[str, str] = {}
 
@@ -120,7 +120,7 @@ class MemoryDataplane:
                 entries: Any = getattr(self._judge.maps, name)
                 verb = "added" if isinstance(entries, set) else "set"
                 added = getattr(change, f"{name}_{verb}")
-                size = getattr(self._sizes, name)
+                size = getattr(self.sizes, name)
                 if len(entries) + sum(key not in entries for key in added) > size:
                     raise MapFull(name, size, size, f"TABARD_{name.upper()}_MAX")
                 entries.update(added)

@@ -30,6 +30,18 @@ class MapFull(DataplaneError):
         self.name = name
 
 
+class PoliciesFull(MapFull):
+    """What is to be written would not fit in `policies`; nothing of it was."""
+
+    def __init__(self, needed: int, size: int, grew: str) -> None:
+        super().__init__("policies", needed, size, "TABARD_POLICIES_MAX")
+        blame = f"; of what is new {grew} asks for most" if grew else ""
+        self.args = (
+            f'map "policies" has no room ({needed} of {size} while old and new entries are both '
+            f"there){blame}; name fewer peers or ports there, or raise TABARD_POLICIES_MAX",
+        )
+
+
 class LinkGone(DataplaneError):
     """The interface does not exist (any more)."""
 
@@ -73,10 +85,15 @@ class MapSizes:
 class Change:
     """What turns one Maps value into another, in the order in which it is written.
 
-    Additions and replacements go in field order of Maps, then removals in reverse; `endpoints` are
-    flipped before the policy entries that they leave behind are removed. Policy entries are added
-    from the most specific to the least and removed the other way around (`specificity`), so that
-    under one policy id each packet meets the old verdict or the new one, whatever is half written.
+    Additions and replacements go in field order of Maps, then removals in reverse. Each packet is
+    judged as before the change or as after it, since it looks things up in the opposite order:
+    endpoint, peer, whether the peer is known, policy entries.
+
+    - A changed rule set has a new policy id: its entries are all there before one store turns the
+      endpoint to them. A peer that is new gets its entries before its identity is known.
+    - Identities and then policy entries are removed when no packet can still go by what led there.
+    - Policy entries are added from the most specific to the least and removed the other way around
+      (`specificity`), for a rule set in use that is repaired.
     """
 
     policies_set: Mapping[PolicyKey, Strength] = field(default_factory=dict)
@@ -131,6 +148,9 @@ class Dataplane(Interface):
         """`ebpf` or `memory`."""
         ...
 
+    @property
+    def sizes(self) -> MapSizes: ...
+
     def open(self) -> None:
         """Take over what an earlier agent of this node left, or make it. Idempotent."""
         ...
@@ -145,10 +165,11 @@ class Dataplane(Interface):
         ...
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
-        """Forget the flows that a peer opened to a local pod and whose peer, by (address, identity
-        when it was last judged), is another now; how many. Packets of theirs are judged afresh.
+        """Forget the flows whose peer, by (address, identity when it was last judged), is another
+        now; how many. Packets of theirs are judged afresh.
 
-        For peers whose binding the maps do not hold: what is known of them is what they said.
+        For peers that packets do not tell from what they were: those whose binding the maps do not
+        hold, and those whose number may become another's.
         """
         ...
 

@@ -28,6 +28,7 @@ from tabard.identity.numbers import is_cidr
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.policy.entries import Entries
+from tabard.policy.growth import Growth, most
 from tabard.policy.hosts import Hosts, is_by_address
 from tabard.policy.local import Attachment as Attachment
 from tabard.policy.local import LocalPods
@@ -180,6 +181,13 @@ class Compiler:
                 if entries.is_open or self._prefix_map.names(named, holder.identity, at):
                     found[Need(uid, clause.policy.key, clause.rule.path)] = None
         return list(found)
+
+    def growth(self, keys: Iterable[PolicyKey]) -> Growth | None:
+        """Which policy and rule ask for the most of these entries of the last result."""
+        new: dict[Entries, set[int]] = {}
+        for key in keys:
+            new.setdefault(self._entries[key.policy], set()).add(key.identity)
+        return most(new, self._index, self._universe)
 
     def _touch(self, event: events.LedgerEvent) -> None:
         touched = self._touched

@@ -11,10 +11,10 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from tabard.dataplane.maps import Action, Direction, Protocol, Reason, Tier
-from tabard.identity.labels import named_ports
+from tabard.identity.labels import cidr_label, label_set, named_ports
 from tabard.identity.numbers import CLUSTER_MIN, Reserved, is_pod
 from tabard.ledger.state import ObjectKey, State, enforcement_of
-from tabard.policy.matching import Labels, labels_of
+from tabard.policy.matching import RESERVED_LABELS, Labels, labels_of
 from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
 from tabard.policy.networks import Networks, longest
 from tabard.policy.parties import Parties, Party, Role, Who
@@ -32,13 +32,6 @@ from tabard.policy.traffic import (
 )
 
 ALLOWS = (Action.ALLOW, Action.PROXY)
-RESERVED_LABELS: dict[int, Labels] = {
-    Reserved.HOST: {("reserved", "host"): ""},
-    Reserved.REMOTE_NODE: {("reserved", "remote-node"): ""},
-    Reserved.WORLD_IPV4: {("reserved", "world"): "", ("reserved", "world-ipv4"): ""},
-    Reserved.WORLD_IPV6: {("reserved", "world"): "", ("reserved", "world-ipv6"): ""},
-}
-"""What nodes and the world are known by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,10 +427,11 @@ class Engine:
         return self._labels_of(self._guise(peer, node))
 
     def _guise(self, peer: Party, node: str) -> tuple[int, str]:
-        """Its number there and, outside, the longest of the policies' CIDRs that holds it."""
+        """Its number there and, outside, the label of the policies' longest CIDR that holds it."""
         within = ""
         if peer.role is Role.WORLD:
-            within = longest(self.networks.holding(peer.address))
+            cidr = longest(self.networks.holding(peer.address))
+            within = cidr and cidr_label(cidr)
         return peer.as_seen_on(node), within
 
     def _labels_of(self, guise: tuple[int, str]) -> Labels:
@@ -448,8 +442,8 @@ class Engine:
                 known = self._state.identities.get(number)
                 found = labels_of(known.labels) if known else {}
             else:
-                found = RESERVED_LABELS.get(number, {})
-                found = {**found, ("cidr", within): ""} if within else found
+                known_by = RESERVED_LABELS.get(number, ())
+                found = labels_of(label_set((*known_by, *filter(None, [within]))))
             self._labels[guise] = found
         return found
 

@@ -24,7 +24,7 @@ from tabard.dataplane.maps import (
     Strength,
     Tier,
 )
-from tabard.identity.numbers import is_cidr, is_pod
+from tabard.identity.numbers import is_cidr
 from tabard.policy.matching import NO_PORTS, IdentityIndex, Matched
 from tabard.policy.model import Cidr
 from tabard.policy.painting import Part, painted
@@ -74,8 +74,8 @@ class Entries:
         self._shapes: dict[tuple[int, NamedPorts], Shape] = {}
         self._by_peer: dict[int, Shape] = {}
         self.egress_peers: set[int] = {0} if self.is_open else set()
-        """Whom the node must know for it, by identity: pods whom an egress entry names, and those
-        at CIDRs; 0 is every pod."""
+        """Whom the node must know for it, by identity: whom an egress entry names, those at CIDRs
+        and, lest a pod be taken for it, the world; 0 is every pod."""
 
     @property
     def is_open(self) -> bool:
@@ -140,8 +140,7 @@ class Entries:
             self._by_peer[number] = shape
         else:
             self._by_peer.pop(number, None)
-        may_be_pod = number == 0 or is_pod(number) or number & AT_CIDR
-        if may_be_pod and shape and shape[-1].direction is Direction.EGRESS:
+        if shape and shape[-1].direction is Direction.EGRESS:
             self.egress_peers.add(number)
         elif number:
             self.egress_peers.discard(number)

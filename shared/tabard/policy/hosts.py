@@ -6,8 +6,8 @@ names.
 
 from collections.abc import Collection, Container, Iterable, Iterator
 
-from tabard.dataplane.maps import AT_CIDR, Address, Mode, address_text
-from tabard.identity.numbers import Reserved
+from tabard.dataplane.maps import Address, Mode, address_text
+from tabard.identity.numbers import Reserved, is_pod
 from tabard.ledger.state import EndpointState, State
 from tabard.policy.prefixes import PrefixMap, packed
 from tabard.policy.touched import Touched
@@ -138,8 +138,8 @@ class _ByIdentity:
 
 
 def is_by_address(newly: Iterable[int]) -> bool:
-    """Whether peers that are named by these may have any identity (0 is anyone)."""
-    return any(number == 0 or number & AT_CIDR for number in newly)
+    """Whether pods that are named by these, or taken for them, may have any identity."""
+    return not all(map(is_pod, newly))
 
 
 def _nodes(state: State, node: str) -> dict[Address, int]:

@@ -86,15 +86,19 @@ class PrefixMap:
         self._lookup = Prefixes(self.entries)
 
     def names(self, named: Container[int], identity: int, at: Address) -> bool:
-        """Whether entries for the peers `named` could decide traffic with `identity` at `at`."""
+        """Whether entries for the peers `named` could decide traffic with `identity` at `at`.
+
+        Those for the world there could too: that is what an address outside the pods' ranges is
+        taken for, unless its pod is known.
+        """
         if 0 in named or identity in named:
             return True
         entry = self._lookup.match(at)
-        return (
-            entry is not None
-            and PrefixFlag.CIDR in entry.flags
-            and entry.identity | AT_CIDR in named
-        )
+        if entry is None:
+            return False
+        if PrefixFlag.POD_RANGE not in entry.flags and entry.identity in named:
+            return True
+        return PrefixFlag.CIDR in entry.flags and entry.identity | AT_CIDR in named
 
 
 def _entries(

@@ -307,11 +307,13 @@ def test_a_flow_is_forgotten_when_its_unknown_peer_is_another(
     assert not native.egress(answer).allowed
 
 
-def test_flows_that_the_pod_opened_are_not_looked_through(native: Kernel) -> None:
+def test_a_flow_that_the_pod_opened_is_forgotten_by_whom_it_goes_to(native: Kernel) -> None:
     native.put(maps(4, endpoint(policy=1)))
     assert native.egress(out(4)) is NEW
-    assert native.dataplane.forget(lambda at, identity: True) == 0
+    assert native.dataplane.forget(lambda at, identity: at != address(PEER[4])) == 0
     assert native.ingress(back(4)) is ESTABLISHED
+    assert native.dataplane.forget(lambda *peer: peer == (address(PEER[4]), 301)) == 1
+    assert native.ingress(back(4)) is Reason.DENIED_POLICY
 
 
 # ---- ICMP errors

@@ -9,13 +9,24 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from entries import allowing
 from kernel import COMPILED, SMALL, Kernel, cluster_name, endpoint
 from packets import TCP, packet
 from random_maps import worlds
 from tabard.agent.ebpf import syscalls
 from tabard.agent.ebpf.dataplane import EbpfDataplane
 from tabard.agent.ebpf.pins import BPF_ROOT
-from tabard.dataplane.maps import Address, Direction, Maps, Mode, PrefixEntry, Reason, address
+from tabard.dataplane.maps import (
+    Address,
+    Direction,
+    Maps,
+    Mode,
+    PolicyKey,
+    PrefixEntry,
+    Protocol,
+    Reason,
+    address,
+)
 from tabard.dataplane.port import (
     Change,
     DataplaneError,
@@ -51,6 +62,11 @@ def test_removing_what_is_not_there_removes_the_rest(native: Kernel) -> None:
 
 FILLED = {
     "identities": Maps(identities=frozenset(range(1, SMALL.identities + 1))),
+    "policies": Maps(
+        policies=allowing(
+            PolicyKey(1, Direction.INGRESS, n, Protocol.ANY) for n in range(SMALL.policies)
+        )
+    ),
     "nodes": Maps(nodes=frozenset(Address(n.to_bytes(16)) for n in range(SMALL.nodes))),
     "prefixes": Maps(
         prefixes={(Address(n.to_bytes(16)), 128): PrefixEntry(n) for n in range(SMALL.prefixes)}
@@ -62,6 +78,7 @@ FILLED = {
 }
 ONE_MORE = {
     "identities": Change(identities_added=frozenset({1 << 20})),
+    "policies": Change(policies_set=allowing([PolicyKey(2, Direction.INGRESS, 1, Protocol.ANY)])),
     "nodes": Change(nodes_added=frozenset({Address(b"\xff" * 16)})),
     "prefixes": Change(prefixes_set={(Address(b"\xff" * 16), 128): PrefixEntry(1)}),
     "hosts": Change(hosts_set={Address(b"\xff" * 16): 1}),

@@ -68,11 +68,11 @@ def wild(random: Random) -> Maps:
         key = PolicyKey(
             random.randint(1, 2),
             random.choice(list(Direction)),
-            number() | random.choice((0, 0, AT_CIDR)),
+            random.choice((0, 0, number(), number(), number() | AT_CIDR)),
             Protocol.ANY,
             tier=random.choice(list(Tier)),
         )
-        protocol = random.choice(list(Protocol))
+        protocol = random.choice((Protocol.ANY, Protocol.ANY, *Protocol))
         if protocol is Protocol.ANY:
             return key
         bits = random.choice((0, 3, 8, 16))
@@ -80,7 +80,7 @@ def wild(random: Random) -> Maps:
         return replace(key, protocol=protocol, port=port, port_bits=bits)
 
     def value() -> Strength:
-        return strength(random.choice(list(PolicyAction)), random.randint(0, 2))
+        return strength(random.choice(list(PolicyAction)), random.choice((0, 1, 2, 2**30 - 1)))
 
     def prefix() -> tuple[Address, int]:
         bits = random.choice((0, 16, 32, 48, 96, 104, 112, 120, 128))
@@ -107,7 +107,7 @@ def wild(random: Random) -> Maps:
         endpoints[random.choice(places)] = endpoint(random.randrange(len(IFINDEXES)))
     return Maps(
         identities=frozenset(n for n in traffic.SENDERS if random.random() < 0.8),
-        policies={policy(): value() for _ in some(40)},
+        policies={policy(): value() for _ in some(80)},
         nodes=frozenset(PARTIES[traffic.NODE_PARTY + n][f] for n in (0, 1) for f in (0, 1)),
         prefixes={
             prefix(): PrefixEntry(

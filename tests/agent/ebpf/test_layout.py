@@ -18,7 +18,7 @@ def test_entries_have_the_sizes_that_the_programs_read() -> None:
         "nodes": (16, 1),
         "prefixes": (20, 24),
         "hosts": (16, 4),
-        "endpoints": (16, 40),
+        "endpoints": (16, 88),
         "conntrack": (40, 32),
         "fragments": (40, 8),
         "counters": (4, 8),

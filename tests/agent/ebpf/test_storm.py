@@ -1,11 +1,11 @@
-"""Packets while maps change: each is judged as before the change or as after it, never as in between.
+"""Packets while maps change: each is judged as before the change or as after it, not as between.
 
 Programs run by the hundred thousand on one CPU while another writes. What they say is counted by
 reason, so each storm sends what has the same verdicts in both states. ICMP types that open no flow
 stand for ports: conntrack, which remembers verdicts, is asked nothing.
 
-Each of these failed when what it is about was broken: entries after the identity or the endpoint that
-they are for, removal without waiting for packets, entries replaced instead of rewritten.
+Each failed when what it is about was broken: entries after the identity or the endpoint that they
+are for, removal without waiting for packets, entries replaced instead of rewritten.
 """
 
 from collections import Counter
@@ -15,7 +15,8 @@ from dataclasses import replace
 
 import pytest
 
-from kernel import ENFORCED, MARK, Kernel, endpoint
+from entries import ISOLATED
+from kernel import MARK, Kernel, endpoint
 from packets import ICMP, packet
 from tabard.agent.ebpf import syscalls
 from tabard.dataplane.maps import (
@@ -41,13 +42,6 @@ PACKETS = 1_000_000
 POD, PEER, OTHER = "10.1.0.1", "10.2.0.9", "10.2.0.10"
 NEIGHBOURS = [f"10.1.1.{n}" for n in range(1, 25)]
 """Other pods of the node, which change with it."""
-ISOLATED = (
-    ENFORCED
-    | EndpointFlag.INGRESS_ISOLATED
-    | EndpointFlag.EGRESS_ISOLATED
-    | EndpointFlag.INGRESS_NETWORK
-    | EndpointFlag.EGRESS_NETWORK
-)
 TYPES = (10, 13, 14, 17, 18)
 """ICMP types that stand alone."""
 
@@ -210,7 +204,7 @@ def test_an_identity_that_comes_or_goes_has_all_of_its_entries_or_none(overlay: 
 
 
 def test_an_address_is_its_old_identitys_or_its_new_ones(native: Kernel) -> None:
-    """Both may send, and others, bound anew in the same writes, may not; the old one is forgotten."""
+    """Both may send, and others, bound anew in the same writes, may not; the old one goes."""
     others = [address(f"10.3.0.{n}") for n in range(40)]
 
     def state(number: int) -> Maps:

@@ -21,12 +21,13 @@ from tabard.dataplane.maps import (
     PrefixFlag,
     Protocol,
     Reason,
+    Strength,
     Tier,
     address,
     address_text,
     strength,
 )
-from tabard.dataplane.maps import Action as PolicyAction
+from tabard.dataplane.maps import Action as A
 from tabard.dataplane.verdict import Judge
 from tabard.identity.numbers import CIDR_SCOPE, is_pod
 
@@ -201,6 +202,81 @@ def test_a_cidr_rule_holds_for_pods_only_where_the_flag_says_so(native: Kernel, 
     assert native.egress(out(v)) is Reason.DENIED_POLICY
 
 
+ALLOW, DENY, PASS, PROXY = map(strength, (A.ALLOW, A.DENY, A.PASS, A.PROXY))
+LEAST, GREATEST = strength(A.PASS, 0), strength(A.DENY, 2**30 - 1)
+ADMIN, NETWORK, BASELINE = Tier
+TIERS = EndpointFlag.EGRESS_ADMIN | EndpointFlag.EGRESS_NETWORK | EndpointFlag.EGRESS_BASELINE
+OPEN = EndpointFlag.EGRESS_ENFORCED | TIERS
+"""Not isolated."""
+AT = CIDR_ID | AT_CIDR
+
+
+@families
+@pytest.mark.parametrize(
+    ("flags", "entries", "expected"),
+    [
+        # Within a tier: the strongest of peer, anyone and CIDR, whichever it is.
+        (OPEN, {(NETWORK, 301): ALLOW, (NETWORK, 0): DENY}, Reason.DENIED_POLICY),
+        (OPEN, {(NETWORK, 301): DENY, (NETWORK, 0): ALLOW}, Reason.DENIED_POLICY),
+        (OPEN, {(NETWORK, 301): DENY, (NETWORK, 0): strength(A.ALLOW, 1)}, Reason.ALLOWED_POLICY),
+        (OPEN, {(NETWORK, 301): ALLOW, (NETWORK, AT): DENY}, Reason.DENIED_POLICY),
+        (OPEN, {(NETWORK, 0): DENY, (NETWORK, AT): strength(A.ALLOW, 1)}, Reason.ALLOWED_POLICY),
+        (OPEN, {(NETWORK, CIDR_ID): DENY}, Reason.ALLOWED_NO_POLICY),
+        (OPEN, {(NETWORK, 301): PROXY}, Reason.ALLOWED_POLICY),
+        (OPEN, {(NETWORK, 301): GREATEST, (NETWORK, 0): ALLOW}, Reason.DENIED_POLICY),
+        # From tier to tier.
+        (OPEN, {(ADMIN, 301): ALLOW, (NETWORK, 301): DENY}, Reason.ALLOWED_POLICY),
+        (OPEN, {(ADMIN, 0): DENY, (NETWORK, 301): GREATEST - 2}, Reason.DENIED_POLICY),
+        (OPEN, {(ADMIN, 301): PASS, (NETWORK, 301): DENY}, Reason.DENIED_POLICY),
+        (OPEN, {(ADMIN, 301): LEAST, (NETWORK, 301): ALLOW}, Reason.ALLOWED_POLICY),
+        (OPEN, {(ADMIN, 301): strength(A.PASS, 1), (ADMIN, 0): DENY}, Reason.ALLOWED_NO_POLICY),
+        (OPEN, {(ADMIN, 301): PASS, (BASELINE, 301): DENY}, Reason.DENIED_POLICY),
+        (OPEN, {(NETWORK, 302): ALLOW, (BASELINE, 0): ALLOW}, Reason.ALLOWED_POLICY),
+        (OPEN, {(BASELINE, 0): PASS}, Reason.ALLOWED_NO_POLICY),
+        # Isolation stands between the last two tiers.
+        (ENFORCED | TIERS, {(BASELINE, 301): ALLOW}, Reason.DENIED_POLICY),
+        (ENFORCED | TIERS, {(NETWORK, 301): PASS, (BASELINE, 301): ALLOW}, Reason.DENIED_POLICY),
+        (ENFORCED | TIERS, {(ADMIN, 301): ALLOW}, Reason.ALLOWED_POLICY),
+        # A tier that the flags do not name is not looked at.
+        (OPEN & ~EndpointFlag.EGRESS_ADMIN, {(ADMIN, 0): DENY}, Reason.ALLOWED_NO_POLICY),
+        (OPEN & ~EndpointFlag.EGRESS_NETWORK, {(NETWORK, 0): DENY}, Reason.ALLOWED_NO_POLICY),
+        (OPEN & ~EndpointFlag.EGRESS_BASELINE, {(BASELINE, 0): DENY}, Reason.ALLOWED_NO_POLICY),
+    ],
+)
+def test_the_strongest_entry_of_the_first_tier_that_decides(
+    native: Kernel,
+    v: int,
+    flags: EndpointFlag,
+    entries: dict[tuple[Tier, int], Strength],
+    expected: Reason,
+) -> None:
+    network, bits = {4: ("10.2.0.0", 112), 6: ("fd00:2::", 64)}[v]
+    world = maps(
+        v,
+        policies={
+            PolicyKey(1, EGRESS, peer, Protocol.ANY, tier=tier): value
+            for (tier, peer), value in entries.items()
+        },
+        prefixes={(address(network), bits): PrefixEntry(CIDR_ID, PrefixFlag.CIDR)},
+        endpoints={address(POD[v]): endpoint(flags=flags | EndpointFlag.CIDR_PODS_EGRESS)},
+    )
+    native.put(world)
+    peer = address(PEER[v])
+    own = world.endpoints[address(POD[v])]
+    assert Judge(world, Mode.NATIVE).verdict(EGRESS, own, 301, peer, TCP, 80) is expected
+    assert native.egress(out(v)) is expected
+
+
+@families
+def test_within_a_narrower_entry_a_broader_one_of_its_peer_says_nothing(
+    native: Kernel, v: int
+) -> None:
+    any_port = PolicyKey(1, EGRESS, 301, Protocol.ANY)
+    native.put(maps(v, policies={any_port: ALLOW, allow(EGRESS, 301): strength(A.DENY, 1)}))
+    assert native.egress(out(v)) is Reason.DENIED_POLICY
+    assert native.egress(out(v, port=81)) is Reason.ALLOWED_POLICY
+
+
 @families
 def test_a_mark_says_who_sent_a_packet(overlay: Kernel, v: int) -> None:
     overlay.put(maps(v, allow(INGRESS, 300), hosts={}, prefixes={}))
@@ -287,7 +363,7 @@ addresses = st.sampled_from(
 )
 v4_addresses = addresses.filter(lambda a: not is_v6(a))
 v6_addresses = addresses.filter(lambda a: is_v6(a))
-strengths = st.builds(strength, st.sampled_from(PolicyAction), st.integers(0, 2))
+strengths = st.builds(strength, st.sampled_from(A), st.sampled_from([0, 1, 2, 2**30 - 1]))
 numbers = st.sampled_from([0, 1, 2, 5, 6, 128, 300, 301, 302, 303, CIDR_ID, CIDR_ID + 1])
 known = st.frozensets(numbers.filter(bool), min_size=3)
 ports = st.sampled_from([0, 1, 7, 8, 22, 80, 81, 443, 8192, 16383, 65535])
@@ -297,7 +373,7 @@ named = st.sampled_from([p for p in Protocol if p is not Protocol.ANY])
 @st.composite
 def policy_keys(draw: st.DrawFn) -> PolicyKey:
     policy, direction = draw(st.sampled_from([1, 2])), draw(st.sampled_from(Direction))
-    identity = draw(numbers | st.just(CIDR_ID | AT_CIDR))
+    identity = draw(numbers | st.sampled_from([0, CIDR_ID | AT_CIDR]))
     tier = draw(st.sampled_from(Tier))
     if draw(st.booleans()):
         return PolicyKey(policy, direction, identity, Protocol.ANY, tier=tier)
@@ -325,7 +401,7 @@ def worlds(draw: st.DrawFn) -> Maps:
         )
     return Maps(
         identities=draw(known),
-        policies=draw(st.dictionaries(policy_keys(), strengths, max_size=12)),
+        policies=draw(st.dictionaries(policy_keys(), strengths, max_size=24)),
         prefixes=dict(draw(st.lists(prefix_items(), max_size=6))),
         hosts=draw(st.dictionaries(addresses, numbers, max_size=6)),
         endpoints=endpoints,

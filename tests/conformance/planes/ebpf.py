@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from conformance.planes.nodes import VIEWS, Nodes
@@ -13,6 +14,7 @@ from kernel import LOOPBACK, MARK, SHOT, SMALL, Kernel
 from tabard.agent.ebpf import syscalls
 from tabard.dataplane.maps import Direction, Endpoint, Maps, Reason
 from tabard.dataplane.port import DataplaneError
+from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.state import State
 
 SIZES = replace(SMALL, identities=16_384, policies=65_536, prefixes=16_384, hosts=1_024)
@@ -22,6 +24,7 @@ class Ebpf:
     """One set of maps and programs for each node in each mode, kept from case to case."""
 
     name = "ebpf"
+    judges_nodes = False
     views: tuple[str, ...] = tuple(VIEWS)
 
     def __init__(self) -> None:
@@ -39,21 +42,21 @@ class Ebpf:
             kernel.put(Maps())
             self._counted[key] = Counter(kernel.dataplane.counters())
 
-    def follow(self, state: State) -> None:
+    def follow(self, state: State, records: Sequence[LedgerRecord]) -> None:
         try:
-            self._follow(state)
+            self._follow(state, records)
         except DataplaneError:
             self.close()  # what was half written serves no other case
             raise
 
-    def _follow(self, state: State) -> None:
+    def _follow(self, state: State, records: Sequence[LedgerRecord]) -> None:
         for view, nodes in self._nodes.items():
-            for node, maps in nodes.follow(state).items():
+            for node, (maps, _) in nodes.follow(state, records).items():
                 kernel = self._kernels.get((view, node))
                 if kernel is None:
                     kernel = self._kernels[view, node] = Kernel(VIEWS[view], SIZES)
                     self._counted[view, node] = Counter()
-                kernel.put(maps)
+                kernel.put(maps.copy())
 
     def ask(self, view: str, flow: Flow) -> Answer:
         sender, receiver, mark = self._nodes[view].ends(flow.source, flow.destination)
@@ -76,6 +79,8 @@ class Ebpf:
         return Answer(egress, ingress)
 
     def end(self) -> None:
+        for nodes in self._nodes.values():
+            nodes.check()
         for key, kernel in self._kernels.items():
             counted = Counter(kernel.dataplane.counters()) - self._counted[key]
             if odd := {

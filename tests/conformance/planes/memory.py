@@ -1,5 +1,6 @@
 """Compiled maps in the memory dataplane, on packets that are told."""
 
+from collections.abc import Sequence
 from itertools import count
 
 from conformance.planes.nodes import VIEWS, Nodes
@@ -8,6 +9,7 @@ from conformance.planes.plane import JUDGED, Answer, PlaneError
 from conformance.story import Flow
 from tabard.dataplane.memory import MemoryDataplane
 from tabard.dataplane.port import MapSizes, NodeConfig
+from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.state import State
 from tabard.policy.diff import diff
 
@@ -16,6 +18,7 @@ SIZES = MapSizes(conntrack=4096)
 
 class Memory:
     name = "memory"
+    judges_nodes = False
     views: tuple[str, ...] = tuple(VIEWS)
 
     def __init__(self) -> None:
@@ -30,15 +33,15 @@ class Memory:
         }
         self._dataplanes: dict[tuple[str, str], MemoryDataplane] = {}
 
-    def follow(self, state: State) -> None:
+    def follow(self, state: State, records: Sequence[LedgerRecord]) -> None:
         for view, nodes in self._nodes.items():
-            for node, maps in nodes.follow(state).items():
+            for node, (maps, change) in nodes.follow(state, records).items():
                 dataplane = self._dataplanes.get((view, node))
                 if dataplane is None:
                     config = NodeConfig(node, VIEWS[view], ())
                     dataplane = MemoryDataplane(config, sizes=SIZES)
                     self._dataplanes[view, node] = dataplane
-                dataplane.write(diff(dataplane.read(), maps))
+                dataplane.write(diff(dataplane.read(), maps) if change is None else change)
 
     def ask(self, view: str, flow: Flow) -> Answer:
         sender, receiver, mark = self._nodes[view].ends(flow.source, flow.destination)
@@ -58,7 +61,8 @@ class Memory:
     reasons = ask
 
     def end(self) -> None:
-        pass
+        for nodes in self._nodes.values():
+            nodes.check()
 
     def close(self) -> None:
         pass

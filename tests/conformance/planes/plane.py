@@ -1,10 +1,12 @@
 """What every plane is asked, and what they answer with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from conformance.story import Flow
 from tabard.dataplane.maps import Direction, Reason
+from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.state import State
 
 JUDGED = frozenset(
@@ -39,13 +41,16 @@ class Plane(Protocol):
     name: str
     views: tuple[str, ...]
     """Every flow is asked in each of these; all must agree with the case."""
+    judges_nodes: bool
+    """Whether policies of nodes have a say in its answers."""
 
     def begin(self) -> None:
         """A new case begins: nothing is enforced."""
         ...
 
-    def follow(self, state: State) -> None:
-        """The state changed; what is enforced changes by the difference."""
+    def follow(self, state: State, records: Sequence[LedgerRecord]) -> None:
+        """The state, the same object all along, has gone on by `records`; what is enforced changes
+        by the difference."""
         ...
 
     def ask(self, view: str, flow: Flow) -> Answer:

@@ -72,13 +72,13 @@ class EbpfDataplane:
         expedites: bool = True,
     ) -> None:
         self._config = config
-        self._sizes = sizes or MapSizes()
+        self.sizes = sizes or MapSizes()
         self._sources = sources
         self._compiled = compiled
         self._netns = netns
         self._expedites = expedites
         self._pins = Pins(pin_root, cluster, config.name)
-        self._schema = layout.schema(self._sizes)
+        self._schema = layout.schema(self.sizes)
         self._maps: dict[str, KernelMap] = {}
         self._programs: dict[str, int] = {}
         self._staged = False
@@ -111,7 +111,7 @@ class EbpfDataplane:
     def _open_maps(self) -> None:
         directory = self._pins.make(self._pins.maps(self._schema))
         others = [self._pins.maps(name) for name in self._pins.schemas() if name != self._schema]
-        self._maps = migration.open_maps(layout.shapes(self._sizes), directory, others)
+        self._maps = migration.open_maps(layout.shapes(self.sizes), directory, others)
         if self._settings().filled:
             return
         if not others or any(migration.copy_entries(self._maps, other) for other in others):
@@ -279,7 +279,7 @@ class EbpfDataplane:
         except OSError as error:
             raise DataplaneError(f"{program} cannot be run: {error.strerror}") from error
         if ran.returned != syscalls.TC_ACT_OK:
-            raise DataplaneError(f"{program} did not find {address_text(key)}; check with `drift`")
+            raise DataplaneError(f"somebody else removed {address_text(key)} while it was written")
 
     def _let_packets_end(self) -> None:
         """Until no packet goes by entries that it found before this call."""
@@ -287,18 +287,16 @@ class EbpfDataplane:
             try:
                 grace.wait()
             except OSError as error:
-                raise DataplaneError(f"no grace period can be waited for: {error}") from error
+                raise DataplaneError(
+                    f"the kernel takes no membarrier(2): {error.strerror}; boot without nohz_full"
+                ) from error
         self._lingers = False
 
     # ---- interfaces
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
         flows = self._map("conntrack")
-        gone = [
-            key
-            for key, value in flows.items()
-            if (peer := layout.opened_by_peer(key, value)) and is_another(*peer)
-        ]
+        gone = [key for key, value in flows.items() if is_another(*layout.flow_peer(key, value))]
         flows.delete(gone)
         return len(gone)
 

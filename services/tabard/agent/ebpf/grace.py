@@ -1,14 +1,15 @@
 """RCU grace periods: waiting for one, and having them shorter for a while.
 
-The programs run inside RCU read sections. After a grace period all that began before it have ended, so
-nobody goes by what they found then: it is what lies between turning packets away from entries and
-removing them, or giving their memory to others.
+The programs run inside RCU read sections. After a grace period all that began before it have
+ended, and nobody goes by what they found then: it is what lies between turning packets away from
+entries and removing these, or giving their memory to others.
 
 For each tcx link the kernel waits, with the lock on all network configuration held, until no CPU
 can still be in the list of programs that was before (`tcx_entry_sync`, kernel/bpf/tcx.c): 8 to
 16 ms, and machine-wide one link at a time, so that some 40 pods a second could start. Expedited
 (kernel parameter rcupdate.rcu_expedited, `/sys/kernel/rcu_expedited`) it takes some 10 µs, for an
-interrupt on each CPU that is not idle. So that is asked for as long as an attachment or a wait takes.
+interrupt on each CPU that is not idle. So that is asked for as long as an attachment, or a wait,
+takes.
 """
 
 import fcntl

@@ -221,14 +221,11 @@ def unpack_endpoint(value: bytes) -> Endpoint:
     return Endpoint(incarnation, identity, policy, EndpointFlag(flags), ifindex, mac, host_mac)
 
 
-def opened_by_peer(key: bytes, value: bytes) -> tuple[Address, int] | None:
-    """Of a conntrack entry: the peer that opened the flow, as (address, identity); None if the
-    local pod did."""
-    source, *_, direction = FLOW_KEY.unpack(key)
-    if direction != Direction.INGRESS:
-        return None
+def flow_peer(key: bytes, value: bytes) -> tuple[Address, int]:
+    """Of a conntrack entry: the local pod's peer, as (address, identity)."""
+    source, destination, *_, direction = FLOW_KEY.unpack(key)
     *_, peer, _ = FLOW.unpack(value)
-    return Address(source), peer
+    return Address(source if direction == Direction.INGRESS else destination), peer
 
 
 def unpack_event(record: bytes, epoch_offset_ns: int) -> Verdict:

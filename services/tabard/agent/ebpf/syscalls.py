@@ -54,7 +54,10 @@ def _number(call: str, numbers: Mapping[str, int]) -> int:
 
 
 def membarrier() -> None:
-    """Wait for an RCU grace period (MEMBARRIER_CMD_GLOBAL: synchronize_rcu, kernel/sched/membarrier.c)."""
+    """Wait for an RCU grace period (MEMBARRIER_CMD_GLOBAL, kernel/sched/membarrier.c).
+
+    EINVAL if the kernel was booted with nohz_full.
+    """
     if _libc.syscall(_number("membarrier", _MEMBARRIER), _MEMBARRIER_GLOBAL, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
