@@ -4,8 +4,10 @@ Laid out in layers: who is spoken to stands to the right of who speaks, as far a
 and in a layer near those it has to do with (Sugiyama's barycentres). A namespace is a colour.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 
 from tabard.cli.drawing import Edge, Graph, Node
 
@@ -14,6 +16,8 @@ SWEEPS = 8
 WIDTH, HEIGHT = 150, 40
 """Of a node's box, in pixels."""
 GAP_X, GAP_Y = 170, 26
+BEND = 18
+"""Height of an edge that passes a column by."""
 MARGIN = 24
 LETTERS_MAX = 20
 LABEL_MAX = 24
@@ -25,12 +29,15 @@ Place = tuple[float, float]
 
 
 def svg(graph: Graph) -> str:
-    layers = _ordered(_layers(graph), graph.edges)
-    places = _places(layers)
-    namespaces = list(dict.fromkeys(node.namespace for node in graph.nodes if node.namespace))
-    colours = {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(namespaces)}
+    layers, ways = _threaded(_layers(graph), graph.edges)
+    places = _places(_ordered(layers, ways))
+    colours = _colours(graph)
     width = max((x for x, _ in places.values()), default=0) + WIDTH / 2 + MARGIN
     height = max((y for _, y in places.values()), default=0) + HEIGHT / 2 + MARGIN + 30
+    curves = [_curve([places[at] for at in way]) for way in ways]
+    drawn = list(zip(graph.edges, curves, strict=True))
+    out = Counter(edge.source for edge in graph.edges)
+    into = Counter(edge.target for edge in graph.edges)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}" font-family="sans-serif" font-size="12">',
@@ -38,13 +45,22 @@ def svg(graph: Graph) -> str:
         '<defs><marker id="to" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" fill="#555"/></marker></defs>',
         '<rect width="100%" height="100%" fill="#fff"/>',
-        *(_edge(graph, edge, places) for edge in graph.edges),
+        *(_edge(graph, edge, curve) for edge, curve in drawn),
         *(_node(node, places[at], colours) for at, node in enumerate(graph.nodes)),
-        *(_label(edge, places) for edge in graph.edges),
+        # Where fewer edges meet there is more room.
+        *(
+            _label(edge, curve, at_source=out[edge.source] < into[edge.target])
+            for edge, curve in drawn
+        ),
         *_legend(colours, height),
         "</svg>",
     ]
     return "\n".join(lines)
+
+
+def _colours(graph: Graph) -> dict[str, str]:
+    namespaces = dict.fromkeys(node.namespace for node in graph.nodes if node.namespace)
+    return {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(namespaces)}
 
 
 def _layers(graph: Graph) -> list[list[int]]:
@@ -75,12 +91,32 @@ def _layers(graph: Graph) -> list[list[int]]:
     return [layer for layer in found if layer]
 
 
-def _ordered(layers: list[list[int]], edges: Sequence[Edge]) -> list[list[int]]:
+def _threaded(
+    layers: list[list[int]], edges: Sequence[Edge]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Layers with a bend (a negative number) for each edge that passes one by, and the way of each
+    edge: its source, bends and target."""
+    depth = {at: column for column, layer in enumerate(layers) for at in layer}
+    found = [list(layer) for layer in layers]
+    ways: list[list[int]] = []
+    bends = 0
+    for edge in edges:
+        way = [edge.source]
+        for column in range(depth[edge.source] + 1, depth[edge.target]):
+            bends += 1
+            found[column].append(-bends)
+            way.append(-bends)
+        ways.append([*way, edge.target])
+    return found, ways
+
+
+def _ordered(layers: list[list[int]], ways: Sequence[Sequence[int]]) -> list[list[int]]:
     """Each layer in the order of the middle of its nodes' neighbours."""
     near: dict[int, list[int]] = {at: [] for layer in layers for at in layer}
-    for edge in edges:
-        near[edge.source].append(edge.target)
-        near[edge.target].append(edge.source)
+    for way in ways:
+        for one, other in pairwise(way):
+            near[one].append(other)
+            near[other].append(one)
     for _ in range(SWEEPS):
         rank = {at: place / len(layer) for layer in layers for place, at in enumerate(layer)}
 
@@ -93,42 +129,55 @@ def _ordered(layers: list[list[int]], edges: Sequence[Edge]) -> list[list[int]]:
 
 
 def _places(layers: Sequence[Sequence[int]]) -> dict[int, Place]:
-    tallest = max((len(layer) for layer in layers), default=0)
+    """A bend takes less room than a box."""
+    heights = [sum(map(_height, layer)) for layer in layers]
+    tallest = max(heights, default=0)
     found = {}
     for column, layer in enumerate(layers):
         x = MARGIN + WIDTH / 2 + column * (WIDTH + GAP_X)
-        above = (tallest - len(layer)) / 2
-        for row, at in enumerate(layer):
-            found[at] = (x, MARGIN + HEIGHT / 2 + (above + row) * (HEIGHT + GAP_Y))
+        y = MARGIN + (tallest - heights[column]) / 2
+        for at in layer:
+            found[at] = (x, y + _height(at) / 2)
+            y += _height(at)
     return found
 
 
-def _curve(edge: Edge, places: Mapping[int, Place]) -> tuple[Place, Place, Place, Place]:
-    """Begin, two points that pull, and end: from a box's side to another's."""
-    (x, y), (to_x, to_y) = places[edge.source], places[edge.target]
-    if to_x > x:
-        begin, end = (x + WIDTH / 2, y), (to_x - WIDTH / 2, to_y)
-        pull = (end[0] - begin[0]) / 2
-        return begin, (begin[0] + pull, y), (end[0] - pull, to_y), end
-    begin, end = (x + WIDTH / 2, y + 6), (to_x + WIDTH / 2, to_y + 6)
-    pull = GAP_X / 2 if to_x == x else GAP_X * 0.8
-    return begin, (begin[0] + pull, y + 6), (end[0] + pull, to_y + 6), end
+def _height(at: int) -> float:
+    return HEIGHT + GAP_Y if at >= 0 else BEND
 
 
-def _edge(graph: Graph, edge: Edge, places: Mapping[int, Place]) -> str:
-    begin, one, other, end = (f"{x:.0f} {y:.0f}" for x, y in _curve(edge, places))
+def _curve(points: Sequence[Place]) -> list[Place]:
+    """Begin, then for each part two points that pull and its end: from a box's side to another's,
+    level through the column of each bend."""
+    (x, y), *bends, (to_x, to_y) = points
+    if to_x <= x:
+        begin, end = (x + WIDTH / 2, y + 6), (to_x + WIDTH / 2, to_y + 6)
+        pull = GAP_X / 2 if to_x == x else GAP_X * 0.8
+        return [begin, (begin[0] + pull, y + 6), (end[0] + pull, to_y + 6), end]
+    stops = [(x + WIDTH / 2, y)]
+    for bend_x, bend_y in bends:
+        stops += [(bend_x - WIDTH / 2, bend_y), (bend_x + WIDTH / 2, bend_y)]
+    stops.append((to_x - WIDTH / 2, to_y))
+    found = [stops[0]]
+    for (from_x, from_y), (next_x, next_y) in pairwise(stops):
+        pull = (next_x - from_x) / 2
+        found += [(from_x + pull, from_y), (next_x - pull, next_y), (next_x, next_y)]
+    return found
+
+
+def _edge(graph: Graph, edge: Edge, curve: Sequence[Place]) -> str:
+    begin, *others = (f"{x:.0f} {y:.0f}" for x, y in curve)
     ends = (graph.nodes[edge.source].name, graph.nodes[edge.target].name)
     title = escape(f"{ends[0]} → {ends[1]}: {edge.label}")
     return (
-        f'<path d="M{begin} C{one} {other} {end}" fill="none" stroke="#999" '
+        f'<path d="M{begin} C{" ".join(others)}" fill="none" stroke="#999" '
         f'marker-end="url(#to)"><title>{title}</title></path>'
     )
 
 
-def _label(edge: Edge, places: Mapping[int, Place]) -> str:
-    """The ports, a third of the way along, where edges into one box are still apart."""
-    points = _curve(edge, places)
-    at = 0.35
+def _label(edge: Edge, curve: Sequence[Place], *, at_source: bool) -> str:
+    """The ports, near one end of the edge."""
+    points, at = (curve[:4], 0.35) if at_source else (curve[-4:], 0.62)
     weights = ((1 - at) ** 3, 3 * at * (1 - at) ** 2, 3 * at**2 * (1 - at), at**3)
     x, y = (
         sum(weight * point[axis] for weight, point in zip(weights, points, strict=True))
