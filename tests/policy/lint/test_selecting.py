@@ -89,6 +89,7 @@ def test_a_reference_to_what_is_not_there_is_told() -> None:
     )
     text = WEB_AND_DB + document("CiliumNetworkPolicy", "cilium.io/v2", "p", spec, "x")
     assert told(text) == [("TB108", "spec.egress[0].toCIDRSet[0]")]
+    assert message(text, "TB108").startswith("CiliumCIDRGroup partners: there is none")
     group = document(
         "CiliumCIDRGroup", "cilium.io/v2", "partners", "{externalCIDRs: [192.0.2.0/24]}"
     )
