@@ -146,6 +146,24 @@ def test_a_policy_for_each_workload_says_less_than_one_for_the_namespace() -> No
     assert gone(a_world(wide, narrow)) == [("p1", "")]
 
 
+def test_of_several_specs_the_one_that_another_says_too_goes() -> None:
+    world = World()
+    for app in ("web", "db"):
+        world.pod(f"x/{app}", {"app": app})
+    wide = {"endpointSelector": {}, "ingress": [{"fromEndpoints": [{}]}]}
+    narrow = {
+        "endpointSelector": {"matchLabels": {"app": "db"}},
+        "ingress": [{"fromEndpoints": [{"matchLabels": {"app": "web"}}]}],
+    }
+    document = {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy"}
+    document |= {"metadata": {"name": "p", "namespace": "x"}, "spec": narrow, "specs": [wide]}
+    world.policy(document)
+    assert gone(world.state) == [("p", "spec")]
+    (left,) = reduce(world.state).documents.values()
+    assert "spec" not in left
+    assert left["specs"] == [wide]
+
+
 def test_documents_keep_all_but_what_went() -> None:
     spec = {"ingress": [{"from": [peer("web")]}, {"from": [peer("web")]}]}
     state = a_world(spec)

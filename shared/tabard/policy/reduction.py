@@ -237,8 +237,10 @@ def _under(path: str, other: str) -> bool:
 
 
 def _without(document: Document, paths: set[str]) -> Document | None:
-    """The document without these list items; None if a list of peers or ports would be empty, which
-    means something else than that nobody is in it. "" leaves nothing."""
+    """The document without these parts; {} without "", which is all of it.
+
+    None if a list of peers or ports would be empty, which does not mean that nobody is in it.
+    """
     if "" in paths:
         return {}
     found = copy.deepcopy(dict(document))
@@ -248,6 +250,9 @@ def _without(document: Document, paths: set[str]) -> Document | None:
         value: Any = found
         for step in outer:
             value = value[int(step[1:-1])] if step.startswith("[") else value[step]
+        if not last.startswith("["):
+            del value[last]  # `spec`, beside `specs`
+            continue
         del value[int(last[1:-1])]
         if not value and outer[-1] not in _MAY_BE_EMPTY:
             return None
