@@ -19,6 +19,7 @@ from tabard.events.ledger import (
     PolicyRefused,
 )
 from tabard.events.observed import (
+    NameAnswered,
     NamespaceLabelsSet,
     NamespaceRemoved,
     NodeJoined,
@@ -64,6 +65,7 @@ class Cluster:
     ) -> None:
         settings = replace(SETTINGS, cluster=cluster, enforcement=enforcement)
         self.desk = Desk(settings, checked=False)
+        self.desk.indexes.takes_node_policies = True
         self._given = frozenset(given)
         self._uids: dict[str, str] = {}
         self._started = 0
@@ -177,6 +179,10 @@ class Cluster:
         for found, namespace, name in list(self.state.policies):
             if found == kind:
                 self._observe(PolicyRemoved(kind, namespace, name))
+
+    def resolve(self, name: str, address: str) -> None:
+        """Some pod asked for a domain name, and was told an address."""
+        self._observe(NameAnswered("n1", name.lower().removesuffix("."), (address,), 60))
 
     def settle(self) -> None:
         """Time goes by: what nobody uses any more is retired, and its number released."""

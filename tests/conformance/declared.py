@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 
 FEATURES: Mapping[str, str] = {
     "authentication": "mutual authentication is refused by Tabard: it would need its own handshake",
-    "toFQDNs": "no event tells the ledger yet where a name was resolved to",
     "deprecated:requires": "fromRequires and toRequires are deprecated in Cilium, and refused",
     "Calico": "Calico's policy kinds are not read",
     "Istio": "Istio's policy kinds are not read",

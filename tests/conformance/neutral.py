@@ -232,6 +232,7 @@ class _Reading:
                     if self._is_cilium and not cilium_reads(document):
                         raise LeftOut("np_cilium")
                     yield partial(_apply, document)
+                yield self._look_up
             case "rules":
                 rules = [rule_without(rule) for rule in value]
                 self._folded += sum(folded for _, folded in rules)
@@ -269,6 +270,13 @@ class _Reading:
                 pass
             case _:
                 raise CaseError(f"the case asks for action {kind!r}, which is not known")
+
+    def _look_up(self, cluster: Cluster) -> None:
+        """Pods ask where the externals are, as they do before they speak to them."""
+        for external in self._externals.values():
+            for name in external.get("fqdn") or ():
+                if external.get("ip"):
+                    cluster.resolve(name, external["ip"])
 
     def _checks(self, probes: list[dict[str, Any]], cluster: Cluster) -> Iterator[Check]:
         for probe in probes:

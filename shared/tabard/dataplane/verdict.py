@@ -43,7 +43,7 @@ NOTHING = Strength(-1)
 REASONS: Mapping[Action, Reason | None] = {
     Action.PASS: None,
     Action.ALLOW: Reason.ALLOWED_POLICY,
-    Action.PROXY: Reason.ALLOWED_POLICY,
+    Action.PROXY: Reason.ALLOWED_PROXY,
     Action.DENY: Reason.DENIED_POLICY,
 }
 """What an entry decides; None leaves it to the next tier."""

@@ -209,6 +209,8 @@ class Compiler:
                         touched.uids.add(uid)
             case events.PolicyAccepted() | events.PolicyForgotten():
                 touched.policies.add((event.kind, event.namespace, event.name))
+            case events.NameResolved() | events.NameForgotten():
+                touched.referents = True
             case (
                 events.CursorAdvanced()
                 | events.EpochClaimed()
