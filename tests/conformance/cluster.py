@@ -2,7 +2,7 @@
 events are folded. Nothing is rebuilt between steps."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +60,7 @@ class Cluster:
         avoid: Iterable[str] = (),
         *,
         one_node: bool = False,
+        node_labels: Sequence[Mapping[str, str]] = (),
         cluster: str = "default",
         enforcement: Enforcement = "default",
     ) -> None:
@@ -75,6 +76,7 @@ class Cluster:
         self._prefix = self._free_range(avoid)
         self._hosts: list[tuple[str, ...]] = []
         self._cidrs: list[list[str]] = []
+        self._node_labels = node_labels
         many = len(self._given) // PODS_OF_A_NODE_MAX + 1
         for own in (*nodes, *[()] * (many - len(nodes))):
             self._node(own)
@@ -261,7 +263,8 @@ class Cluster:
 
     def _join(self, at: int) -> None:
         cidrs = tuple(self._cidrs[at])
-        self._observe(NodeJoined(f"n{at + 1}", self._hosts[at], cidrs))
+        labels = self._node_labels[at] if at < len(self._node_labels) else {}
+        self._observe(NodeJoined(f"n{at + 1}", self._hosts[at], cidrs, pairs(labels)))
 
     def _addresses_of(self, pod: PodSpec, at: int) -> tuple[str, ...]:
         found = []

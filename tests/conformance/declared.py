@@ -22,7 +22,9 @@ REASONS: Mapping[str, str] = {
     "no connection list": "the expected files answer another question",
     "no expectation": "the query states no number, or its map is not kept by the suite",
     "Ingress as a policy": "the source takes an Ingress for a policy of its controller's pods",
-    "L7": "the row is about parsing L7 rules, which are refused as such",
+    "L7": "L7 rules are refused as such",
+    "toGroups": "what a cloud provider's groups hold is not known to Tabard, and refused",
+    "not enforced": "refused, as a thing that Tabard declares it does not enforce",
 }
 """Every tag → its reason, for the report."""
 
