@@ -95,8 +95,15 @@ def _of_rule(
             for first, last, who in _numbers(land, rule.direction, port, peer, ports, atoms):
                 met = parties if who is None else parties & who
                 if met:
-                    part = place._replace(peer=index, port=at)
+                    part = place._replace(
+                        peer=_first(rule.peer_paths, index), port=_first(rule.port_paths, at)
+                    )
                     yield Item(part, tier, action, port.protocol, first, last, met, port.lookups)
+
+
+def _first(paths: Sequence[str], index: int) -> int:
+    """The first of those that were written in the same place (an entity may be several peers)."""
+    return paths.index(paths[index]) if paths else index
 
 
 def _parties(land: Landscape, peer: Peer | None, atoms: Sequence[Atom]) -> int:
