@@ -55,7 +55,7 @@ def matrix(
     found = ground(WHAT, where)
     pairs = pairs_of(found)
     if where.files and found.engine.networks:
-        tell("note: manifests tell no pod's address; an ipBlock holds no pod here")
+        tell("note: manifests tell no pod's address; a CIDR holds no pod here")
     match output:
         case Output.JSON | Output.YAML:
             show_value(document(found, pairs, by), output)

@@ -51,7 +51,7 @@ class Question:
             raise Failure(str(error)) from error
         if offline and not said["allowed"] and _addresses_count(found.engine, *ways[0]):
             notes.append(
-                "manifests tell no pod's address; an ipBlock may hold one that it does not here"
+                "manifests tell no pod's address; a CIDR may hold one that it does not here"
             )
         return said, notes
 
