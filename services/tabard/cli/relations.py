@@ -26,7 +26,7 @@ from tabard.policy.model import (
     Service,
 )
 from tabard.policy.reading import read_policies
-from tabard.policy.referents import referents_of, resolve
+from tabard.policy.referents import in_force
 
 
 def of_pod(reading: Reading, pod: Row) -> Row:
@@ -112,19 +112,12 @@ def _one(rows: Iterable[Row], key: str, value: object) -> Row | None:
     return next((row for row in rows if row[key] == value), None)
 
 
-def _in_force(state: State) -> Iterator[Policy]:
-    referents = referents_of(state)
-    for _, accepted in sorted(state.policies.items()):
-        for policy in read_policies(accepted.document, accepted.origin):
-            yield resolve(policy, referents)
-
-
 def _selecting(state: State, number: int | None) -> Iterator[Policy]:
     identity = state.identities.get(number) if number is not None else None
     if identity is None or number is None or not is_pod(number):
         return
     labels = labels_of(identity.labels)
-    for policy in _in_force(state):
+    for _, policy in in_force(state):
         if not policy.selects_nodes and matches(policy.subject, labels):
             yield policy
 
@@ -141,7 +134,7 @@ def _naming(state: State, number: int) -> Iterator[Row]:
     if identity is None:
         return
     labels = seen_labels(number, identity.labels)
-    for policy in _in_force(state):
+    for _, policy in in_force(state):
         for rule in policy.rules:
             if by := _named_by(rule, labels):
                 yield {

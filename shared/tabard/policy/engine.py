@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tabard.dataplane.maps import Action, Direction, Protocol, Reason, Tier
-from tabard.identity.labels import cidr_label, label_set, named_ports
+from tabard.identity.labels import NamedPorts, cidr_label, label_set, named_ports
 from tabard.identity.numbers import CLUSTER_MIN, Reserved, is_pod
 from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.policy.matching import RESERVED_LABELS, Labels, labels_of
@@ -19,8 +19,7 @@ from tabard.policy.model import Cidr, Peer, Policy, Port, Rule
 from tabard.policy.naming import Naming, holds, selector_of, selectors_of
 from tabard.policy.networks import Networks, longest
 from tabard.policy.parties import Parties, Party, Role, Who
-from tabard.policy.reading import read_policies
-from tabard.policy.referents import referents_of, resolve
+from tabard.policy.referents import in_force
 from tabard.policy.selectors import Selectors
 from tabard.policy.traffic import (
     EVERYTHING,
@@ -166,14 +165,9 @@ class Engine:
     def __init__(self, state: State) -> None:
         self.parties = Parties(state)
         self._state = state
-        referents = referents_of(state)
-        written = [
-            policy
-            for _, accepted in sorted(state.policies.items())
-            for policy in read_policies(accepted.document, accepted.origin)
-        ]
-        policies = [resolve(policy, referents) for policy in written]
-        self._written = dict(zip(map(id, policies), written, strict=True))
+        found = in_force(state)
+        policies = [resolved for _, resolved in found]
+        self._written = {id(resolved): written for written, resolved in found}
         """Policies, by what they were resolved to."""
         # Stable: then by kind, namespace, name and place in the document.
         policies.sort(key=lambda policy: (policy.tier, policy.priority))
@@ -467,7 +461,7 @@ class Engine:
             found = self._sort_of[guise] = self._sorts.setdefault(what, len(self._sorts))
         return found
 
-    def _ports(self, number: int) -> frozenset[tuple[str, int, str]]:
+    def _ports(self, number: int) -> NamedPorts:
         known = self._state.identities.get(number)
         return named_ports(known.labels) if known is not None else frozenset()
 
