@@ -14,10 +14,10 @@ from tabard.dataplane.maps import Direction
 from tabard.identity.numbers import Reserved
 from tabard.policy.atoms import Atom, cut
 from tabard.policy.difference import Counterpart, Piece, Side, differences
-from tabard.policy.engine import Half
 from tabard.policy.model import Cidr
 from tabard.policy.parties import Party, Role
 from tabard.policy.referents import in_force
+from tabard.policy.rulings import Half
 
 _RULE = ("kind", "namespace", "name", "tier", "action", "rule", "origin", "event")
 """What of a rule is the same for all peers that it lets through."""

@@ -16,8 +16,8 @@ from tabard.cli.naming import NotThere, PortAsked, owner, ports
 from tabard.cli.verdicts import Row, connections, rule_row
 from tabard.dataplane.maps import Direction
 from tabard.ledger.state import EndpointState
-from tabard.policy.engine import Grant
 from tabard.policy.parties import Party, Role, Who
+from tabard.policy.rulings import Grant
 from tabard.policy.traffic import NOTHING, Traffic, intersection, joined, union
 
 Selector = Callable[[Mapping[str, str]], bool]

@@ -14,9 +14,10 @@ from tabard.cli.records import date
 from tabard.dataplane.maps import Action, Direction, Protocol, Reason
 from tabard.ledger.provenance import Step
 from tabard.ledger.state import ObjectKey
-from tabard.policy.engine import Engine, Grant, Half, keys
+from tabard.policy.engine import Engine, keys
 from tabard.policy.misses import Finding, findings, misses
 from tabard.policy.parties import Party, Role
+from tabard.policy.rulings import Grant, Half
 from tabard.policy.traffic import EVERYTHING, PORT_MAX, Traffic, contains, intersection, joined
 
 Row = dict[str, Any]

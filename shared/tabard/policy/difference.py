@@ -10,9 +10,10 @@ from itertools import product
 
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.ledger.state import State, enforcement_of
-from tabard.policy.engine import Decision, Engine
+from tabard.policy.engine import Engine
 from tabard.policy.model import Policy
 from tabard.policy.parties import Who
+from tabard.policy.rulings import Decision
 from tabard.policy.traffic import NOTHING, Traffic, difference, intersection, joined
 
 

@@ -10,7 +10,7 @@ no egress rule there names it, calls it an unknown peer where this says that no 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
-from tabard.dataplane.maps import Action, Direction, Protocol, Reason, Tier
+from tabard.dataplane.maps import Action, Direction, Reason, Tier
 from tabard.identity.labels import NamedPorts, cidr_label, label_set, named_ports
 from tabard.identity.numbers import CLUSTER_MIN, Reserved, is_pod
 from tabard.ledger.state import ObjectKey, State, enforcement_of
@@ -20,123 +20,9 @@ from tabard.policy.naming import Naming, holds, selector_of, selectors_of
 from tabard.policy.networks import Networks, longest
 from tabard.policy.parties import Parties, Party, Role, Who
 from tabard.policy.referents import in_force
+from tabard.policy.rulings import REASONS, Decision, Grant, Half, Ruling, in_tier, ruling
 from tabard.policy.selectors import Selectors
-from tabard.policy.traffic import (
-    EVERYTHING,
-    NOTHING,
-    Traffic,
-    difference,
-    intersection,
-    joined,
-    union,
-)
-
-ALLOWS = (Action.ALLOW, Action.PROXY)
-REASONS = {
-    Action.ALLOW: Reason.ALLOWED_POLICY,
-    Action.PROXY: Reason.ALLOWED_PROXY,
-    Action.DENY: Reason.DENIED_POLICY,
-}
-"""Of the rule that decided."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What one item of one rule does with traffic between two parties: ports `first` to `last`."""
-
-    policy: ObjectKey
-    tier: Tier
-    priority: int
-    direction: Direction
-    action: Action
-    """PROXY for an ALLOW through the node's DNS proxy."""
-    rule: str
-    """Field path of the rule in the policy's document, such as `spec.ingress[0]`."""
-    peer: str | None
-    """Where the peer that matched was written, beneath the rule; None if the rule takes anyone."""
-    port: str | None
-    """Where the port was written, beneath the rule; None if the rule takes all traffic."""
-    protocol: Protocol
-    first: int
-    last: int
-    lookups: frozenset[str] | None = None
-    """If given, the DNS names that may be asked for (patterns)."""
-
-    @property
-    def peer_path(self) -> str:
-        """Field path of the peer that matched, or of the rule."""
-        return self.rule if self.peer is None else f"{self.rule}.{self.peer}"
-
-    @property
-    def port_path(self) -> str:
-        """Field path of the port that matched, or of the rule."""
-        return self.rule if self.port is None else f"{self.rule}.{self.port}"
-
-    @property
-    def allows(self) -> bool:
-        return self.action in ALLOWS
-
-    @property
-    def traffic(self) -> Traffic:
-        return union([(self.protocol, self.first, self.last)])
-
-    def covers(self, protocol: int, port: int) -> bool:
-        if self.protocol is Protocol.ANY:
-            return True
-        return self.protocol == protocol and self.first <= port <= self.last
-
-
-@dataclass(frozen=True, slots=True)
-class Half:
-    """What the policies of one end say: egress at the source, ingress at the destination."""
-
-    direction: Direction
-    reason: Reason
-    isolating: tuple[ObjectKey, ...] = ()
-    """The policies that isolate it in this direction, in the order of judging: what no rule of tier
-    NETWORK allows is then denied (as it is if the install enforces always)."""
-    rule: Grant | None = None
-    """The rule that decided, whatever it did; None if none matched that did not pass."""
-    passes: tuple[Grant, ...] = ()
-    """The rules before it that left the decision to the next tier, in order."""
-
-    @property
-    def allowed(self) -> bool:
-        return self.reason.allowed
-
-    @property
-    def tier(self) -> Tier | None:
-        """The tier that decided, if one did."""
-        if self.rule is not None:
-            return self.rule.tier
-        return Tier.NETWORK if self.reason is Reason.DENIED_POLICY else None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A half is None where policies hold for nobody: outside, and at a node that none selects."""
-
-    source: Party
-    destination: Party
-    egress: Half | None
-    ingress: Half | None
-
-    @property
-    def halves(self) -> tuple[Half, ...]:
-        return tuple(half for half in (self.egress, self.ingress) if half is not None)
-
-    @property
-    def allowed(self) -> bool:
-        return all(half.allowed for half in self.halves)
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """How all traffic with one peer fares in one direction."""
-
-    allowed: Traffic
-    decided: tuple[tuple[Grant, Traffic], ...]
-    """Each rule that has a say, and in what; where several of tier NETWORK allow the same, each."""
+from tabard.policy.traffic import EVERYTHING, NOTHING, Traffic, intersection
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +158,7 @@ class Engine:
         found = self._rulings.get(key)
         if found is None:
             grants = self.grants(direction, subject, peer)
-            found = self._rulings[key] = _ruling(grants, self.is_isolated(direction, subject))
+            found = self._rulings[key] = ruling(grants, self.is_isolated(direction, subject))
         return found
 
     def alike(self, party: Party) -> Hashable:
@@ -359,7 +245,7 @@ class Engine:
                 for by_cidr, path in read.matching(matched, held, peer.role is Role.WORLD)
                 for grant in self._granted(read, by_cidr, path, subject, peer)
             ]
-            grants.sort(key=_in_tier)
+            grants.sort(key=in_tier)
             found = self._grants[key] = tuple(dict.fromkeys(grants))
         return found
 
@@ -508,35 +394,6 @@ def decide(state: State, source: Who, destination: Who, protocol: int, port: int
 def allowed(state: State, source: Who, destination: Who) -> Traffic:
     """`Engine.allowed` for one question."""
     return Engine(state).allowed(source, destination)
-
-
-def _ruling(grants: tuple[Grant, ...], is_isolated: bool) -> Ruling:
-    passing: list[Traffic] = []
-    decided: list[tuple[Grant, Traffic]] = []
-    left = EVERYTHING
-    for tier in Tier:
-        passed: list[Traffic] = []
-        for grant in grants:
-            if grant.tier is not tier or not (part := intersection(left, grant.traffic)):
-                continue
-            decided.append((grant, part))
-            if grant.allows:
-                passing.append(part)
-            # In tier NETWORK allows take nothing from each other.
-            if tier is not Tier.NETWORK or grant.action is Action.DENY:
-                left = difference(left, part)
-                if grant.action is Action.PASS:
-                    passed.append(part)
-        if tier is Tier.NETWORK:
-            left = NOTHING if is_isolated else difference(left, joined(passing))
-        left = joined([left, *passed]) if passed else left
-    found = joined([*passing, left])
-    return Ruling(EVERYTHING if found == EVERYTHING else found, tuple(decided))
-
-
-def _in_tier(grant: Grant) -> tuple[int, int]:
-    """Orders grants that are in the order of their policies and rules."""
-    return (grant.tier, -grant.action if grant.tier is Tier.NETWORK else 0)
 
 
 def _node(party: Party) -> str:

@@ -8,9 +8,10 @@ from enum import Enum
 from tabard.dataplane.maps import Action, Direction, Tier
 from tabard.ledger.state import ObjectKey
 from tabard.policy import wording
-from tabard.policy.engine import ALLOWS, Engine
+from tabard.policy.engine import Engine
 from tabard.policy.model import Cidr, Peer, Policy, Rule
 from tabard.policy.parties import Party
+from tabard.policy.rulings import ALLOWS
 from tabard.policy.traffic import contains, joined, shown, union
 
 _EMPTY_LACKS = 1_000
