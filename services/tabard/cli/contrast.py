@@ -9,7 +9,8 @@ from typing import Any
 from tabard.cli.ground import Ground
 from tabard.cli.kinds import By
 from tabard.cli.pairs import Group, group
-from tabard.cli.verdicts import Row, connections, policy_row, rule_row
+from tabard.cli.records import Row
+from tabard.cli.rows import connections, policy_row, rule_row
 from tabard.dataplane.maps import Direction
 from tabard.identity.numbers import Reserved
 from tabard.policy.atoms import Atom, cut

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from tabard.cli.check import connected
 from tabard.cli.contrast import compared
 from tabard.cli.failing import Exit
 from tabard.cli.printing import Output, counted, room, show_table, show_value, tell
+from tabard.cli.reasons import connected
+from tabard.cli.records import Row
+from tabard.cli.rows import named
 from tabard.cli.sides import sides, trouble
 from tabard.cli.tables import Column, laid_out
-from tabard.cli.verdicts import Row, named
 from tabard.cli.where import Where
 
 WHAT = "compare the policies"

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from tabard.cli.check import PORTS_SHOWN, connected
 from tabard.cli.ground import Ground
 from tabard.cli.kinds import By
 from tabard.cli.naming import PortAsked
 from tabard.cli.pairs import Group, Pairs, Selector, document, group
 from tabard.cli.printing import GAP, Output, capped, show_table, show_value, tell
+from tabard.cli.reasons import PORTS_SHOWN, connected
+from tabard.cli.records import Row
+from tabard.cli.rows import connections, named
 from tabard.cli.tables import Column, laid_out
-from tabard.cli.verdicts import Row, connections, named
 from tabard.cli.watching import Changes
 from tabard.cli.where import Where, follow_states, ground
 

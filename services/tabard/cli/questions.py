@@ -7,7 +7,8 @@ from tabard.cli.failing import Failure
 from tabard.cli.ground import Ground
 from tabard.cli.naming import NotThere, Place, PortAsked, pods
 from tabard.cli.printing import counted
-from tabard.cli.verdicts import Ends, Row, answer
+from tabard.cli.records import Row
+from tabard.cli.verdicts import Ends, answer
 from tabard.dataplane.maps import Direction
 from tabard.events import ledger as events
 from tabard.ledger.state import State
