@@ -6,14 +6,14 @@ the fuzzer, and are named after what was wrong.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
-from fuzzing.cluster import Happening, PodFacts, happenings, pods, policies
+from fuzzing.happenings import Happening, PodFacts, applied, happenings, pods
 from traffic import LOCAL, NODE_PARTY, NODES, REMOTE
 
 FINDINGS = Path(__file__).parent / "findings"
@@ -39,6 +39,8 @@ class Case:
     pairs: Sequence[Pair]
     seed: int
     count: int
+    found: str = ""
+    """How it was: the command that led to it, and what was said."""
 
     def text(self) -> str:
         """As JSON, in lines that a reader can compare."""
@@ -56,9 +58,9 @@ def read(path: Path) -> Case:
     return Case(**json.loads(path.read_text()))
 
 
-def keep(case: Case) -> Path:
-    """Write the case among the findings; where it is."""
-    text = case.text()
+def keep(case: Case, found: str) -> Path:
+    """Write the case among the findings, and how it was `found`; where it is."""
+    text = replace(case, found=found).text()
     path = FINDINGS / f"{blake2b(text.encode(), digest_size=5).hexdigest()}.json"
     path.write_text(text)
     return path
@@ -78,9 +80,9 @@ def cases(mode: str) -> st.SearchStrategy[Case]:
         Case,
         mode=st.just(mode),
         pods=pods,
-        first=st.lists(policies, min_size=1, max_size=5),
-        later=st.lists(happenings, min_size=1, max_size=4),
-        pairs=st.lists(_pairs, min_size=8, max_size=24, unique=True),
+        first=st.lists(applied(), min_size=3, max_size=10),
+        later=st.lists(happenings(), min_size=1, max_size=6),
+        pairs=st.lists(_pairs, min_size=4, max_size=16, unique=True),
         seed=st.integers(0, 2**32 - 1),
         count=st.integers(1, 120),
     )
