@@ -5,7 +5,7 @@ After changes the maps are those that agents came to step by step. Then one more
 of a cluster that was told at once what is now.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count, product
@@ -19,7 +19,7 @@ from strategies import PORTS, PROTOCOLS
 from tabard.dataplane.maps import Address, Mode, Protocol, Reason, address_text
 from tabard.dataplane.memory import Action
 from tabard.dataplane.packet import Packet, TcpFlag
-from tabard.dataplane.verdict import flow_verdict
+from tabard.dataplane.verdict import Judge, flow_verdict
 from tabard.policy.engine import Half
 from tabard.policy.traffic import contains
 from traffic import IFINDEXES, LOCAL, NODE_PARTY, PARTIES, REMOTE, Player
@@ -46,22 +46,26 @@ def check(case: Case, twins: Twins | None) -> int:
         cluster.change(what)
     ports = count(SOURCE_PORTS)
     with twins.told_the_same() if twins else nullcontext():
-        asked = _probe(case, cluster, cluster, twins, ports)
+        asked = _probe(case, cluster, {"maps": cluster.judges()}, twins, ports)
         if twins:
             player = Player(twins, cluster.who, lambda n: cluster.change(case.later[n]))
             for step in traffic.steps(Random(case.seed), case.count, len(case.later)):
                 player.play(step)
         for what in case.later:
             cluster.change(what)
-        return asked + _probe(case, cluster, cluster.anew(), twins, ports)
+        judges = {"maps": cluster.judges(), "maps anew": cluster.anew().judges()}
+        return asked + _probe(case, cluster, judges, twins, ports)
 
 
 def _probe(
-    case: Case, cluster: Cluster, anew: Cluster, twins: Twins | None, ports: Iterator[int]
+    case: Case,
+    cluster: Cluster,
+    judges: Mapping[str, Mapping[str, Judge]],
+    twins: Twins | None,
+    ports: Iterator[int],
 ) -> int:
     """Ask about every protocol and port of each pair, and send one packet of each outcome."""
     asked, engine = 0, cluster.engine()
-    judges = {"maps": cluster.judges(), "maps anew": anew.judges()}
     for source, target, family in case.pairs:
         ends = PARTIES[source][family], PARTIES[target][family]
         texts = address_text(ends[0]), address_text(ends[1])
