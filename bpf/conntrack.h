@@ -45,6 +45,7 @@ enum flow_flag {
 	FLOW_RESET = 4,
 	FLOW_FIN = 8,
 	FLOW_ANSWER_FIN = 16,
+	FLOW_PROXIED = 32, /* its packets and their answers go through the node's DNS proxy */
 };
 
 struct flow {
@@ -104,6 +105,11 @@ static __always_inline __u8 enforced_flag(const struct endpoint *e, int directio
 	return is_enforced(e, direction) ? FLOW_ENFORCED : 0;
 }
 
+static __always_inline __u8 proxied_flag(int reason)
+{
+	return reason == ALLOWED_PROXY ? FLOW_PROXIED : 0;
+}
+
 /* Whether the reasons for the flow still hold. Who the peer is matters only to enforcement. */
 static __always_inline int is_current(const struct flow *f, const struct endpoint *e, int direction,
 				      __u32 peer)
@@ -125,7 +131,7 @@ static __always_inline void touch(struct flow *f, const struct packet *p, int an
 		flags |= answer ? FLOW_ANSWER_FIN : FLOW_FIN;
 	/* A new connection on the ports of a closed one. */
 	if (!answer && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-		flags &= FLOW_ENFORCED;
+		flags &= FLOW_ENFORCED | FLOW_PROXIED;
 	if (flags != f->flags)
 		f->flags = flags;
 	if ((__s64)(now - f->seen) > (__s64)SECOND)
@@ -147,28 +153,33 @@ static __always_inline int still_allowed(struct flow *f, const struct flow_key *
 		.direction = key->direction,
 	};
 
+	int reason;
+
 	if (f->incarnation != e->incarnation || is_expired(f, key->protocol, now))
 		return 0;
 	if (is_current(f, e, key->direction, t.peer))
 		return 1;
-	if (evaluate(e, &t) >= REASON_DENIED) {
+	reason = evaluate(e, &t);
+	if (reason >= REASON_DENIED) {
 		map_drop(conntrack, key);
 		return 0;
 	}
 	f->policy = e->policy;
 	f->peer = t.peer;
-	f->flags = (f->flags & ~FLOW_ENFORCED) | enforced_flag(e, key->direction);
+	f->flags = (f->flags & ~(FLOW_ENFORCED | FLOW_PROXIED)) | proxied_flag(reason) |
+		   enforced_flag(e, key->direction);
 	return 1;
 }
 
 /*
- * Whether `p` answers a flow or continues one. `peer`: the other side's identity, if it is known here
- * (overlay nodes know the bindings of their span only). `key` is the flow that `p` itself would open;
- * *is_stale is set if there is such an entry, but for other reasons than those of now.
+ * As what `p` is allowed, which answers a flow or continues one; REASON_DENIED if it does neither, or
+ * may no longer. `peer`: the other side's identity, if it is known here (overlay nodes know the
+ * bindings of their span only). `key` is the flow that `p` itself would open; *is_stale is set if there
+ * is such an entry, but for other reasons than those of now.
  */
-static __always_inline int is_established(const struct packet *p, const struct flow_key *key,
-					  const struct endpoint *e, __u32 peer, __u64 now,
-					  int *is_stale)
+static __always_inline int established(const struct packet *p, const struct flow_key *key,
+				       const struct endpoint *e, __u32 peer, __u64 now,
+				       int *is_stale)
 {
 	/* A guess at which lookup hits, for speed alone: servers have the lower port. */
 	int answer_likely = p->kind == KIND_ANSWER ||
@@ -185,27 +196,27 @@ static __always_inline int is_established(const struct packet *p, const struct f
 		if (own && own->incarnation == e->incarnation && !is_expired(own, p->protocol, now) &&
 		    is_current(own, e, key->direction, peer)) {
 			touch(own, p, 0, now);
-			return 1;
+			return own->flags & FLOW_PROXIED ? ALLOWED_PROXY : ALLOWED_ESTABLISHED;
 		}
 		*is_stale = own != 0;
 		if (!answer_likely)
 			answered = map_find(conntrack, &answered_by);
 	}
 	if (!answered || !still_allowed(answered, &answered_by, e, peer, now))
-		return 0;
+		return REASON_DENIED;
 	touch(answered, p, 1, now);
-	return 1;
+	return answered->flags & FLOW_PROXIED ? ALLOWED_PROXY : ALLOWED_ESTABLISHED;
 }
 
 static __always_inline void open_flow(const struct packet *p, const struct flow_key *key,
-				      const struct endpoint *e, __u32 peer, __u64 now)
+				      const struct endpoint *e, __u32 peer, __u64 now, int reason)
 {
 	struct flow f = {
 		.policy = e->policy,
 		.incarnation = e->incarnation,
 		.seen = now,
 		.peer = peer,
-		.flags = enforced_flag(e, key->direction),
+		.flags = enforced_flag(e, key->direction) | proxied_flag(reason),
 	};
 
 	if (p->tcp_flags & TCP_RST)

@@ -8,9 +8,18 @@
 #include "packet.h"
 #include "verdict.h"
 
-/* `peer`: the other side's identity. Counts, tells, and returns the reason. */
+/* The DNS proxy reads whole UDP packets. */
+static __always_inline int can_divert(const struct packet *p)
+{
+	return p->protocol == PROTO_UDP && !p->is_fragment;
+}
+
+/*
+ * `peer`: the other side's identity; `proxied`: the DNS proxy lets the packet go on. Counts, tells,
+ * and returns the reason: ALLOWED_PROXY if the packet has to go to the proxy first.
+ */
 static __always_inline int enforce(struct __sk_buff *skb, const struct packet *p,
-				   const struct endpoint *e, int direction, __u32 peer)
+				   const struct endpoint *e, int direction, __u32 peer, int proxied)
 {
 	struct traffic t = {
 		.peer_address = direction == EGRESS ? &p->destination : &p->source,
@@ -33,19 +42,29 @@ static __always_inline int enforce(struct __sk_buff *skb, const struct packet *p
 		return ALLOWED_RELATED;
 	}
 	flow_key(&key, p, direction);
-	if ((p->kind == KIND_FLOW || p->kind == KIND_ANSWER) &&
-	    is_established(p, &key, e, peer, now, &is_stale)) {
+	reason = REASON_DENIED;
+	if (p->kind == KIND_FLOW || p->kind == KIND_ANSWER)
+		reason = established(p, &key, e, peer, now, &is_stale);
+	if (reason == ALLOWED_PROXY && !proxied) {
+		reason = can_divert(p) ? ALLOWED_PROXY : DENIED_PROXY;
+		goto judged;
+	}
+	if (reason != REASON_DENIED) {
 		count(direction, ALLOWED_ESTABLISHED);
 		return ALLOWED_ESTABLISHED;
 	}
 	reason = evaluate(e, &t);
+	if (reason == ALLOWED_PROXY && !can_divert(p))
+		reason = DENIED_PROXY;
 	if (p->kind == KIND_FLOW) {
 		/* Unenforced directions too: the answers may have to pass the enforced one. */
 		if (reason < REASON_DENIED)
-			open_flow(p, &key, e, peer, now);
+			open_flow(p, &key, e, peer, now, reason);
 		else if (is_stale)
 			map_drop(conntrack, &key);
 	}
+	if (reason == ALLOWED_PROXY && proxied)
+		reason = ALLOWED_POLICY;
 judged:
 	count(direction, reason);
 	tell(p, direction, reason, e->identity, peer);

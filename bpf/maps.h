@@ -41,6 +41,7 @@ enum reserved_identity {
 struct settings {
 	__u32 mode;
 	__u32 overlay_ifindex;
+	__u32 proxy_ifindex; /* where the node's DNS proxy reads; it may be gone, with what is sent there */
 	__be16 tunnel_port;
 	__u16 padding;
 	__u32 filled; /* the agent's: these maps hold a full set (see migration.py) */

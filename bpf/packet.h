@@ -78,8 +78,9 @@ struct packet {
 	__u8 kind;
 	__u8 tcp_flags;
 	__u8 first_fragment;
+	__u8 is_fragment;
 	__u8 is_ipv6;
-	__u8 padding[3];
+	__u8 padding[2];
 };
 
 /*
@@ -277,6 +278,7 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p, _
 	fragment = bpf_ntohs(ip.fragment);
 	if (fragment & (IP_FRAGMENT_OFFSET | IP_MORE_FRAGMENTS)) {
 		p->fragment_id = bpf_ntohs(ip.id);
+		p->is_fragment = 1;
 		if (fragment & IP_FRAGMENT_OFFSET) {
 			p->kind = KIND_FRAGMENT;
 			return 0;
@@ -323,6 +325,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, _
 			__u16 fragment = head[2] << 8 | head[3];
 
 			p->fragment_id = (__u32)head[4] << 24 | head[5] << 16 | head[6] << 8 | head[7];
+			p->is_fragment = (fragment & 0xfff9) != 0;
 			if (fragment & 0xfff8) {
 				p->kind = KIND_FRAGMENT;
 				p->protocol = 0;

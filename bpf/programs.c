@@ -6,6 +6,7 @@
  *                                              ├─► VXLAN device ──► other node: from_overlay ──► to_pod
  *                                              └─► the host's stack ──► (to_pod if for a pod)
  *   other machines ──► underlay ingress: from_wire ──► the host's stack
+ *   from_pod, to_pod ──► proxy device ──► DNS proxy ──► proxy device ingress: from_proxy ──► back
  *
  * from_pod judges egress and to_pod ingress. What no case names is dropped.
  */
@@ -17,6 +18,7 @@
 #include "maps.h"
 #include "overlay.h"
 #include "packet.h"
+#include "proxy.h"
 #include "replace.h"
 #include "verdict.h"
 
@@ -46,6 +48,7 @@ int from_pod(struct __sk_buff *skb)
 	struct endpoint *self, *to;
 	struct prefix *prefix = 0;
 	__u32 peer = IDENTITY_UNKNOWN;
+	int proxied = skb->mark == MARK_PROXIED;
 	__u32 *host;
 	int reason;
 
@@ -93,9 +96,11 @@ int from_pod(struct __sk_buff *skb)
 	    !is_pod(peer))
 		return refuse(p, EGRESS, DENIED_TUNNEL_PORT, self->identity, peer);
 
-	reason = enforce(skb, p, self, EGRESS, peer);
+	reason = enforce(skb, p, self, EGRESS, peer, proxied);
 	if (reason >= REASON_DENIED)
 		return TC_ACT_SHOT;
+	if (reason == ALLOWED_PROXY)
+		return divert(skb, settings->proxy_ifindex, EGRESS);
 	if (to)
 		return deliver(skb, to, self->identity, EGRESS);
 	if (settings->mode == OVERLAY && prefix && prefix->remote && !is_node(peer))
@@ -131,8 +136,10 @@ int to_pod(struct __sk_buff *skb)
 	__u32 marked = is_marked(skb->mark);
 	__u32 sender = marked ? skb->mark & MARK_IDENTITY_MASK : IDENTITY_UNKNOWN;
 	struct packet *p = scratch(SCRATCH_PACKET);
+	int proxied = skb->mark == MARK_PROXIED;
 	struct endpoint *self;
 	__u32 peer;
+	int reason;
 
 	if (!settings || !p)
 		return fail(INGRESS);
@@ -153,10 +160,30 @@ int to_pod(struct __sk_buff *skb)
 	if (!self || self->ifindex != skb->ifindex)
 		return refuse(p, INGRESS, DENIED_UNKNOWN_ENDPOINT, 0, sender);
 	resolve_fragment(p);
-	peer = marked ? sender : unmarked_sender(settings, &p->source);
-	if (enforce(skb, p, self, INGRESS, peer) >= REASON_DENIED)
+	/* Who sent what the proxy lets go on was known before: now the flow that it answers says it. */
+	peer = marked || proxied ? sender : unmarked_sender(settings, &p->source);
+	reason = enforce(skb, p, self, INGRESS, peer, proxied);
+	if (reason >= REASON_DENIED)
 		return TC_ACT_SHOT;
+	if (reason == ALLOWED_PROXY)
+		return divert(skb, settings->proxy_ifindex, INGRESS);
 	return TC_ACT_OK;
+}
+
+/* The DNS proxy lets a packet go on, or answers in a server's name. */
+int from_proxy(struct __sk_buff *skb)
+{
+	struct packet *p = scratch(SCRATCH_PACKET);
+	struct endpoint *pod;
+	int direction = diverted_from(skb);
+
+	if (!p || direction < 0)
+		return fail(EGRESS);
+	parse(skb, p);
+	if (p->malformed || !p->ethertype_known)
+		return fail(direction);
+	pod = find_endpoint(direction == EGRESS ? &p->source : &p->destination);
+	return pod ? resume(skb, pod, direction) : fail(direction);
 }
 
 int from_overlay(struct __sk_buff *skb)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * The agent's writes to entries that packets are reading, run by BPF_PROG_TEST_RUN and attached nowhere.
+ * The agent's writes to entries that packets are reading: run by BPF_PROG_TEST_RUN, attached nowhere.
  *
  * bpf(2) replaces a hash map's entry by another and hands the old one's memory to the next entry that
- * is written, on the spot: a packet that has just found the old one would go on with what is some other
- * address's, or pass it by and find none. So an entry that is there is changed in place, by one store.
+ * is written, on the spot: a packet that has just found the old one would go on with what is some
+ * other address's, or pass it by and find none. So an entry that is there is changed in place, by one
+ * store.
  *
  * The frame is an Ethernet header, the key and the value, as layout.py packs them.
  */
@@ -32,7 +33,7 @@ static __always_inline int replace_host_in_place(struct __sk_buff *skb)
 	return TC_ACT_OK;
 }
 
-/* The side that does not count is filled first. The agent lets all packets end that may still read it. */
+/* The side that does not count is filled first. Before, the agent let packets end that may read it. */
 static __always_inline int replace_endpoint_in_place(struct __sk_buff *skb)
 {
 	struct {

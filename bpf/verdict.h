@@ -17,6 +17,7 @@ enum tabard_reason {
 	ALLOWED_HOST = 3,
 	ALLOWED_NEIGHBOUR = 4,
 	ALLOWED_RELATED = 5,
+	ALLOWED_PROXY = 6, /* through the node's DNS proxy */
 	REASON_DENIED = 16,
 	DENIED_POLICY = 16,
 	DENIED_UNKNOWN_PEER = 17,
@@ -27,6 +28,7 @@ enum tabard_reason {
 	DENIED_MALFORMED = 22,
 	DENIED_FRAGMENT = 23,
 	DENIED_ERROR = 24,
+	DENIED_PROXY = 25,
 	REASONS_MAX = 32,
 };
 
@@ -57,6 +59,14 @@ static __always_inline __u64 find_entry(struct policy_key *key, __u32 identity)
 static __always_inline __u64 stronger(__u64 one, __u64 other)
 {
 	return one > other ? one : other;
+}
+
+/* Of an action that decides. */
+static __always_inline int reason_of(__u32 action)
+{
+	if (action == PROXY)
+		return ALLOWED_PROXY;
+	return action == DENY ? DENIED_POLICY : ALLOWED_POLICY;
 }
 
 static __always_inline int evaluate(const struct endpoint *e, const struct traffic *t)
@@ -95,8 +105,7 @@ static __always_inline int evaluate(const struct endpoint *e, const struct traff
 			if (at_cidr)
 				found = stronger(found, find_entry(&key, at_cidr));
 			if (found && ((found - 1) & ACTION_MASK) != PASS)
-				return ((found - 1) & ACTION_MASK) == DENY ? DENIED_POLICY
-									   : ALLOWED_POLICY;
+				return reason_of((found - 1) & ACTION_MASK);
 		}
 		if (tier == NETWORK && e->flags & (ISOLATED_INGRESS << t->direction))
 			return DENIED_POLICY;

@@ -64,7 +64,7 @@ class Desk:
         envelope = Envelope(self.observed.to_bytes(16), "", self.now, "", b"story-of-16bytes")
         record = Recorded("OBSERVED", self.observed, envelope, event)
         before = freeze(self.state) if self._checked else None
-        events = answer(self.state, self.indexes, record)
+        events = answer(self.state, self.indexes, record, self.now)
         if self._checked:
             assert freeze(self.state) == before, "a decision changed the state that it was given"
         self._append(events[:stored], record)

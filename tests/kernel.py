@@ -15,6 +15,7 @@ from tabard.agent.ebpf import syscalls
 from tabard.agent.ebpf.dataplane import EbpfDataplane
 from tabard.agent.ebpf.events import EventReader
 from tabard.agent.ebpf.layout import SETTINGS_KEY, Settings, pack_settings
+from tabard.agent.ebpf.source import folder
 from tabard.dataplane.maps import (
     Direction,
     Endpoint,
@@ -54,6 +55,16 @@ ENFORCED = ISOLATED
 TUNNEL_PORT = 8472
 LOOPBACK = 1
 """The interface that a test run is on unless it says otherwise."""
+
+
+def changed_sources(directory: Path, *, before: str = "", after: str = "") -> Path:
+    """The programs' sources with something more; `directory` is empty, and takes them."""
+    sources = folder()
+    for path in (*sources.glob("*.h"), sources / "kstub"):
+        (directory / path.name).symlink_to(path)
+    text = (sources / "programs.c").read_text()
+    (directory / "programs.c").write_text(before + text + after)
+    return directory
 
 
 def cluster_name() -> str:

@@ -43,6 +43,16 @@ _pods = st.one_of(
 _networks = st.lists(st.sampled_from(CIDRS), min_size=1, max_size=2, unique=True).map(
     lambda found: {"networks": found}
 )
+DOMAINS = ("example.org", "a.example.org", "b.a.example.org", "example.net")
+_domain_names = st.lists(
+    st.sampled_from([*DOMAINS, "*.example.org", "*.a.example.org"]),
+    min_size=1,
+    max_size=2,
+    unique=True,
+).map(lambda found: {"domainNames": found})
+_fqdns = st.sampled_from(DOMAINS).map(lambda name: {"matchName": name}) | st.sampled_from(
+    ["*.example.org", "**.example.org", "a*.example.*", "example.*"]
+).map(lambda pattern: {"matchPattern": pattern})
 _of_nodes = selectors.map(lambda found: {"nodes": found})
 
 
@@ -73,9 +83,14 @@ def _ends(first: int, last: int) -> Document:
 
 @st.composite
 def _tiered_rule(draw: st.DrawFn, side: str, version: str, actions: tuple[str, ...]) -> Document:
-    peer = _pods if side == "from" else _pods | _pods | _networks | _of_nodes
+    action = draw(st.sampled_from(actions))
+    peer = _pods
+    if side == "to":
+        peer = _pods | _networks | _of_nodes
+        if action == "Accept":  # of v1alpha2, and the one action whose rules may name them
+            peer |= _domain_names
     peers = draw(st.lists(peer, min_size=1, max_size=2))
-    rule = {"action": draw(st.sampled_from(actions)), side: peers}
+    rule = {"action": action, side: peers}
     if draw(st.booleans()):
         field, span, name = (
             ("protocols", _protocol, "destinationNamedPort")
@@ -83,9 +98,7 @@ def _tiered_rule(draw: st.DrawFn, side: str, version: str, actions: tuple[str, .
             else ("ports", _port, "namedPort")
         )
         port = _spans().map(span)
-        if not any(
-            {"networks", "nodes"} & one.keys() for one in peers
-        ):  # a name would mean nothing
+        if all({"namespaces", "pods"} & one.keys() for one in peers):  # who have named ports
             port |= st.sampled_from(PORT_NAMES).map(lambda found: {name: found})
         rule[field] = draw(st.lists(port, min_size=1, max_size=2))
     return rule
@@ -214,10 +227,12 @@ def _icmps(draw: st.DrawFn) -> Document:
 
 
 @st.composite
-def _cilium_rule(draw: st.DrawFn, side: str) -> Document:
+def _cilium_rule(draw: st.DrawFn, side: str, *, allows: bool) -> Document:
     rule: Document = {}
     kinds = ["", "Endpoints", "Endpoints", "Entities", "CIDR", "CIDRSet", "Groups", "Nodes"]
-    kind = draw(st.sampled_from([*kinds, "Services"] if side == "to" else kinds))
+    if side == "to":
+        kinds += ["Services", *(["FQDNs"] * allows)]
+    kind = draw(st.sampled_from(kinds))
     match kind:
         case "Endpoints":
             rule[f"{side}Endpoints"] = draw(st.lists(_endpoints(), max_size=2))
@@ -232,13 +247,25 @@ def _cilium_rule(draw: st.DrawFn, side: str) -> Document:
             rule[f"{side}CIDRSet"] = draw(st.lists(_group(), min_size=1, max_size=2))
         case "Nodes":
             rule[f"{side}Nodes"] = draw(st.lists(selectors, min_size=1, max_size=2))
+        case "FQDNs":
+            rule["toFQDNs"] = draw(st.lists(_fqdns, min_size=1, max_size=2))
         case "Services":
             rule["toServices"] = draw(st.lists(_service(), min_size=1, max_size=2))
             return rule  # to which Cilium lets no ports be added
-    match draw(st.sampled_from(["", "", "", "toPorts", "toPorts", "toPorts", "icmps"])):
+    asked = ["", "", "", "toPorts", "toPorts", "toPorts", "icmps"]
+    if side == "to" and allows:
+        asked.append("dns")
+    match draw(st.sampled_from(asked)):
         case "toPorts":
             ports = st.lists(_cilium_port(), min_size=1, max_size=2)
             rule["toPorts"] = [{"ports": found} for found in draw(st.lists(ports, max_size=2))]
+        case "dns":
+            port = {
+                "port": str(draw(_numbers)),
+                "protocol": draw(st.sampled_from(["ANY", "UDP", "TCP"])),
+            }
+            names = draw(st.lists(_fqdns, min_size=1, max_size=2))
+            rule["toPorts"] = [{"ports": [port], "rules": {"dns": names}}]
         case "icmps":
             rule["icmps"] = [draw(_icmps())]
     return rule
@@ -249,7 +276,7 @@ def _cilium_spec(draw: st.DrawFn) -> Document:
     spec: Document = {"endpointSelector": draw(subjects)}
     for field, side in (("ingress", "from"), ("egress", "to")):
         for name in (field, f"{field}Deny"):
-            rules = draw(st.lists(_cilium_rule(side), max_size=2))
+            rules = draw(st.lists(_cilium_rule(side, allows=name == field), max_size=2))
             if rules or draw(st.booleans()):
                 spec[name] = rules
     if draw(st.booleans()):

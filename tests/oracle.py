@@ -6,8 +6,9 @@ they refer to it knows what `languages` draws.
 """
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 
@@ -41,6 +42,8 @@ class Unknown:
 
 Party = Pod | Outside | Node | Unknown
 Namespaces = dict[str, dict[str, str]]
+Names = Mapping[str, Iterable[str]]
+"""Domain names → the addresses that they were resolved to."""
 Document = dict[str, Any]
 
 ADMIN = ("AdminNetworkPolicy", "Admin")
@@ -65,6 +68,7 @@ class Flow:
     namespaces: Namespaces
     objects: list[Document]
     """The policies, and what they refer to."""
+    names: Names
 
     @property
     def target(self) -> Party:
@@ -79,6 +83,7 @@ def allows(
     port: int,
     protocol: str,
     enforcement: str = "default",
+    names: Names | None = None,
 ) -> tuple[bool, bool]:
     """(egress, ingress) of a flow; who is no pod allows all. `objects` are policies and what they
     refer to; for ICMP the port is the type."""
@@ -87,7 +92,7 @@ def allows(
     def side(direction: str, subject: Party, peer: Party) -> bool:
         if not isinstance(subject, Pod) or enforcement == "never":
             return True
-        flow = Flow(direction, subject, peer, port, protocol, namespaces, objects)
+        flow = Flow(direction, subject, peer, port, protocol, namespaces, objects, names or {})
         return _side(objects, flow, is_isolated=enforcement == "always")
 
     return side("Egress", source, target), side("Ingress", target, source)
@@ -160,6 +165,10 @@ def _is_peer_in_tier(peer: Document, flow: Flow) -> bool:
         return any(_is_in(flow.peer.ip, network) for network in peer["networks"])
     if "nodes" in peer:
         return _is_node(peer["nodes"], flow.peer)
+    if "domainNames" in peer:
+        # There a star stands for one label or more.
+        patterns = [name.replace("*.", "**.") for name in peer["domainNames"]]
+        return any(_is_named(pattern, flow) for pattern in patterns)
     return _in_tier_selects(peer, flow.peer, flow)
 
 
@@ -170,6 +179,20 @@ def _is_node(wanted: Document, party: Party) -> bool:
     return _selects(wanted, {"kubernetes.io/hostname": party.name, **party.labels})
 
 
+def _is_named(pattern: str, flow: Flow) -> bool:
+    """Whether the peer is outside, at an address that a name of the pattern was resolved to."""
+    return isinstance(flow.peer, Outside) and any(
+        flow.peer.ip in held for name, held in flow.names.items() if _is_name(pattern, name)
+    )
+
+
+def _is_name(pattern: str, name: str) -> bool:
+    if pattern.startswith("**."):
+        return name.endswith(pattern[2:])
+    wanted, labels = pattern.split("."), name.split(".")
+    return len(wanted) == len(labels) and all(map(fnmatchcase, labels, wanted))
+
+
 def _is_port_in_tier(rule: Document, peer: Document, flow: Flow) -> bool:
     wanted = rule.get("protocols", rule.get("ports"))
     if wanted is None:
@@ -177,7 +200,8 @@ def _is_port_in_tier(rule: Document, peer: Document, flow: Flow) -> bool:
     for item in wanted:
         name = item.get("destinationNamedPort", item.get("namedPort"))
         if name is not None:
-            by_address = flow.direction == "Egress" and {"networks", "nodes"} & peer.keys()
+            outside = {"networks", "nodes", "domainNames"}
+            by_address = flow.direction == "Egress" and outside & peer.keys()
             if not by_address and _has_port(flow.target, name, flow.port, flow.protocol):
                 return True
             continue
@@ -312,7 +336,7 @@ def _is_cilium_match(rule: Document, namespace: str, flow: Flow) -> bool:
         kind = key.removeprefix(side)
         if not any(_is_cilium_peer(kind, item, namespace, flow) for item in rule[key]):
             return False
-    by_address = any("CIDR" in key or "Nodes" in key for key in naming)
+    by_address = any(kind in key for key in naming for kind in ("CIDR", "Nodes", "FQDNs"))
     return (
         not asks_ports
         or any(_is_icmp(one, flow) for item in rule.get("icmps", ()) for one in item["fields"])
@@ -337,6 +361,8 @@ def _is_cilium_peer(kind: str, item: Any, namespace: str, flow: Flow) -> bool:
             return _is_entity(item, flow)
         case "Nodes":
             return _is_node(_plain(item), peer)
+        case "FQDNs":
+            return _is_named(item.get("matchName") or item["matchPattern"], flow)
         case "Services":
             return any(_is_behind(front, flow) for front in _fronts(item, flow))
     assert kind == "Endpoints"

@@ -30,6 +30,7 @@ LABELS = {
     "kind",
     "le",
     "map",
+    "outcome",
     "part",
     "reason",
     "state",

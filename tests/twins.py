@@ -10,9 +10,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from frames import frame, is_ip, read
-from kernel import MARK, REDIRECT, SHOT, TUNNEL_PORT, Kernel, Ran
+from kernel import MARK, REDIRECT, SHOT, TUNNEL_PORT, Kernel, Ran, changed_sources
 from kernel import OK as PASSED
-from tabard.agent.ebpf.source import folder
 from tabard.dataplane.maps import Address, Maps, Mode, Reason
 from tabard.dataplane.memory import Action, MemoryDataplane, Outcome
 from tabard.dataplane.packet import Packet, is_ipv4
@@ -46,11 +45,7 @@ OVER_IPV6 = 1 << 31
 
 def tunnelled_sources(directory: Path) -> Path:
     """The programs, but from_overlay takes what it asks the tunnel for from the test run."""
-    sources = folder()
-    for path in (*sources.glob("*.h"), sources / "kstub"):
-        (directory / path.name).symlink_to(path)
-    (directory / "programs.c").write_text(TUNNEL_KEY + (sources / "programs.c").read_text())
-    return directory
+    return changed_sources(directory, before=TUNNEL_KEY)
 
 
 class Twins:
@@ -146,6 +141,10 @@ class Twins:
         match outcome.action:
             case Action.DROP:
                 expected, mark = SHOT, ran.mark
+            case _ if outcome.reason is Reason.ALLOWED_PROXY:
+                # In memory nobody stands on the way.
+                expected, mark = REDIRECT, 0
+                assert ran.frame[:4] == DIVERTED
             case Action.PASS:
                 expected = PASSED
             case Action.DELIVER:
@@ -160,6 +159,8 @@ class Twins:
         return outcome
 
 
+DIVERTED = b"\x02tab"
+"""bpf/proxy.h"""
 NOT_IP = (
     Reason.DENIED_MALFORMED,
     Reason.DENIED_SPOOFED_SOURCE,  # ARP in another's name, on either side

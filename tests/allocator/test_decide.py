@@ -18,7 +18,7 @@ from tabard.events.observed import QuarantineRequested
 
 def test_reacting_to_a_well_formed_event_is_the_event() -> None:
     pod = started("a")
-    assert react(Recorded("OBSERVED", 1, Envelope(b"i" * 16, "", 0), pod)) is pod
+    assert react(Recorded("OBSERVED", 1, Envelope(b"i" * 16, "", 0), pod), 0) is pod
 
 
 def test_an_operators_quarantine_is_recorded_once() -> None:
@@ -81,7 +81,7 @@ def test_ten_thousand_starts_are_decided_and_sealed_in_seconds() -> None:
     batch = Batch(desk.state, desk.indexes, 0)
     for sequence, pod in enumerate(pods, 2):
         record = Recorded("OBSERVED", sequence, Envelope(b"i" * 16, "", 0), pod)
-        events = answer(desk.state, desk.indexes, record)
+        events = answer(desk.state, desk.indexes, record, desk.now)
         if len(events) > batch.room:
             batch.close(sequence - 1)
             batch = Batch(desk.state, desk.indexes, 0)

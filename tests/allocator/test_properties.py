@@ -135,7 +135,7 @@ def test_what_is_decided_does_not_depend_on_how_it_is_batched(
     batch, left = Batch(desk.state, desk.indexes, 0), sizes[0]
     for sequence, told in enumerate(story, 1):
         record = Recorded("OBSERVED", sequence, Envelope(bytes(16), "", 0), told)
-        events = answer(desk.state, desk.indexes, record)
+        events = answer(desk.state, desk.indexes, record, desk.now)
         batch.add(events)
         decided += events
         left -= 1

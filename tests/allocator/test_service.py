@@ -358,10 +358,10 @@ async def test_a_fault_of_its_own_stops_it_and_does_not_loop(
 ) -> None:
     real = service.answer
 
-    def faulty(state: Any, indexes: Any, record: Any) -> Any:
+    def faulty(state: Any, indexes: Any, record: Any, now: int) -> Any:
         if record.event == started("b"):
             raise ZeroDivisionError("a fault of ours")
-        return real(state, indexes, record)
+        return real(state, indexes, record, now)
 
     monkeypatch.setattr(service, "answer", faulty)
     bus = MemoryBus()

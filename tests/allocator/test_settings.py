@@ -31,6 +31,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         exclude=(),
         fixed=((129, ("k8s:a=1", "k8s:b=")),),
         retire_grace_ms=5,
+        names_kept_ms=3_600_000,
     )
     assert settings.enforcement is None
     assert read(monkeypatch, ENFORCEMENT="always").adopted().enforcement == "always"

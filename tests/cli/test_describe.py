@@ -8,6 +8,7 @@ from command import Tabard
 from ledgers import POLICY, append, bound, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.events import ledger as events
+from tabard.events.ledger import Enforcement
 
 
 def policy(name: str, spec: object, namespace: str = "shop") -> events.PolicyAccepted:
@@ -316,3 +317,53 @@ def test_a_name_that_is_none_is_a_usage_error(
     result = tabard("describe", *words)
     assert result.exit_code == 2
     assert told in result.stderr
+
+
+def test_rules_are_told_in_words(tabard: Tabard, ledger: MemoryBus) -> None:
+    ports = [{"port": "53", "protocol": "UDP"}]
+    lookups = {"dns": [{"matchPattern": "*.example.org"}]}
+    spec = {
+        "endpointSelector": {},
+        "ingressDeny": [{"fromEntities": ["world"]}],
+        "egress": [
+            {"toEndpoints": [{}], "toPorts": [{"ports": ports, "rules": lookups}]},
+            {"toFQDNs": [{"matchName": "api.example.org"}]},
+            {"toServices": [{"k8sService": {"serviceName": "db", "namespace": "data"}}]},
+            {"toNodes": [{"matchLabels": {"role": "edge"}}]},
+            {"toCIDRSet": [{"cidrGroupRef": "offices", "except": ["10.1.0.0/16"]}]},
+        ],
+    }
+    written = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "words", "namespace": "shop"},
+        "spec": spec,
+    }
+    accepted = events.PolicyAccepted("CiliumNetworkPolicy", "shop", "words", written, "")
+    asyncio.run(append(ledger, accepted))
+    found = described(tabard, "policy", "shop/words")
+    row = found["policy"]
+    assert isinstance(row, dict)
+    assert (row["tier"], row["priority"], row["rules"], row["denials"]) == ("network", 0, 6, 1)
+    assert row["isolates"] == ["ingress", "egress"]
+    rules = found["rules"]
+    assert isinstance(rules, list)
+    told = [(rule["action"], rule["peers"], rule["ports"]) for rule in rules]
+    assert told == [
+        ("deny", ["world", "world-ipv4", "world-ipv6"], ["any"]),
+        ("allow", ["namespace=shop"], ["53/UDP for *.example.org"]),
+        ("allow", ["name api.example.org"], ["any"]),
+        ("allow", ["service data/db"], ["any"]),
+        ("allow", ["nodes role=edge"], ["any"]),
+        ("allow", ["CIDR group offices but 10.1.0.0/16"], ["any"]),
+    ]
+
+
+@pytest.mark.parametrize(("enforcement", "isolated"), [("always", True), ("never", False)])
+def test_a_pod_is_isolated_as_the_install_enforces(
+    tabard: Tabard, ledger: MemoryBus, enforcement: Enforcement, isolated: bool
+) -> None:
+    settings = events.SettingsAdopted("default", 0, 8, (), (), (), 300_000, enforcement)
+    asyncio.run(append(ledger, settings))
+    found = described(tabard, "pod", "shop/web-0")
+    assert found["isolation"] == {"ingress": isolated, "egress": isolated}

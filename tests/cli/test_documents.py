@@ -11,6 +11,7 @@ import pytest
 
 from clusters import running
 from command import Tabard
+from domains import to_names
 from ledgers import POLICY, append, append_raw, bound, say, small
 from shops import SHOP
 from tabard.bus.memory import MemoryBus, MemoryStore
@@ -79,6 +80,7 @@ def ledger(store: MemoryStore) -> None:
         "ingress": [{"from": [peer, blocks], "ports": [{"port": 80}]}, {}],
     }
     policy = {**POLICY, "metadata": {"name": "open", "namespace": "shop"}, "spec": spec}
+    named = to_names("a.io", labels={"app": "other"})
     waiting = events.PodRefused(
         "uid-w", "shop", "w", "no number", True, "n1", (), (), 1, "default", (), "", False
     )
@@ -93,6 +95,8 @@ def ledger(store: MemoryStore) -> None:
             events.IdentityRetired(300),
             events.PolicyAccepted("NetworkPolicy", "shop", "open", policy, "x.yaml:1"),
             events.PolicyRefused("NetworkPolicy", "shop", "bad", "spec.x: unknown", "x.yaml:9"),
+            events.PolicyAccepted("CiliumNetworkPolicy", "shop", "names", named, ""),
+            events.NameResolved("a.io", (("192.0.2.7", 5), ("10.0.0.1", 7))),
         )
         await say(bus, "n1", 8, endpoints=1, map_writes=(("hosts", 2),), full=(("hosts", 1),))
         await say(bus, "n2", 7)
@@ -125,6 +129,7 @@ NAMES = {
     "describe node": [["n1"], ["n2"]],
     "describe policy": [["shop/web"], ["shop/open"], ["shop/bad"]],
     "describe binding": [["10.244.1.2"]],
+    "describe name": [["A.io."]],
     "describe workload": [["shop/web"]],
     "describe stream": [["ledger"], ["flows"]],
     "events show": [["7"], ["--at", "7"]],

@@ -92,6 +92,15 @@ async def test_in_json_the_sequence_is_of_the_event_that_changed_it(
     assert changes.allowed is True
 
 
+async def test_the_install_s_enforcement_changes_the_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    never = events.SettingsAdopted("default", 0, 8, (), (), (), 300_000, "never")
+    await seen(check.Rulings(question(), Output.JSON), never)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["allowed"] for each in found] == [False, True]
+
+
 async def test_a_policy_that_decides_nothing_of_the_flow_is_no_news(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -181,7 +190,7 @@ def test_a_watch_of_a_check_ends_before_what_cannot_be_taken(
     ("words", "told"),
     [
         (("-w", "--at", "5"), "-w and --at exclude each other"),
-        (("-w", "-f", "shop.yaml"), "manifests (-f) are read once"),
+        (("-w", "-f", "shop.yaml"), "manifests are read once"),
         (("--timeout", "5"), "--timeout ends -w"),
     ],
 )

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from command import Tabard
+from domains import to_names
 from ledgers import DEPLOYMENT, append, bound, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Stream
@@ -218,6 +219,29 @@ def test_bindings_name_the_holder_of_an_address() -> None:
     assert (binding["address"], binding["name"]) == ("10.244.1.2", "web-1")
 
 
+def test_names_show_what_stands_for_them_and_who_asks() -> None:
+    accepted = [
+        events.PolicyAccepted("CiliumNetworkPolicy", "shop", name, to_names(pattern, name=name), "")
+        for name, pattern in (("a", "*.example.com"), ("b", "other.org"))
+    ]
+    found = reading(
+        *accepted,
+        events.IdentityAllocated(1 << 24, ("cidr:203.0.113.7/32",)),
+        events.NameResolved("api.example.com", (("203.0.113.7", 9), ("2001:db8::7", 5))),
+    )
+    assert VIEWS["names"].rows(found) == [
+        {
+            "name": "api.example.com",
+            "addresses": [
+                {"address": "2001:db8::7", "identity": None, "expires_at": 5},
+                {"address": "203.0.113.7", "identity": 1 << 24, "expires_at": 9},
+            ],
+            "expires_at": 9,
+            "policies": ["CiliumNetworkPolicy/shop/a"],
+        }
+    ]
+
+
 def test_rows_are_chosen_by_namespace_and_labels() -> None:
     found = reading(bound("db-0", namespace="data", address="10.244.2.2", labels=(("app", "db"),)))
 
@@ -237,7 +261,9 @@ def test_rows_are_chosen_by_namespace_and_labels() -> None:
 
 
 def test_every_kind_is_json_with_the_keys_that_its_table_shows() -> None:
-    found = replace(reading(n1=7), streams=(asyncio.run(MemoryBus().info(Stream.LEDGER)),))
+    resolved = events.NameResolved("a.io", (("192.0.2.7", 5),))
+    streams = (asyncio.run(MemoryBus().info(Stream.LEDGER)),)
+    found = replace(reading(resolved, n1=7), streams=streams)
     for view in VIEWS.values():
         (row, *_) = view.rows(found)
         json.dumps(row)

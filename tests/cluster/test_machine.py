@@ -20,6 +20,7 @@ GOOD = {
     "proc/self/status": STATUS,
     "proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    2097152 kB\n",
     "sys/kernel/btf/vmlinux": "",
+    "dev/net/tun": "",
     "usr/include/linux/bpf.h": "",
     INCLUDE: "",
 }
@@ -90,6 +91,7 @@ def test_a_whole_machine_has_no_fault(whole: Machine) -> None:
         (INCLUDE, None, "headers", "fault", "asm/types.h", "linux-libc-dev"),
         ("proc/meminfo", "MemAvailable: 1024 kB\n", "memory", "warn", "1 MiB free", "--nodes 1"),
         ("proc/meminfo", "", "memory", "warn", "cannot be read", "free -m"),
+        ("dev/net/tun", None, "tun", "warn", "domain names", "modprobe tun"),
         ("bin/ip", None, "ip", "fault", "no `ip`", "iproute2"),
         ("bin/nft", None, "nft", "warn", "no `nft`", "nftables"),
         ("bin/nats-server", None, "nats-server", "fault", "none at", ".ci/setup"),

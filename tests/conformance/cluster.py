@@ -2,7 +2,7 @@
 events are folded. Nothing is rebuilt between steps."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from tabard.events.ledger import (
     PolicyRefused,
 )
 from tabard.events.observed import (
+    NameAnswered,
     NamespaceLabelsSet,
     NamespaceRemoved,
     NodeJoined,
@@ -59,11 +60,13 @@ class Cluster:
         avoid: Iterable[str] = (),
         *,
         one_node: bool = False,
+        node_labels: Sequence[Mapping[str, str]] = (),
         cluster: str = "default",
         enforcement: Enforcement = "default",
     ) -> None:
         settings = replace(SETTINGS, cluster=cluster, enforcement=enforcement)
         self.desk = Desk(settings, checked=False)
+        self.desk.indexes.takes_node_policies = True
         self._given = frozenset(given)
         self._uids: dict[str, str] = {}
         self._started = 0
@@ -73,6 +76,7 @@ class Cluster:
         self._prefix = self._free_range(avoid)
         self._hosts: list[tuple[str, ...]] = []
         self._cidrs: list[list[str]] = []
+        self._node_labels = node_labels
         many = len(self._given) // PODS_OF_A_NODE_MAX + 1
         for own in (*nodes, *[()] * (many - len(nodes))):
             self._node(own)
@@ -178,6 +182,10 @@ class Cluster:
             if found == kind:
                 self._observe(PolicyRemoved(kind, namespace, name))
 
+    def resolve(self, name: str, address: str) -> None:
+        """Some pod asked for a domain name, and was told an address."""
+        self._observe(NameAnswered("n1", name.lower().removesuffix("."), (address,), 60))
+
     def settle(self) -> None:
         """Time goes by: what nobody uses any more is retired, and its number released."""
         self.desk.tick(after_ms=GRACE_MS)
@@ -255,7 +263,8 @@ class Cluster:
 
     def _join(self, at: int) -> None:
         cidrs = tuple(self._cidrs[at])
-        self._observe(NodeJoined(f"n{at + 1}", self._hosts[at], cidrs))
+        labels = self._node_labels[at] if at < len(self._node_labels) else {}
+        self._observe(NodeJoined(f"n{at + 1}", self._hosts[at], cidrs, pairs(labels)))
 
     def _addresses_of(self, pod: PodSpec, at: int) -> tuple[str, ...]:
         found = []

@@ -114,7 +114,7 @@ class Configuration:
         if known is not None:
             return known
         outside = [str(IPv4Address(cut)) for cut in cuts[:-1]]
-        engine = self._engine_()
+        engine = self._asked()
         found = {}
         alike: dict[tuple[Hashable, Hashable], Traffic] = {}
         sorts: dict[Name, Hashable] = {}
@@ -132,7 +132,7 @@ class Configuration:
 
     def captured(self, allowed: Allowed) -> Allowed:
         """Of `allowed` what policies state: their subject is one of the ends."""
-        engine = self._engine_()
+        engine = self._asked()
 
         def is_stated(pair: Pair) -> bool:
             sender, receiver = (self._parties.get(end) for end in pair)
@@ -145,12 +145,12 @@ class Configuration:
 
     def isolated(self, direction: Direction) -> set[Name]:
         """The pods that a policy isolates."""
-        engine = self._engine_()
+        engine = self._asked()
         return {name for name, party in self._parties.items() if engine.isolating(direction, party)}
 
     def selected(self, document: Document) -> set[Name]:
         """The pods that a policy selects."""
-        engine = self._engine_()
+        engine = self._asked()
         return {
             name
             for name, party in self._parties.items()
@@ -160,7 +160,7 @@ class Configuration:
 
     def empty_rules(self, document: Document) -> list[str]:
         """Field paths of the rules whose peers are nobody: no pod, and nothing outside."""
-        engine = self._engine_()
+        engine = self._asked()
         found = []
         for policy in read_object(document).policies:
             for rule in policy.rules:
@@ -176,7 +176,7 @@ class Configuration:
     def _pairs(
         self, outside: Sequence[Name]
     ) -> Iterator[tuple[tuple[Name, Party], tuple[Name, Party]]]:
-        self._engine_()
+        self._asked()
         pods = list(self._parties.items())
         world = [(name, _outside(name)) for name in outside]
         for one in pods:
@@ -198,7 +198,7 @@ class Configuration:
                 self._cluster.start(pod.spec)
         return self._cluster
 
-    def _engine_(self) -> Engine:
+    def _asked(self) -> Engine:
         if self._engine is None:
             cluster = self._running()
             accepted = {}

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 
 FEATURES: Mapping[str, str] = {
     "authentication": "mutual authentication is refused by Tabard: it would need its own handshake",
-    "toFQDNs": "no event tells the ledger yet where a name was resolved to",
     "deprecated:requires": "fromRequires and toRequires are deprecated in Cilium, and refused",
     "Calico": "Calico's policy kinds are not read",
     "Istio": "Istio's policy kinds are not read",
@@ -23,7 +22,9 @@ REASONS: Mapping[str, str] = {
     "no connection list": "the expected files answer another question",
     "no expectation": "the query states no number, or its map is not kept by the suite",
     "Ingress as a policy": "the source takes an Ingress for a policy of its controller's pods",
-    "L7": "the row is about parsing L7 rules, which are refused as such",
+    "L7": "L7 rules are refused as such",
+    "toGroups": "what a cloud provider's groups hold is not known to Tabard, and refused",
+    "not enforced": "refused, as a thing that Tabard declares it does not enforce",
 }
 """Every tag → its reason, for the report."""
 

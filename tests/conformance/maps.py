@@ -33,7 +33,7 @@ _CONNECTION = re.compile(r"\{protocols:(?P<protocols>.*?)(?:,dst_ports:(?P<ports
 _TOKEN = re.compile(r"\s*(and\b|or\b|not in\b|in\b|has\b|!=|[!(){},=]|[^\s!(){},=]+)")
 _WORKLOAD = re.compile(r"(.*)\[\w+\]")
 
-_SAME = ("semantically equivalent.", "same set of policies.")
+_PAIR = re.compile(r"(\S+) and (\S+) (?:are|have) .*(?:semantically equivalent|policies)\.")
 
 Line = tuple[Any, Any, str]
 """(source, destination, connections), the ends as they are written."""
@@ -52,9 +52,21 @@ def sections(text: str) -> dict[str, list[Line]]:
         match = _RULE.fullmatch(line) or _PLAIN.fullmatch(line)
         if match is not None:
             found.setdefault(heading, []).append((match[1], match[2], match[3]))
-        elif not line.endswith(_SAME):
+        else:
             raise CaseError(f"the line {line!r} is no connection")
     return found
+
+
+def differences(text: str) -> dict[tuple[str, str], dict[str, list[Line]]]:
+    """The sections by the two configurations that are compared; ("", "") if no line names them."""
+    found: dict[tuple[str, str], list[str]] = {}
+    pair = ("", "")
+    for line in text.splitlines():
+        match = _PAIR.fullmatch(line.strip())
+        if match is not None:
+            pair = (match[1], match[2])
+        found.setdefault(pair, []).append("" if match else line)
+    return {each: sections("\n".join(lines)) for each, lines in found.items()}
 
 
 def listed(document: Sequence[Mapping[str, Any]]) -> dict[str, list[Line]]:

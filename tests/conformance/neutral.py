@@ -1,6 +1,5 @@
 """Cases in the neutral format, `netpol-neutral/v1` (suites' README, 2)."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -11,35 +10,21 @@ import yaml
 
 from conformance import raw_rules
 from conformance.cluster import Cluster
+from conformance.examples import outcome
 from conformance.layer7 import KINDS, document_without, rule_without
-from conformance.policies import networks_of, ports_of
+from conformance.probes import EXPECTED, NODES, TWIN, Probes, of_matrix
 from conformance.story import (
-    BOTH,
     Action,
     CaseError,
-    Check,
     EndpointSpec,
-    Flow,
     LeftOut,
     PodSpec,
     Step,
     Story,
-    both_ends,
-    verdict,
 )
-from tabard.dataplane.maps import Address, Direction, Protocol, address
+from tabard.identity.labels import split_label
 
 FORMAT = "netpol-neutral/v1"
-TWIN = ".twin"
-"""Name of the second pod of one identity, where a case asks for traffic between two such."""
-EVERY = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
-"""What `protocol: ANY`, or none, stands for."""
-EXPECTED = {"allow": "allow", "deny": "deny", "redirect": "allow"}
-"""A redirect is allowed on this layer; what a proxy refuses (L7_DENY) is not judged here."""
-L7_DENY = "l7-deny"
-
-UNNAMED = 61_000
-"""A port for a name that the destination has not: one that no case numbers."""
 DERIVED = re.compile(r"io\.cilium\.k8s\.|reserved:")
 """What Kubernetes' kinds cannot select by, and Cilium's reading of them can."""
 
@@ -55,8 +40,6 @@ _STEP = {"name", "actions", "probes", "probe", "matrix"}
 _PROBE = {
     *("from", "to", "port", "protocol", "expect", "direction", "port_name", "l7", "note"),
 }
-_NODES = {"host", "remote-node"}
-_WORLD = {"world", "world-ipv4", "world-ipv6", "all"}
 
 
 def reader(path: Path) -> Callable[[], Story]:
@@ -96,6 +79,7 @@ class _Reading:
         """Pods that are asked about traffic to another of their own identity."""
         self._given: set[str] = set()
         self._policies: list[Any] = []
+        self._probes = Probes(self._externals, self._policies)
         self._folded = 0
         self._is_cilium = bool(settings.get("np_cilium"))
         self._rules = 0
@@ -129,7 +113,8 @@ class _Reading:
             steps=tuple(steps),
             addresses=frozenset(self._given),
             nodes=self._nodes(),
-            one_node=any(self._is_host(name) for name in self._externals),
+            node_labels=self._node_labels(),
+            one_node=any(self._probes.is_host(name) for name in self._externals),
             enforcement=enforcement,
             cluster=(self._case.get("settings") or {}).get("cluster") or "default",
             folded=self._folded,
@@ -139,8 +124,21 @@ class _Reading:
         """The addresses that externals give to the pods' own node and to another one."""
         by_entity: dict[str, tuple[str, ...]] = {"host": (), "remote-node": ()}
         for external in self._externals.values():
-            for entity in _NODES & set(external.get("entities") or ()):
+            for entity in NODES & set(external.get("entities") or ()):
                 by_entity[entity] += (external["ip"],) if external.get("ip") else ()
+        return (by_entity["host"], by_entity["remote-node"])
+
+    def _node_labels(self) -> tuple[dict[str, str], ...]:
+        """The labels that externals give to the pods' own node and to another one."""
+        by_entity: dict[str, dict[str, str]] = {"host": {}, "remote-node": {}}
+        for external in self._externals.values():
+            given = external.get("labels") or ()
+            if isinstance(given, Mapping):
+                given = [f"k8s:{key}={value}" for key, value in given.items()]
+            for entity in NODES & set(external.get("entities") or ()):
+                for source, key, value in map(split_label, given):
+                    if source not in ("cidr", "reserved"):
+                        by_entity[entity][key] = value
         return (by_entity["host"], by_entity["remote-node"])
 
     def _specs(self, key: str, pod: Mapping[str, Any] | None) -> Iterator[PodSpec]:
@@ -196,31 +194,16 @@ class _Reading:
         ]
         probes: list[dict[str, Any]] = []
         skipped: dict[str, int] = {}
-        for probe in (*(step.get("probes") or ()), *_matrix(step.get("matrix"))):
+        for probe in (*(step.get("probes") or ()), *of_matrix(step.get("matrix"))):
             _known("probe", probe, _PROBE)
-            tag = self._left_out(probe)
+            tag = self._probes.left_out(probe, self._twins)
             if tag:
                 skipped[tag] = skipped.get(tag, 0) + 1
             elif probe["expect"] not in EXPECTED:
                 raise CaseError(f"probe {probe} expects {probe['expect']!r}, which is not known")
             else:
                 probes.append(probe)
-        return Step(name, tuple(actions), partial(self._checks, probes), skipped)
-
-    def _left_out(self, probe: Mapping[str, Any]) -> str:
-        if probe["from"] == probe["to"] and probe["from"] not in self._twins:
-            return "loopback"
-        if probe["expect"] == L7_DENY:
-            return "L7-verdict"
-        for end in (probe["from"], probe["to"]):
-            external = self._externals.get(end)
-            if external is not None:
-                others = set(external.get("entities") or ["world"]) - _WORLD - _NODES
-                if others:
-                    return f"entity:{min(others)}"
-                if external.get("cidr_selectable"):
-                    return "cidr-match-nodes"
-        return ""
+        return Step(name, tuple(actions), partial(self._probes.checks, probes), skipped)
 
     def _actions(self, kind: str, value: Any) -> Iterator[Action]:
         match kind:
@@ -231,13 +214,16 @@ class _Reading:
                     self._policies.append(document)
                     if self._is_cilium and not cilium_reads(document):
                         raise LeftOut("np_cilium")
+                    _supported(document)
                     yield partial(_apply, document)
+                yield self._look_up
             case "rules":
                 rules = [rule_without(rule) for rule in value]
                 self._folded += sum(folded for _, folded in rules)
                 self._rules += 1
                 document = raw_rules.document(f"rules-{self._rules}", [rule for rule, _ in rules])
                 self._policies.append(document)
+                _supported(document)
                 yield partial(_apply, document)
             case "clear_rules":
                 yield _clear
@@ -270,130 +256,12 @@ class _Reading:
             case _:
                 raise CaseError(f"the case asks for action {kind!r}, which is not known")
 
-    def _checks(self, probes: list[dict[str, Any]], cluster: Cluster) -> Iterator[Check]:
-        for probe in probes:
-            yield Check(
-                _shown(probe), self._flows(cluster, probe), EXPECTED[probe["expect"]], verdict
-            )
-
-    def _flows(self, cluster: Cluster, probe: Mapping[str, Any]) -> tuple[Flow, ...]:
-        halves = _HALVES.get(probe.get("direction", "both"))
-        if halves is None:
-            raise CaseError(f"probe {probe} has a direction that is not known")
-        protocols = _protocols(probe)
-        source_name, target_name = probe["from"], probe["to"]
-        if source_name == target_name:
-            target_name += TWIN
-        is_ipv6 = self._is_ipv6(cluster, source_name, target_name, protocols)
-        source = self._address(cluster, source_name, target_name, is_ipv6)
-        target = self._address(cluster, target_name, source_name, is_ipv6)
-        return tuple(
-            Flow(source, target, protocol, port, halves)
-            for protocol in protocols
-            for port in self._ports(cluster, probe, target_name, protocol)
-        )
-
-    def _ports(
-        self, cluster: Cluster, probe: Mapping[str, Any], target: str, protocol: Protocol
-    ) -> list[int]:
-        name, number = probe.get("port_name"), probe.get("port")
-        if name and target not in self._externals:
-            named = cluster.named_port(target, name, protocol.name)
-            if named is not None:
-                return [named]
-        if number is not None:
-            return [int(number)]
-        if name:
-            return [UNNAMED]
-        if protocol in (Protocol.ICMP, Protocol.ICMPV6):
-            return [8 if protocol is Protocol.ICMP else 128]
-        cuts = ports_of(self._policies, cluster.state)[protocol]
-        return [port for port, _ in both_ends(cuts, 1, 65_535)]
-
-    def _is_ipv6(
-        self, cluster: Cluster, source: str, target: str, protocols: tuple[Protocol, ...]
-    ) -> bool:
-        if protocols == (Protocol.ICMPV6,):
-            return True
-        return any(
-            ":" in str(self._externals[end].get("ip") or "")
-            if end in self._externals
-            else cluster.versions(end) == {True}
-            for end in (source, target)
-        )
-
-    def _address(self, cluster: Cluster, name: str, other: str, is_ipv6: bool) -> Address:
-        external = self._externals.get(name)
-        if external is None:
-            return cluster.address(name, is_ipv6=is_ipv6)
-        if external.get("ip"):
-            return address(external["ip"])
-        entities = set(external.get("entities") or ["world"])
-        if entities & _NODES:
-            pod = None if "host" not in entities or other in self._externals else other
-            return cluster.node_address(pod, is_ipv6=is_ipv6)
-        return self._somewhere(cluster)
-
-    def _is_host(self, name: str) -> bool:
-        return "host" in (self._externals[name].get("entities") or ())
-
-    def _somewhere(self, cluster: Cluster) -> Address:
-        """An address of the world that no CIDR of the case names."""
-        named = [ipaddress.ip_network(text) for text in networks_of(self._policies)]
-        for number in range(int(ipaddress.IPv4Address("203.0.113.1")), 1 << 32, 65_521):
-            at = ipaddress.IPv4Address(number)
-            if not any(at in network for network in named) and not cluster.is_ours(number):
-                return address(str(at))
-        raise CaseError("the case's CIDRs leave no address for an external without one")
-
-
-_HALVES = {
-    "both": BOTH,
-    "ingress": frozenset({Direction.INGRESS}),
-    "egress": frozenset({Direction.EGRESS}),
-}
-
-
-def _protocols(probe: Mapping[str, Any]) -> tuple[Protocol, ...]:
-    name = str(probe.get("protocol") or ("ANY" if probe.get("port") is None else "TCP")).upper()
-    if name == "ANY":
-        return EVERY
-    if name not in Protocol.__members__:
-        raise CaseError(f"probe {probe} has a protocol that is not known")
-    return (Protocol[name],)
-
-
-def _matrix(matrix: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """One probe for each cell of each half; the diagonal comes with `from` equal to `to`."""
-    if not matrix:
-        return
-    pods = matrix["order"]
-    for what, directions in matrix["tables"].items():
-        protocol, _, port = what.partition("/")
-        for direction, rows in directions.items():
-            if rows == "all-allowed":
-                rows = ["." * len(pods)] * len(pods)
-            for source, row in zip(pods, rows, strict=True):
-                for target, cell in zip(pods, row, strict=True):
-                    if cell not in ".X":
-                        raise CaseError(f"a cell of {what} {direction} is {cell!r}")
-                    yield {
-                        "from": source,
-                        "to": target,
-                        "port": int(port),
-                        "protocol": protocol,
-                        "direction": direction,
-                        "expect": "allow" if cell == "." else "deny",
-                    }
-
-
-def _shown(probe: Mapping[str, Any]) -> str:
-    port = probe.get("port_name") or probe.get("port")
-    protocol = probe.get("protocol") or "any protocol"
-    what = f"{protocol}, every port" if port is None else f"{port}/{protocol}"
-    direction = probe.get("direction", "both")
-    half = "" if direction == "both" else f", {direction} alone"
-    return f"{probe['from']} -> {probe['to']} {what}{half}"
+    def _look_up(self, cluster: Cluster) -> None:
+        """Pods ask where the externals are, as they do before they speak to them."""
+        for external in self._externals.values():
+            for name in external.get("fqdn") or ():
+                if external.get("ip"):
+                    cluster.resolve(name, external["ip"])
 
 
 def _known(what: str, value: Mapping[str, Any], fields: set[str]) -> None:
@@ -405,6 +273,13 @@ def cilium_reads(document: Mapping[str, Any]) -> bool:
     """Whether the policy means to others what it means to Cilium: it is of Cilium's own kind, or
     selects by labels of pods and namespaces alone."""
     return document.get("kind") in KINDS or not DERIVED.search(repr(document.get("spec")))
+
+
+def _supported(document: Mapping[str, Any]) -> None:
+    """LeftOut if the policy is right in its language, and refused by declaration."""
+    tag, _ = outcome(document)
+    if tag:
+        raise LeftOut(tag)
 
 
 def label(text: str) -> str:

@@ -6,12 +6,15 @@ A case passes if all that it states holds at every step; its statements are coun
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from textwrap import wrap
 from typing import Any, TextIO
 
 from conformance.declared import reason
 from conformance.runner import CaseResult, Failure, Kind
 
 OUTCOMES = ("passed", "failed", "skipped")
+WIDTH = 110
+"""Of the text's paragraphs."""
 FAILURES_OF_A_CASE_MAX = 10
 """Told in the text; the JSON has all."""
 
@@ -92,6 +95,14 @@ class Report:
         if self._last:
             self._row(self._last)
         total = self._total
+        told_features = ", ".join(
+            f"{feature} {'/'.join(str(counts[outcome]) for outcome in OUTCOMES)}"
+            for feature, counts in sorted(self._features.items())
+        )
+        for line in wrap(
+            f"cases by tag ({'/'.join(OUTCOMES)}): {told_features}", WIDTH, break_on_hyphens=False
+        ):
+            self._say(line)
         for what, tags in (("cases", total.left_out), ("checks", total.skipped)):
             for tag, number in tags.most_common():
                 self._say(f"{what} left out: {number:,} by tag {tag}: {reason(tag)}")

@@ -95,6 +95,7 @@ def _run(case: Case, plane: Plane) -> CaseResult:
             story.nodes,
             story.avoid,
             one_node=story.one_node,
+            node_labels=story.node_labels,
             cluster=story.cluster,
             enforcement=story.enforcement,
         )

@@ -1,6 +1,6 @@
 """What a case comes down to, whatever its format: pods, steps, and checks made of flows."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -107,6 +107,8 @@ class Story:
     """Networks in which no address of the runner's own choice may lie."""
     nodes: tuple[tuple[str, ...], ...] = ((), ())
     """The nodes' addresses, as far as the case gives them."""
+    node_labels: tuple[Mapping[str, str], ...] = ()
+    """The nodes' labels, as far as the case gives them."""
     one_node: bool = False
     """All pods run on the first node: the case speaks of `host`, which is that one's view."""
     enforcement: Enforcement = "default"

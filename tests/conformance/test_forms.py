@@ -114,6 +114,34 @@ def test_enforcement_is_the_clusters_own_setting(
     assert ran(capsys, tmp_path, "--dataplane", plane)[0] == 0
 
 
+def test_a_policy_that_is_unsupported_by_declaration_leaves_its_case_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    required = {"endpointSelector": FOO, "ingress": [{"authentication": {"mode": "required"}}]}
+    step = {"actions": [{"rules": [required]}], "probes": [probe("allow", "other")]}
+    assert main([str(suite(tmp_path, "s", raw(step))), "-o", "json"]) == 0
+    total = json.loads(capsys.readouterr().out)["total"]
+    assert total["cases_skipped_by_tag"] == {"authentication": 1}
+
+
+@pytest.mark.parametrize("plane", ["pure", "memory"])
+def test_nodes_have_the_labels_that_a_case_gives_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], plane: str
+) -> None:
+    nodes = {"matchLabels": {"role": "edge"}}
+    rule = {"endpointSelector": FOO, "egress": [{"toNodes": [nodes]}]}
+    edge = {"entities": ["remote-node"], "ip": "172.18.0.3", "labels": ["k8s:role=edge"]}
+    step = {
+        "actions": [{"rules": [rule]}],
+        "probes": [
+            {**probe("allow", "foo"), "to": "edge", "direction": "egress"},
+            {**probe("deny", "foo"), "to": "host", "direction": "egress"},
+        ],
+    }
+    case = raw(step, externals={"edge": edge, "host": {"entities": ["host"]}})
+    assert ran(capsys, suite(tmp_path, "s", case), "--dataplane", plane)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("name", "row", "column", "wrong"),
     [

@@ -19,6 +19,7 @@ from tabard.dataplane.maps import Address, Maps, Mode, address_text
 from tabard.dataplane.verdict import Judge
 from tabard.events.ledger import PodRefused, PolicyRefused
 from tabard.events.observed import (
+    NameAnswered,
     NamespaceLabelsSet,
     NodeJoined,
     PodLabelsChanged,
@@ -35,6 +36,8 @@ from traffic import IFINDEXES, LOCAL, NODES, REMOTE
 from world import attachment
 
 PODS = (*LOCAL, *REMOTE)
+SETTLING = replace(SETTINGS, names_kept_ms=GRACE_MS)
+"""An answer stands until things have settled twice."""
 KNOWN = {f"n{n}": addresses for n, addresses in enumerate(NODES[:2], start=1)}
 """The nodes that there are."""
 RANGES = {node: (f"10.244.{node[1]}.0/24", f"fd10:f4:{node[1]}::/48") for node in KNOWN}
@@ -56,14 +59,14 @@ class Cluster:
         """None of a pod that is stopped."""
         self._lives = [0] * len(found)
         self._started = 0
-        self._desk = Desk(checked=False)
+        self._desk = Desk(SETTLING, checked=False)
         self._state = State()
         self._told = 0
         self._compilers = {node: Compiler() for node in KNOWN}
         self._begin()
 
     def _begin(self) -> None:
-        self._desk.write(SETTINGS)
+        self._desk.write(SETTLING)
         for node in KNOWN:
             self._join(node)
         for n in range(len(self._found)):
@@ -97,9 +100,11 @@ class Cluster:
             case "node", node, labels:
                 self._nodes[node] = labels
                 self._join(node)
+            case "answer", name, addresses:
+                self._observe(NameAnswered("n1", name, tuple(addresses), ttl_s=1))
             case "enforce", enforcement:
                 self.enforcement = enforcement
-                self._desk.write(replace(SETTINGS, enforcement=enforcement))
+                self._desk.write(replace(SETTLING, enforcement=enforcement))
             case ("settle",):
                 # What nobody uses any more is retired, and then its number is free again.
                 self._desk.tick(after_ms=GRACE_MS)
@@ -124,8 +129,15 @@ class Cluster:
             other.change(["node", node, own])
         for _, document in sorted(self.objects.items()):
             other.change(["apply", document])
+        for name, addresses in self.names.items():
+            other.change(["answer", name, list(addresses)])
         other.change(["enforce", self.enforcement])
         return other
+
+    @property
+    def names(self) -> oracle.Names:
+        """What the ledger says that domain names stand for."""
+        return self._state.names
 
     def judges(self) -> dict[str, Judge]:
         return {node: Judge(compiler.maps, self.mode) for node, compiler in self._compilers.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from languages import cilium, groups, services, tiered
+from languages import DOMAINS, cilium, groups, services, tiered
 from strategies import NAMESPACES, biting_specs, named_ports, specs
 from strategies import labels as label_maps
 from traffic import LOCAL, NODES, OUTSIDE, REMOTE
@@ -20,7 +20,7 @@ PodFacts = Sequence[Any]
 Happening = Sequence[Any]
 """["apply", document], ["delete", which of all that is there], ["relabel", pod, labels],
 ["stop", pod], ["restart", pod, labels], ["namespace", name, labels], ["node", name, labels],
-["enforce", mode] or ["settle"]"""
+["answer", domain name, addresses], ["enforce", mode] or ["settle"]"""
 
 IPV6 = {
     "10.0.0.0/8": "fd10::/16",
@@ -64,6 +64,12 @@ _network = st.builds(
     st.sampled_from([specs, biting_specs, biting_specs]).flatmap(lambda found: found),
 )
 _pod = st.integers(0, len(LOCAL) + len(REMOTE) - 1)
+_answers = st.lists(
+    st.sampled_from([at for pair in (*OUTSIDE[:2], LOCAL[0]) for at in pair]),
+    min_size=1,
+    max_size=3,
+    unique=True,
+)
 _DOCUMENTS = {
     "policy": (_network, 3),
     "tiered": (tiered(), 5),
@@ -78,6 +84,7 @@ _HAPPENINGS = {
     "restart": ((_pod, label_maps), 1),
     "namespace": ((st.sampled_from(NAMESPACES), label_maps), 1),
     "node": ((st.sampled_from(["n1", "n2"]), label_maps), 1),
+    "answer": ((st.sampled_from(DOMAINS), _answers), 3),
     "enforce": ((st.sampled_from(["default", "default", "always", "never"]),), 1),
     "settle": ((), 1),
 }

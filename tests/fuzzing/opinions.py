@@ -123,6 +123,7 @@ def _oracle(
         port,
         protocol.name,
         cluster.enforcement,
+        cluster.names,
     )
     return (
         egress if cluster.runs(source) else None,

@@ -8,6 +8,7 @@ from tabard.cli.reach import Target, with_bus
 
 STORIES = {
     "every_event": story.every_event,
+    "domain_names": story.domain_names,
     "told_by_chance": lambda: story.told_by_chance(20261127),
 }
 

@@ -8,10 +8,12 @@ from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from deciding import GRACE_MS, TICK, Teller, namespace, relabelled, started, stopped
+from domains import to_names
 from scenarios import stories
 from strategies import NAMESPACES, labels, named_ports, specs
 from tabard.events.ledger import SettingsAdopted
 from tabard.events.observed import (
+    NameAnswered,
     NamespaceRemoved,
     NodeJoined,
     NodeLeft,
@@ -21,6 +23,7 @@ from tabard.events.observed import (
     WorkloadRemoved,
     WorkloadSet,
 )
+from tabard.policy.names import ADDRESSES_OF_NAME_MAX
 from world import network_policy
 
 FIXED = SettingsAdopted(
@@ -101,6 +104,48 @@ def every_event() -> Teller:
         TICK,
         TICK,
         started("late", {"app": "late"}, "10.244.1.30", namespace="shop", at=20),
+    )
+    return teller
+
+
+def domain_names() -> Teller:
+    """Names that policies ask for: resolved, renewed, crowded out, over, and gone with a policy."""
+    teller = Teller(replace(FIXED, names_kept_ms=3 * GRACE_MS), numbers=100)
+    many = tuple(f"198.18.0.{n}" for n in range(ADDRESSES_OF_NAME_MAX))
+
+    def said(name: str, *addresses: str, ttl_s: int = 1) -> NameAnswered:
+        return NameAnswered("n1", name, addresses, ttl_s)
+
+    teller.tell(
+        *(NodeJoined(f"n{n}", (f"192.168.9.{n}",), (f"10.244.{n}.0/24",)) for n in (1, 2)),
+        started("dns", {"k8s-app": "kube-dns"}, "10.244.2.53", namespace="kube-system", node="n2"),
+        started("web", {"app": "web"}, "10.244.1.1", "fd00::1", namespace="shop"),
+        started("db", {"app": "db"}, "10.244.2.2", namespace="shop", node="n2"),
+        _policy("closed", "kube-system", ingress=[{"from": [_everywhere(team="red")]}]),
+        said("early.example.com", "203.0.113.1"),
+        PolicySet(
+            to_names("*.example.com", "api.io", labels={"app": "web"}, port=80), "names.yaml:1"
+        ),
+        PolicySet(to_names("api.*", name="more", lookups=None, port=80), "names.yaml:9"),
+        said("shop.example.com", "203.0.113.9", "2001:db8::9"),
+        said("api.io", "203.0.113.9", "203.0.113.200", ttl_s=600),
+        said("Wrong.io", "203.0.113.77"),
+        said("inside.example.com", "10.244.1.1", "192.168.9.1", "127.0.0.1"),
+        said("many.example.com", *many),
+        said("many.example.com", *many[:3], "203.0.113.99"),
+        TICK,
+        said("shop.example.com", "203.0.113.9"),
+        TICK,
+        said("shop.example.com", "203.0.113.9"),
+        TICK,
+        TICK,
+        PolicyRemoved("CiliumNetworkPolicy", "shop", "names"),
+        TICK,
+        PolicyRemoved("CiliumNetworkPolicy", "shop", "more"),
+        TICK,
+        TICK,
+        PolicySet(to_names("*.example.com", labels={"app": "web"}, port=80), "names.yaml:1"),
+        said("other.example.com", "203.0.113.200", "2001:db8::9"),
     )
     return teller
 

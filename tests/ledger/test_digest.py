@@ -65,8 +65,9 @@ def full() -> State:
     )
     state.chain, state.epoch, state.holder = b"c" * 16, 1, "h"
     state.retired[9] = 3
+    state.names = {"a.io": {"192.0.2.7": 5, "2001:db8::1": 3}}
     assert state.settings is not None
-    state.settings = dataclasses.replace(state.settings, enforcement="always")
+    state.settings = dataclasses.replace(state.settings, enforcement="always", names_kept_ms=1)
     return state
 
 

@@ -134,12 +134,33 @@ def test_enforcement_is_what_the_ledger_said_last() -> None:
     assert (enforcement_of(state), state.numbers) == ("always", numbers)
 
 
+def test_a_names_addresses_use_their_identities_until_they_are_forgotten() -> None:
+    one, other, v6 = "192.0.2.7", "192.0.2.8", "2001:db8::7"
+    labels = [(cidr_label(cidr),) for cidr in (f"{one}/32", f"{other}/32", f"{v6}/128")]
+    allocated = [events.IdentityAllocated(900 + at, held) for at, held in enumerate(labels)]
+    resolved = events.NameResolved("a.io", ((one, 5), (v6, 5)))
+    again = events.NameResolved("a.io", ((one, 9), (other, 9)))
+    shared_by = events.NameResolved("b.io", ((one, 7),))
+    state = state_after(*allocated, resolved, again, shared_by)
+    assert state.names == {"a.io": {one: 9, v6: 5, other: 9}, "b.io": {one: 7}}
+    assert [state.identities[900 + at].users for at in range(3)] == [2, 1, 1]
+    step(state, events.NameForgotten("a.io", (one, v6, "192.0.2.99")))
+    assert state.names == {"a.io": {other: 9}, "b.io": {one: 7}}
+    assert [state.identities[900 + at].users for at in range(3)] == [1, 1, 0]
+    step(state, events.NameForgotten("a.io", (other,)))
+    step(state, events.NameForgotten("nobody.io", (other,)))
+    assert state.names == {"b.io": {one: 7}}
+    assert list(state.idle) == [902, 901]
+
+
 def test_every_event_is_folded() -> None:
     world = World()
     uid = world.pod("x/a", {}, ip="10.244.1.1")
     one_of_each: dict[type, Any] = {
         events.EpochClaimed: events.EpochClaimed(2, "host"),
         events.SettingsAdopted: events.SettingsAdopted("c", 1, 8, (), (), ((200, WEB),), 5),
+        events.NameResolved: events.NameResolved("a.io", (("192.0.2.7", 5),)),
+        events.NameForgotten: events.NameForgotten("a.io", ("192.0.2.7",)),
         events.NodeAdded: events.NodeAdded("n9", (), ()),
         events.NodeRemoved: events.NodeRemoved("n9"),
         events.NamespaceLabelled: events.NamespaceLabelled("x", (("a", "b"),)),

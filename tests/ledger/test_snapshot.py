@@ -36,6 +36,7 @@ def told(story: list[Any]) -> State:
 def test_a_state_comes_back_as_it_was(story: list[Any]) -> None:
     state = told(story)
     state.quarantined[("LEDGER", 7)] = "why"
+    state.names = {"b.io": {"192.0.2.7": 5, "192.0.2.1": 3}, "a.io": {"2001:db8::1": 4}}
     back = thaw(freeze(state))
     assert back == state
     for name in ORDERED:
@@ -124,11 +125,11 @@ def test_a_change_of_what_a_state_holds_takes_a_new_schema_number() -> None:
     }
     # If this fails, add the field to `freeze` and `thaw`, raise SCHEMA, and only then mend it here.
     assert (SCHEMA, fields) == (
-        4,
+        5,
         {
             "State": "sequence chain epoch holder settings cursors nodes namespaces identities "
             "numbers retired idle endpoints bindings by_node by_namespace tombstones waiting "
-            "refused_pods policies refused_policies workloads quarantined",
+            "refused_pods policies refused_policies workloads names quarantined",
             "Identity": "labels allocated_at users idle_since",
             "EndpointState": "uid namespace name node identity addresses labels started_at "
             "service_account ports owner host_network bound_at",
@@ -138,7 +139,7 @@ def test_a_change_of_what_a_state_holds_takes_a_new_schema_number() -> None:
             "PolicyAccepted": "kind namespace name document origin",
             "PolicyRefused": "kind namespace name reason origin",
             "SettingsAdopted": "cluster cluster_id cluster_bits include exclude fixed "
-            "retire_grace_ms enforcement",
+            "retire_grace_ms enforcement names_kept_ms",
             "WorkloadAccepted": "kind namespace name document origin",
         },
     )

@@ -14,6 +14,7 @@ from strategies import NAMESPACES, PORTS, PROTOCOLS, named_ports, specs
 from strategies import labels as label_maps
 from tabard.dataplane.maps import Mode, Protocol, address
 from tabard.dataplane.verdict import flow_verdict
+from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.policy.engine import Engine
 from tabard.policy.traffic import contains
 from world import World, network_policy
@@ -57,13 +58,18 @@ objects = st.lists(
     max_size=6,
 )
 """Policies of all languages, and what they refer to."""
+enforcements = st.sampled_from(["default", "default", "always", "never"])
 
 
 class Twin:
     """A world, and the same told to the oracle."""
 
-    def __init__(self, found: list[tuple[str, dict[str, str], Any]]) -> None:
+    def __init__(
+        self, found: list[tuple[str, dict[str, str], Any]], enforcement: Enforcement = "default"
+    ) -> None:
         self.world = World(nodes=2)
+        self.world.emit(SettingsAdopted("default", 0, 8, (), (), (), 1, enforcement))
+        self.enforcement = enforcement
         self.namespaces: oracle.Namespaces = {name: {} for name in NAMESPACES}
         self.nodes = {name: oracle.Node(ip, name) for name, ip in NODES.items()}
         self.pods: list[oracle.Pod] = []
@@ -110,7 +116,8 @@ class Twin:
             for protocol, port in product(PROTOCOLS, PORTS):
                 if source != target:
                     flow = (source, target, port, protocol)
-                    yield *flow, oracle.allows(self.policies.values(), self.namespaces, *flow)
+                    said = (self.policies.values(), self.namespaces)
+                    yield *flow, oracle.allows(*said, *flow, enforcement=self.enforcement)
 
     def check(self, mode: Mode) -> None:
         """Compiled maps say what the oracle says."""
@@ -149,22 +156,27 @@ def test_compiled_verdicts_and_the_engines_are_the_oracles_after_every_step(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(pods, objects)
+@given(pods, objects, enforcements)
 def test_the_engine_judges_tiers_and_denials_as_the_oracle_does(
-    found: list[tuple[str, dict[str, str], Any]], steps: list[tuple[Any, ...]]
+    found: list[tuple[str, dict[str, str], Any]],
+    steps: list[tuple[Any, ...]],
+    enforcement: Enforcement,
 ) -> None:
-    twin = Twin(found)
+    twin = Twin(found, enforcement)
     for step in steps:
         twin.step(*step)
     twin.check_engine()
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-@given(pods, objects, st.sampled_from(Mode))
+@given(pods, objects, enforcements, st.sampled_from(Mode))
 def test_compiled_maps_judge_tiers_and_denials_as_the_oracle_does(
-    found: list[tuple[str, dict[str, str], Any]], steps: list[tuple[Any, ...]], mode: Mode
+    found: list[tuple[str, dict[str, str], Any]],
+    steps: list[tuple[Any, ...]],
+    enforcement: Enforcement,
+    mode: Mode,
 ) -> None:
-    twin = Twin(found)
+    twin = Twin(found, enforcement)
     for step in steps:
         twin.step(*step)
     twin.check(mode)

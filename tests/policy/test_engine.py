@@ -45,14 +45,22 @@ def test_decisions_are_the_verdicts_of_compiled_maps(
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-@given(pods, policies, st.lists(tiered() | cilium(), max_size=4), st.booleans())
+@given(
+    pods,
+    policies,
+    st.lists(tiered() | cilium(), max_size=4),
+    st.booleans(),
+    st.sampled_from(["default", "default", "always", "never"]),
+)
 def test_decisions_on_tiers_and_denials_are_the_verdicts_of_compiled_maps(
     found: list[tuple[str, dict[str, str], Any]],
     said: list[tuple[str, Any]],
     documents: list[dict[str, Any]],
     leaves: bool,
+    enforcement: Enforcement,
 ) -> None:
     world = told(found, said, leaves=leaves)
+    settle(world, enforcement)
     for document in documents:
         world.policy(document)
     agree(world, len(found))
@@ -319,6 +327,15 @@ def cluster_policy(name: str, tier: str, priority: int, **rules: Any) -> dict[st
     }
 
 
+def cilium_policy(name: str, namespace: str = "", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy" if namespace else "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": name, **({"namespace": namespace} if namespace else {})},
+        "spec": spec,
+    }
+
+
 def ingress(world: World, source: str, port: int = 80) -> Half:
     half = decide(world.state, source, "shop/db", Protocol.TCP, port).ingress
     assert half is not None
@@ -439,17 +456,88 @@ def test_a_pod_outside_its_nodes_range_is_not_the_world_to_nodes_that_know_no_ot
 ) -> None:
     shop.pod("shop/far", {"app": "far"}, node="n2", ip="10.1.1.7")
     shop.policy(
-        {
-            "apiVersion": "cilium.io/v2",
-            "kind": "CiliumNetworkPolicy",
-            "metadata": {"name": "web", "namespace": "shop"},
-            "spec": {
-                "endpointSelector": {"matchLabels": {"app": "web"}},
-                "egress": [{"toEntities": ["world"]}, {"toCIDR": ["10.1.1.0/24"]}],
-            },
-        }
+        cilium_policy(
+            "web",
+            "shop",
+            endpointSelector={"matchLabels": {"app": "web"}},
+            egress=[{"toEntities": ["world"]}, {"toCIDR": ["10.1.1.0/24"]}],
+        )
     )
     agrees(shop, "shop/web", "shop/far", 80, passes=False)
     agrees(shop, "shop/web", "10.1.1.8", 80, passes=True)
     shop.stop("shop/far")
     agrees(shop, "shop/web", "10.1.1.7", 80, passes=True)
+
+
+def test_a_denial_goes_before_what_allows_whatever_the_order_of_policies(shop: World) -> None:
+    shop.policy(network_policy("a", "shop", ingress=[{}]))
+    denial = {"fromEndpoints": [{"matchLabels": {"app": "web"}}]}
+    shop.policy(cilium_policy("z", "shop", endpointSelector={}, ingressDeny=[denial]))
+    half = ingress(shop, "shop/web")
+    assert half.rule is not None
+    assert (half.reason, half.rule.action) == (Reason.DENIED_POLICY, Action.DENY)
+    assert half.rule.peer_path == "spec.ingressDeny[0].fromEndpoints[0]"
+    assert ingress(shop, "203.0.113.9").allowed
+
+
+def test_each_of_the_specs_of_one_object_is_a_policy_of_its_own(shop: World) -> None:
+    policy = cilium_policy("many", "shop")
+    policy["specs"] = [
+        {"endpointSelector": {"matchLabels": {"app": app}}, "ingress": [{"fromEntities": [who]}]}
+        for app, who in (("web", "world"), ("db", "remote-node"))
+    ]
+    del policy["spec"]
+    shop.policy(policy)
+    assert ingress(shop, "192.168.9.1").allowed
+    half = ingress(shop, "203.0.113.9")
+    assert (half.allowed, half.isolating) == (False, (("CiliumNetworkPolicy", "shop", "many"),))
+    half = ingress(shop, "192.168.9.1")
+    assert half.rule is not None
+    assert half.rule.peer_path == "specs[1].ingress[0].fromEntities[0]"
+    assert decide(shop.state, "203.0.113.9", "shop/web", Protocol.TCP, 80).allowed
+
+
+def test_lookups_are_allowed_through_the_proxy_rather_than_past_it(shop: World) -> None:
+    dns = {"ports": [{"port": "53", "protocol": "UDP"}]}
+    rules = {"dns": [{"matchPattern": "*.example.org"}]}
+    peer = {"toEndpoints": [{}]}
+    shop.policy(
+        cilium_policy(
+            "dns",
+            "shop",
+            endpointSelector={"matchLabels": {"app": "web"}},
+            egress=[peer | {"toPorts": [dns]}, peer | {"toPorts": [dns | {"rules": rules}]}],
+        )
+    )
+    half = decide(shop.state, "shop/web", "shop/db", Protocol.UDP, 53).egress
+    assert half is not None
+    assert half.rule is not None
+    assert (half.allowed, half.rule.action) == (True, Action.PROXY)
+    assert half.rule.lookups == {"*.example.org"}
+    assert half.rule.port_path == "spec.egress[1].toPorts[0].ports[0]"
+    assert allowed(shop.state, "shop/web", "shop/db") == {Protocol.UDP: ((53, 53),)}
+
+
+def test_a_node_is_judged_as_soon_as_a_policy_selects_it(shop: World) -> None:
+    shop.node("n1", ("192.168.9.1",), ("10.244.1.0/24",))
+    assert decide(shop.state, "shop/db", "192.168.9.1", Protocol.TCP, 22).ingress is None
+    hosts = {"matchLabels": {"kubernetes.io/hostname": "n1"}}
+    rule = {"fromEntities": ["remote-node"], "toPorts": [{"ports": [{"port": "22"}]}]}
+    shop.policy(cilium_policy("ssh", nodeSelector=hosts, ingress=[rule]))
+    engine = Engine(shop.state)
+    for source, target, port, reason in (
+        ("192.168.9.2", "192.168.9.1", 22, Reason.ALLOWED_POLICY),
+        ("192.168.9.2", "192.168.9.1", 23, Reason.DENIED_POLICY),
+        ("shop/web", "192.168.9.1", 22, Reason.DENIED_POLICY),
+        ("203.0.113.9", "192.168.9.1", 22, Reason.DENIED_POLICY),
+        ("10.244.1.99", "192.168.9.1", 22, Reason.DENIED_UNKNOWN_PEER),
+        ("192.168.9.1", "192.168.9.1", 23, Reason.ALLOWED_HOST),
+        ("192.168.9.1", "192.168.9.2", 22, None),
+    ):
+        half = engine.decide(source, target, Protocol.TCP, port).ingress
+        assert (half and half.reason) is reason, (source, target, port)
+    egress = engine.decide("192.168.9.1", "shop/db", Protocol.TCP, 80).egress
+    assert egress is not None
+    assert egress.reason is Reason.ALLOWED_NO_POLICY
+    assert engine.decide("shop/web", "shop/db", Protocol.TCP, 80).egress is not None
+    assert len({engine.alike(*engine.parties.find(f"192.168.9.{n}")) for n in (1, 2)}) == 2

@@ -366,6 +366,18 @@ def test_a_cidrs_number_that_goes_to_another_takes_its_pods_along() -> None:
     assert span.knows() == {"u1"}
 
 
+def test_pods_at_an_address_leave_the_span_with_the_last_rule_and_its_cidr() -> None:
+    span = Span()
+    cidr = f"{IPS[1]}/32"
+    span.egress("p", {"ipBlock": {"cidr": cidr}})
+    assert span.knows() == {"u1"}
+    span.story.forget("x", "p")
+    span.story.retire(span.story.state.numbers[label_set([f"cidr:{cidr}"])])
+    assert span.knows() == set()
+    span.egress("p", {"ipBlock": {"cidr": cidr}})
+    assert span.knows() == {"u1"}
+
+
 def test_a_pod_whose_number_is_not_live_has_no_endpoint_until_it_is() -> None:
     span = Span()
     span.follower.tick()

@@ -123,6 +123,41 @@ def test_a_selector_says_that_it_selects_pods_only(shop: World) -> None:
         ]
 
 
+def test_what_an_entity_or_a_group_stands_for_is_told_once(shop: World) -> None:
+    group = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumCIDRGroup",
+        "metadata": {"name": "offices"},
+        "spec": {"externalCIDRs": ["192.0.2.0/24", "198.51.100.0/24", "10.244.1.0/24"]},
+    }
+    shop.policy(group)
+    ingress = [
+        {"fromEntities": ["world"]},
+        {"fromCIDRSet": [{"cidrGroupRef": "offices"}]},
+        {"fromCIDRSet": [{"cidrGroupRef": "nowhere"}]},
+    ]
+    shop.policy(
+        {
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumNetworkPolicy",
+            "metadata": {"name": "db", "namespace": "shop"},
+            "spec": {"endpointSelector": {}, "ingress": ingress},
+        }
+    )
+    engine = Engine(shop.state)
+    peer, subject = engine.parties.pair("shop/web", "shop/db")
+    found = misses(engine, Direction.INGRESS, subject, peer, 6, 80)
+    assert [(miss.path, miss.why) for miss in found] == [
+        ("spec.ingress[0].fromEntities[0]", "means world, and the peer is a pod"),
+        (
+            "spec.ingress[1].fromCIDRSet[0]",
+            "10.244.1.0/24 means what is outside the cluster, and 10.244.1.5 is a pod; nor do 2 "
+            "more of it match",
+        ),
+        ("spec.ingress[2]", "names nobody who is there"),
+    ]
+
+
 def test_a_policy_without_rules_says_so(shop: World) -> None:
     assert of_ingress(shop, "shop/web", 6, 80, policyTypes=["Ingress"]) == [
         ("spec.ingress", "has no rule, so it allows nothing")

@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import CIDRS, ip_blocks
-from tabard.dataplane.maps import Mode, PrefixEntry, PrefixFlag, address
+from tabard.dataplane.maps import AT_CIDR, Mode, PrefixEntry, PrefixFlag, address
 from tabard.dataplane.verdict import Prefixes
 from tabard.identity.labels import label_set
 from tabard.ledger.state import Node
 from tabard.policy.model import Cidr
-from tabard.policy.prefixes import PrefixMap, Universe, prefix
+from tabard.policy.prefixes import PrefixMap, Universe, members, prefix
 from world import World, network_policy
 
 NUMBERS = {cidr: (1 << 24) + index for index, cidr in enumerate(CIDRS)}
@@ -36,6 +36,47 @@ def test_identities_inside_a_cidr_are_its_addresses_and_no_others(
         assert entry is not None
         is_inside = PrefixFlag.CIDR in entry.flags and entry.identity in universe.inside(peer)
         assert is_inside == expected
+
+
+peers = st.builds(
+    lambda block, holds_members: Cidr(
+        block["ipBlock"]["cidr"], tuple(sorted(set(block["ipBlock"]["except"]))), holds_members
+    ),
+    ip_blocks(),
+    st.booleans(),
+) | st.sampled_from([Cidr(cidr) for cidr in SIXES])
+changes = st.dictionaries(
+    st.sampled_from((*CIDRS, *SIXES)), st.none() | st.integers(1 << 24, (1 << 24) + 30), max_size=4
+)
+
+
+@given(st.lists(changes, max_size=6), st.lists(peers, unique=True, max_size=4), st.data())
+def test_what_is_moved_comes_to_what_is_made_anew(
+    steps: list[dict[str, int | None]], tracked: list[Cidr], data: st.DataObject
+) -> None:
+    universe = Universe({})
+    prefixes = PrefixMap(universe, NODES, "n1", Mode.OVERLAY)
+    for peer in tracked:
+        universe.track(peer)
+    for step in steps:
+        if tracked and data.draw(st.booleans()):
+            universe.release(tracked.pop())
+        after = {**universe.numbers, **step}
+        held = [number for number in after.values() if number is not None]
+        if len(set(held)) < len(held):
+            continue  # a number is one CIDR's
+        before = dict(prefixes.entries)
+        found = prefixes.update(step)
+        universe.update(step)
+        anew = Universe(universe.numbers)
+        made = PrefixMap(anew, NODES, "n1", Mode.OVERLAY).entries
+        assert prefixes.entries == made
+        assert {**dict.fromkeys(made), **before, **found} == {**dict.fromkeys(found), **made}
+        for peer in tracked:
+            assert universe.inside(peer) == anew.inside(peer)
+            for number in universe.numbers.values():
+                for one in (number, number | AT_CIDR):
+                    assert (peer in universe.naming(one)) == (one in members(anew, peer))
 
 
 def test_nothing_is_inside_a_cidr_whose_except_has_no_identity_yet() -> None:

@@ -5,6 +5,7 @@ import asyncio
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from tabard.agent.dns.proxy import OUTCOMES
 from tabard.agent.errors import Code
 from tabard.agent.reconciler import Standing
 from tabard.agent.service import Agent
@@ -14,7 +15,7 @@ from tabard.dataplane.port import DataplaneError, MapSizes
 from tabard.process import bus
 from tabard.process.metrics import counters, gauges
 
-PARTS = ("bus", "ledger", "dataplane", "drift", "checkpoint")
+PARTS = ("bus", "ledger", "dataplane", "drift", "checkpoint", "dns", "names")
 """Of the agent, that can be in trouble (the keys of `Report.troubles`)."""
 
 
@@ -131,6 +132,12 @@ class AgentPage:
                 "tabard_agent_flows_lost_total",
                 "Flow records dropped or not taken by the bus.",
                 agent.flows.lost,
+            ),
+            counters(
+                "tabard_agent_dns_messages_total",
+                "DNS messages that came to the node's proxy.",
+                "outcome",
+                {outcome: agent.dns.messages[outcome] for outcome in OUTCOMES},
             ),
             *await self._verdicts(),
         ]

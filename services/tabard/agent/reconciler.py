@@ -1,7 +1,7 @@
 """The tick: compile what is to be enforced, compare with what is, write the difference."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
 import structlog
@@ -78,6 +78,8 @@ class Reconciler:
         """A tick in sync has ended, well or not: what could wait need not compete with it."""
         self.lock = asyncio.Lock()
         """Held from compiling to written, and while the maps are read."""
+        self.listeners: list[Callable[[Sequence[LedgerRecord]], None]] = []
+        """Told of what was folded, as it was."""
         self.ticks = 0
         self.figures = Figures()
         self._compiler = Compiler()
@@ -109,6 +111,8 @@ class Reconciler:
     def folded(self, records: Iterable[LedgerRecord]) -> None:
         """`state` has gone on by `records`. Costs no tick if no map depends on them."""
         records = list(records)
+        for listener in self.listeners:
+            listener(records)
         self._moved |= any(isinstance(record.event, MOVES) for record in records)
         is_touched = self._compiler.note(records)
         settled = not (self._wake.is_set() or self.lock.locked() or self.report.troubles)

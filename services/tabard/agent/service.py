@@ -12,6 +12,7 @@ import structlog
 
 from tabard.agent.checkpoints import Checkpoints
 from tabard.agent.digests import keep_digest
+from tabard.agent.dns.proxy import DnsProxy
 from tabard.agent.drift import DriftCheck
 from tabard.agent.errors import AlreadyRunning
 from tabard.agent.flows import Flows
@@ -67,6 +68,7 @@ class Agent:
             spacing_s=settings.tick_spacing_ms / 1000,
         )
         self.follower = Follower(self.reconciler, self.report)
+        self.dns = DnsProxy(self.reconciler, self.follower, self.report, lambda: self.bus)
 
     async def run(self) -> None:
         """Work until cancelled; then save the checkpoint and let go. Enforcement goes on.
@@ -114,6 +116,7 @@ class Agent:
                     "gate": serve(settings.socket_path, desk),
                     "checkpoints": checkpoints.run(),
                     "drift": drift.run(),
+                    "dns": self.dns.run(),
                     "digest": keep_digest(
                         self.reconciler,
                         self.follower,

@@ -56,7 +56,8 @@ class Settings(BaseSettings):
     """Without the ledger's end for so long, a started agent serves from its checkpoint."""
     attaches_max: int = Field(default=ATTACHES_MAX, ge=1)
     rcu_expedited: bool = True
-    """Whether grace periods may be expedited while a pod is attached (`ebpf.grace`)."""
+    """Whether grace periods may be expedited while a pod is attached or a write waits for one
+    (`ebpf.grace`)."""
 
     # Most entries of each map; a full one is a closed verdict, an error and a line in the status.
     identities_max: int = Field(default=MapSizes().identities, ge=1)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tabard.events.observed import ObservedEvent
+from tabard.events import observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +23,30 @@ class Tick:
     watermarks: Mapping[str, int]
 
 
-Command = ObservedEvent | Reject | Tick
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """`addresses` were said to stand for `name`; `now` in nanoseconds since the Unix epoch."""
+
+    name: str
+    addresses: tuple[str, ...]
+    ttl_s: int
+    now: int
+
+
+Command = (
+    observed.PodStarted
+    | observed.PodLabelsChanged
+    | observed.PodStopped
+    | observed.NamespaceLabelsSet
+    | observed.NamespaceRemoved
+    | observed.PolicySet
+    | observed.PolicyRemoved
+    | observed.NodeJoined
+    | observed.NodeLeft
+    | observed.WorkloadSet
+    | observed.WorkloadRemoved
+    | observed.QuarantineRequested
+    | Resolve
+    | Reject
+    | Tick
+)

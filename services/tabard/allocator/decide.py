@@ -2,8 +2,8 @@
 
 from typing import assert_never
 
-from tabard.allocator import namespaces, objects, pods, retirement
-from tabard.allocator.commands import Command, Reject, Tick
+from tabard.allocator import names, namespaces, objects, pods, retirement
+from tabard.allocator.commands import Command, Reject, Resolve, Tick
 from tabard.allocator.plan import REASON_MAX, Indexes, Refusal
 from tabard.allocator.react import react
 from tabard.events import observed
@@ -22,11 +22,12 @@ TICK_EVENTS_MAX = 500
 
 
 def answer(
-    state: State, indexes: Indexes, record: Recorded[observed.ObservedEvent]
+    state: State, indexes: Indexes, record: Recorded[observed.ObservedEvent], now: int
 ) -> list[LedgerEvent]:
-    """The events that an observed event calls for; one that cannot be carried is quarantined."""
+    """The events that an observed event calls for at `now`; one that cannot be carried is
+    quarantined."""
     try:
-        return decide(state, indexes, react(record))
+        return decide(state, indexes, react(record, now))
     except Refusal as refusal:
         return decide(state, indexes, Reject(record.stream, record.sequence, refusal.reason))
 
@@ -64,11 +65,14 @@ def decide(state: State, indexes: Indexes, command: Command) -> list[LedgerEvent
             if command.stream == "LEDGER" and command.sequence > state.sequence:
                 raise Refusal(f"LEDGER/{command.sequence} is not written yet")
             return _quarantined(state, command)
+        case Resolve():
+            return names.resolve(state, indexes, command)
         case Reject():
             return _quarantined(state, command)
         case Tick():
             return (
-                retirement.retire(state, command, TICK_EVENTS_MAX)
+                names.expire(state, indexes, command, TICK_EVENTS_MAX)
+                or retirement.retire(state, command, TICK_EVENTS_MAX)
                 or retirement.release(state, command, TICK_EVENTS_MAX)
                 or pods.retry(state, indexes, TICK_EVENTS_MAX)
             )

@@ -40,6 +40,8 @@ def entity(event: LedgerEvent) -> str:
             return event.name
         case events.NamespaceLabelled() | events.NamespaceForgotten():
             return event.name
+        case events.NameResolved() | events.NameForgotten():
+            return event.name
         case events.EndpointsRebound():
             return event.namespace
         case events.IdentityAllocated() | events.IdentityRetired() | events.IdentityReleased():

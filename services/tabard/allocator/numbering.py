@@ -3,13 +3,14 @@
 import heapq
 from collections.abc import Iterable, Iterator
 
+from tabard.dataplane.maps import AT_CIDR
 from tabard.events.ledger import IdentityAllocated, IdentityReleased, LedgerEvent
 from tabard.identity.labels import LabelSet
 from tabard.identity.numbers import CIDR_SCOPE, NumberSpace, is_cidr
 from tabard.ledger.state import State
 
-CIDR_LAST = (1 << 32) - 1
-"""Identities are 32 bits wide in the kernel's maps."""
+CIDR_LAST = AT_CIDR - 1
+"""Identities are 31 bits wide in the kernel's maps; one bit says how a policy entry means them."""
 
 
 class FreeNumbers:

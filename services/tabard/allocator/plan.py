@@ -12,6 +12,7 @@ from tabard.events.ledger import IdentityAllocated, LedgerEvent, PodRefused
 from tabard.events.observed import Pairs, PodStarted, Ports
 from tabard.identity.labels import LabelFilter, LabelSet, pod_labels, split_label
 from tabard.ledger.state import EndpointState, State
+from tabard.policy.names import Asked
 
 REASON_MAX = 1_000
 """Longest reason of a refusal, in characters."""
@@ -30,11 +31,15 @@ class Indexes:
         self.cluster = state.settings.cluster
         self.label_filter = LabelFilter(state.settings.include, state.settings.exclude)
         self.numbering = Numbering(state)
+        self.asked = Asked(state)
+        self.takes_node_policies = False
+        """As where the policy engine alone judges (conformance): no dataplane enforces them."""
         self._heaviest = ""
 
     def note(self, event: LedgerEvent) -> None:
         """Follow the state past `event`."""
         self.numbering.note(event)
+        self.asked.note(event)
         if isinstance(event, IdentityAllocated):
             self._heaviest = ""
 

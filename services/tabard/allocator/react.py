@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from tabard.allocator import validity
-from tabard.allocator.commands import Command, Reject
+from tabard.allocator.commands import Command, Reject, Resolve
 from tabard.events import observed
 from tabard.events.envelope import Recorded
 from tabard.events.observed import ObservedEvent
@@ -11,14 +11,22 @@ from tabard.events.observed import ObservedEvent
 _LEDGER, _OBSERVED = "LEDGER", "OBSERVED"
 
 
-def react(record: Recorded[ObservedEvent]) -> Command:
+def react(record: Recorded[ObservedEvent], now: int) -> Command:
     """The command in `record`: the event itself, or Reject if it is malformed.
+
+    `now` (nanoseconds since the Unix epoch) goes into what depends on the time.
 
     Started pods and policies have refusals of their own, so what is wrong with those (a pod's UID
     aside) is for `decide` to say.
     """
     fault = _fault(record)
-    return Reject(record.stream, record.sequence, fault) if fault else record.event
+    if fault:
+        return Reject(record.stream, record.sequence, fault)
+    match record.event:
+        case observed.NameAnswered() as said:
+            return Resolve(said.name, said.addresses, said.ttl_s, now)
+        case event:
+            return event
 
 
 def _fault(record: Recorded[ObservedEvent]) -> str:
@@ -44,6 +52,8 @@ def _fault(record: Recorded[ObservedEvent]) -> str:
             return validity.object_key(event.kind, event.namespace, event.name)
         case observed.PolicySet():
             return ""
+        case observed.NameAnswered():
+            return validity.answer(event)
         case observed.QuarantineRequested():
             return _quarantine_fault(record.sequence, event)
         case _:

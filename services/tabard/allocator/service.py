@@ -217,7 +217,7 @@ class Leader:
             if message.sequence > self._cursor:
                 try:
                     record = recorded(Stream.OBSERVED, message)
-                    events = answer(self._state, self._indexes, record)
+                    events = answer(self._state, self._indexes, record, batch.at)
                 except EventError as error:
                     return _Poison(message.sequence, str(error))
                 except Exception as error:  # a fault of ours; deciding again would only repeat it

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """Identities fixed by the operator, as JSON: `{"128": ["k8s:app=dns", …]}`."""
     retire_grace_ms: int = Field(default=300_000, ge=0)
     """How long an identity without users is kept."""
+    names_kept_ms: int = Field(default=3_600_000, ge=0)
+    """How long at least an address stands for a domain name after it was last said to."""
     enforcement: Enforcement | None = None
     """What a later start may change; None leaves it as the ledger has it, `default` at first."""
 
@@ -72,5 +74,6 @@ class Settings(BaseSettings):
                 (number, label_set(labels)) for number, labels in sorted(self.fixed.items())
             ),
             retire_grace_ms=self.retire_grace_ms,
+            names_kept_ms=self.names_kept_ms,
             enforcement=self.enforcement or "default",
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from tabard.events.observed import NodeJoined, Pairs, PodStarted
+from tabard.events.observed import NameAnswered, NodeJoined, Pairs, PodStarted
 from tabard.identity.labels import LABELS_MAX
 from tabard.identity.syntax import (
     DNS_LABEL,
@@ -18,6 +18,8 @@ from tabard.identity.syntax import (
     is_dns_subdomain,
     is_label_key,
 )
+from tabard.policy.names import ADDRESSES_OF_NAME_MAX
+from tabard.policy.patterns import is_name
 from tabard.policy.reading import CLUSTERWIDE_KINDS
 
 ADDRESSES_MAX = 16
@@ -83,13 +85,20 @@ def addresses(values: tuple[str, ...]) -> _Fault:
     return next((fault for value in values if (fault := _address(value))), "")
 
 
-def _address(value: str) -> _Fault:
+def _canonical(value: str) -> _Fault:
     try:
         parsed = ipaddress.ip_address(value)
     except ValueError:
         return f"address {_shown(value)} is none"
     if str(parsed) != value or "%" in value or getattr(parsed, "ipv4_mapped", None):
         return f"address {_shown(value)} is not in canonical form"
+    return ""
+
+
+def _address(value: str) -> _Fault:
+    if fault := _canonical(value):
+        return fault
+    parsed = ipaddress.ip_address(value)
     if parsed.is_multicast or parsed.is_unspecified or parsed.is_loopback or parsed.is_link_local:
         return f"address {value} is not one that a pod or node can have to itself"
     return ""
@@ -107,6 +116,18 @@ def pod(event: PodStarted) -> _Fault:
         or next((fault for port in event.ports if (fault := _port(*port))), "")
         or (f"owner is longer than {OWNER_MAX}" if len(event.owner) > OWNER_MAX else "")
     )
+
+
+def answer(event: NameAnswered) -> _Fault:
+    if not is_name(event.name):
+        return f"name {_shown(event.name)} is no domain name in lower case, without the last dot"
+    if not 0 <= event.ttl_s < 1 << 31:  # RFC 2181 8
+        return f"ttl_s {event.ttl_s} is no time to live (0 to {(1 << 31) - 1})"
+    if len(event.addresses) > ADDRESSES_OF_NAME_MAX:
+        return f"{len(event.addresses)} addresses are more than {ADDRESSES_OF_NAME_MAX}"
+    if len(set(event.addresses)) != len(event.addresses):
+        return "an address is named twice"
+    return next((fault for value in event.addresses if (fault := _canonical(value))), "")
 
 
 def _port(name: str, number: int, protocol: str) -> _Fault:

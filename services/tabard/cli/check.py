@@ -267,12 +267,16 @@ def _decided(half: Row) -> str:
     allow = [rule for rule in half["rules"] if rule["action"] != "deny"]
     deny = [rule for rule in half["rules"] if rule["action"] == "deny"]
     if half["reason"] == "denied_policy":
-        isolating = counted(len(half["isolated_by"]), "policy", "policies")
-        if deny and (half["tier"] is not None or not half["isolated_by"]):
+        wholly = half["tier"] or any(connection(rule["traffic"]) == "all" for rule in deny)
+        if deny and (wholly or not half["isolated_by"]):
             return f"denied by {_by(deny)}"
         if not half["isolated_by"]:
             return "denied, since no rule allows it and the install enforces always"
-        return f"denied, since no rule of the {isolating} that isolate it allows it"
+        isolating = counted(len(half["isolated_by"]), "policy", "policies")
+        whose = f"no rule of the {isolating} that isolate it allows"
+        if deny:
+            return f"denied in part by {_by(deny)}, and {whose} the rest"
+        return f"denied, since {whose} it"
     said = f"allowed by {_by(allow)}" if allow else "allowed, since no policy isolates it"
     if any(rule["action"] == "proxy" for rule in allow):
         names = sorted({name for rule in allow for name in rule["lookups"] or ()})

@@ -50,6 +50,7 @@ RELATED: Mapping[str, Callable[[Reading, Row], Row]] = {
     "nodes": relations.of_node,
     "policies": relations.of_policy,
     "bindings": relations.of_binding,
+    "names": relations.of_name,
     "workloads": relations.of_workload,
 }
 
@@ -69,6 +70,8 @@ def named(kind: str, text: str, namespace: str) -> Name:
         return Name(str(int(text)))
     if kind == "nodes":
         return Name(text)
+    if kind == "names":
+        return Name(text.lower().removesuffix("."))
     parts = text.split("/")
     most = 3 if kind in ("policies", "workloads") else 2
     if not all(parts) or len(parts) > most:
@@ -106,6 +109,8 @@ def _concerns(kind: str, name: Name) -> history.Concerns:
             return history.of_policy(name.namespace, name.name)
         case "workloads":
             return history.of_workload(name.namespace, name.name)
+        case "names":
+            return history.of_name(name.name)
         case "bindings":
             return history.of_binding(name.name)
     raise AssertionError(f"{kind} have no history in the ledger")

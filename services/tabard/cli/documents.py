@@ -8,6 +8,7 @@ from tabard.cli.fields import (
     CHAIN,
     DRIFT,
     IDENTITIES,
+    NAMES,
     NODES,
     OBJECTS,
     PODS,
@@ -94,6 +95,11 @@ DESCRIBED: Mapping[str, tuple[Field, ...]] = {
         Field("binding", "object", "the binding", BINDINGS),
         Field("pod", "object", "who holds the address", PODS),
         Field(HISTORY.name, HISTORY.type, "the ledger events about who held it", READABLE),
+    ),
+    "names": (
+        Field("name", "object", "the name", NAMES),
+        Field("asked_by", "[object]", "policies that ask for it", POLICIES),
+        HISTORY,
     ),
     "workloads": (
         Field("workload", "object", "the workload", WORKLOADS),

@@ -150,6 +150,22 @@ BINDINGS = (
     Field("node", "string", "where that pod runs"),
 )
 
+NAMES = (
+    Field("name", "string", "a domain name that policies ask for, as toFQDNs does"),
+    Field(
+        "addresses",
+        "[object]",
+        "what stands for it",
+        (
+            Field("address", "string", "the address"),
+            Field("identity", "integer?", "of its CIDR; null if it has none"),
+            Field("expires_at", "integer", "until when"),
+        ),
+    ),
+    Field("expires_at", "integer", "when the last of them ends"),
+    Field("policies", "[string]", "KIND/NAMESPACE/NAME of those that ask for it"),
+)
+
 WORKLOADS = (
     Field("kind", "string", "Deployment, StatefulSet, DaemonSet, Job, Pod …"),
     Field("namespace", "string", "its namespace"),
@@ -194,6 +210,7 @@ OBJECTS: Mapping[str, tuple[Field, ...]] = {
     "nodes": NODES,
     "policies": POLICIES,
     "bindings": BINDINGS,
+    "names": NAMES,
     "workloads": WORKLOADS,
     "streams": STREAMS,
 }

@@ -72,6 +72,15 @@ def of_workload(namespace: str | None, name: str) -> Concerns:
     return concerns
 
 
+def of_name(name: str) -> Concerns:
+    """Of a domain name."""
+
+    def concerns(event: events.LedgerEvent) -> bool:
+        return isinstance(event, events.NameResolved | events.NameForgotten) and event.name == name
+
+    return concerns
+
+
 def of_binding(address: str) -> Concerns:
     """Of all pods that held the address, while they held it."""
     holder = ""

@@ -9,12 +9,13 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "nodes": ("node", "no"),
     "policies": ("policy", "netpol", "networkpolicy", "networkpolicies", "cnp", "ccnp"),
     "bindings": ("binding",),
+    "names": ("name", "fqdn", "fqdns"),
     "workloads": ("workload",),
     "streams": ("stream",),
 }
 """What `get` shows, by its plural name: the singular, then other names."""
 
-WITHOUT_NAMESPACE = ("nodes", "streams")
+WITHOUT_NAMESPACE = ("nodes", "names", "streams")
 
 
 class By(StrEnum):

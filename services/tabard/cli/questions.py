@@ -21,6 +21,7 @@ RULING = (
     events.IdentityRetired,
     events.NodeAdded,
     events.NodeRemoved,
+    events.SettingsAdopted,
 )
 """Events that may change any answer; all others only by what they change of its ends."""
 

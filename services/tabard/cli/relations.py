@@ -9,8 +9,8 @@ from tabard.cli.views import selected_identities as selected
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.identity.labels import NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX, LabelSet, cidr_label
 from tabard.identity.numbers import is_pod
-from tabard.ledger.state import ObjectKey, State
-from tabard.policy.matching import labels_of, matches
+from tabard.ledger.state import ObjectKey, State, enforcement_of
+from tabard.policy.matching import labels_of, matches, seen_labels
 from tabard.policy.model import (
     ANY_SOURCE,
     Cidr,
@@ -35,6 +35,11 @@ def of_pod(reading: Reading, pod: Row) -> Row:
     # A pod with its node's addresses has no interface that could be guarded.
     subject = [] if pod["host_network"] else list(_selecting(reading.state, number))
     isolated = {direction for policy in subject for direction in policy.isolates}
+    match enforcement_of(reading.state):
+        case "always":
+            isolated = set() if pod["host_network"] else set(Direction)
+        case "never":
+            isolated = set()
     return {
         "identity": _one(identities(reading), "identity", number),
         "isolation": None
@@ -83,6 +88,17 @@ def of_binding(reading: Reading, binding: Row) -> Row:
     return {"pod": _one(pods(reading), "uid", binding["uid"])}
 
 
+def of_name(reading: Reading, name: Row) -> Row:
+    """{asked_by} of a row of `names`."""
+    return {
+        "asked_by": [
+            row
+            for row in policies(reading)
+            if "/".join((row["kind"], row["namespace"], row["name"])) in name["policies"]
+        ]
+    }
+
+
 def of_workload(reading: Reading, workload: Row) -> Row:
     """{pods, document} of a row of `workloads`."""
     key = (workload["kind"], workload["namespace"], workload["name"])
@@ -124,9 +140,10 @@ def _naming(state: State, number: int) -> Iterator[Row]:
     identity = state.identities.get(number)
     if identity is None:
         return
+    labels = seen_labels(number, identity.labels)
     for policy in _in_force(state):
         for rule in policy.rules:
-            if by := _named_by(rule, identity.labels):
+            if by := _named_by(rule, labels):
                 yield {
                     "kind": policy.kind,
                     "namespace": policy.namespace,
@@ -144,7 +161,7 @@ def _named_by(rule: Rule, labels: LabelSet) -> str:
     for peer in rule.peers:
         if isinstance(peer, Selector) and matches(peer, labels_of(labels)):
             return "selector"
-        if isinstance(peer, Cidr) and LabelSet((cidr_label(peer.prefix),)) == labels:
+        if isinstance(peer, Cidr) and cidr_label(peer.prefix) in labels:
             return "cidr"
     return ""
 

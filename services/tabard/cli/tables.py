@@ -12,6 +12,7 @@ from tabard.cli.views import (
     Reading,
     bindings,
     identities,
+    names,
     nodes,
     pods,
     policies,
@@ -107,6 +108,10 @@ def _document_labels(state: State, row: Row) -> Mapping[str, str]:
     kept = state.workloads.get(key) or state.policies.get(key)
     metadata = (kept.document.get("metadata") or {}) if kept is not None else {}
     return metadata.get("labels") or {}
+
+
+def _addresses(held: Iterable[Row]) -> str:
+    return ",".join(row["address"] for row in held)
 
 
 def _short_labels(labels: Iterable[str]) -> list[str]:
@@ -229,6 +234,17 @@ VIEWS: Mapping[str, View] = {
         ),
         ("address",),
         _bound_pod_labels,
+    ),
+    "names": View(
+        names,
+        (
+            Column("NAME", "name"),
+            Column("ADDRESSES", "addresses", form=_addresses),
+            Column("UNTIL", "expires_at", form=date),
+            Column("POLICIES", "policies"),
+        ),
+        ("name",),
+        None,
     ),
     "workloads": View(
         workloads,

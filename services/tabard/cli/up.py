@@ -113,7 +113,7 @@ def banner(chosen: str) -> list[str]:
     """Commands to try, each with the option `chosen`, and what they are for."""
     commands = (
         ("status", "how far everyone is"),
-        ("get pods", "pods and their identities (also: identities, policies, nodes, bindings)"),
+        ("get pods", "pods and their identities (also: identities, policies, nodes, names …)"),
         ("events tail", "the ledger as it grows"),
         ("apply -f FILE", "change something (also: delete, scale, label)"),
         ("metrics", "where each service serves /metrics, and whether it is ready"),

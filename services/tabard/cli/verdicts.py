@@ -14,7 +14,7 @@ from tabard.cli.records import date
 from tabard.dataplane.maps import Action, Direction, Protocol, Reason
 from tabard.ledger.provenance import Step
 from tabard.ledger.state import ObjectKey
-from tabard.policy.engine import Engine, Grant, Half
+from tabard.policy.engine import Engine, Grant, Half, keys
 from tabard.policy.misses import Finding, findings, misses
 from tabard.policy.parties import Party, Role
 from tabard.policy.traffic import EVERYTHING, PORT_MAX, Traffic, contains, intersection, joined
@@ -23,6 +23,8 @@ Row = dict[str, Any]
 OTHER = "OTHER"
 """What `connections` calls the protocols without a name."""
 _NAMES = {protocol: protocol.name for protocol in Protocol} | {Protocol.ANY: OTHER}
+_CONSIDERED = ("priority", "action", "path", "part", "why")
+"""What is told of each rule that was considered, beside whose it is."""
 _PROTOCOLS = {name: protocol for protocol, name in _NAMES.items()}
 Ends = tuple[Party, Party]
 """Source and destination, each at one of its addresses."""
@@ -143,6 +145,8 @@ def _half(
     if is_asked and ask is None:
         rulings = [grant for grant, _ in engine.ruling(*flow).decided]
         decided = [grant for grant in rulings if grant.action is not Action.PASS]
+        allowing = (grant for grant in engine.grants(*flow) if grant.allows)
+        overruled = [grant for grant in allowing if grant not in decided]
     elif is_asked and ask is not None:
         overruled = [
             grant
@@ -165,15 +169,14 @@ def _half(
     }
     if whole:
         found = findings(engine, *flow, *(ask or ())) if is_asked else []
-        keys = ("priority", "action", "path", "part", "why")
-        row["considered"] = [_finding(ground, one, *keys) for one in found]
+        row["considered"] = [_finding(ground, one, *_CONSIDERED) for one in found]
     return row
 
 
 def _of_any(engine: Engine, flow: Flow, passing: Traffic) -> Half:
     """How traffic on any port fares: allowed if any is."""
     direction, subject, _ = flow
-    isolating = tuple(policy.key for policy in engine.isolating(direction, subject))
+    isolating = keys(engine.isolating(direction, subject))
     at_once = engine.at_once(*flow)
     if at_once is not None:
         return Half(direction, at_once, isolating)

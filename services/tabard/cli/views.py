@@ -14,13 +14,14 @@ from tabard.cli.records import Row
 from tabard.cluster.watermarks import Watermark, silent
 from tabard.dataplane.maps import Action
 from tabard.events.ledger import PolicyAccepted
-from tabard.identity.labels import NAMESPACE_KEY, LabelSet, split_label
+from tabard.identity.labels import NAMESPACE_KEY, LabelSet, cidr_label, host_cidr, split_label
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, is_cidr, is_pod
 from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.manifests.errors import ManifestError
 from tabard.manifests.workloads import read_workload
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Policy
+from tabard.policy.names import Asked
 from tabard.policy.reading import REFERENT_KINDS, read_policies
 
 
@@ -263,6 +264,27 @@ def bindings(reading: Reading) -> list[Row]:
             }
         )
     return sorted(found, key=lambda row: (*_by_place(row), row["address"]))
+
+
+def names(reading: Reading) -> list[Row]:
+    """By name: the domain names that policies ask for, with the addresses that stand for them."""
+    state, asked = reading.state, Asked(reading.state)
+    return [
+        {
+            "name": name,
+            "addresses": [
+                {
+                    "address": address,
+                    "identity": state.numbers.get(LabelSet((cidr_label(host_cidr(address)),))),
+                    "expires_at": expires_at,
+                }
+                for address, expires_at in sorted(held.items())
+            ],
+            "expires_at": max(held.values()),
+            "policies": ["/".join(key) for key in asked.by(name)],
+        }
+        for name, held in sorted(state.names.items())
+    ]
 
 
 def workloads(reading: Reading) -> list[Row]:

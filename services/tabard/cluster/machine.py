@@ -81,6 +81,7 @@ def examine(machine: Machine | None = None) -> Iterator[Check]:
     yield kernel(machine)
     yield btf(machine)
     yield bpf_fs(machine)
+    yield tun(machine)
     privileges = capabilities(machine)
     yield privileges
     yield from _probed(machine, privileges)
@@ -130,6 +131,14 @@ def bpf_fs(machine: Machine) -> Check:
         f"not mounted at {preflight.BPF_FS}; `tabard up` does it as root",
         f"mount -t bpf bpf {preflight.BPF_FS}",
     )
+
+
+def tun(machine: Machine) -> Check:
+    place = machine.root / "dev/net/tun"
+    if place.exists():
+        return ok("tun", f"{place} is there, for the nodes' DNS proxies")
+    fact = f"no {place}: pods whose policies ask for domain names cannot look them up"
+    return warn("tun", fact, "modprobe tun, or give the container that device")
 
 
 def capabilities(machine: Machine) -> Check:

@@ -49,6 +49,8 @@ def key_of(event: events.ObservedEvent) -> str:
             return f"{kind}/{place}/{metadata.get('name', '')}"
         case events.PolicyRemoved() | events.WorkloadRemoved():
             return f"{event.kind}/{event.namespace}/{event.name}"
+        case events.NameAnswered():
+            return event.name
         case events.QuarantineRequested():
             return f"{event.stream}/{event.sequence}"
         case _:

@@ -40,6 +40,7 @@ INSTALL_SETTINGS = (
     "NUMBERS_CLUSTER_BITS",
     "FIXED",
     "RETIRE_GRACE_MS",
+    "NAMES_KEPT_MS",
     "ENFORCEMENT",
 )
 """Settings of the allocator that the first start writes to the ledger, for good; a later start may

@@ -50,6 +50,14 @@ class Flow:
     is_reset: bool = False
     is_closed: bool = False
     is_answer_closed: bool = False
+    is_proxied: bool = False
+    """Its packets and their answers go through the node's DNS proxy."""
+
+    def reason(self, packet: Packet) -> Reason:
+        """Of a packet that needs no judging."""
+        if self.is_proxied:
+            return _carried(Reason.ALLOWED_PROXY, packet)
+        return Reason.ALLOWED_ESTABLISHED
 
     def is_expired(self, protocol: int, now: int) -> bool:
         timeout = TIMEOUT_OTHER_NS
@@ -86,6 +94,13 @@ class Flow:
             self.is_answered = self.is_reset = self.is_closed = self.is_answer_closed = False
         if now - self.seen > SECOND:
             self.seen = now
+
+
+def _carried(reason: Reason, packet: Packet) -> Reason:
+    """The DNS proxy takes whole UDP packets."""
+    if reason is Reason.ALLOWED_PROXY and (packet.protocol != Protocol.UDP or packet.fragment):
+        return Reason.DENIED_PROXY
+    return reason
 
 
 def _is_enforced(endpoint: Endpoint, direction: Direction) -> bool:
@@ -132,7 +147,7 @@ class Conntrack:
                 own = self._find(key)
                 if own is not None and own.is_good(endpoint, key, peer, now):
                     own.touch(packet.tcp_flags, now, answer=False)
-                    return Reason.ALLOWED_ESTABLISHED
+                    return own.reason(packet)
                 is_stale = own is not None
                 if not is_answer:
                     answered = self._find(turned)
@@ -140,13 +155,14 @@ class Conntrack:
                 judge, answered, turned, endpoint, peer, now
             ):
                 answered.touch(packet.tcp_flags, now, answer=True)
-                return Reason.ALLOWED_ESTABLISHED
+                return answered.reason(packet)
         address = packet.destination if direction is Direction.EGRESS else packet.source
         reason = judge.verdict(direction, endpoint, peer, address, what.protocol, what.policy_port)
+        reason = _carried(reason, packet)
         if what.kind is Kind.FLOW:
             # In unenforced directions too: the answers may have to pass the enforced one.
             if reason.allowed:
-                self._open(key, packet, endpoint, peer, now)
+                self._open(key, packet, endpoint, peer, now, reason)
             elif is_stale:
                 del self._flows[key]
         return reason
@@ -189,7 +205,9 @@ class Conntrack:
             self._flows.move_to_end(key)
         return flow
 
-    def _open(self, key: Key, packet: Packet, endpoint: Endpoint, peer: int, now: int) -> None:
+    def _open(
+        self, key: Key, packet: Packet, endpoint: Endpoint, peer: int, now: int, reason: Reason
+    ) -> None:
         self._flows[key] = Flow(
             policy=endpoint.policy,
             incarnation=endpoint.incarnation,
@@ -197,6 +215,7 @@ class Conntrack:
             is_enforced=_is_enforced(endpoint, key.direction),
             seen=now,
             is_reset=TcpFlag.RST in packet.tcp_flags,
+            is_proxied=reason is Reason.ALLOWED_PROXY,
         )
         self._flows.move_to_end(key)
         if len(self._flows) > self._size:
@@ -221,6 +240,7 @@ class Conntrack:
             return False
         flow.policy, flow.peer = endpoint.policy, peer
         flow.is_enforced = _is_enforced(endpoint, key.direction)
+        flow.is_proxied = reason is Reason.ALLOWED_PROXY
         return True
 
     def _relates(

@@ -211,6 +211,8 @@ class Reason(IntEnum):
     ALLOWED_HOST = 3
     ALLOWED_NEIGHBOUR = 4
     ALLOWED_RELATED = 5
+    ALLOWED_PROXY = 6
+    """Through the node's DNS proxy."""
     DENIED_POLICY = 16
     DENIED_UNKNOWN_PEER = 17
     DENIED_SPOOFED_SOURCE = 18
@@ -220,6 +222,8 @@ class Reason(IntEnum):
     DENIED_MALFORMED = 22
     DENIED_FRAGMENT = 23
     DENIED_ERROR = 24
+    DENIED_PROXY = 25
+    """What policy allows through the DNS proxy alone, which cannot take it: it takes UDP."""
 
     @property
     def allowed(self) -> bool:

@@ -165,6 +165,9 @@ class MemoryDataplane:
     def _exists(self, interface: str) -> bool:
         return self._links is None or interface in self._links
 
+    def divert(self) -> int | None:
+        return None
+
     def counters(self) -> Mapping[tuple[Direction, Reason], int]:
         with self._lock:
             return dict(self._counters)

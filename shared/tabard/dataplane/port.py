@@ -57,6 +57,8 @@ class NodeConfig:
     overlay_device: str = "tabard0"
     """Name of the VXLAN device in the node's network namespace (made if absent)."""
     tunnel_port: int = 8472
+    proxy_device: str = "tabard-dns"
+    """Name of the device that the DNS proxy reads, in the node's network namespace."""
     underlay_device: str = ""
     """In native mode: the device that other nodes' packets come in on."""
 
@@ -187,6 +189,13 @@ class Dataplane(Interface):
 
     def detach(self, uid: str) -> None:
         """Forget the interface (it may be gone already)."""
+        ...
+
+    def divert(self) -> int | None:
+        """A descriptor of the packets that policy allows through the DNS proxy: each read gives
+        one, and each write lets one go on, or sends an answer (`agent.dns.frames`). While it is
+        closed they are dropped. None if they pass by themselves.
+        """
         ...
 
     def watch(self, deliver: Callable[[list[Verdict]], None]) -> Callable[[], None]:

@@ -3,6 +3,7 @@
 No memory of earlier packets (conntrack) is considered here.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
@@ -42,7 +43,7 @@ NOTHING = Strength(-1)
 REASONS: Mapping[Action, Reason | None] = {
     Action.PASS: None,
     Action.ALLOW: Reason.ALLOWED_POLICY,
-    Action.PROXY: Reason.ALLOWED_POLICY,
+    Action.PROXY: Reason.ALLOWED_PROXY,
     Action.DENY: Reason.DENIED_POLICY,
 }
 """What an entry decides; None leaves it to the next tier."""
@@ -61,6 +62,18 @@ class Prefixes(Generic[V]):
         for (network, bits), entry in entries.items():
             by_length.setdefault(bits, {})[int.from_bytes(network)] = entry
         self._by_length = sorted(by_length.items(), key=itemgetter(0), reverse=True)
+
+    def put(self, place: tuple[Address, int], entry: V | None) -> None:
+        """The entry of this prefix is another now, or None."""
+        network, bits = int.from_bytes(place[0]), place[1]
+        at = bisect_left(self._by_length, -bits, key=lambda one: -one[0])
+        is_known = at < len(self._by_length) and self._by_length[at][0] == bits
+        if entry is not None:
+            if not is_known:
+                self._by_length.insert(at, (bits, {}))
+            self._by_length[at][1][network] = entry
+        elif is_known:
+            self._by_length[at][1].pop(network, None)
 
     def match(self, address: Address, bits_max: int = 128) -> V | None:
         """The entry of the longest prefix (of `bits_max` bits at most) that holds `address`."""

@@ -38,6 +38,8 @@ class SettingsAdopted:
     """Identities fixed by the operator: (number in 128-255, label set)."""
     retire_grace_ms: int
     enforcement: Enforcement = "default"
+    names_kept_ms: int = 3_600_000
+    """How long at least an address stands for a domain name after it was last said to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,24 @@ class WorkloadForgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class NameResolved:
+    """From here on a domain name that policies ask for stands for these addresses too, or for
+    longer: each as (address, nanoseconds since the Unix epoch at which it no longer does)."""
+
+    name: str
+    addresses: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NameForgotten:
+    """These addresses no longer stand for the name: their time is over, newer ones took their
+    place, or no policy asks for the name any more."""
+
+    name: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EventQuarantined:
     """Readers go on past this event: an operator said so, for this reason."""
 
@@ -241,6 +261,8 @@ LedgerEvent = (
     | PolicyForgotten
     | WorkloadAccepted
     | WorkloadForgotten
+    | NameResolved
+    | NameForgotten
     | EventQuarantined
     | CursorAdvanced
 )

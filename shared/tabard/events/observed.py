@@ -126,6 +126,18 @@ class WorkloadRemoved:
 
 
 @dataclass(frozen=True, slots=True)
+class NameAnswered:
+    """A pod of `node` asked for `name`, and a DNS server said where it is."""
+
+    node: str
+    name: str
+    """Lower case, without the last dot."""
+    addresses: tuple[str, ...]
+    ttl_s: int
+    """How long the server lets the answer be kept: the least of its records'."""
+
+
+@dataclass(frozen=True, slots=True)
 class QuarantineRequested:
     """An operator's word that readers go on past an event that they cannot read."""
 
@@ -146,5 +158,6 @@ ObservedEvent = (
     | NodeLeft
     | WorkloadSet
     | WorkloadRemoved
+    | NameAnswered
     | QuarantineRequested
 )

@@ -29,6 +29,8 @@ from tabard.ledger.state import State
 Row = tuple[Any, ...]
 
 _FORM = b"tabard state 1"
+_NAMES_KEPT_MS = 3_600_000
+"""The default when the field came."""
 _REFUSED_POD = (
     *("uid", "namespace", "name", "reason", "retry", "node", "addresses", "labels", "started_at"),
     *("service_account", "ports", "owner", "host_network"),
@@ -60,6 +62,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "refused_policy": ("place", "kind", "namespace", "name", "reason", "origin"),
     "workload": ("kind", "namespace", "name", "document", "origin"),
     "quarantined": ("stream", "sequence", "reason"),
+    "settings.names_kept_ms": ("names_kept_ms",),
+    "name": ("name", "address", "expires_at"),
 }
 """Section → its columns. Maps in a value are sorted by key; addresses and labels are text."""
 
@@ -138,6 +142,11 @@ def rows(state: State) -> Iterator[Row]:
         )
     for (stream, sequence), reason in state.quarantined.items():
         yield ("quarantined", stream, sequence, reason)
+    if state.settings is not None and state.settings.names_kept_ms != _NAMES_KEPT_MS:
+        yield ("settings.names_kept_ms", state.settings.names_kept_ms)
+    for name, addresses in state.names.items():
+        for address, expires_at in addresses.items():
+            yield ("name", name, address, expires_at)
 
 
 def _sorted(value: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from tabard.events import ledger as events
 from tabard.events.envelope import Recorded
-from tabard.identity.labels import LabelSet, cidr_label
+from tabard.identity.labels import LabelSet, cidr_label, host_cidr
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN
 from tabard.ledger.state import (
     REFUSALS_MAX,
@@ -134,6 +134,17 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
             state.workloads[(event.kind, event.namespace, event.name)] = event
         case events.WorkloadForgotten():
             state.workloads.pop((event.kind, event.namespace, event.name), None)
+        case events.NameResolved():
+            held = state.names.setdefault(event.name, {})
+            new = [address for address, _ in event.addresses if address not in held]
+            held.update(event.addresses)
+            _use_cidrs(state, map(host_cidr, new), +1, at)
+        case events.NameForgotten():
+            held = state.names.get(event.name, {})
+            gone = [address for address in event.addresses if held.pop(address, None) is not None]
+            if not held:
+                state.names.pop(event.name, None)
+            _use_cidrs(state, map(host_cidr, gone), -1, at)
         case events.EventQuarantined():
             state.quarantined[(event.stream, event.sequence)] = event.reason
         case _:

@@ -95,6 +95,8 @@ class Provenance:
                 | events.PolicyRefused()
                 | events.WorkloadAccepted()
                 | events.WorkloadForgotten()
+                | events.NameResolved()
+                | events.NameForgotten()
                 | events.EventQuarantined()
                 | events.CursorAdvanced()
             ):

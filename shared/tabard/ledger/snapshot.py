@@ -24,7 +24,7 @@ from tabard.events.ledger import (
 from tabard.identity.labels import LabelSet
 from tabard.ledger.state import EndpointState, Identity, Node, State, shared
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of this form; a change of State or of a type that it holds takes the next number."""
 CHUNK_ROWS = 4_096
 """Most rows in one chunk."""
@@ -60,6 +60,7 @@ def freeze(state: State) -> list[bytes]:
         "policies": map(_document_row, state.policies.values()),
         "refused_policies": map(_row, state.refused_policies.values()),
         "workloads": map(_document_row, state.workloads.values()),
+        "names": ((name, tuple(held.items())) for name, held in state.names.items()),
         "quarantined": ((*place, reason) for place, reason in state.quarantined.items()),
         "shared": places,
     }
@@ -132,6 +133,7 @@ def _thaw(chunks: Sequence[bytes]) -> State:
         state.refused_policies[(refused.kind, refused.namespace, refused.name)] = refused
     for workload in section("workloads", _with_document(WorkloadAccepted)):
         state.workloads[(workload.kind, workload.namespace, workload.name)] = workload
+    state.names = {name: dict(held) for name, held in rows.get("names", ())}
     state.quarantined = {
         (stream, number): reason for stream, number, reason in rows.get("quarantined", ())
     }

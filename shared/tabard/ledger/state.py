@@ -50,7 +50,8 @@ class Identity:
     allocated_at: int
     """Ledger sequence."""
     users: int = 0
-    """Endpoints that have it, or policies that name its CIDR, or labelled nodes that are it."""
+    """Endpoints that have it; or, of a CIDR's: policies that name it, labelled nodes that are it,
+    and domain names that its one address stands for."""
     idle_since: int | None = None
     """Nanoseconds since the Unix epoch when the last user went, by the ledger's clock."""
 
@@ -132,6 +133,8 @@ class State:
     policies: dict[ObjectKey, PolicyAccepted] = field(default_factory=dict)
     refused_policies: OrderedDict[ObjectKey, PolicyRefused] = field(default_factory=OrderedDict)
     workloads: dict[ObjectKey, WorkloadAccepted] = field(default_factory=dict)
+    names: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Domain name → address → until when it stands for it, in nanoseconds since the Unix epoch."""
     quarantined: dict[tuple[str, int], str] = field(default_factory=dict)
     """(stream, sequence) → the operator's reason."""
 

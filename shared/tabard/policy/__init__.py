@@ -8,5 +8,6 @@ kinds into it (`kubernetes`, `tiers`, `cilium`) or into what policies refer to (
 node must know, `local` which are its own pods'. `compile` turns a folded ledger into the maps of
 one node, and goes on by what later events have `touched`; `diff` turns two maps into a change.
 Beside them, and without them, `engine` reads verdicts off the policies and says which rule gave
-them; `parties` says who stands at an end of a flow, and `traffic` is a set of ports.
+them (`naming` says whom rules name, over all `selectors` and `networks`); `misses` says why other
+rules did not, `parties` who stands at an end of a flow, and `traffic` is a set of ports.
 """

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
 from tabard.dataplane.maps import (
+    AT_CIDR,
     Address,
     Direction,
     Endpoint,
@@ -23,7 +24,7 @@ from tabard.dataplane.maps import (
 )
 from tabard.dataplane.port import Change
 from tabard.events import ledger as events
-from tabard.identity.labels import LabelSet
+from tabard.identity.labels import LabelSet, cidr_label, split_label
 from tabard.identity.numbers import is_cidr
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.state import ObjectKey, State, enforcement_of
@@ -36,10 +37,10 @@ from tabard.policy.local import Provisional as Provisional
 from tabard.policy.local import incarnation as incarnation
 from tabard.policy.matching import RESERVED_LABELS, IdentityIndex, Matched, seen_labels
 from tabard.policy.model import Cidr, Policy
-from tabard.policy.prefixes import Prefix, PrefixMap, Universe, packed
+from tabard.policy.prefixes import Prefix, PrefixMap, Universe, address_alone, members, packed
 from tabard.policy.reading import REFERENT_KINDS, read_policies
 from tabard.policy.referents import NOTHING, Referents, referents_of, resolve
-from tabard.policy.rules import Prepared, RuleSet, meaning, members, rule_set
+from tabard.policy.rules import Prepared, RuleSet, meaning, rule_set
 from tabard.policy.touched import Touched
 
 K = TypeVar("K")
@@ -82,8 +83,10 @@ class Compiler:
         """What references stand for, while there are any."""
         self._selecting: dict[Matched, dict[tuple[ObjectKey, int], Prepared]] = {}
         """Policies by their subject; which of its object's each is."""
-        self._cidrs: Counter[tuple[str, LabelSet]] = Counter()
-        """How many policies name a CIDR."""
+        self._cidrs: Counter[str] = Counter()
+        """How many policies name a CIDR; canonical text."""
+        self._recounted: set[str] = set()
+        """Those of which that changed in this step."""
         self._universe = Universe({})
         self._prefix_map = PrefixMap(self._universe, {}, "", mode)
         self._pods = LocalPods(node)
@@ -217,6 +220,8 @@ class Compiler:
                         touched.uids.add(uid)
             case events.PolicyAccepted() | events.PolicyForgotten():
                 touched.policies.add((event.kind, event.namespace, event.name))
+            case events.NameResolved() | events.NameForgotten():
+                touched.referents = True
             case (
                 events.CursorAdvanced()
                 | events.EpochClaimed()
@@ -253,7 +258,8 @@ class Compiler:
         if self._enforcement != enforcement_of(state):
             self._enforcement = enforcement_of(state)
             subjects |= self._rules_of.keys()
-        is_moved = self._lay_out(state, touched, stale)
+        moved = self._moved(state, touched.numbers)
+        laid_out = self._lay_out(state, moved, stale, is_anew=touched.nodes)
         texts, numbers = self._pods.update(state, attachments, touched)
         turned, made, dropped = self._select(subjects | numbers)
         settled, newly = self._refresh(stale, made, dropped)
@@ -264,10 +270,8 @@ class Compiler:
         if touched.nodes:
             addresses = {packed(text) for one in state.nodes.values() for text in one.addresses}
             nodes = _move(self._nodes, addresses, self._nodes - addresses)
-        prefixes: tuple[Mapping[Prefix, PrefixEntry], frozenset[Prefix]] = ({}, frozenset())
-        if is_moved:
-            prefixes = _settle_all(self._prefixes, self._prefix_map.entries)
-        hosts = self._find_hosts(state, touched, newly, is_moved)
+        prefixes = _settle(self._prefixes, laid_out)
+        hosts = self._find_hosts(state, touched, newly, moved.keys())
         texts.update(*(self._pods.places.get(number, ()) for number in turned))
         endpoints = _settle(self._endpoints, {packed(text): self._endpoint(text) for text in texts})
 
@@ -347,28 +351,50 @@ class Compiler:
         return gone, subjects
 
     def _count(self, prepared: Prepared, more: int) -> None:
-        for cidr in prepared.cidrs.items():
+        for cidr in prepared.cidrs:
             self._cidrs[cidr] += more
+            self._recounted.add(cidr)
             if not self._cidrs[cidr]:
                 del self._cidrs[cidr]
 
-    def _lay_out(self, state: State, touched: Touched, stale: dict[Entries, set[int]]) -> bool:
-        """Find the CIDRs and pods' ranges of now; whether they are others than before."""
-        is_moved = touched.nodes
-        is_read = touched.policies or touched.nodes or touched.referents
-        if is_read or any(map(is_cidr, touched.numbers)):
-            found = {cidr: state.numbers.get(labels) for cidr, labels in self._cidrs}
-            numbers = {cidr: number for cidr, number in found.items() if number is not None}
-            if numbers != self._universe.numbers:
-                before, self._universe = self._universe, Universe(numbers)
-                is_moved = True
-                for cidr in (peer for peer in self._naming if isinstance(peer, Cidr)):
-                    if others := members(before, cidr) ^ members(self._universe, cidr):
-                        for entries in self._naming[cidr]:
-                            stale.setdefault(entries, set()).update(others)
-        if is_moved:
-            self._prefix_map = PrefixMap(self._universe, state.nodes, *self._place)
-        return is_moved
+    def _lay_out(
+        self,
+        state: State,
+        moved: Mapping[str, int | None],
+        stale: dict[Entries, set[int]],
+        *,
+        is_anew: bool,
+    ) -> dict[Prefix, PrefixEntry | None]:
+        """Have CIDRs and pods' ranges of now; entries of `prefixes` that may be others."""
+        universe = self._universe
+        asked = {peer for cidr in moved for peer in universe.around(cidr)}
+        before = {peer: members(universe, peer) for peer in asked}
+        universe.update(moved)
+        for peer in asked:
+            if others := before[peer] ^ members(universe, peer):
+                for entries in self._naming[peer]:
+                    stale.setdefault(entries, set()).update(others)
+        if not is_anew:
+            return self._prefix_map.update(moved)
+        self._prefix_map = PrefixMap(universe, state.nodes, *self._place)
+        gone = self._prefixes.keys() - self._prefix_map.entries.keys()
+        return {**dict.fromkeys(gone), **self._prefix_map.entries}
+
+    def _moved(self, state: State, touched: Set[int]) -> dict[str, int | None]:
+        """CIDRs that have another number than before, or none any more."""
+        looked, self._recounted = self._recounted, set()
+        for number in filter(is_cidr, touched):
+            looked.add(self._universe.cidrs.get(number, ""))
+            if (identity := state.identities.get(number)) is not None:
+                looked.update(key for _, key, _ in map(split_label, identity.labels))
+        found: dict[str, int | None] = {}
+        for cidr in looked:
+            now = None
+            if cidr in self._cidrs:
+                now = state.numbers.get(LabelSet((cidr_label(cidr),)))
+            if now != self._universe.numbers.get(cidr):
+                found[cidr] = now
+        return found
 
     def _select(self, subjects: Set[int]) -> tuple[set[int], list[Entries], list[Entries]]:
         """Decide the rule sets of these identities: those that have another than before, the rule
@@ -385,6 +411,8 @@ class Compiler:
                     now = self._entries[rules.id] = Entries(rules)
                     made.append(now)
                     for peer in now.masks:
+                        if isinstance(peer, Cidr) and peer not in self._naming:
+                            self._universe.track(peer)
                         self._naming.setdefault(peer, set()).add(now)
                 self._rules_of[number] = now
                 now.subjects.add(number)
@@ -400,6 +428,8 @@ class Compiler:
                 self._naming[peer].discard(entries)
                 if not self._naming[peer]:
                     del self._naming[peer]
+                    if isinstance(peer, Cidr):
+                        self._universe.release(peer)
         return turned, made, dropped
 
     def _rule_set(self, number: int) -> RuleSet:
@@ -426,13 +456,14 @@ class Compiler:
             stale.pop(entries, None)
             found.update(entries.fill(self._index, self._universe))
             named.update(entries.egress_peers)
-        matching = {
-            number: list(self._index.matching(number)) for number in set().union(*stale.values())
+        naming: dict[int, list[Matched | Cidr]] = {
+            number: [*self._index.matching(number), *self._universe.naming(number)]
+            for number in set().union(*stale.values())
         }
         for entries, peers in stale.items():
             named.subtract(peers & entries.egress_peers)
-            theirs = {number: matching[number] for number in peers}
-            found.update(entries.refresh(self._index, self._universe, theirs))
+            theirs = {number: naming[number] for number in peers}
+            found.update(entries.refresh(self._index, theirs))
             named.update(peers & entries.egress_peers)
         newly = set()
         for number, more in named.items():
@@ -445,19 +476,31 @@ class Compiler:
         return _settle(self._policy_entries, found), newly
 
     def _find_hosts(
-        self, state: State, touched: Touched, newly: Set[int], is_moved: bool
+        self, state: State, touched: Touched, newly: Set[int], moved: Set[str]
     ) -> tuple[Mapping[Address, int], frozenset[Address]]:
-        is_overlay = self._place[1] is Mode.OVERLAY
-        if touched.everything or (
-            is_overlay
-            and (is_by_address(newly) or (is_moved and is_by_address(self._named.keys() - {0})))
-        ):
+        addresses: set[str] | None = set()
+        if self._place[1] is Mode.OVERLAY:
+            addresses = self._addresses(newly, moved, is_anew=touched.nodes)
+        if touched.everything or addresses is None:
             found = self._hosts.everything(state, self._prefix_map, self._named)
             return _settle_all(self._bound, found)
         return _settle(
             self._bound,
-            self._hosts.changed(state, self._prefix_map, self._named, newly, touched),
+            self._hosts.changed(state, self._prefix_map, self._named, newly, addresses, touched),
         )
+
+    def _addresses(self, newly: Set[int], moved: Set[str], *, is_anew: bool) -> set[str] | None:
+        """At which addresses pods may be named by them now, or not any more; None: at any."""
+        of_cidrs = set(filter(is_cidr, newly))
+        is_by_place = is_by_address(self._named.keys() - {0})
+        if is_by_address(newly - of_cidrs) or (is_by_place and is_anew):
+            return None
+        cidrs = self._universe.cidrs
+        looked = {cidrs[number & ~AT_CIDR] for number in of_cidrs if number & ~AT_CIDR in cidrs}
+        if of_cidrs or is_by_place:
+            looked |= moved  # which has those that were in the universe until now
+        found = {address_alone(cidr) for cidr in looked}
+        return None if None in found else {text for text in found if text is not None}
 
     def _endpoint(self, text: str) -> Endpoint | None:
         if text not in self._pods.placed:

@@ -7,7 +7,7 @@ nodes, its reasons those of native mode: an overlay node that knows nothing of a
 no egress rule there names it, calls it an unknown peer where this says that no rule allows it.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tabard.dataplane.maps import Action, Direction, Protocol, Reason, Tier
@@ -15,7 +15,8 @@ from tabard.identity.labels import cidr_label, label_set, named_ports
 from tabard.identity.numbers import CLUSTER_MIN, Reserved, is_pod
 from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.policy.matching import RESERVED_LABELS, Labels, labels_of
-from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
+from tabard.policy.model import Cidr, Peer, Policy, Port
+from tabard.policy.naming import Naming, holds, selector_of, selectors_of
 from tabard.policy.networks import Networks, longest
 from tabard.policy.parties import Parties, Party, Role, Who
 from tabard.policy.reading import read_policies
@@ -32,6 +33,12 @@ from tabard.policy.traffic import (
 )
 
 ALLOWS = (Action.ALLOW, Action.PROXY)
+REASONS = {
+    Action.ALLOW: Reason.ALLOWED_POLICY,
+    Action.PROXY: Reason.ALLOWED_PROXY,
+    Action.DENY: Reason.DENIED_POLICY,
+}
+"""Of the rule that decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,36 +140,17 @@ class Ruling:
     """Each rule that has a say, and in what; where several of tier NETWORK allow the same, each."""
 
 
-class _Read:
-    """A rule of a policy, its selectors by their places."""
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What policies have a say on a subject in one direction, in the order of judging."""
 
-    __slots__ = ("named", "policy", "rule", "sees_addresses", "selectors")
+    policies: tuple[Policy, ...]
+    isolating: tuple[Policy, ...]
+    rules: tuple[Naming, ...]
+    is_isolated: bool
 
-    def __init__(self, policy: Policy, rule: Rule, selectors: Selectors) -> None:
-        self.policy = policy
-        self.rule = rule
-        paths = rule.peer_paths
-        self.named: tuple[tuple[int | Cidr, str], ...] = tuple(
-            (peer if isinstance(peer, Cidr) else selectors.places[_selector(peer)], path)
-            for peer, path in zip(rule.peers or (), paths, strict=True)
-        )
-        self.selectors = frozenset(peer for peer, _ in self.named if isinstance(peer, int))
-        self.sees_addresses = any(isinstance(peer, Cidr) for peer, _ in self.named)
 
-    def matching(
-        self, matched: frozenset[int], held: frozenset[str], is_world: bool
-    ) -> Iterator[tuple[bool, str | None]]:
-        """(whether it is a CIDR, path) of each of its peers that matches."""
-        if self.rule.peers is None:
-            yield False, None
-        elif self.sees_addresses or not self.selectors.isdisjoint(matched):
-            for named, path in self.named:
-                if isinstance(named, int):
-                    if named in matched:
-                        yield False, path
-                elif _holds(named, held, is_world):
-                    yield True, path
-
+_NOBODY = _Standing((), (), (), False)
 
 _Subject = tuple[Role, int, str]
 """What policies can tell of a subject: its role, and a pod's sort or a node's name."""
@@ -189,26 +177,26 @@ class Engine:
         self.networks = Networks(frozenset().union(*(policy.cidrs() for policy in policies)))
         """Every CIDR that is named, excepts included."""
         self._selectors = Selectors(
-            selector for policy in policies for selector in _selectors_of(policy)
+            selector for policy in policies for selector in selectors_of(policy)
         )
         self._enforcement = enforcement_of(state)
         self._order = {id(policy): place for place, policy in enumerate(policies)}
         self._of_subject: dict[tuple[bool, int], list[Policy]] = {}
         """(whether nodes are meant, place of the selector) → policies."""
-        self._rules: dict[tuple[int, Direction], list[_Read]] = {}
+        self._rules: dict[tuple[int, Direction], list[Naming]] = {}
         """By the place of the policy."""
         for place, policy in enumerate(policies):
             subject = (policy.selects_nodes, self._selectors.places[policy.subject])
             self._of_subject.setdefault(subject, []).append(policy)
             for rule in policy.rules:
-                read = _Read(policy, rule, self._selectors)
+                read = Naming(policy, rule, self._selectors)
                 self._rules.setdefault((place, rule.direction), []).append(read)
         self._labels: dict[tuple[int, str], Labels] = {}
         self._matched: dict[tuple[int, str], frozenset[int]] = {}
         self._sorts: dict[Hashable, int] = {}
         self._sort_of: dict[tuple[int, str], int] = {}
         self._hosts: dict[str, list[Policy]] = {}
-        self._selecting: dict[tuple[Direction, _Subject], tuple[Policy, ...]] = {}
+        self._standings: dict[tuple[Direction, _Subject], _Standing] = {}
         self._grants: dict[Hashable, tuple[Grant, ...]] = {}
         self._rulings: dict[Hashable, Ruling] = {}
 
@@ -250,13 +238,13 @@ class Engine:
         """What the policies of `subject` say in `direction`; None if none can hold for it."""
         if not self.is_judged(subject):
             return None
-        isolating = tuple(policy.key for policy in self.isolating(direction, subject))
+        isolating = keys(self.isolating(direction, subject))
         reason = self.at_once(direction, subject, peer)
         if reason is not None:
             return Half(direction, reason, isolating)
         rule, passes = self.deciding(direction, subject, peer, protocol, port)
         if rule is not None:
-            reason = Reason.ALLOWED_POLICY if rule.allows else Reason.DENIED_POLICY
+            reason = REASONS[rule.action]
         elif self.is_isolated(direction, subject):
             reason = Reason.DENIED_POLICY
         else:
@@ -303,7 +291,8 @@ class Engine:
 
     def at_once(self, direction: Direction, subject: Party, peer: Party) -> Reason | None:
         """The verdict on all that passes between them, if no rule needs to be asked."""
-        if not self.is_isolated(direction, subject) and not self.selecting(direction, subject):
+        standing = self._standing(direction, subject)
+        if not standing.is_isolated and not standing.policies:
             return Reason.ALLOWED_NO_POLICY
         number = peer.as_seen_on(_node(subject))
         # The node must reach its pods (ARCHITECTURE.md, decision 15).
@@ -321,40 +310,43 @@ class Engine:
 
     def is_isolated(self, direction: Direction, subject: Party) -> bool:
         """Whether it is denied what no rule through tier NETWORK allows."""
-        if self._enforcement == "always" and subject.role is Role.POD:
-            return True
-        return bool(self.isolating(direction, subject))
+        return self._standing(direction, subject).is_isolated
 
     def isolating(self, direction: Direction, subject: Party) -> tuple[Policy, ...]:
         """The policies that isolate `subject` in `direction`, in the order of judging."""
-        found = self.selecting(direction, subject)
-        return tuple(policy for policy in found if direction in policy.isolates)
+        return self._standing(direction, subject).isolating
 
     def selecting(self, direction: Direction, subject: Party) -> tuple[Policy, ...]:
         """The policies that have a say on `subject` in `direction`, in the order of judging."""
+        return self._standing(direction, subject).policies
+
+    def _standing(self, direction: Direction, subject: Party) -> _Standing:
         if subject.role not in (Role.POD, Role.NODE) or self._enforcement == "never":
-            return ()
+            return _NOBODY
         at = (direction, self._subject(subject))
-        found = self._selecting.get(at)
+        found = self._standings.get(at)
         if found is None:
-            if subject.role is Role.NODE:
-                chosen = self._host_policies(_node(subject))
-            else:
-                chosen = self._chosen(self._match(self._guise(subject, "")), nodes=False)
-            found = self._selecting[at] = tuple(
-                policy
-                for policy in chosen
-                if direction in policy.isolates or self._rules_of(policy, direction)
-            )
+            found = self._standings[at] = self._stand(direction, subject)
         return found
+
+    def _stand(self, direction: Direction, subject: Party) -> _Standing:
+        if subject.role is Role.NODE:
+            chosen = self._host_policies(_node(subject))
+        else:
+            chosen = self._chosen(self._match(self._guise(subject, "")), nodes=False)
+        rules = {id(policy): self._rules_of(policy, direction) for policy in chosen}
+        isolating = tuple(policy for policy in chosen if direction in policy.isolates)
+        is_always = self._enforcement == "always" and subject.role is Role.POD
+        return _Standing(
+            tuple(one for one in chosen if direction in one.isolates or rules[id(one)]),
+            isolating,
+            tuple(read for policy in chosen for read in rules[id(policy)]),
+            is_always or bool(isolating),
+        )
 
     def asks_addresses(self, direction: Direction, subject: Party) -> bool:
         """Whether rules of the policies that select `subject` name peers by CIDR."""
-        return any(
-            read.sees_addresses
-            for policy in self.selecting(direction, subject)
-            for read in self._rules_of(policy, direction)
-        )
+        return any(read.sees_addresses for read in self._standing(direction, subject).rules)
 
     def grants(self, direction: Direction, subject: Party, peer: Party) -> tuple[Grant, ...]:
         """Every item of `subject`'s rules that matches something of a known `peer`'s, in the order
@@ -366,8 +358,7 @@ class Engine:
             matched, held = self._match(guise), self.networks.holding(peer.address)
             grants = [
                 grant
-                for policy in self.selecting(direction, subject)
-                for read in self._rules_of(policy, direction)
+                for read in self._standing(direction, subject).rules
                 for by_cidr, path in read.matching(matched, held, peer.role is Role.WORLD)
                 for grant in self._granted(read, by_cidr, path, subject, peer)
             ]
@@ -376,7 +367,7 @@ class Engine:
         return found
 
     def _granted(
-        self, read: _Read, by_cidr: bool, path: str | None, subject: Party, peer: Party
+        self, read: Naming, by_cidr: bool, path: str | None, subject: Party, peer: Party
     ) -> Iterator[Grant]:
         policy, rule = read.policy, read.rule
         for at, port in enumerate(rule.ports):
@@ -419,8 +410,8 @@ class Engine:
         """Whether what a policy names is the party, as `node` knows it."""
         if isinstance(named, Cidr):
             held = self.networks.holding(peer.address)
-            return _holds(named, held, peer.role is Role.WORLD)
-        return self._selectors.places[_selector(named)] in self._match(self._guise(peer, node))
+            return holds(named, held, peer.role is Role.WORLD)
+        return self._selectors.places[selector_of(named)] in self._match(self._guise(peer, node))
 
     def labels(self, peer: Party, node: str) -> Labels:
         """What selectors see of the party, as `node` knows it; nothing of who is unknown."""
@@ -497,8 +488,13 @@ class Engine:
             self._hosts[node] = found
         return found
 
-    def _rules_of(self, policy: Policy, direction: Direction) -> list[_Read]:
+    def _rules_of(self, policy: Policy, direction: Direction) -> list[Naming]:
         return self._rules.get((self._order[id(policy)], direction), [])
+
+
+def keys(policies: Iterable[Policy]) -> tuple[ObjectKey, ...]:
+    """The objects that state `policies`, each once."""
+    return tuple(dict.fromkeys(policy.key for policy in policies))
 
 
 def decide(state: State, source: Who, destination: Who, protocol: int, port: int) -> Decision:
@@ -543,23 +539,3 @@ def _in_tier(grant: Grant) -> tuple[int, int]:
 def _node(party: Party) -> str:
     """Where it is judged; no two nodes share an address in a sane cluster."""
     return min(party.nodes, default="")
-
-
-def _holds(named: Cidr, held: frozenset[str], is_world: bool) -> bool:
-    """Whether the address in the CIDRs `held` is meant."""
-    return (
-        (is_world or named.holds_members)
-        and named.prefix in held
-        and held.isdisjoint(named.excepts)
-    )
-
-
-def _selector(peer: Peer) -> Selector:
-    assert isinstance(peer, Selector), f"{peer} was not resolved"
-    return peer
-
-
-def _selectors_of(policy: Policy) -> Iterator[Selector]:
-    yield policy.subject
-    for rule in policy.rules:
-        yield from (peer for peer in rule.peers or () if isinstance(peer, Selector))

@@ -16,7 +16,6 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from tabard.dataplane.maps import (
-    AT_CIDR,
     Direction,
     EndpointFlag,
     PolicyKey,
@@ -24,12 +23,11 @@ from tabard.dataplane.maps import (
     Strength,
     Tier,
 )
-from tabard.identity.numbers import is_cidr
 from tabard.policy.matching import NO_PORTS, IdentityIndex, Matched
 from tabard.policy.model import Cidr
 from tabard.policy.painting import Part, painted
-from tabard.policy.prefixes import Universe
-from tabard.policy.rules import NamedPorts, RuleSet, members
+from tabard.policy.prefixes import Universe, members
+from tabard.policy.rules import NamedPorts, RuleSet
 
 SHAPES_MAX = 4_096
 """Shapes that one rule set remembers; it begins anew with one more."""
@@ -69,7 +67,6 @@ class Entries:
             self._naming |= bool(clause.names) << at
             for peer in clause.peers:
                 self.masks[peer] = self.masks.get(peer, 0) | 1 << at
-        self._cidrs = [peer for peer in self.masks if isinstance(peer, Cidr)]
         self._of_anyone = self._said(self._anyone, NO_PORTS)
         self._shapes: dict[tuple[int, NamedPorts], Shape] = {}
         self._by_peer: dict[int, Shape] = {}
@@ -100,24 +97,17 @@ class Entries:
         return found
 
     def refresh(
-        self,
-        index: IdentityIndex,
-        universe: Universe,
-        matching: Mapping[int, Iterable[Matched]],
+        self, index: IdentityIndex, naming: Mapping[int, Iterable[Matched | Cidr]]
     ) -> dict[PolicyKey, Strength | None]:
         """Make them right for some peers; what changed, None for what is gone.
 
-        `matching` are the selectors that match each: none if it is not live.
+        `naming` is everything in a rule that names each: nothing if it is not live.
         """
         changed: dict[PolicyKey, Strength | None] = {}
-        for number, selectors in matching.items():
+        for number, peers in naming.items():
             mask = 0
-            for matched in selectors:
-                mask |= self.masks.get(matched, 0)
-            if number & AT_CIDR or is_cidr(number):
-                for cidr in self._cidrs:
-                    if number in members(universe, cidr):
-                        mask |= self.masks[cidr]
+            for peer in peers:
+                mask |= self.masks.get(peer, 0)
             before, after = self._by_peer.get(number, ()), self._shape(number, mask, index)
             if before != after:
                 changed.update(dict.fromkeys(dict(self._keyed(number, before))))

@@ -58,13 +58,16 @@ class Hosts:
         prefixes: PrefixMap,
         named: Collection[int],
         newly: Iterable[int],
+        at: Iterable[str],
         touched: Touched,
     ) -> dict[Address, int | None]:
         """Entries that may be others than before, None for no entry.
 
-        `newly` are the identities that are `named` since the last call, or not any more.
+        `newly` are the identities that are `named` since the last call, or not any more; `at` the
+        addresses by which a pod may be.
         """
         texts = set(touched.addresses) if self.follows_pods else set()
+        texts.update(at)
         if touched.nodes:
             before, self._nodes = self._nodes, _nodes(state, self._node)
             moved = (at for at, _ in before.items() ^ self._nodes.items())

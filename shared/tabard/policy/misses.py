@@ -1,5 +1,6 @@
 """How each rule that has a say was held against a flow: which decided, and why the others not."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -131,7 +132,6 @@ def _of_rule(
     peer: Party,
     asked: tuple[int, int] | None,
 ) -> Iterator[Finding]:
-    node = min(subject.nodes, default="")
     peers: tuple[tuple[Peer | None, str], ...] = ((None, rule.path),)
     if rule.peers is not None:
         peers = tuple(
@@ -139,27 +139,50 @@ def _of_rule(
             for named, path in zip(rule.peers, rule.peer_paths, strict=True)
         )
     if not peers:
-        yield _finding(policy, rule.action, rule.path, "names nobody", _EMPTY_LACKS)
+        yield _finding(policy, rule.action, rule.path, "names nobody who is there", _EMPTY_LACKS)
+    # What a reference or an entity stands for was written once, and is told once.
+    nearest: dict[str, Finding] = {}
+    others: Counter[str] = Counter()
     for named, path in peers:
-        by_cidr = isinstance(named, Cidr)
-        runs = [
-            (each, union([(each.protocol, first, last)]))
-            for each in rule.ports
-            for first, last in engine.numbers(each, rule.direction, subject, peer, by_cidr=by_cidr)
-        ]
-        covers = joined(run for _, run in runs)
-        fitting = [each for each, run in runs if asked is None or contains(run, *asked)]
-        action = rule.action
-        if action is Action.ALLOW and any(each.lookups is not None for each in fitting):
-            action = Action.PROXY
-        if named is not None and not engine.names(named, peer, node):
-            why, lacks = _of_peer(named, peer, engine.labels(peer, node), engine.networks)
-            yield _finding(policy, action, path, why, lacks + (not fitting))
-        elif fitting:
-            yield _finding(policy, action, path, f"matches, on {shown(covers)}", 0)
-        else:
-            why = _of_ports(rule, shown(covers), by_cidr=by_cidr)
-            yield _finding(policy, action, rule.path, why, 1)
+        found = _of_item(engine, policy, rule, named, path, subject, peer, asked)
+        others[path] += path in nearest and isinstance(named, Cidr)
+        if path not in nearest or found.lacks < nearest[path].lacks:
+            nearest[path] = found
+    for path, found in nearest.items():
+        if found.lacks and found.path == path and others[path]:
+            found = replace(found, why=f"{found.why}; nor do {others[path]} more of it match")
+        yield found
+
+
+def _of_item(
+    engine: Engine,
+    policy: Policy,
+    rule: Rule,
+    named: Peer | None,
+    path: str,
+    subject: Party,
+    peer: Party,
+    asked: tuple[int, int] | None,
+) -> Finding:
+    node = min(subject.nodes, default="")
+    by_cidr = isinstance(named, Cidr)
+    runs = [
+        (each, union([(each.protocol, first, last)]))
+        for each in rule.ports
+        for first, last in engine.numbers(each, rule.direction, subject, peer, by_cidr=by_cidr)
+    ]
+    covers = joined(run for _, run in runs)
+    fitting = [each for each, run in runs if asked is None or contains(run, *asked)]
+    action = rule.action
+    if action is Action.ALLOW and any(each.lookups is not None for each in fitting):
+        action = Action.PROXY
+    if named is not None and not engine.names(named, peer, node):
+        why, lacks = _of_peer(named, peer, engine.labels(peer, node), engine.networks)
+        return _finding(policy, action, path, why, lacks + (not fitting))
+    if fitting:
+        return _finding(policy, action, path, f"matches, on {shown(covers)}", 0)
+    why = _of_ports(rule, shown(covers), by_cidr=by_cidr)
+    return _finding(policy, action, rule.path, why, 1)
 
 
 def _finding(policy: Policy, action: Action, path: str, why: str, lacks: int) -> Finding:

@@ -1,8 +1,8 @@
 """CIDRs: the universe that policies name, its identities, and the `prefixes` map around it."""
 
 import ipaddress
-from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterable, Mapping
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from tabard.dataplane.maps import AT_CIDR, Address, Mode, PrefixEntry, PrefixFlag, address
@@ -14,7 +14,11 @@ from tabard.policy.model import Cidr
 Prefix = tuple[Address, int]
 """A key of the `prefixes` map."""
 
+_Place = tuple[int, int, int]
+"""(IP version, first address, prefix length), the last two in the 16-byte form."""
+
 _MAPPED = b"\0" * 10 + b"\xff\xff"
+_MASKS = tuple(((1 << bits) - 1) << (128 - bits) for bits in range(129))
 
 
 def packed(text: str) -> Address:
@@ -32,6 +36,17 @@ def prefix(cidr: str) -> Prefix:
     return packed(str(network.network_address)), bits
 
 
+def address_alone(cidr: str) -> str | None:
+    """The address that a CIDR is, if it is one alone."""
+    return cidr.partition("/")[0] if prefix(cidr)[1] == 128 else None
+
+
+_WORLD = {
+    prefix("0.0.0.0/0"): PrefixEntry(Reserved.WORLD_IPV4.value),
+    prefix("::/0"): PrefixEntry(Reserved.WORLD_IPV6.value),
+}
+
+
 class Universe:
     """All CIDRs that policies name and that have an identity (CIDR → number).
 
@@ -40,11 +55,65 @@ class Universe:
     """
 
     def __init__(self, numbers: Mapping[str, int]) -> None:
-        self.numbers = numbers
-        found = sorted((_place(cidr), number) for cidr, number in numbers.items())
-        self._places = [place for place, _ in found]
-        self._numbers = [number for _, number in found]
-        self._inside: dict[Cidr, frozenset[int]] = {}
+        self.numbers: dict[str, int] = {}
+        self.cidrs: dict[int, str] = {}
+        """The inverse."""
+        self._places: list[_Place] = []
+        self._at: dict[_Place, int] = {}
+        self._named: dict[_Place, dict[Cidr, None]] = {}
+        """Tracked peers by where their prefix and their excepts are."""
+        self._inside: dict[Cidr, frozenset[int] | None] = {}
+        """Tracked peers → `inside`, None if that is not known."""
+        self.update(numbers)
+
+    def update(self, numbers: Mapping[str, int | None]) -> None:
+        """These CIDRs have these identities now, or None."""
+        for cidr in numbers:
+            for peer in self.around(cidr):
+                self._inside[peer] = None
+            before = self.numbers.pop(cidr, None)
+            if before is not None:
+                del self.cidrs[before]
+                del self._at[_place(cidr)]
+                del self._places[bisect_left(self._places, _place(cidr))]
+        found = [(cidr, number) for cidr, number in numbers.items() if number is not None]
+        for cidr, number in found:
+            self.numbers[cidr] = number
+            self.cidrs[number] = cidr
+            self._at[_place(cidr)] = number
+        if len(found) > len(self._places):
+            self._places = sorted(self._at)
+        else:
+            for cidr, _ in found:
+                insort(self._places, _place(cidr))
+
+    def track(self, peer: Cidr) -> None:
+        """Remember what is inside `peer`, until it is released, and find it by `around`."""
+        self._inside[peer] = None
+        for cidr in (peer.prefix, *peer.excepts):
+            self._named.setdefault(_place(cidr), {})[peer] = None
+
+    def release(self, peer: Cidr) -> None:
+        del self._inside[peer]
+        for place in {_place(cidr) for cidr in (peer.prefix, *peer.excepts)}:
+            del self._named[place][peer]
+            if not self._named[place]:
+                del self._named[place]
+
+    def around(self, cidr: str) -> Iterator[Cidr]:
+        """The tracked peers whose prefix or one of whose excepts holds `cidr`; some twice."""
+        version, first, bits = _place(cidr)
+        for length in range(96 if version == 4 else 0, bits + 1):
+            yield from self._named.get((version, first & _MASKS[length], length), ())
+
+    def naming(self, number: int) -> Iterator[Cidr]:
+        """The tracked peers that name an identity, or with AT_CIDR who is at its CIDR; some twice.
+
+        None if it is not that of a CIDR here.
+        """
+        cidr = self.cidrs.get(number & ~AT_CIDR)
+        if cidr is not None:
+            yield from (peer for peer in self.around(cidr) if number in members(self, peer))
 
     def inside(self, peer: Cidr) -> frozenset[int]:
         """The identities that together are the addresses of `peer`.
@@ -58,7 +127,8 @@ class Universe:
             if all(hole in self.numbers for hole in peer.excepts):
                 found = frozenset(self._within(peer.prefix))
                 found = found.difference(*map(self._within, peer.excepts))
-            self._inside[peer] = found
+            if peer in self._inside:
+                self._inside[peer] = found
         return found
 
     def _within(self, cidr: str) -> list[int]:
@@ -67,23 +137,56 @@ class Universe:
         last = first | ((1 << (128 - bits)) - 1)
         begin = bisect_left(self._places, (version, first, bits))
         end = bisect_right(self._places, (version, last, 128))
-        return self._numbers[begin:end]
+        return [self._at[place] for place in self._places[begin:end]]
 
 
-def _place(cidr: str) -> tuple[int, int, int]:
-    """(IP version, first address, prefix length), the last two in the 16-byte form."""
+def members(universe: Universe, cidr: Cidr) -> frozenset[int]:
+    """Whom a CIDR names: the world there and, if it holds them, pods and nodes there."""
+    world = universe.inside(cidr)
+    return world | {number | AT_CIDR for number in world} if cidr.holds_members else world
+
+
+def _place(cidr: str) -> _Place:
     network, bits = prefix(cidr)
     return 6 if ":" in cidr else 4, int.from_bytes(network), bits
 
 
 class PrefixMap:
-    """One node's `prefixes` map and look-ups in it."""
+    """One node's `prefixes` map and look-ups in it: policies' CIDRs, pods' ranges, and around them
+    the world."""
 
     def __init__(
         self, universe: Universe, nodes: Mapping[str, Node], node: str, mode: Mode
     ) -> None:
-        self.entries = _entries(universe.numbers, nodes, node, mode)
+        self._node, self._mode = node, mode
+        self._ranges: dict[Prefix, Node] = {}
+        for _, known in sorted(nodes.items()):
+            for cidr in known.pod_cidrs:
+                self._ranges.setdefault(prefix(cidr), known)
+        self._holders = Prefixes(self._ranges)
+        self._sorted = sorted(self._ranges)
+        cidrs = {prefix(cidr): _of_cidr(number) for cidr, number in universe.numbers.items()}
+        self._cidrs = Prefixes({**_WORLD, **cidrs})
+        self.entries = {place: self._entry(*place) for place in {**_WORLD, **cidrs, **self._ranges}}
         self._lookup = Prefixes(self.entries)
+
+    def update(self, numbers: Mapping[str, int | None]) -> dict[Prefix, PrefixEntry | None]:
+        """These CIDRs have these identities now, or None: the entries that may be others."""
+        found: dict[Prefix, PrefixEntry | None] = {}
+        for cidr, number in numbers.items():
+            place = prefix(cidr)
+            known = _WORLD.get(place) if number is None else _of_cidr(number)
+            self._cidrs.put(place, known)
+            is_there = known is not None or place in self._ranges
+            found[place] = self._entry(*place) if is_there else None
+            found.update((inner, self._entry(*inner)) for inner in self._ranges_in(*place))
+        for place, entry in found.items():
+            self._lookup.put(place, entry)
+            if entry is None:
+                self.entries.pop(place, None)
+            else:
+                self.entries[place] = entry
+        return found
 
     def names(self, named: Container[int], identity: int, at: Address) -> bool:
         """Whether entries for the peers `named` could decide traffic with `identity` at `at`.
@@ -100,33 +203,25 @@ class PrefixMap:
             return True
         return PrefixFlag.CIDR in entry.flags and entry.identity | AT_CIDR in named
 
-
-def _entries(
-    universe: Mapping[str, int], nodes: Mapping[str, Node], node: str, mode: Mode
-) -> dict[Prefix, PrefixEntry]:
-    """Policies' CIDRs and pods' ranges; around them the world."""
-    cidrs = {
-        prefix("0.0.0.0/0"): PrefixEntry(Reserved.WORLD_IPV4.value),
-        prefix("::/0"): PrefixEntry(Reserved.WORLD_IPV6.value),
-    }
-    for cidr, number in universe.items():
-        cidrs[prefix(cidr)] = PrefixEntry(number, PrefixFlag.CIDR)
-    ranges: dict[Prefix, Node] = {}
-    for _, known in sorted(nodes.items()):
-        for cidr in known.pod_cidrs:
-            ranges.setdefault(prefix(cidr), known)
-    around, holders = Prefixes(cidrs), Prefixes(ranges)
-    found: dict[Prefix, PrefixEntry] = {}
-    for at, bits in {**cidrs, **ranges}:
-        entry = around.match(at, bits)
+    def _entry(self, at: Address, bits: int) -> PrefixEntry:
+        entry = self._cidrs.match(at, bits)
         assert entry is not None, "the world encloses every prefix"
-        holder = holders.match(at, bits)
-        if holder is not None:
-            is_remote = mode is Mode.OVERLAY and holder.name != node
-            tunnel = _tunnel(holder.addresses) if is_remote else b""
-            entry = PrefixEntry(entry.identity, entry.flags | PrefixFlag.POD_RANGE, tunnel)
-        found[(at, bits)] = entry
-    return found
+        holder = self._holders.match(at, bits)
+        if holder is None:
+            return entry
+        is_remote = self._mode is Mode.OVERLAY and holder.name != self._node
+        tunnel = _tunnel(holder.addresses) if is_remote else b""
+        return PrefixEntry(entry.identity, entry.flags | PrefixFlag.POD_RANGE, tunnel)
+
+    def _ranges_in(self, at: Address, bits: int) -> list[Prefix]:
+        """Pods' ranges within a prefix: they take the identity of what is around them."""
+        last = int.from_bytes(at) | ((1 << (128 - bits)) - 1)
+        begin = bisect_left(self._sorted, (at, bits))
+        return self._sorted[begin : bisect_right(self._sorted, (Address(last.to_bytes(16)), 128))]
+
+
+def _of_cidr(number: int) -> PrefixEntry:
+    return PrefixEntry(number, PrefixFlag.CIDR)
 
 
 def _tunnel(addresses: Iterable[str]) -> bytes:

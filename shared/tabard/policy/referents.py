@@ -5,11 +5,12 @@ stands for nobody, as an empty list of peers does.
 """
 
 import ipaddress
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from tabard.identity.labels import LabelSet
+from tabard.identity.labels import LabelSet, host_cidr
 from tabard.ledger.state import State
 from tabard.policy import reading, schema
 from tabard.policy.matching import labels_of, matches
@@ -25,6 +26,7 @@ from tabard.policy.model import (
     Selector,
     Service,
 )
+from tabard.policy.patterns import matches_name
 from tabard.policy.referred import Backends, CidrSet, ServiceFront
 
 
@@ -45,6 +47,11 @@ class Referents:
     backends: tuple[Backends, ...] = ()
     nodes: tuple[NodeAddresses, ...] = ()
     """Those that have labels, by name: the addresses of others have no identity of their own."""
+    names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Domain names, sorted, each with the addresses that stand for it.
+
+    Not until when: an address that is said once more changes no policy.
+    """
 
 
 NOTHING = Referents()
@@ -74,7 +81,8 @@ def referents_of(state: State) -> Referents:
         for _, node in sorted(state.nodes.items())
         if node.labels
     )
-    return Referents(tuple(groups), tuple(services), tuple(backends), tuple(nodes))
+    names = tuple((name, tuple(sorted(held))) for name, held in sorted(state.names.items()))
+    return Referents(tuple(groups), tuple(services), tuple(backends), tuple(nodes), names)
 
 
 def resolve(policy: Policy, referents: Referents) -> Policy:
@@ -107,9 +115,18 @@ def _members(reference: Reference, referents: Referents) -> Iterator[Peer]:
                 if matches(reference.selector, labels_of(node.labels)):
                     yield from map(Cidr, node.prefixes)
         case DomainName():
-            yield from ()
+            for address in sorted(_addresses(reference.pattern, referents.names)):
+                yield Cidr(host_cidr(address), holds_members=False)
         case _:
             assert_never(reference)
+
+
+def _addresses(pattern: str, names: tuple[tuple[str, tuple[str, ...]], ...]) -> set[str]:
+    """The addresses that stand for the names of a pattern."""
+    if "*" not in pattern:
+        at = bisect_left(names, (pattern,))
+        names = names[at : at + 1]
+    return {address for name, held in names if matches_name(pattern, name) for address in held}
 
 
 def _grouped(reference: CidrGroup, referents: Referents) -> Iterator[Peer]:

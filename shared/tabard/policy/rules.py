@@ -12,7 +12,6 @@ from hashlib import blake2b
 from typing import Any
 
 from tabard.dataplane.maps import (
-    AT_CIDR,
     Action,
     Direction,
     EndpointFlag,
@@ -23,11 +22,11 @@ from tabard.dataplane.maps import (
 )
 from tabard.dataplane.verdict import CIDR_PODS, ENFORCED, IN_TIER, ISOLATED
 from tabard.events.ledger import Enforcement
-from tabard.identity.labels import NAMED_PORT_SOURCE, LabelSet, cidr_label
+from tabard.identity.labels import NAMED_PORT_SOURCE
 from tabard.policy.matching import IdentityIndex, Matched
 from tabard.policy.model import Cidr, Policy, Requirement, Rule, Selector
 from tabard.policy.painting import Part
-from tabard.policy.prefixes import Universe
+from tabard.policy.prefixes import Universe, members
 
 ISOLATED_FROM_ALL = (
     EndpointFlag.INGRESS_ENFORCED
@@ -96,7 +95,7 @@ class Prepared:
     def __init__(self, policy: Policy, said: bytes, index: IdentityIndex) -> None:
         self.policy = policy
         self.meaning = said
-        self.cidrs = {cidr: LabelSet((cidr_label(cidr),)) for cidr in policy.cidrs()}
+        self.cidrs = policy.cidrs()
         self.subject = index.track(policy.subject)
         self.rules = [(rule, Peers(rule, index)) for rule in policy.rules]
         self.flags = EndpointFlag(0)
@@ -196,12 +195,6 @@ def rule_set(
     resolved = json.dumps([sorted(ports), enforcement]).encode()
     id = hash64(*(prepared.meaning for prepared in policies), resolved)
     return RuleSet(id, tuple(policies), flags, ports)
-
-
-def members(universe: Universe, cidr: Cidr) -> frozenset[int]:
-    """Whom a CIDR names: the world there and, if it holds them, pods and nodes there."""
-    world = universe.inside(cidr)
-    return world | {number | AT_CIDR for number in world} if cidr.holds_members else world
 
 
 def _ranked(

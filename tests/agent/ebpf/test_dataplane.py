@@ -13,9 +13,10 @@ from entries import allowing
 from kernel import COMPILED, SMALL, Kernel, cluster_name, endpoint
 from packets import TCP, packet
 from random_maps import worlds
-from tabard.agent.ebpf import syscalls
+from tabard.agent.ebpf import layout, syscalls
 from tabard.agent.ebpf.dataplane import EbpfDataplane
-from tabard.agent.ebpf.pins import BPF_ROOT
+from tabard.agent.ebpf.maps import KernelMap
+from tabard.agent.ebpf.pins import BPF_ROOT, Pins, mount_bpffs
 from tabard.dataplane.maps import (
     Address,
     Direction,
@@ -217,6 +218,42 @@ def test_opening_again_compiles_nothing_and_keeps_everything(
     native._events = dataplane._maps["events"]
 
     assert dataplane.read() == native.maps
+
+
+def test_maps_of_the_first_format_stand_until_a_full_set_is_written() -> None:
+    """Its policy entries had no strength and its endpoints one side: nothing can be copied."""
+    one_byte = {"policies": 1, "endpoints": 40}
+    cluster = cluster_name()
+    pins = Pins(BPF_ROOT, cluster, "n1")
+    mount_bpffs(BPF_ROOT)
+    directory = pins.make(pins.maps("1-0123456789ab"))
+    old = {
+        shape.name: KernelMap.create(
+            replace(shape, value=one_byte.get(shape.name, shape.value)), directory / shape.name
+        )
+        for shape in layout.shapes(SMALL)
+    }
+    filled = layout.Settings(Mode.NATIVE, 0, 8472, filled=True)
+    old["settings"].update([(layout.SETTINGS_KEY, layout.pack_settings(filled))])
+    old["policies"].update([((128).to_bytes(4, "little") + bytes(16), b"\1")])
+    flow = bytes(layout.FLOW_KEY.size), bytes(layout.FLOW.size)
+    old["conntrack"].update([flow])
+    dataplane = EbpfDataplane(
+        NodeConfig("n1", Mode.NATIVE, ()), cluster=cluster, sizes=SMALL, compiled=COMPILED
+    )
+    try:
+        dataplane.open()
+        assert dataplane.read() == Maps()
+        assert len(pins.schemas()) == 2, "links would still be with the old ones"
+        assert list(dataplane._maps["conntrack"].items()) == [flow]
+        full = Maps(identities=frozenset({1}), endpoints={address("10.1.0.1"): endpoint()})
+        dataplane.write(diff(Maps(), full))
+        assert dataplane.read() == full
+        assert pins.schemas() == [layout.schema(SMALL)]
+    finally:
+        for each in old.values():
+            each.close()
+        dataplane.remove()
 
 
 def test_default_sizes_are_what_the_kernel_takes() -> None:

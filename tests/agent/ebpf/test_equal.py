@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import traffic
-from entries import INGRESS_ISOLATED
+from entries import INGRESS_ISOLATED, ISOLATED
 from frames import ETHER, frame
-from kernel import COMPILED, TUNNEL_PORT, Kernel
+from kernel import COMPILED, LOOPBACK, TUNNEL_PORT, Kernel
 from laboratory import Laboratory
 from tabard.agent.ebpf.source import PROGRAMS, fingerprint, folder
 from tabard.dataplane.maps import (
@@ -242,3 +242,75 @@ def test_a_later_fragment_of_an_error_quotes_nothing(
         twins.odd("to_pod", frame(later, bytes(8) + frame(flow)[ETHER:]), IFINDEXES[0], None)
 
     lab.play(Mode.NATIVE, play)
+
+
+def test_a_flow_goes_through_the_proxy_while_its_policy_says_so(lab: Laboratory) -> None:
+    query = Packet(POD, WORLD, Protocol.UDP, 40_000, 53)
+    answer = Packet(WORLD, POD, Protocol.UDP, 53, 40_000)
+
+    def put(twins: Twins, policy: int, action: PolicyAction) -> None:
+        keys = [
+            PolicyKey(policy, Direction.EGRESS, 2, protocol, 53, 16)
+            for protocol in (Protocol.UDP, Protocol.TCP)
+        ]
+        pod = replace(small().endpoints[POD], policy=policy, flags=ISOLATED)
+        twins.put(small(policies=dict.fromkeys(keys, strength(action)), endpoints={POD: pod}))
+
+    def sent(twins: Twins, packet: Packet) -> Reason | None:
+        return twins.from_pod(IFINDEXES[0], packet).reason
+
+    def come(twins: Twins, packet: Packet) -> Reason | None:
+        return twins.to_pod(IFINDEXES[0], packet, None).reason
+
+    def play(twins: Twins) -> None:
+        put(twins, 1, PolicyAction.ALLOW)
+        with twins.told_the_same():
+            assert sent(twins, query) is Reason.ALLOWED_POLICY
+            assert come(twins, answer) is Reason.ALLOWED_ESTABLISHED
+            put(twins, 2, PolicyAction.PROXY)
+            assert come(twins, answer) is Reason.ALLOWED_PROXY
+            for _ in range(2):
+                assert sent(twins, query) is Reason.ALLOWED_PROXY
+                assert come(twins, answer) is Reason.ALLOWED_PROXY
+            put(twins, 3, PolicyAction.ALLOW)
+            assert come(twins, answer) is Reason.ALLOWED_ESTABLISHED
+            put(twins, 4, PolicyAction.PROXY)
+            for first in (True, False):
+                part = replace(answer, fragment=Fragment(8, first))
+                assert come(twins, part) is Reason.DENIED_PROXY
+            for first in (True, False):
+                part = replace(query, fragment=Fragment(7, first))
+                assert sent(twins, part) is Reason.DENIED_PROXY
+            syn = replace(query, protocol=Protocol.TCP, source_port=40_001)
+            assert sent(twins, syn) is Reason.DENIED_PROXY
+            put(twins, 5, PolicyAction.DENY)
+            assert come(twins, answer) is Reason.DENIED_POLICY
+            assert sent(twins, query) is Reason.DENIED_POLICY
+
+    lab.play(Mode.OVERLAY, play)
+
+
+def test_what_the_proxy_lets_go_on_is_judged_and_not_sent_there_again(native: Kernel) -> None:
+    proxied = PolicyKey(1, Direction.EGRESS, 2, Protocol.UDP, 53, 16)
+    pod = replace(small().endpoints[POD], ifindex=LOOPBACK, policy=1, flags=ISOLATED)
+    native.put(small(policies={proxied: strength(PolicyAction.PROXY)}, endpoints={POD: pod}))
+    query = frame(Packet(POD, WORLD, Protocol.UDP, 40_000, 53))
+    other = frame(Packet(POD, WORLD, Protocol.UDP, 40_000, 54))
+    answer = frame(Packet(WORLD, POD, Protocol.UDP, 53, 40_000))
+    unasked = frame(Packet(WORLD, POD, Protocol.UDP, 53, 40_001))
+
+    def ran(program: str, data: bytes) -> tuple[int, Reason | None, int]:
+        found = native.run(program, data, mark=PROXIED)
+        return found.action, found.reason, found.mark
+
+    # As if its flow had been forgotten meanwhile, and as it usually is.
+    assert ran("from_pod", query) == (0, Reason.ALLOWED_POLICY, 0)
+    assert native.run("from_pod", query).reason is Reason.ALLOWED_PROXY
+    assert ran("from_pod", query) == (0, Reason.ALLOWED_ESTABLISHED, 0)
+    assert ran("to_pod", answer) == (0, Reason.ALLOWED_ESTABLISHED, PROXIED)
+    assert ran("to_pod", unasked)[1] is Reason.DENIED_UNKNOWN_PEER
+    assert ran("from_pod", other)[1] is Reason.DENIED_POLICY
+
+
+PROXIED = 0xB8000000
+"""bpf/proxy.h, MARK_PROXIED."""

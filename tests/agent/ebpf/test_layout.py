@@ -12,7 +12,7 @@ from tabard.dataplane.port import MapSizes
 def test_entries_have_the_sizes_that_the_programs_read() -> None:
     sizes = {s.name: (s.key, s.value) for s in layout.shapes(MapSizes())}
     assert sizes == {
-        "settings": (4, 16),
+        "settings": (4, 20),
         "identities": (4, 1),
         "policies": (20, 4),
         "nodes": (16, 1),
@@ -44,7 +44,7 @@ def test_a_prefix_survives_its_encoding(entry: PrefixEntry) -> None:
     assert layout.unpack_prefix(layout.pack_prefix(entry)) == entry
 
 
-@given(st.builds(layout.Settings, st.sampled_from(Mode), u32, u16, st.booleans()))
+@given(st.builds(layout.Settings, st.sampled_from(Mode), u32, u16, st.booleans(), u32))
 def test_settings_survive_their_encoding(settings: layout.Settings) -> None:
     assert layout.unpack_settings(layout.pack_settings(settings)) == settings
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from entries import ISOLATED, allowing
-from kernel import COMPILED, MARK, SMALL, cluster_name
+from kernel import COMPILED, MARK, SMALL, changed_sources, cluster_name
 from packets import TCP, UDP, packet, vxlan
 from tabard.agent.ebpf import layout
 from tabard.agent.ebpf.dataplane import EbpfDataplane
 from tabard.agent.ebpf.pins import BPF_ROOT, Pins
-from tabard.agent.ebpf.source import folder
 from tabard.dataplane.maps import (
+    Action,
     Direction,
     EndpointFlag,
     Maps,
@@ -34,6 +34,7 @@ from tabard.dataplane.maps import (
     Protocol,
     Reason,
     address,
+    strength,
 )
 from tabard.dataplane.port import Change, LinkGone, NodeConfig
 from tabard.policy.diff import diff
@@ -479,16 +480,11 @@ def test_enforcement_goes_on_when_its_agent_is_killed() -> None:
         assert allowed.lost == 0
 
 
-def changed_sources(directory: Path, number: int) -> Path:
+def other_sources(directory: Path, number: int) -> Path:
     """The programs with a difference that does nothing, and so with another fingerprint."""
-    sources = folder()
     made = directory / f"bpf{number}"
     made.mkdir()
-    for path in (*sources.glob("*.h"), sources / "kstub"):
-        (made / path.name).symlink_to(path)
-    text = (sources / "programs.c").read_text()
-    (made / "programs.c").write_text(f"{text}/* {number} */\n")
-    return made
+    return changed_sources(made, after=f"/* {number} */\n")
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -501,15 +497,57 @@ def test_new_programs_take_over_with_no_packet_lost_or_leaked(mode: Mode, tmp_pa
             for number in range(3):
                 for node in s.cluster.topology.nodes:
                     s.cluster.dataplanes[node].close()
-                    s.cluster.start(
-                        node, sources=changed_sources(tmp_path, number * 2 + node.number)
-                    )
+                    s.cluster.start(node, sources=other_sources(tmp_path, number * 2 + node.number))
         assert allowed.sent > 1000
         assert allowed.lost == 0
         assert not denied.back
         pins = Pins(BPF_ROOT, s.cluster.name, s.server.node.namespace)
         (schema,) = pins.schemas()
         assert len(pins.fingerprints(schema)) == 1, "the old programs are gone"
+
+
+@pytest.mark.parametrize(("mode", "nodes", "v"), PLACES[1:3])
+def test_policies_are_switched_with_no_packet_lost_or_leaked(
+    mode: Mode, nodes: int, v: int
+) -> None:
+    """Both policies allow one port and deny the other, by entries as unlike as can be."""
+    deny, allow = strength(Action.DENY), strength(Action.ALLOW)
+    with scene(mode, nodes, v) as s:
+        node = s.server.node
+        now = s.cluster.maps(node)
+
+        def turned(number: int) -> Maps:
+            def key(peer: int, *port: int) -> PolicyKey:
+                protocol = Protocol.UDP if port else Protocol.ANY
+                bits = 16 if port else 0
+                return PolicyKey(100 + number, Direction.INGRESS, peer, protocol, *port, bits)
+
+            if number % 2:
+                policies = {key(CLIENT, ALLOWED_PORT): allow, key(0, DENIED_PORT): deny}
+            else:
+                policies = {key(0): allow, key(CLIENT, DENIED_PORT): deny}
+            endpoints = {
+                place: replace(one, policy=100 + number) for place, one in now.endpoints.items()
+            }
+            return replace(now, policies=policies, endpoints=endpoints)
+
+        def put(maps: Maps) -> None:
+            s.cluster.dataplanes[node].write(diff(before, maps))
+
+        before, maps = now, turned(0)
+        put(maps)
+        with (
+            stream(s.client.namespace, s.server.v4, ALLOWED_PORT) as allowed,
+            stream(s.client.namespace, s.server.v6, DENIED_PORT) as denied,
+        ):
+            number = 0
+            while allowed.sent < 2_000 or number < 300:
+                number += 1
+                before, maps = maps, turned(number)
+                put(maps)
+        assert allowed.lost == 0
+        assert denied.sent > 500
+        assert not denied.back
 
 
 def test_larger_maps_take_over_with_no_packet_lost_or_leaked() -> None:

@@ -12,7 +12,17 @@ from typing import TypeVar
 
 import structlog
 
-from tabard.agent.ebpf import device, grace, layout, links, migration, programs, source, syscalls
+from tabard.agent.ebpf import (
+    device,
+    grace,
+    layout,
+    links,
+    migration,
+    programs,
+    source,
+    syscalls,
+    tap,
+)
 from tabard.agent.ebpf.events import EventReader
 from tabard.agent.ebpf.layout import PRESENT, SETTINGS_KEY, Settings
 from tabard.agent.ebpf.maps import KernelMap
@@ -170,7 +180,7 @@ class EbpfDataplane:
 
     def _move_links(self) -> None:
         """All links to the programs of now; then other programs and schemas go."""
-        for directory in (self._pins.overlay, self._pins.wire):
+        for directory in (self._pins.overlay, self._pins.wire, self._pins.proxy):
             for path in links.links_in(directory):
                 if links.link_ifindex(path):
                     links.move(path, self._programs[path.name])
@@ -296,6 +306,7 @@ class EbpfDataplane:
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
         flows = self._map("conntrack")
+        self._let_packets_end()  # and open what flows they still may
         gone = [key for key, value in flows.items() if is_another(*layout.flow_peer(key, value))]
         flows.delete(gone)
         return len(gone)
@@ -323,6 +334,25 @@ class EbpfDataplane:
 
     def detach(self, uid: str) -> None:
         self._pins.drop(self._pins.pod(uid))
+
+    # ---- the DNS proxy
+
+    def divert(self) -> int:
+        self._map("settings")  # open
+
+        def open_device() -> int:
+            descriptor = tap.open_device(self._config.proxy_device)
+            try:
+                ifindex = links.interface_index(self._config.proxy_device)
+                self._attach(self._pins.proxy, "from_proxy", ifindex)
+                device.raise_up(ifindex)
+                self._set(proxy_ifindex=ifindex)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            return descriptor
+
+        return self._inside(open_device)
 
     # ---- what was seen
 
@@ -373,13 +403,20 @@ class EbpfDataplane:
     def _settings(self) -> Settings:
         return layout.unpack_settings(self._map("settings").get(SETTINGS_KEY))
 
-    def _set(self, *, filled: bool | None = None, overlay_ifindex: int | None = None) -> None:
+    def _set(
+        self,
+        *,
+        filled: bool | None = None,
+        overlay_ifindex: int | None = None,
+        proxy_ifindex: int | None = None,
+    ) -> None:
         now = self._settings()
         settings = Settings(
             mode=self._config.mode,
             overlay_ifindex=now.overlay_ifindex if overlay_ifindex is None else overlay_ifindex,
             tunnel_port=self._config.tunnel_port,
             filled=now.filled if filled is None else filled,
+            proxy_ifindex=now.proxy_ifindex if proxy_ifindex is None else proxy_ifindex,
         )
         if settings != now:
             self._map("settings").update([(SETTINGS_KEY, layout.pack_settings(settings))])

@@ -29,7 +29,7 @@ from tabard.dataplane.port import MapSizes, Verdict
 HASH, ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE, RINGBUF = 1, 2, 6, 9, 11, 27
 NO_PREALLOC = 1
 
-FORMAT = 2
+FORMAT = 3
 """What the entries mean. Raise it when a struct's fields change: maps of the same format and entry
 sizes are copied into new ones, of another format they are left for the agent to fill anew."""
 
@@ -108,9 +108,11 @@ class Settings:
     tunnel_port: int
     filled: bool
     """These maps hold a full set: links may be moved to the programs that read them."""
+    proxy_ifindex: int = 0
+    """The DNS proxy's device; 0 before there was one."""
 
 
-SETTINGS = struct.Struct("=II2s2xI")
+SETTINGS = struct.Struct("=III2s2xI")
 IDENTITY = struct.Struct("=I")
 POLICY = struct.Struct("=IQIBB2s")
 STRENGTH = struct.Struct("=I")
@@ -132,14 +134,15 @@ def pack_settings(settings: Settings) -> bytes:
     return SETTINGS.pack(
         settings.mode,
         settings.overlay_ifindex,
+        settings.proxy_ifindex,
         settings.tunnel_port.to_bytes(2, "big"),
         settings.filled,
     )
 
 
 def unpack_settings(value: bytes) -> Settings:
-    mode, ifindex, port, filled = SETTINGS.unpack(value)
-    return Settings(Mode(mode), ifindex, int.from_bytes(port, "big"), bool(filled))
+    mode, ifindex, proxy, port, filled = SETTINGS.unpack(value)
+    return Settings(Mode(mode), ifindex, int.from_bytes(port, "big"), bool(filled), proxy)
 
 
 def pack_policy(key: PolicyKey) -> bytes:

@@ -2,7 +2,7 @@
 
     <root>/tabard/<cluster>/<node>/maps/<schema>/<map>
     <root>/tabard/<cluster>/<node>/maps/<schema>/programs/<fingerprint>/<program>
-    <root>/tabard/<cluster>/<node>/links/{overlay,wire}/<program>
+    <root>/tabard/<cluster>/<node>/links/{overlay,wire,proxy}/<program>
     <root>/tabard/<cluster>/<node>/links/pods/<uid>/<program>
 
 The path carries what an object is, since the kernel checks nothing of the kind.
@@ -41,6 +41,7 @@ class Pins:
         self.base = self.cluster / quoted(node)
         self.overlay = self.base / "links" / "overlay"
         self.wire = self.base / "links" / "wire"
+        self.proxy = self.base / "links" / "proxy"
         self._pods = self.base / "links" / "pods"
 
     def maps(self, schema: str) -> Path:

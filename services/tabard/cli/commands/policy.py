@@ -32,7 +32,7 @@ _END = "Pod or workload NS/NAME, workload NS/KIND/NAME, or address."
 
 @app.callback()
 def main() -> None:
-    """Ask what policies say of flows, and whether they say what is meant.
+    """Ask what policies say, check them, compare them, draw them.
 
     Of a running cluster, of its past (--at), or of manifests alone.
 
@@ -111,7 +111,7 @@ def policy_explain(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Show each rule that was considered for a flow, and what it had to do with the verdict.
+    """Show each rule considered for a flow: which matched, and why not.
 
     Rules are listed in the order in which they are judged: tier admin, network (denials first),
     baseline. A rule decides, passes the flow on to the next tier, matches too late to matter, or
@@ -218,7 +218,7 @@ def policy_lint(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Find what is probably not meant in policies, with the line where it stands.
+    """Find what is probably not meant in policies, and where it stands.
 
     Of manifests, with the workloads that they are for; without a path of the cluster, now or as of
     --at. What apply would refuse is an error, and the rest is looked at all the same. To say that a
@@ -255,7 +255,7 @@ def policy_diff(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Show which flows become allowed or denied from A to B, and because of which rule.
+    """Show which flows become allowed or denied, and by which rule.
 
     It compares what policies mean, between each two workloads, nodes and each part of the world
     that a CIDR tells apart. Each side is all the policies there are: a folder is compared as if
@@ -298,7 +298,7 @@ def policy_graph(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Draw who may speak to whom, by workload, with the ports on the edges.
+    """Draw who may speak to whom, by workload and port.
 
     Of manifests; without a path of the cluster, now or as of --at. Workloads are grouped by
     namespace; one that no policy isolates is dashed, since everyone may speak to it. What goes

@@ -102,7 +102,7 @@ def describe(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Show all about one object, and the ledger events that made it so.
+    """Show all about one object, and the ledger events behind it.
 
     Of a pod: its identity, the policies that select it, whether they isolate it, its node. Of an
     identity: its pods, the policies that select or name it. Of a policy: its rules, the pods that

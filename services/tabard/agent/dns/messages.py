@@ -1,0 +1,86 @@
+"""DNS messages to the few facts that the proxy wants; the only module that knows the library.
+
+Imported when the first message comes: most nodes' policies ask for no names.
+"""
+
+from dataclasses import dataclass
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.opcode
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+
+from tabard.policy.names import ADDRESSES_OF_NAME_MAX
+
+TTL_S_MAX = (1 << 31) - 1
+"""RFC 2181 8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one query asks."""
+
+    id: int
+    name: str
+    """Lower case, without the last dot; the root is empty. What is no letter, digit, `-` or `_` is
+    escaped, so that only a lone `*` matches it."""
+    type: int
+    kind: int
+    """The class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    question: Question
+    addresses: tuple[str, ...]
+    """Of the name, through its aliases: those that this answer holds, each once."""
+    ttl_s: int
+
+
+def question(payload: bytes) -> Question | None:
+    """Of a query for one name; None if it is none (such as an update, or an answer)."""
+    try:
+        message = dns.message.from_wire(payload, question_only=True)
+    except (dns.exception.DNSException, ValueError):
+        return None
+    if message.flags & dns.flags.QR:
+        return None
+    return _question(message)
+
+
+def answer(payload: bytes) -> Answer | None:
+    """None if it is no answer that can be read."""
+    try:
+        message = dns.message.from_wire(payload, raise_on_truncation=False)
+        if not message.flags & dns.flags.QR or (asked := _question(message)) is None:
+            return None
+        wanted = (dns.rdatatype.A, dns.rdatatype.AAAA)
+        is_wanted = asked.kind == dns.rdataclass.IN and asked.type in wanted
+        if not isinstance(message, dns.message.QueryMessage) or not is_wanted:
+            return Answer(asked, (), 0)
+        found = message.resolve_chaining()
+    except (dns.exception.DNSException, ValueError):
+        return None
+    addresses = dict.fromkeys(record.address for record in found.answer or ())
+    ttl_s = min(found.minimum_ttl, TTL_S_MAX)
+    return Answer(asked, tuple(addresses)[:ADDRESSES_OF_NAME_MAX], ttl_s)
+
+
+def refusal(payload: bytes) -> bytes:
+    """The answer REFUSED to a query that `question` could read."""
+    query = dns.message.from_wire(payload, question_only=True)
+    answer = dns.message.make_response(query)
+    answer.set_rcode(dns.rcode.REFUSED)
+    wire: bytes = answer.to_wire()
+    return wire
+
+
+def _question(message: dns.message.Message) -> Question | None:
+    if message.opcode() != dns.opcode.QUERY or len(message.question) != 1:
+        return None
+    (asked,) = message.question
+    name = asked.name.to_text(omit_final_dot=True).lower()
+    return Question(message.id, "" if name == "." else name, asked.rdtype, asked.rdclass)
