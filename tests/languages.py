@@ -30,7 +30,9 @@ TIERED = {
 PRIORITIES = st.integers(0, 3)
 """Few, so that ties are met."""
 
+_everyone = st.just({"namespaces": {}})
 _pods = st.one_of(
+    _everyone,
     st.fixed_dictionaries({"namespaces": selectors}),
     st.fixed_dictionaries(
         {
@@ -109,7 +111,7 @@ def tiered(draw: st.DrawFn, name: str = "") -> Document:
     """A policy of tier admin or baseline."""
     tier = draw(st.sampled_from(sorted(TIERED)))
     kind, version, actions = TIERED[tier]
-    spec: Document = {"subject": draw(st.just({"namespaces": {}}) | _pods)}
+    spec: Document = {"subject": draw(_everyone | _pods)}
     if tier in ("Admin", "Baseline"):
         spec["tier"] = tier
     if kind != "BaselineAdminNetworkPolicy":
@@ -138,7 +140,7 @@ def _endpoints(draw: st.DrawFn) -> Document:
     if not draw(st.integers(0, 9)):
         name = draw(st.sampled_from(["host", "remote-node", "world", "world-ipv4", "init"]))
         return {"matchLabels": {f"reserved:{name}": ""}}
-    selector = draw(selectors)
+    selector = draw(subjects)
     labels = {
         draw(st.sampled_from(["", "k8s:", "any:"])) + key: value
         for key, value in (selector.get("matchLabels") or {}).items()
