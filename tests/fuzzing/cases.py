@@ -18,10 +18,11 @@ from traffic import LOCAL, NODE_PARTY, NODES, REMOTE
 
 FINDINGS = Path(__file__).parent / "findings"
 
-ENDS = (*range(len(LOCAL) + len(REMOTE) + len(NODES)), NODE_PARTY + 3, NODE_PARTY + 4)
-"""Parties that are asked about: pods, nodes, and two of the world."""
-STRANGER = NODE_PARTY + 5
-"""An address in a node's range that no pod has."""
+WITHIN, BEYOND, STRANGER = (NODE_PARTY + len(NODES) + n for n in range(3))
+"""Outside, in most CIDRs that policies name and in most of their excepts; outside, in none but that
+of all; and an address in a node's range that no pod has."""
+ENDS = (*range(WITHIN), *[WITHIN] * 4, BEYOND, STRANGER)
+"""Parties that are asked about: pods, nodes, and these, as often as it takes to meet rules."""
 
 Pair = Sequence[int]
 """[source, destination, family (0 IPv4, 1 IPv6)]: all that one party may ask the other for."""
@@ -70,9 +71,9 @@ def findings() -> list[Path]:
     return sorted(FINDINGS.glob("*.json"))
 
 
-_pairs = st.tuples(
-    st.sampled_from((*ENDS, STRANGER)), st.sampled_from((*ENDS, STRANGER)), st.integers(0, 1)
-).filter(lambda pair: pair[0] != pair[1] and min(pair[:2]) < len(LOCAL) + len(REMOTE))
+_pairs = st.tuples(st.sampled_from(ENDS), st.sampled_from(ENDS), st.integers(0, 1)).filter(
+    lambda pair: pair[0] != pair[1] and min(pair[:2]) < len(LOCAL) + len(REMOTE)
+)
 
 
 def cases(mode: str) -> st.SearchStrategy[Case]:
@@ -82,7 +83,7 @@ def cases(mode: str) -> st.SearchStrategy[Case]:
         pods=pods,
         first=st.lists(applied(), min_size=3, max_size=10),
         later=st.lists(happenings(), min_size=1, max_size=6),
-        pairs=st.lists(_pairs, min_size=4, max_size=16, unique=True),
+        pairs=st.lists(_pairs, min_size=6, max_size=20, unique=True),
         seed=st.integers(0, 2**32 - 1),
         count=st.integers(1, 120),
     )
