@@ -7,11 +7,35 @@ Each module has `run(lab)`, says in its first line what it is, and may have NEED
 from collections.abc import Mapping
 from types import ModuleType
 
-from bench import allocate, cold, compiling, crowd, known, resident, start, trace, verdict, writes
+from bench import (
+    allocate,
+    cold,
+    compiling,
+    crowd,
+    known,
+    linting,
+    resident,
+    start,
+    trace,
+    verdict,
+    writes,
+)
 
 BENCHMARKS: Mapping[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (known, allocate, start, crowd, cold, verdict, writes, compiling, resident, trace)
+    for module in (
+        known,
+        allocate,
+        start,
+        crowd,
+        cold,
+        verdict,
+        writes,
+        compiling,
+        linting,
+        resident,
+        trace,
+    )
 }
 """By name, in the order in which they run and are shown."""
 

@@ -409,7 +409,7 @@ def test_only_policies_with_references_are_looked_at_when_what_they_refer_to_cha
     story.policy(referring("q", "g", "ingress", []))
     follower = Follower(story, Mode.OVERLAY)
     follower.tick()
-    read = follower.compiler._policies["NetworkPolicy", "x", "p"]
+    read = follower.compiler._policies.prepared["NetworkPolicy", "x", "p"]
     story.policy(cidr_group("other", "198.51.100.0/24"))
     change = follower.tick()
     assert change is not None
@@ -419,7 +419,7 @@ def test_only_policies_with_references_are_looked_at_when_what_they_refer_to_cha
     assert change is not None
     assert change.policies_set
     assert change.endpoints_set
-    assert follower.compiler._policies["NetworkPolicy", "x", "p"] is read
+    assert follower.compiler._policies.prepared["NetworkPolicy", "x", "p"] is read
 
 
 def test_what_is_referred_to_may_change_while_nobody_refers_to_it() -> None:

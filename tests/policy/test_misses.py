@@ -135,6 +135,7 @@ def test_what_an_entity_or_a_group_stands_for_is_told_once(shop: World) -> None:
         {"fromEntities": ["world"]},
         {"fromCIDRSet": [{"cidrGroupRef": "offices"}]},
         {"fromCIDRSet": [{"cidrGroupRef": "nowhere"}]},
+        {},
     ]
     shop.policy(
         {
@@ -154,7 +155,8 @@ def test_what_an_entity_or_a_group_stands_for_is_told_once(shop: World) -> None:
             "10.244.1.0/24 means what is outside the cluster, and 10.244.1.5 is a pod; nor do 2 "
             "more of it match",
         ),
-        ("spec.ingress[2]", "names nobody who is there"),
+        ("spec.ingress[2].fromCIDRSet[0]", "what it refers to is not there"),
+        ("spec.ingress[3]", "names nobody"),
     ]
 
 

@@ -39,7 +39,8 @@ _HALF = (
     Field(
         "reason",
         "string",
-        "allowed_no_policy, allowed_policy, allowed_host, denied_policy or denied_unknown_peer",
+        "allowed_no_policy, allowed_policy, allowed_proxy, allowed_host, denied_policy or "
+        "denied_unknown_peer",
     ),
     Field(
         "rule",

@@ -105,6 +105,11 @@ def explained(context: typer.Context, incomplete: str) -> list[str]:
 
 def side(context: typer.Context, incomplete: str) -> list[str]:
     """What `policy diff` compares: paths, and the cluster."""
+    return [*_matching(["cluster"], incomplete), *paths(context, incomplete)]
+
+
+def paths(context: typer.Context, incomplete: str) -> list[str]:
+    """Files and directories, as the shell would offer them."""
     from pathlib import Path
 
     directory, slash, begun = incomplete.rpartition("/")
@@ -112,12 +117,11 @@ def side(context: typer.Context, incomplete: str) -> list[str]:
         entries = sorted(Path(directory + slash or ".").iterdir())
     except OSError:
         entries = []
-    paths = [
+    return [
         f"{directory}{slash}{each.name}{'/' if each.is_dir() else ''}"
         for each in entries
         if each.name.startswith(begun) and (begun or not each.name.startswith("."))
     ]
-    return [*_matching(["cluster"], incomplete), *paths]
 
 
 def workloads(context: typer.Context, incomplete: str) -> list[str]:

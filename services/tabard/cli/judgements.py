@@ -54,7 +54,8 @@ _HALF = (
     Field(
         "reason",
         "string",
-        "allowed_no_policy, allowed_policy, allowed_host, denied_policy or denied_unknown_peer",
+        "allowed_no_policy, allowed_policy, allowed_proxy, allowed_host, denied_policy or "
+        "denied_unknown_peer",
     ),
     Field("tier", "string?", "the tier that decided; null if none did, or no port was given"),
     Field(

@@ -96,11 +96,7 @@ def of_manifests(paths: Sequence[str]) -> Found:
     said: dict[ObjectKey, Document] = {
         each.key: each.document for each in objects if each.role is not Role.WORKLOAD
     }
-    declared = {
-        read_workload(each.document).owner: read_workload(each.document).template.ports
-        for each in objects
-        if each.role is Role.WORKLOAD
-    }
+    declared = _declared(each.document for each in objects if each.role is Role.WORKLOAD)
     looked = Survey(state, said, _by_identity(state, declared), whole=False)
     for finding in lint(looked):
         origin = by_key[finding.object].source.origin_of(finding.path)
@@ -113,11 +109,7 @@ def of_ledger(where: Where) -> Found:
     """The policies in force as of `where.at`, and those that were refused."""
     found = ground(WHAT, where)
     state = found.state
-    declared = {
-        workload.owner: workload.template.ports
-        for accepted in state.workloads.values()
-        for workload in (read_workload(accepted.document),)
-    }
+    declared = _declared(accepted.document for accepted in state.workloads.values())
     looked = Survey(state, {}, _by_identity(state, declared), whole=True)
     findings = [
         replace(finding, origin=found.origin(finding.object, finding.path))
@@ -149,6 +141,12 @@ def _key(refusal: Refusal) -> ObjectKey:
     texts = (document.get("kind"), named.get("namespace"), named.get("name"))
     kind, namespace, name = (text if isinstance(text, str) else "" for text in texts)
     return kind, namespace, name
+
+
+def _declared(documents: Iterable[Document]) -> dict[str, Ports]:
+    """Workload, as its pods name their owner → all its containerPorts."""
+    workloads = map(read_workload, documents)
+    return {workload.owner: workload.template.ports for workload in workloads}
 
 
 def _by_identity(

@@ -88,7 +88,11 @@ def _there(paths: list[str] | None) -> list[str] | None:
 Paths = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="FILE|DIR", show_default=False, help="Manifests; - for stdin.", callback=_there
+        metavar="FILE|DIR",
+        show_default=False,
+        help="Manifests; - for stdin.",
+        callback=_there,
+        autocompletion=completion.paths,
     ),
 ]
 NoWait = Annotated[

@@ -22,6 +22,8 @@ RULING = (
     events.NodeAdded,
     events.NodeRemoved,
     events.SettingsAdopted,
+    events.NameResolved,
+    events.NameForgotten,
 )
 """Events that may change any answer; all others only by what they change of its ends."""
 

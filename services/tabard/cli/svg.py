@@ -1,36 +1,26 @@
-"""A graph as an SVG picture that needs nothing else. Pure.
+"""A graph as an SVG picture that needs nothing else; a namespace is a colour. Pure."""
 
-Laid out in layers: who is spoken to stands to the right of who speaks, as far as circles allow,
-and in a layer near those it has to do with (Sugiyama's barycentres). A namespace is a colour.
-"""
-
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from tabard.cli.drawing import Edge, Graph, Node
+from tabard.cli.layout import HEIGHT, MARGIN, WIDTH, Place, laid_out
 
-SWEEPS = 8
-"""Times that layers are put in order by their neighbours."""
-WIDTH, HEIGHT = 150, 40
-"""Of a node's box, in pixels."""
-GAP_X, GAP_Y = 170, 26
-MARGIN = 24
 LETTERS_MAX = 20
 LABEL_MAX = 24
 COLOURS = ("#dbe9f6", "#e3f1dc", "#fbe8d3", "#ecdff2", "#f9dcdc", "#d9f0ee", "#f6efc6", "#e4e4e4")
 WORLD_COLOUR = "#f4f1e8"
 
-Place = tuple[float, float]
-"""The middle of a box."""
-
 
 def svg(graph: Graph) -> str:
-    layers = _ordered(_layers(graph), graph.edges)
-    places = _places(layers)
-    namespaces = list(dict.fromkeys(node.namespace for node in graph.nodes if node.namespace))
-    colours = {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(namespaces)}
+    places, curves = laid_out(graph)
+    colours = _colours(graph)
     width = max((x for x, _ in places.values()), default=0) + WIDTH / 2 + MARGIN
     height = max((y for _, y in places.values()), default=0) + HEIGHT / 2 + MARGIN + 30
+    drawn = list(zip(graph.edges, curves, strict=True))
+    out = Counter(edge.source for edge in graph.edges)
+    into = Counter(edge.target for edge in graph.edges)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}" font-family="sans-serif" font-size="12">',
@@ -38,97 +28,37 @@ def svg(graph: Graph) -> str:
         '<defs><marker id="to" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" fill="#555"/></marker></defs>',
         '<rect width="100%" height="100%" fill="#fff"/>',
-        *(_edge(graph, edge, places) for edge in graph.edges),
+        *(_edge(graph, edge, curve) for edge, curve in drawn),
         *(_node(node, places[at], colours) for at, node in enumerate(graph.nodes)),
-        *(_label(edge, places) for edge in graph.edges),
+        # Where fewer edges meet there is more room.
+        *(
+            _label(edge, curve, at_source=out[edge.source] < into[edge.target])
+            for edge, curve in drawn
+        ),
         *_legend(colours, height),
         "</svg>",
     ]
     return "\n".join(lines)
 
 
-def _layers(graph: Graph) -> list[list[int]]:
-    """Each node's layer: one more than that of the last who speaks to it; circles are cut where
-    they are met, and the world is first."""
-    into: dict[int, list[int]] = {at: [] for at in range(len(graph.nodes))}
-    for edge in graph.edges:
-        into[edge.target].append(edge.source)
-    depth: dict[int, int] = {}
-    for start in into:
-        pending = [start]
-        met: set[int] = set()
-        while pending:
-            at = pending[-1]
-            met.add(at)
-            waiting = [one for one in into[at] if one not in depth and one not in met]
-            if waiting:
-                pending.append(waiting[0])
-                continue
-            pending.pop()
-            depth[at] = max((depth[one] + 1 for one in into[at] if one in depth), default=0)
-    for at, node in enumerate(graph.nodes):
-        if not node.namespace and any(edge.source == at for edge in graph.edges):
-            depth[at] = 0
-    found: list[list[int]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
-    for at in sorted(depth, key=lambda at: (graph.nodes[at].namespace, graph.nodes[at].name)):
-        found[depth[at]].append(at)
-    return [layer for layer in found if layer]
+def _colours(graph: Graph) -> dict[str, str]:
+    namespaces = dict.fromkeys(node.namespace for node in graph.nodes if node.namespace)
+    return {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(namespaces)}
 
 
-def _ordered(layers: list[list[int]], edges: Sequence[Edge]) -> list[list[int]]:
-    """Each layer in the order of the middle of its nodes' neighbours."""
-    near: dict[int, list[int]] = {at: [] for layer in layers for at in layer}
-    for edge in edges:
-        near[edge.source].append(edge.target)
-        near[edge.target].append(edge.source)
-    for _ in range(SWEEPS):
-        rank = {at: place / len(layer) for layer in layers for place, at in enumerate(layer)}
-
-        def middle(at: int, rank: Mapping[int, float] = rank) -> float:
-            ranks = [rank[other] for other in near[at]] or [rank[at]]
-            return sum(ranks) / len(ranks)
-
-        layers = [sorted(layer, key=middle) for layer in layers]
-    return layers
-
-
-def _places(layers: Sequence[Sequence[int]]) -> dict[int, Place]:
-    tallest = max((len(layer) for layer in layers), default=0)
-    found = {}
-    for column, layer in enumerate(layers):
-        x = MARGIN + WIDTH / 2 + column * (WIDTH + GAP_X)
-        above = (tallest - len(layer)) / 2
-        for row, at in enumerate(layer):
-            found[at] = (x, MARGIN + HEIGHT / 2 + (above + row) * (HEIGHT + GAP_Y))
-    return found
-
-
-def _curve(edge: Edge, places: Mapping[int, Place]) -> tuple[Place, Place, Place, Place]:
-    """Begin, two points that pull, and end: from a box's side to another's."""
-    (x, y), (to_x, to_y) = places[edge.source], places[edge.target]
-    if to_x > x:
-        begin, end = (x + WIDTH / 2, y), (to_x - WIDTH / 2, to_y)
-        pull = (end[0] - begin[0]) / 2
-        return begin, (begin[0] + pull, y), (end[0] - pull, to_y), end
-    begin, end = (x + WIDTH / 2, y + 6), (to_x + WIDTH / 2, to_y + 6)
-    pull = GAP_X / 2 if to_x == x else GAP_X * 0.8
-    return begin, (begin[0] + pull, y + 6), (end[0] + pull, to_y + 6), end
-
-
-def _edge(graph: Graph, edge: Edge, places: Mapping[int, Place]) -> str:
-    begin, one, other, end = (f"{x:.0f} {y:.0f}" for x, y in _curve(edge, places))
+def _edge(graph: Graph, edge: Edge, curve: Sequence[Place]) -> str:
+    begin, *others = (f"{x:.0f} {y:.0f}" for x, y in curve)
     ends = (graph.nodes[edge.source].name, graph.nodes[edge.target].name)
     title = escape(f"{ends[0]} → {ends[1]}: {edge.label}")
     return (
-        f'<path d="M{begin} C{one} {other} {end}" fill="none" stroke="#999" '
+        f'<path d="M{begin} C{" ".join(others)}" fill="none" stroke="#999" '
         f'marker-end="url(#to)"><title>{title}</title></path>'
     )
 
 
-def _label(edge: Edge, places: Mapping[int, Place]) -> str:
-    """The ports, a third of the way along, where edges into one box are still apart."""
-    points = _curve(edge, places)
-    at = 0.35
+def _label(edge: Edge, curve: Sequence[Place], *, at_source: bool) -> str:
+    """The ports, near one end of the edge."""
+    points, at = (curve[:4], 0.35) if at_source else (curve[-4:], 0.62)
     weights = ((1 - at) ** 3, 3 * at * (1 - at) ** 2, 3 * at**2 * (1 - at), at**3)
     x, y = (
         sum(weight * point[axis] for weight, point in zip(weights, points, strict=True))

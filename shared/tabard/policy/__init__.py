@@ -10,4 +10,9 @@ one node, and goes on by what later events have `touched`; `diff` turns two maps
 Beside them, and without them, `engine` reads verdicts off the policies and says which rule gave
 them (`naming` says whom rules name, over all `selectors` and `networks`); `misses` says why other
 rules did not, `parties` who stands at an end of a flow, and `traffic` is a set of ports.
+
+For questions about whole sets of policies `landscape` has sets of parties as numbers, `items` whom
+each part of a rule means, and `outcome` what they come to: on these `redundancy` and `reduction`
+find what changes nothing (`subsumption` by words alone), and `lint` what is hardly meant.
+`difference` holds the engines of two states against each other.
 """

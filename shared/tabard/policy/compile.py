@@ -36,12 +36,11 @@ from tabard.policy.local import LocalPods
 from tabard.policy.local import Provisional as Provisional
 from tabard.policy.local import incarnation as incarnation
 from tabard.policy.matching import RESERVED_LABELS, IdentityIndex, Matched, seen_labels
-from tabard.policy.model import Cidr, Policy
+from tabard.policy.model import Cidr
 from tabard.policy.prefixes import Prefix, PrefixMap, Universe, address_alone, members, packed
-from tabard.policy.reading import REFERENT_KINDS, read_policies
-from tabard.policy.referents import NOTHING, Referents, referents_of, resolve
-from tabard.policy.rules import Prepared, RuleSet, meaning, rule_set
+from tabard.policy.rules import RuleSet, rule_set
 from tabard.policy.touched import Touched
+from tabard.policy.watched import Watched
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -76,17 +75,7 @@ class Compiler:
         self._touched = Touched()
         self._place = (node, mode)
         self._index = IdentityIndex()
-        self._policies: dict[ObjectKey, tuple[Prepared, ...]] = {}
-        self._referring: dict[ObjectKey, tuple[Policy, ...]] = {}
-        """Objects whose policies have references, as they were read."""
-        self._referents: Referents | None = None
-        """What references stand for, while there are any."""
-        self._selecting: dict[Matched, dict[tuple[ObjectKey, int], Prepared]] = {}
-        """Policies by their subject; which of its object's each is."""
-        self._cidrs: Counter[str] = Counter()
-        """How many policies name a CIDR; canonical text."""
-        self._recounted: set[str] = set()
-        """Those of which that changed in this step."""
+        self._policies = Watched(self._index)
         self._universe = Universe({})
         self._prefix_map = PrefixMap(self._universe, {}, "", mode)
         self._pods = LocalPods(node)
@@ -254,10 +243,12 @@ class Compiler:
         for matched, number in self._index.update(labels):
             for entries in self._naming.get(matched, ()):
                 stale.setdefault(entries, set()).add(number)
-        gone, subjects = self._prepare(self._read(state, touched))
+        gone, new = self._policies.update(state, touched)
+        here = self._rules_of.keys()
+        subjects = set[int]().union(*(one.subject.numbers & here for one in (*gone, *new)))
         if self._enforcement != enforcement_of(state):
             self._enforcement = enforcement_of(state)
-            subjects |= self._rules_of.keys()
+            subjects |= here
         moved = self._moved(state, touched.numbers)
         laid_out = self._lay_out(state, moved, stale, is_anew=touched.nodes)
         texts, numbers = self._pods.update(state, attachments, touched)
@@ -291,72 +282,6 @@ class Compiler:
             policies_removed=settled[1],
         )
 
-    def _read(self, state: State, touched: Touched) -> dict[ObjectKey, tuple[Policy, ...]]:
-        """The resolved policies of the objects that are touched, and of all that have references
-        if these stand for others than before."""
-        read: dict[ObjectKey, tuple[Policy, ...]] = {}
-        is_referred = touched.nodes or touched.referents
-        for key in touched.policies:
-            accepted = state.policies.get(key)
-            found = read_policies(accepted.document, accepted.origin) if accepted else ()
-            # Those for nodes are no pod's: a node has no endpoint here.
-            read[key] = tuple(policy for policy in found if not policy.selects_nodes)
-            is_referred |= key[0] in REFERENT_KINDS
-            self._referring.pop(key, None)
-            if any(any(policy.references()) for policy in read[key]):
-                self._referring[key] = read[key]
-        if not self._referring:
-            self._referents = None
-        elif is_referred or self._referents is None:
-            before, self._referents = self._referents, referents_of(state)
-            if self._referents != before:
-                read.update(self._referring)
-        referents = self._referents or NOTHING
-        return {key: tuple(resolve(one, referents) for one in all) for key, all in read.items()}
-
-    def _prepare(
-        self, read: Mapping[ObjectKey, tuple[Policy, ...]]
-    ) -> tuple[list[Prepared], set[int]]:
-        """Have these policies watched; those that they replace, and the local pods that have either
-        or had it (by identity)."""
-        gone: list[Prepared] = []
-        subjects: set[int] = set()
-        for key, policies in read.items():
-            said = [meaning(policy) for policy in policies]
-            before = self._policies.pop(key, ())
-            if [one.meaning for one in before] == said:
-                if before:
-                    self._policies[key] = before
-                continue
-            kept = {one.meaning: one for one in before if one.meaning in said}
-            now = tuple(
-                kept.get(one) or Prepared(policy, one, self._index)
-                for policy, one in zip(policies, said, strict=True)
-            )
-            if now:
-                self._policies[key] = now
-            for number, one in enumerate(before):
-                del self._selecting[one.subject][key, number]
-                if not self._selecting[one.subject]:
-                    del self._selecting[one.subject]
-                if one.meaning not in kept:
-                    gone.append(one)
-                    subjects |= one.subject.numbers & self._rules_of.keys()
-                    self._count(one, -1)
-            for number, one in enumerate(now):
-                self._selecting.setdefault(one.subject, {})[key, number] = one
-                if one.meaning not in kept:
-                    subjects |= one.subject.numbers & self._rules_of.keys()
-                    self._count(one, +1)
-        return gone, subjects
-
-    def _count(self, prepared: Prepared, more: int) -> None:
-        for cidr in prepared.cidrs:
-            self._cidrs[cidr] += more
-            self._recounted.add(cidr)
-            if not self._cidrs[cidr]:
-                del self._cidrs[cidr]
-
     def _lay_out(
         self,
         state: State,
@@ -382,7 +307,7 @@ class Compiler:
 
     def _moved(self, state: State, touched: Set[int]) -> dict[str, int | None]:
         """CIDRs that have another number than before, or none any more."""
-        looked, self._recounted = self._recounted, set()
+        looked = set(self._policies.recounted)
         for number in filter(is_cidr, touched):
             looked.add(self._universe.cidrs.get(number, ""))
             if (identity := state.identities.get(number)) is not None:
@@ -390,7 +315,7 @@ class Compiler:
         found: dict[str, int | None] = {}
         for cidr in looked:
             now = None
-            if cidr in self._cidrs:
+            if cidr in self._policies.cidrs:
                 now = state.numbers.get(LabelSet((cidr_label(cidr),)))
             if now != self._universe.numbers.get(cidr):
                 found[cidr] = now
@@ -433,12 +358,7 @@ class Compiler:
         return turned, made, dropped
 
     def _rule_set(self, number: int) -> RuleSet:
-        selecting = sorted(
-            item
-            for matched in self._index.matching(number)
-            for item in self._selecting.get(matched, {}).items()
-        )
-        policies = [prepared for _, prepared in selecting]
+        policies = self._policies.selecting(number)
         return rule_set(policies, self._index.ports(number), self._enforcement)
 
     def _refresh(

@@ -15,7 +15,7 @@ from tabard.identity.labels import cidr_label, label_set, named_ports
 from tabard.identity.numbers import CLUSTER_MIN, Reserved, is_pod
 from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.policy.matching import RESERVED_LABELS, Labels, labels_of
-from tabard.policy.model import Cidr, Peer, Policy, Port
+from tabard.policy.model import Cidr, Peer, Policy, Port, Rule
 from tabard.policy.naming import Naming, holds, selector_of, selectors_of
 from tabard.policy.networks import Networks, longest
 from tabard.policy.parties import Parties, Party, Role, Who
@@ -167,11 +167,14 @@ class Engine:
         self.parties = Parties(state)
         self._state = state
         referents = referents_of(state)
-        policies = [
-            resolve(policy, referents)
+        written = [
+            policy
             for _, accepted in sorted(state.policies.items())
             for policy in read_policies(accepted.document, accepted.origin)
         ]
+        policies = [resolve(policy, referents) for policy in written]
+        self._written = dict(zip(map(id, policies), written, strict=True))
+        """Policies, by what they were resolved to."""
         # Stable: then by kind, namespace, name and place in the document.
         policies.sort(key=lambda policy: (policy.tier, policy.priority))
         self.networks = Networks(frozenset().union(*(policy.cidrs() for policy in policies)))
@@ -405,6 +408,12 @@ class Engine:
             for name, number, protocol in self._ports(owner.identity)
             if name == port.name and protocol == port.protocol.name
         )
+
+    def missing(self, policy: Policy, rule: Rule) -> list[tuple[Peer, str]]:
+        """The references of a policy's rule that stand for nobody now, and where they stand."""
+        written = self._written[id(policy)].rules[policy.rules.index(rule)]
+        pairs = zip(written.peers or (), written.peer_paths, strict=True)
+        return [(peer, path) for peer, path in pairs if path not in rule.peer_paths]
 
     def names(self, named: Peer, peer: Party, node: str) -> bool:
         """Whether what a policy names is the party, as `node` knows it."""

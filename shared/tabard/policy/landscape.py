@@ -8,27 +8,22 @@ A pod or node may have any address: what is found here holds wherever pods run. 
 rule is so about labels, and about every part of the address space that CIDRs cut out (`atoms`).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from tabard.dataplane.maps import Direction
-from tabard.identity.labels import NAMED_PORT_SOURCE, label_set, named_ports
+from tabard.identity.labels import NAMED_PORT_SOURCE, named_ports
 from tabard.identity.numbers import Reserved, is_pod
 from tabard.ledger.state import State, enforcement_of
-from tabard.policy.atoms import Atom
-from tabard.policy.matching import labels_of
+from tabard.policy.atoms import Atoms
+from tabard.policy.matching import RESERVED_LABELS, labels_of
 from tabard.policy.model import ANY_SOURCE, Policy, Requirement, Selector
 from tabard.policy.reading import read_policies
 from tabard.policy.referents import referents_of, resolve
 
 NamedPorts = frozenset[tuple[str, int, str]]
 
-_RESERVED = (
-    (Reserved.REMOTE_NODE, ("reserved:remote-node",)),
-    (Reserved.HOST, ("reserved:host",)),
-    (Reserved.WORLD_IPV4, ("reserved:world", "reserved:world-ipv4")),
-    (Reserved.WORLD_IPV6, ("reserved:world", "reserved:world-ipv6")),
-)
+_RESERVED = (Reserved.REMOTE_NODE, Reserved.HOST, Reserved.WORLD_IPV4, Reserved.WORLD_IPV6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +44,10 @@ class Landscape:
     def __init__(self, state: State, newcomers: Collection[int] = ()) -> None:
         used = {pod.identity for pod in state.endpoints.values() if not pod.host_network}
         pods = sorted(number for number in used if is_pod(number) and number in state.identities)
-        self.numbers = [*pods, *(reserved.value for reserved, _ in _RESERVED)]
+        self.numbers = [*pods, *(reserved.value for reserved in _RESERVED)]
         """Bit → the security identity that it stands for."""
         labels = [state.identities[number].labels for number in pods]
-        labels += (label_set(text) for _, text in _RESERVED)
+        labels += (RESERVED_LABELS[reserved] for reserved in _RESERVED)
         self.enforcement = enforcement_of(state)
         self.labels = [labels_of(each) for each in labels]
         self.ports: list[NamedPorts] = [named_ports(each) for each in labels]
@@ -132,7 +127,7 @@ class Landscape:
             for (indices, ports), subjects in found.items()
         ]
 
-    def spread(self, parties: int, atoms: Sequence[Atom]) -> int:
+    def spread(self, parties: int, atoms: Atoms) -> int:
         """`parties` at any address: their bits once for each atom."""
         return parties * (((1 << self.size * len(atoms)) - 1) // self.everyone)
 
@@ -140,7 +135,7 @@ class Landscape:
         """`parties` at the addresses of the atom in this place."""
         return parties << index * self.size
 
-    def possible(self, direction: Direction, atoms: Sequence[Atom]) -> int:
+    def possible(self, direction: Direction, atoms: Atoms) -> int:
         """Everyone at every address that they may have; the world by its family alone.
 
         Of ingress without the pod's own node, which is let in whatever policies say.

@@ -10,7 +10,17 @@ from tabard.identity.labels import NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX
 from tabard.ledger.state import ObjectKey
 from tabard.policy.engine import ALLOWS, Engine
 from tabard.policy.matching import Labels, matches
-from tabard.policy.model import ANY_SOURCE, Cidr, Peer, Policy, Port, Requirement, Rule, Selector
+from tabard.policy.model import (
+    ANY_SOURCE,
+    Cidr,
+    DomainName,
+    Peer,
+    Policy,
+    Port,
+    Requirement,
+    Rule,
+    Selector,
+)
 from tabard.policy.networks import Networks
 from tabard.policy.parties import Party, Role
 from tabard.policy.traffic import contains, joined, shown, union
@@ -138,8 +148,12 @@ def _of_rule(
             (named, f"{rule.path}.{path}")
             for named, path in zip(rule.peers, rule.peer_paths, strict=True)
         )
-    if not peers:
-        yield _finding(policy, rule.action, rule.path, "names nobody who is there", _EMPTY_LACKS)
+    missing = engine.missing(policy, rule)
+    for reference, path in missing:
+        why = _of_reference(reference)
+        yield _finding(policy, rule.action, f"{rule.path}.{path}", why, _EMPTY_LACKS)
+    if not peers and not missing:
+        yield _finding(policy, rule.action, rule.path, "names nobody", _EMPTY_LACKS)
     # What a reference or an entity stands for was written once, and is told once.
     nearest: dict[str, Finding] = {}
     others: Counter[str] = Counter()
@@ -183,6 +197,13 @@ def _of_item(
         return _finding(policy, action, path, f"matches, on {shown(covers)}", 0)
     why = _of_ports(rule, shown(covers), by_cidr=by_cidr)
     return _finding(policy, action, rule.path, why, 1)
+
+
+def _of_reference(reference: Peer) -> str:
+    """Why a reference stands for nobody."""
+    if isinstance(reference, DomainName):
+        return f"no address of {reference.pattern} is known: nobody looked it up"
+    return "what it refers to is not there"
 
 
 def _finding(policy: Policy, action: Action, path: str, why: str, lacks: int) -> Finding:

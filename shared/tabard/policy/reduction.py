@@ -48,7 +48,7 @@ def reduce(state: State, *, any_workload: bool = False, unmatched: bool = False)
     scene = _Scene(state)
     same = scene.says_the_same if any_workload else scene.changes_nothing
     kept: dict[ObjectKey, set[str]] = {}
-    for key, path in scene.never_known() if unmatched else scene.unknown():
+    for key, path in scene.never_known() if unmatched or any_workload else scene.unknown():
         kept.setdefault(key, set()).add(path)
     gone: dict[ObjectKey, set[str]] = {}
     while _sweep(scene, kept, gone, same):
@@ -79,7 +79,7 @@ def _sweep(
                 found = read_object(left).policies if path else ()
             except PolicyError:
                 continue
-            if same(key, scene.resolved(found)):
+            if same(key, found):
                 scene.put(key, left if path else None, found)
                 gone[key] = {each for each in before if not _under(each, path)} | {path}
                 went = True
@@ -121,10 +121,11 @@ class _Scene:
     def put(self, key: ObjectKey, document: Document | None, found: tuple[Policy, ...]) -> None:
         """Take a smaller version of an object; None for its removal."""
         if document is None:
-            del self.documents[key], self._policies[key], self.originals[key]
+            del self.documents[key], self.originals[key]
+            del self._written[key], self._policies[key]
         else:
             self.documents[key] = document
-            self._policies[key] = self.resolved(found)
+            self._written[key], self._policies[key] = found, self.resolved(found)
         for index in self._of_object[key]:
             group = self._groups[index]
             policies = self._instead(group, key, self._policies.get(key, ()))
@@ -146,7 +147,7 @@ class _Scene:
             return False
         for index in self._of_object[key]:
             group = self._groups[index]
-            policies = self._instead(group, key, instead)
+            policies = self._instead(group, key, self.resolved(instead))
             atoms = atoms_of(group.policies)
             for direction in Direction:
                 before = self._before.get((index, direction))
@@ -159,8 +160,8 @@ class _Scene:
 
     def says_the_same(self, key: ObjectKey, instead: tuple[Policy, ...]) -> bool:
         """Whether by their words all others and `instead` say all that the object says."""
-        others = [policy for of, found in self._policies.items() if of != key for policy in found]
-        return implied(self._policies[key], [*others, *instead])
+        others = [policy for of, found in self._written.items() if of != key for policy in found]
+        return implied(self._written[key], [*others, *instead])
 
     def unknown(self) -> set[Part]:
         """Peers and ports that mean nobody here, and policies that select nobody."""
@@ -236,8 +237,10 @@ def _under(path: str, other: str) -> bool:
 
 
 def _without(document: Document, paths: set[str]) -> Document | None:
-    """The document without these list items; None if a list of peers or ports would be empty, which
-    means something else than that nobody is in it. "" leaves nothing."""
+    """The document without these parts; {} without "", which is all of it.
+
+    None if a list of peers or ports would be empty, which does not mean that nobody is in it.
+    """
     if "" in paths:
         return {}
     found = copy.deepcopy(dict(document))
@@ -247,6 +250,9 @@ def _without(document: Document, paths: set[str]) -> Document | None:
         value: Any = found
         for step in outer:
             value = value[int(step[1:-1])] if step.startswith("[") else value[step]
+        if not last.startswith("["):
+            del value[last]  # `spec`, beside `specs`
+            continue
         del value[int(last[1:-1])]
         if not value and outer[-1] not in _MAY_BE_EMPTY:
             return None

@@ -91,8 +91,8 @@ def _parts(board: Board, policies: Sequence[Policy]) -> Iterator[Place]:
     for place in sorted(said):
         rule = policies[place.policy].rules[place.rule]
         found.setdefault(Place(place.policy, place.rule))
-        if rule.peers is not None and len(rule.peers) > 1:
+        if len(set(rule.peer_paths)) > 1:
             found.setdefault(place._replace(port=-1))
-        if len(rule.ports) > 1:
+        if len(set(rule.port_paths)) > 1:
             found.setdefault(place._replace(peer=-1))
     yield from found

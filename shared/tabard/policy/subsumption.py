@@ -36,12 +36,30 @@ def implied(before: Iterable[Policy], after: Iterable[Policy]) -> bool:
         policy for policy in others if policy.tier is Tier.NETWORK and not policy.selects_nodes
     ]
     isolating = [(policy.subject, direction) for policy in beside for direction in policy.isolates]
+    # What speaks of a direction at all has unknown peers dropped in it.
+    speaking = isolating + [
+        (policy.subject, rule.direction) for policy in beside for rule in policy.rules
+    ]
     said = list(_fragments(beside))
-    return all(
-        any(way is direction and narrower(policy.subject, subject) for subject, way in isolating)
-        for policy in given
-        for direction in policy.isolates
-    ) and all(any(_covers(other, one) for other in said) for one in _fragments(given))
+    return (
+        all(
+            _some(isolating, policy.subject, direction)
+            for policy in given
+            for direction in policy.isolates
+        )
+        and all(
+            _some(speaking, policy.subject, rule.direction)
+            for policy in given
+            for rule in policy.rules
+        )
+        and all(any(_covers(other, one) for other in said) for one in _fragments(given))
+    )
+
+
+def _some(
+    found: Iterable[tuple[Selector, Direction]], subject: Selector, direction: Direction
+) -> bool:
+    return any(way is direction and narrower(subject, other) for other, way in found)
 
 
 def _fragments(policies: Iterable[Policy]) -> Iterator[Fragment]:

@@ -34,7 +34,7 @@ SELECTS_NOTHING = Rule(
     "TB101",
     "selects-nothing",
     Severity.WARNING,
-    "the policy selects no pod, so it restricts nothing",
+    "the policy selects no pod (or node), so it restricts nothing",
     "select labels that the pods carry, or remove the policy",
 )
 PEER_MATCHES_NOTHING = Rule(

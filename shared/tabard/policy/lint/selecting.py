@@ -4,10 +4,21 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 from tabard.identity.labels import METADATA_NAME, NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX
-from tabard.policy.landscape import Landscape
 from tabard.policy.lint import catalogue
 from tabard.policy.lint.survey import ALWAYS_THERE, Finding, Spoken, Survey, spoken
-from tabard.policy.model import Cidr, DomainName, Policy, Requirement, Selector
+from tabard.policy.lint.why import asked, near, nothing, of_namespace, shown_key
+from tabard.policy.matching import labels_of, matches
+from tabard.policy.model import (
+    Cidr,
+    CidrGroup,
+    DomainName,
+    Nodes,
+    Peer,
+    Policy,
+    Requirement,
+    Selector,
+    Service,
+)
 
 RESERVED = "reserved"
 PRESENT = frozenset({"host", "remote-node", "world", "world-ipv4", "world-ipv6"})
@@ -17,14 +28,20 @@ PRESENT = frozenset({"host", "remote-node", "world", "world-ipv4", "world-ipv6"}
 def subjects(survey: Survey) -> Iterator[Finding]:
     """TB101, and TB104 of what selects some pods."""
     for policy in survey.policies:
-        if policy.selects_nodes:
-            continue
         path = f"{policy.section}.{policy.subject_field}"
-        if not survey.subject(policy):
+        if policy.selects_nodes:
+            if survey.whole and not _selects_a_node(survey, policy):
+                yield Finding(catalogue.SELECTS_NOTHING, policy.key, path, "no node has the labels")
+        elif not survey.subject(policy):
             why = nothing(survey.land, policy.subject)
             yield Finding(catalogue.SELECTS_NOTHING, policy.key, path, why)
         else:
             yield from _unseen(survey, policy, path, [policy.subject])
+
+
+def _selects_a_node(survey: Survey, policy: Policy) -> bool:
+    nodes = survey.state.nodes.values()
+    return any(matches(policy.subject, labels_of(node.label_set())) for node in nodes)
 
 
 def peers(survey: Survey) -> Iterator[Finding]:
@@ -40,8 +57,11 @@ def _of_peer(survey: Survey, policy: Policy, spot: Spoken) -> Iterator[Finding]:
         return
     selectors = [peer for peer in spot.resolved if isinstance(peer, Selector)]
     if not selectors:
-        why = "stands for nobody: " + ", ".join(str(peer) for peer in spot.written)
-        yield Finding(catalogue.UNKNOWN_REFERENCE, policy.key, spot.path, why)
+        # Manifests tell no nodes.
+        meant = [peer for peer in spot.written if survey.whole or not isinstance(peer, Nodes)]
+        for peer in meant:
+            why = f"{_referred(peer)}: there is none, or it stands for nobody"
+            yield Finding(catalogue.UNKNOWN_REFERENCE, policy.key, spot.path, why)
         return
     land = survey.land
     if any(land.select(selector) & ~(land.subjects & ~land.pods) for selector in selectors):
@@ -53,34 +73,28 @@ def _of_peer(survey: Survey, policy: Policy, spot: Spoken) -> Iterator[Finding]:
         yield Finding(catalogue.EMPTY_ENTITY, policy.key, spot.path, why)
         return
     selector = selectors[0]
-    named = [one for one in selector.requirements if _of_namespace(one)]
+    named = [one for one in selector.requirements if of_namespace(one)]
     there = _namespaces(survey, named)
     if named and not there and not _elsewhere(survey, named):
-        why = f"no namespace has {' and '.join(map(_asked, named))}" + _near_namespace(
-            survey, named
-        )
+        why = f"no namespace has {' and '.join(map(asked, named))}" + _near_namespace(survey, named)
         yield Finding(catalogue.UNKNOWN_NAMESPACE, policy.key, spot.path, why)
     elif not _elsewhere(survey, named):
         why = nothing(land, selector)
         yield Finding(catalogue.PEER_MATCHES_NOTHING, policy.key, spot.path, why)
 
 
-def nothing(land: Landscape, selector: Selector) -> str:
-    """Why `selector` matches no pod."""
-    place = [one for one in selector.requirements if one.key == NAMESPACE_KEY]
-    inside = land.select(Selector(tuple(place))) & land.pods
-    if not inside and any(one.operator == "In" for one in place):
-        return f"there is no pod in namespace {' or '.join(sorted(place[0].values))}"
-    rest = [one for one in selector.requirements if one.key != NAMESPACE_KEY]
-    alone = [one for one in rest if not land.select(Selector((one,))) & inside]
-    if not alone:
-        return f"no pod has {' and '.join(map(_asked, rest))} together"
-    where = f" in namespace {' or '.join(sorted(place[0].values))}" if place and inside else ""
-    hints = "; ".join(
-        dict.fromkeys(filter(None, (_near(land, one, inside) for one in alone))),
-    )
-    said = f"no pod{where if place and place[0].values else ''} has "
-    return said + " and ".join(map(_asked, alone)) + (f"; {hints}" if hints else "")
+def _referred(peer: Peer) -> str:
+    match peer:
+        case CidrGroup(name=name) if name:
+            return f"CiliumCIDRGroup {name}"
+        case Service(name=name, namespace=namespace) if name:
+            return f"Service {namespace}/{name}" if namespace else f"Service {name}"
+        case CidrGroup(selector=selector) | Service(selector=selector) | Nodes(selector=selector):
+            needs = selector.requirements if selector is not None else ()
+            kind = {CidrGroup: "CiliumCIDRGroup", Service: "Service"}.get(type(peer), "node")
+            return f"{kind} of {' and '.join(map(asked, needs)) or 'any labels'}"
+        case _:
+            raise AssertionError(f"{peer} is no reference")
 
 
 def _unseen(
@@ -90,7 +104,7 @@ def _unseen(
     land = survey.land
     for selector in selectors:
         for one in selector.requirements:
-            if one.source == RESERVED or one.key == NAMESPACE_KEY or _of_namespace(one):
+            if one.source == RESERVED or one.key == NAMESPACE_KEY or of_namespace(one):
                 continue
             seen = {value for value, bits in land.values(one.source, one.key) if bits & land.pods}
             lacking = sorted(one.values - seen)
@@ -101,24 +115,9 @@ def _unseen(
             else:
                 continue
             for each in unseen:
-                near = _near(land, each, land.pods)
-                why = f"no pod has {_asked(each)}" + (f"; {near}" if near else "")
+                close = near(land, each, land.pods)
+                why = f"no pod has {asked(each)}" + (f"; {close}" if close else "")
                 yield Finding(catalogue.UNKNOWN_LABEL, policy.key, path, why)
-
-
-def _near(land: Landscape, one: Requirement, inside: int) -> str:
-    """`did you mean name=carts?`, of labels that pods have; those `inside` go first."""
-    for scope in (inside, land.pods):
-        values = [value for value, bits in land.values(one.source, one.key) if bits & scope]
-        for wanted in sorted(one.values):
-            for close in get_close_matches(wanted, values, n=1):
-                return f"did you mean {one.key}={close}?"
-        if values:
-            continue
-        keys = {key for key in land.keys(one.source) if not _of_namespace(Requirement(key, "In"))}
-        for close in get_close_matches(one.key, sorted(keys), n=1):
-            return f"did you mean the label {close}?"
-    return ""
 
 
 def _near_namespace(survey: Survey, named: list[Requirement]) -> str:
@@ -130,14 +129,8 @@ def _near_namespace(survey: Survey, named: list[Requirement]) -> str:
         }
         for wanted in sorted(one.values):
             for close in get_close_matches(wanted, sorted(known - {""}), n=1):
-                return f"; did you mean {_shown_key(one.key)}={close}?"
+                return f"; did you mean {shown_key(one.key)}={close}?"
     return ""
-
-
-def _of_namespace(one: Requirement) -> bool:
-    return one.key.startswith(NAMESPACE_LABELS_PREFIX) or (
-        one.key == NAMESPACE_KEY and one.operator == "In"
-    )
 
 
 def _namespaces(survey: Survey, named: Iterable[Requirement]) -> list[str]:
@@ -179,27 +172,3 @@ def _entity(selectors: Iterable[Selector]) -> str:
         if one.source == RESERVED and one.key not in PRESENT
     ]
     return " or ".join(names)
-
-
-def _asked(one: Requirement) -> str:
-    """`app=web`, `tier in (a, b)`, `namespace label team=a`"""
-    key = _shown_key(one.key)
-    values = sorted(one.values)
-    match one.operator:
-        case "In" if len(values) == 1:
-            return f"{key}={values[0]}"
-        case "In":
-            return f"{key} in ({', '.join(values)})"
-        case "NotIn":
-            return f"{key} not in ({', '.join(values)})"
-        case "Exists":
-            return key
-        case _:
-            return f"no {key}"
-
-
-def _shown_key(key: str) -> str:
-    if key == NAMESPACE_KEY:
-        return "namespace"
-    own = key.removeprefix(NAMESPACE_LABELS_PREFIX)
-    return key if own == key else f"namespace label {own}"
