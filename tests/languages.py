@@ -262,10 +262,7 @@ def _cilium_rule(draw: st.DrawFn, side: str, *, allows: bool) -> Document:
             ports = st.lists(_cilium_port(), min_size=1, max_size=2)
             rule["toPorts"] = [{"ports": found} for found in draw(st.lists(ports, max_size=2))]
         case "dns":
-            port = {
-                "port": str(draw(_numbers)),
-                "protocol": draw(st.sampled_from(["ANY", "UDP", "TCP"])),
-            }
+            port = {"port": str(draw(_numbers)), "protocol": draw(st.sampled_from(["ANY", "UDP"]))}
             names = draw(st.lists(_fqdns, min_size=1, max_size=2))
             rule["toPorts"] = [{"ports": [port], "rules": {"dns": names}}]
         case "icmps":

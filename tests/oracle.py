@@ -344,6 +344,7 @@ def _is_cilium_match(rule: Document, namespace: str, flow: Flow) -> bool:
             _is_cilium_port(port, by_address, flow)
             for item in rule.get("toPorts", ())
             for port in item["ports"]
+            if "rules" not in item or flow.protocol == "UDP"  # lookups are judged over UDP alone
         )
     )
 
