@@ -15,6 +15,10 @@ from tabard.ledger.digest import COLUMNS, digest, rows
 from tabard.policy.reading import KINDS
 
 EVERY = files.every()
+NEVER_PASSED = {
+    ("domain-names", "TCP/53"): "it was said to pass through the DNS proxy, which took UDP alone",
+}
+"""What was written as allowed, and no dataplane let pass: it may be denied by now."""
 goldens = pytest.mark.parametrize("golden", EVERY, ids=[golden.name for golden in EVERY])
 
 
@@ -36,8 +40,19 @@ def test_an_old_ledgers_maps_let_pass_what_they_let_pass(golden: Golden) -> None
         if (lines := expected.pop(state.sequence, None)) is None:
             continue
         for found, line in zip(said(state, asked(lines)), lines, strict=True):
+            if (golden.name, line.split()[2]) in NEVER_PASSED:
+                line = _closed(line, found)
             assert found == line, f"at LEDGER/{state.sequence}"
     assert not expected
+
+
+def _closed(line: str, found: str) -> str:
+    """The line with what is denied now denied."""
+    *flow, marks = line.split()
+    now = found.split()[-1]
+    return " ".join(
+        [*flow, "".join("-" if new == "-" else old for old, new in zip(marks, now, strict=True))]
+    )
 
 
 def test_every_event_of_the_ledger_is_in_some_golden() -> None:
