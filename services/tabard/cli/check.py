@@ -14,7 +14,6 @@ from tabard.cli.printing import (
     GAP,
     Output,
     capped,
-    counted,
     room,
     show_line,
     show_lines,
@@ -272,8 +271,9 @@ def _decided(half: Row) -> str:
             return f"denied by {_by(deny)}"
         if not half["isolated_by"]:
             return "denied, since no rule allows it and the install enforces always"
-        isolating = counted(len(half["isolated_by"]), "policy", "policies")
-        whose = f"no rule of the {isolating} that isolate it allows"
+        count = len(half["isolated_by"])
+        isolating = "policy that isolates" if count == 1 else f"{count} policies that isolate"
+        whose = f"no rule of the {isolating} it allows"
         if deny:
             return f"denied in part by {_by(deny)}, and {whose} the rest"
         return f"denied, since {whose} it"

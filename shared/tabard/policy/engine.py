@@ -415,6 +415,17 @@ class Engine:
         pairs = zip(written.peers or (), written.peer_paths, strict=True)
         return [(peer, path) for peer, path in pairs if path not in rule.peer_paths]
 
+    def written(self, key: ObjectKey, path: str) -> list[Peer]:
+        """The peers that a policy's author wrote at a field path, references as such."""
+        return [
+            peer
+            for policy in self._written.values()
+            for rule in policy.rules
+            if policy.key == key
+            for peer, at in zip(rule.peers or (), rule.peer_paths, strict=True)
+            if f"{rule.path}.{at}" == path
+        ]
+
     def names(self, named: Peer, peer: Party, node: str) -> bool:
         """Whether what a policy names is the party, as `node` knows it."""
         if isinstance(named, Cidr):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from tabard.dataplane.maps import Action, Direction, Tier
-from tabard.identity.labels import NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX
+from tabard.identity.labels import CLUSTER_KEY, NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX
 from tabard.ledger.state import ObjectKey
 from tabard.policy.engine import ALLOWS, Engine
 from tabard.policy.matching import Labels, matches
@@ -157,14 +157,22 @@ def _of_rule(
     # What a reference or an entity stands for was written once, and is told once.
     nearest: dict[str, Finding] = {}
     others: Counter[str] = Counter()
+    entities: dict[str, list[str]] = {}
     for named, path in peers:
+        if isinstance(named, Selector) and (entity := _means(named)):
+            entities.setdefault(path, []).append(entity)
         found = _of_item(engine, policy, rule, named, path, subject, peer, asked)
         others[path] += path in nearest and isinstance(named, Cidr)
         if path not in nearest or found.lacks < nearest[path].lacks:
             nearest[path] = found
     for path, found in nearest.items():
         if found.lacks and found.path == path and others[path]:
-            found = replace(found, why=f"{found.why}; nor do {others[path]} more of it match")
+            more = "does 1 more" if others[path] == 1 else f"do {others[path]} more"
+            found = replace(found, why=f"{found.why}; nor {more} that it stands for")
+        if found.lacks and found.path == path and len(means := entities.get(path, [])) > 1:
+            who = _entity(engine.labels(peer, min(subject.nodes, default="")))
+            whom = "world" if "world" in means else ", ".join(means)
+            found = replace(found, why=f"means {whom}, and the peer is {who}")
         yield found
 
 
@@ -237,9 +245,8 @@ def _of_peer(named: Peer, peer: Party, labels: Labels, networks: Networks) -> tu
                 for requirement in named.requirements
                 if not matches(Selector((requirement,)), labels)
             ]
-            if _is_entity(named):
-                means = ", ".join(need.key for need in named.requirements)
-                return f"means {means}, and the peer is {_entity(labels)}", len(wanting)
+            if entity := _means(named):
+                return f"means {entity}, and the peer is {_entity(labels)}", len(wanting)
             if peer.role is not Role.POD:
                 return f"selects pods, and the peer is {_ROLES[peer.role]}", len(wanting)
             return "; ".join(_of_label(each, labels) for each in wanting), len(wanting)
@@ -247,12 +254,17 @@ def _of_peer(named: Peer, peer: Party, labels: Labels, networks: Networks) -> tu
             raise AssertionError(f"{named} was not resolved")
 
 
-def _is_entity(selector: Selector) -> bool:
-    """Whether it means nodes or the world by their reserved labels."""
-    return all(
+def _means(selector: Selector) -> str:
+    """The entities that it means: nodes or the world by their reserved labels, or all pods; empty
+    if it means others."""
+    if selector.requirements == (Requirement(CLUSTER_KEY, "Exists"),):
+        return "pods"
+    if all(
         need.source == "reserved" and need.operator in ("In", "Exists")
         for need in selector.requirements
-    )
+    ):
+        return ", ".join(need.key for need in selector.requirements)
+    return ""
 
 
 def _entity(labels: Labels) -> str:

@@ -53,6 +53,15 @@ def test_who_lets_the_world_in_by_an_entity_is_told() -> None:
     assert told(text) == [("TB301", "spec.ingress[0].fromEntities[0]")]
 
 
+def test_a_type_of_icmp_is_named_so() -> None:
+    spec = (
+        "{endpointSelector: {matchLabels: {app: web}}, "
+        "egress: [{icmps: [{fields: [{type: 8, family: IPv4}]}]}]}"
+    )
+    text = WEB_AND_DB + document("CiliumNetworkPolicy", "cilium.io/v2", "ping", spec, "x")
+    assert message(text, "TB303") == "may send to anyone on ICMP type 8"
+
+
 def test_sending_to_the_world_is_worth_a_look() -> None:
     text = "{podSelector: {matchLabels: {app: web}}, policyTypes: [Egress], egress: [{}]}"
     assert told(WEB_AND_DB + network_policy(text)) == [("TB303", "spec.egress[0]")]
