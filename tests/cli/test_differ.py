@@ -77,7 +77,7 @@ def test_what_changed_alike_for_one_reason_is_one_line(tabard: Tabard, tmp_path:
     assert set(change["from"]) == {"any other node", "other IPv4", "other IPv6", "x/db", "x/web"}
     table = tabard("policy", "diff", str(one), str(other)).stdout
     assert table.splitlines()[1].split()[:4] == ["denied", "everyone", "x/db", "all"]
-    assert "ingress: allowed no policy → no rule of x/p" in table
+    assert "ingress: no policy isolates it → no rule of x/p" in table
 
 
 def test_each_part_of_the_world_that_a_cidr_tells_apart_is_compared(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from tabard.cli.check import connection
+from tabard.cli.check import connected
 from tabard.cli.contrast import compared
 from tabard.cli.failing import Exit
 from tabard.cli.printing import Output, counted, room, show_table, show_value, tell
@@ -73,6 +73,8 @@ def _said(half: Row | None) -> str:
         return f"{rule['action']} by {_name(rule)} {rule['rule']}"
     if half["reason"] == "denied_policy" and half["isolated_by"]:
         return f"no rule of {', '.join(map(_name, half['isolated_by']))}"
+    if half["reason"] == "allowed_no_policy":
+        return "no policy isolates it"
     return str(half["reason"]).replace("_", " ")
 
 
@@ -102,7 +104,7 @@ COLUMNS: Sequence[Column] = (
     Column("CHANGE", "change"),
     Column("FROM", "from"),
     Column("TO", "to"),
-    Column("CONNECTIONS", "connections", whole=lambda row: [*map(connection, row["connections"])]),
+    Column("CONNECTIONS", "connections", whole=lambda row: connected(row["connections"])),
     Column("BECAUSE", "why", whole=_because),
     Column("ORIGIN", "why", whole=_origins, wide=True),
 )

@@ -86,6 +86,13 @@ UNKNOWN_REFERENCE = Rule(
     "what the rule refers to is not there, or stands for nobody",
     "declare it, or correct its name or labels",
 )
+NOT_LOOKED_UP = Rule(
+    "TB109",
+    "name-not-looked-up",
+    Severity.WARNING,
+    "the pods may not look up the domain name, so nobody knows what it stands for",
+    "allow port 53 of the DNS servers with rules.dns that has the name",
+)
 SHADOWED = Rule(
     "TB201",
     "shadowed",
