@@ -34,6 +34,21 @@ def test_a_port_that_no_selected_pod_declares_is_worth_a_look() -> None:
 
 
 @pytest.mark.parametrize(
+    ("port", "expected"),
+    [("8080", []), ("http", []), ("80", ["TB106"]), ("htpp", ["TB105"])],
+)
+def test_of_a_port_of_any_protocol_one_that_is_there_is_enough(
+    port: str, expected: list[str]
+) -> None:
+    spec = (
+        "{endpointSelector: {matchLabels: {app: web}}, ingress: [{fromEndpoints: [{}], "
+        f"toPorts: [{{ports: [{{port: '{port}'}}]}}]}}]}}"
+    )
+    text = WEB_AND_DB + document("CiliumNetworkPolicy", "cilium.io/v2", "p", spec, "x")
+    assert [rule for rule, _ in told(text)] == expected
+
+
+@pytest.mark.parametrize(
     ("rule", "expected"),
     [
         ("{}", [("TB301", "spec.ingress[0]")]),
