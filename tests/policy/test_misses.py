@@ -178,6 +178,25 @@ def test_an_entity_of_many_is_told_whole(shop: World) -> None:
     )
 
 
+def test_a_name_is_told_by_itself_not_by_the_addresses_that_it_stands_for(shop: World) -> None:
+    shop.policy(
+        {
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumNetworkPolicy",
+            "metadata": {"name": "db", "namespace": "shop"},
+            "spec": {
+                "endpointSelector": {},
+                "egress": [{"toFQDNs": [{"matchName": "a.example"}]}],
+            },
+        }
+    )
+    shop.state.names["a.example"] = {"203.0.113.7": 1}
+    engine = Engine(shop.state)
+    peer, subject = engine.parties.pair("203.0.113.9", "shop/db")
+    (found,) = misses(engine, Direction.EGRESS, subject, peer, 6, 80)
+    assert found.why == "a.example does not stand for 203.0.113.9"
+
+
 def test_a_policy_without_rules_says_so(shop: World) -> None:
     assert of_ingress(shop, "shop/web", 6, 80, policyTypes=["Ingress"]) == [
         ("spec.ingress", "has no rule, so it allows nothing")

@@ -175,6 +175,9 @@ class Engine:
         policies = [resolve(policy, referents) for policy in written]
         self._written = dict(zip(map(id, policies), written, strict=True))
         """Policies, by what they were resolved to."""
+        self._authored: dict[ObjectKey, list[Policy]] = {}
+        for policy in written:
+            self._authored.setdefault(policy.key, []).append(policy)
         # Stable: then by kind, namespace, name and place in the document.
         policies.sort(key=lambda policy: (policy.tier, policy.priority))
         self.networks = Networks(frozenset().union(*(policy.cidrs() for policy in policies)))
@@ -419,9 +422,8 @@ class Engine:
         """The peers that a policy's author wrote at a field path, references as such."""
         return [
             peer
-            for policy in self._written.values()
+            for policy in self._authored.get(key, ())
             for rule in policy.rules
-            if policy.key == key
             for peer, at in zip(rule.peers or (), rule.peer_paths, strict=True)
             if f"{rule.path}.{at}" == path
         ]

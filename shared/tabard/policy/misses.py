@@ -14,6 +14,7 @@ from tabard.policy.model import (
     ANY_SOURCE,
     Cidr,
     DomainName,
+    Nodes,
     Peer,
     Policy,
     Port,
@@ -166,7 +167,10 @@ def _of_rule(
         if path not in nearest or found.lacks < nearest[path].lacks:
             nearest[path] = found
     for path, found in nearest.items():
-        if found.lacks and found.path == path and others[path]:
+        stands = _standing(engine.written(policy.key, path), peer)
+        if found.lacks and found.path == path and stands:
+            found = replace(found, why=stands)
+        elif found.lacks and found.path == path and others[path]:
             more = "does 1 more" if others[path] == 1 else f"do {others[path]} more"
             found = replace(found, why=f"{found.why}; nor {more} that it stands for")
         if found.lacks and found.path == path and len(means := entities.get(path, [])) > 1:
@@ -205,6 +209,19 @@ def _of_item(
         return _finding(policy, action, path, f"matches, on {shown(covers)}", 0)
     why = _of_ports(rule, shown(covers), by_cidr=by_cidr)
     return _finding(policy, action, rule.path, why, 1)
+
+
+def _standing(written: list[Peer], peer: Party) -> str:
+    """Why a name or nodes, which stand for addresses, do not stand for the peer's; empty if what
+    was written is neither, or the peer has none."""
+    match written, peer.address:
+        case _, None:
+            return ""
+        case [DomainName(pattern=pattern)], at:
+            return f"{pattern} does not stand for {at}"
+        case [Nodes()], at:
+            return f"no node of these labels has {at}"
+    return ""
 
 
 def _of_reference(reference: Peer) -> str:
