@@ -86,12 +86,12 @@ UNKNOWN_REFERENCE = Rule(
     "what the rule refers to is not there, or stands for nobody",
     "declare it, or correct its name or labels",
 )
-NOT_LOOKED_UP = Rule(
+NAME_NEVER_LEARNT = Rule(
     "TB109",
-    "name-not-looked-up",
+    "name-never-learnt",
     Severity.WARNING,
-    "the pods may not look up the domain name, so nobody knows what it stands for",
-    "allow port 53 of the DNS servers with rules.dns that has the name",
+    "the rule names domains, but these pods' lookups teach nobody what their addresses are",
+    "add rules.dns (a matchPattern) to the rule that allows them the port of the DNS servers",
 )
 SHADOWED = Rule(
     "TB201",
