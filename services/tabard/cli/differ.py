@@ -74,6 +74,8 @@ def _said(half: Row | None) -> str:
         return f"{rule['action']} by {named(rule)} {rule['rule']}"
     if half["reason"] == "denied_policy" and half["isolated_by"]:
         return f"no rule of {', '.join(map(named, half['isolated_by']))}"
+    if half["reason"] == "allowed_no_policy":
+        return "no policy isolates it"
     return str(half["reason"]).replace("_", " ")
 
 

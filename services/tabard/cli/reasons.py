@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tabard.cli.printing import counted, room, table
+from tabard.cli.printing import room, table
 from tabard.cli.records import Row
 from tabard.cli.rows import OTHER, named, traffic_of
 from tabard.policy.traffic import EVERYTHING, PORT_MAX, difference
@@ -57,8 +57,9 @@ def _decided(half: Row) -> str:
             return f"denied by {_by(deny)}"
         if not half["isolated_by"]:
             return "denied, since no rule allows it and the install enforces always"
-        isolating = counted(len(half["isolated_by"]), "policy", "policies")
-        whose = f"no rule of the {isolating} that isolate it allows"
+        count = len(half["isolated_by"])
+        isolating = "policy that isolates" if count == 1 else f"{count} policies that isolate"
+        whose = f"no rule of the {isolating} it allows"
         if deny:
             return f"denied in part by {_by(deny)}, and {whose} the rest"
         return f"denied, since {whose} it"

@@ -198,9 +198,11 @@ def _referred(name: str, selector: Selector | None) -> str:
 
 
 def _selector(selector: Selector) -> str:
-    """`app=web, tier in (a,b), !canary`; empty if it asks for nothing."""
+    """`app=web, tier in (a,b), !canary`; empty if it asks for nothing, `any pod` for no more."""
     parts = []
     for requirement in selector.requirements:
+        if (requirement.key, requirement.operator) == (NAMESPACE_KEY, "Exists"):
+            continue  # what every pod has
         key = _key(requirement)
         values = ",".join(sorted(requirement.values))
         match requirement.operator:
@@ -216,7 +218,7 @@ def _selector(selector: Selector) -> str:
                 parts.append(key)
             case _:
                 parts.append(f"!{key}")
-    return ", ".join(parts)
+    return ", ".join(parts) or ("any pod" if selector.requirements else "")
 
 
 def _key(requirement: Requirement) -> str:

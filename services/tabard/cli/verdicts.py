@@ -3,20 +3,22 @@
 Rows are mappings of JSON values with the keys that `tabard.cli.judgements` documents.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import chain
 from typing import Any
 
 from tabard.cli.ground import Ground
-from tabard.cli.naming import PortAsked, ports
+from tabard.cli.naming import PortAsked, place_of, ports
 from tabard.cli.records import Row, date
 from tabard.cli.rows import connections, named, object_row, policy_row, rule_row
 from tabard.dataplane.maps import Action, Direction, Protocol, Reason
-from tabard.ledger.provenance import Step
+from tabard.ledger.provenance import Provenance, Step
 from tabard.policy.engine import Engine, keys
 from tabard.policy.misses import Finding, findings, misses
+from tabard.policy.model import CidrGroup, DomainName, Peer, Service
 from tabard.policy.parties import Party, Role
+from tabard.policy.patterns import matches_name
 from tabard.policy.rulings import Half
 from tabard.policy.traffic import Traffic, contains, intersection
 
@@ -250,11 +252,35 @@ def _events(ground: Ground, ends: Iterable[Party], checks: Iterable[Row]) -> lis
             led(life.bound, f"pod {pod.namespace}/{pod.name}")
             led(life.changed, f"pod {pod.namespace}/{pod.name}")
     for check in checks:
-        for half in (check["egress"], check["ingress"]):
+        for half, peer in ((check["egress"], check["to"]), (check["ingress"], check["from"])):
             for row in deciding(half):
                 key = (row["kind"], row["namespace"], row["name"])
                 led(known.policies.get(key), f"policy {named(row)}")
+                for written in ground.engine.written(key, row.get("peer") or ""):
+                    for step, of in _referred(known, written, peer):
+                        led(step, of)
     return [steps[at] for at in sorted(steps)]
+
+
+def _referred(known: Provenance, written: Peer, address: str | None) -> Iterator[tuple[Step, str]]:
+    """What made a reference stand for whom it does, as far as it is by name."""
+    match written:
+        case DomainName():
+            for (name, held), step in known.names.items():
+                if held == address and matches_name(written.pattern, name):
+                    yield step, f"name {name}"
+        case CidrGroup() | Service():
+            for key, step in known.policies.items():
+                kind, namespace, name = key
+                of_group = isinstance(written, CidrGroup) and kind == "CiliumCIDRGroup"
+                of_service = isinstance(written, Service) and (kind, namespace) == (
+                    "Service",
+                    written.namespace,
+                )
+                if (of_group or of_service) and name == written.name:
+                    yield step, f"{kind} {place_of(namespace, name)}"
+        case _:
+            pass
 
 
 def decided(said: Row) -> tuple[Any, ...]:

@@ -55,6 +55,9 @@ class Engine:
         policies = [resolved for _, resolved in found]
         self._written = {id(resolved): written for written, resolved in found}
         """Policies, by what they were resolved to."""
+        self._authored: dict[ObjectKey, list[Policy]] = {}
+        for policy, _ in found:
+            self._authored.setdefault(policy.key, []).append(policy)
         # Stable: then by kind, namespace, name and place in the document.
         policies.sort(key=lambda policy: (policy.tier, policy.priority))
         self.networks = Networks(frozenset().union(*(policy.cidrs() for policy in policies)))
@@ -294,6 +297,16 @@ class Engine:
         written = self._written[id(policy)].rules[policy.rules.index(rule)]
         pairs = zip(written.peers or (), written.peer_paths, strict=True)
         return [(peer, path) for peer, path in pairs if path not in rule.peer_paths]
+
+    def written(self, key: ObjectKey, path: str) -> list[Peer]:
+        """The peers that a policy's author wrote at a field path, references as such."""
+        return [
+            peer
+            for policy in self._authored.get(key, ())
+            for rule in policy.rules
+            for peer, at in zip(rule.peers or (), rule.peer_paths, strict=True)
+            if f"{rule.path}.{at}" == path
+        ]
 
     def names(self, named: Peer, peer: Party, node: str) -> bool:
         """Whether what a policy names is the party, as `node` knows it."""

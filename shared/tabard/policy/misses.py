@@ -9,7 +9,7 @@ from tabard.dataplane.maps import Action, Direction, Tier
 from tabard.ledger.state import ObjectKey
 from tabard.policy import wording
 from tabard.policy.engine import Engine
-from tabard.policy.model import Cidr, Peer, Policy, Rule
+from tabard.policy.model import Cidr, Peer, Policy, Rule, Selector
 from tabard.policy.parties import Party
 from tabard.policy.rulings import ALLOWS
 from tabard.policy.traffic import contains, joined, shown, union
@@ -145,14 +145,25 @@ def _of_rule(
     # What a reference or an entity stands for was written once, and is told once.
     nearest: dict[str, Finding] = {}
     others: Counter[str] = Counter()
+    entities: dict[str, list[str]] = {}
     for named, path in peers:
+        if isinstance(named, Selector) and (entity := wording.means(named)):
+            entities.setdefault(path, []).append(entity)
         found = _of_item(engine, policy, rule, named, path, subject, peer, asked)
         others[path] += path in nearest and isinstance(named, Cidr)
         if path not in nearest or found.lacks < nearest[path].lacks:
             nearest[path] = found
     for path, found in nearest.items():
-        if found.lacks and found.path == path and others[path]:
-            found = replace(found, why=f"{found.why}; nor do {others[path]} more of it match")
+        stands = wording.of_standing(engine.written(policy.key, path), peer)
+        if found.lacks and found.path == path and stands:
+            found = replace(found, why=stands)
+        elif found.lacks and found.path == path and others[path]:
+            more = "does 1 more" if others[path] == 1 else f"do {others[path]} more"
+            found = replace(found, why=f"{found.why}; nor {more} that it stands for")
+        if found.lacks and found.path == path and len(means := entities.get(path, [])) > 1:
+            who = wording.entity(engine.labels(peer, min(subject.nodes, default="")))
+            whom = "world" if "world" in means else ", ".join(means)
+            found = replace(found, why=f"means {whom}, and the peer is {who}")
         yield found
 
 

@@ -1,12 +1,18 @@
 """What rules ask for, and why a peer does not meet it, in words."""
 
 from tabard.dataplane.maps import Direction
-from tabard.identity.labels import NAMED_PORT_SOURCE, NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX
+from tabard.identity.labels import (
+    CLUSTER_KEY,
+    NAMED_PORT_SOURCE,
+    NAMESPACE_KEY,
+    NAMESPACE_LABELS_PREFIX,
+)
 from tabard.policy.matching import Labels, matches
 from tabard.policy.model import (
     ANY_SOURCE,
     Cidr,
     DomainName,
+    Nodes,
     Peer,
     Port,
     Requirement,
@@ -18,6 +24,19 @@ from tabard.policy.parties import Party, Role
 from tabard.policy.traffic import shown, union
 
 _ROLES = {Role.NODE: "a node", Role.WORLD: "outside the cluster", Role.UNKNOWN: "unknown"}
+
+
+def of_standing(written: list[Peer], peer: Party) -> str:
+    """Why a name or nodes, which stand for addresses, do not stand for the peer's; empty if what
+    was written is neither, or the peer has none."""
+    match written, peer.address:
+        case _, None:
+            return ""
+        case [DomainName(pattern=pattern)], at:
+            return f"{pattern} does not stand for {at}"
+        case [Nodes()], at:
+            return f"no node of these labels has {at}"
+    return ""
 
 
 def of_reference(reference: Peer) -> str:
@@ -54,9 +73,8 @@ def of_peer(named: Peer, peer: Party, labels: Labels, networks: Networks) -> tup
                 for requirement in named.requirements
                 if not matches(Selector((requirement,)), labels)
             ]
-            if _is_entity(named):
-                means = ", ".join(need.key for need in named.requirements)
-                return f"means {means}, and the peer is {_entity(labels)}", len(wanting)
+            if met := means(named):
+                return f"means {met}, and the peer is {entity(labels)}", len(wanting)
             if peer.role is not Role.POD:
                 return f"selects pods, and the peer is {_ROLES[peer.role]}", len(wanting)
             return "; ".join(_of_label(each, labels) for each in wanting), len(wanting)
@@ -64,15 +82,20 @@ def of_peer(named: Peer, peer: Party, labels: Labels, networks: Networks) -> tup
             raise AssertionError(f"{named} was not resolved")
 
 
-def _is_entity(selector: Selector) -> bool:
-    """Whether it means nodes or the world by their reserved labels."""
-    return all(
+def means(selector: Selector) -> str:
+    """The entities that it means: nodes or the world by their reserved labels, or all pods; empty
+    if it means others."""
+    if selector.requirements == (Requirement(CLUSTER_KEY, "Exists"),):
+        return "pods"
+    if all(
         need.source == "reserved" and need.operator in ("In", "Exists")
         for need in selector.requirements
-    )
+    ):
+        return ", ".join(need.key for need in selector.requirements)
+    return ""
 
 
-def _entity(labels: Labels) -> str:
+def entity(labels: Labels) -> str:
     """`remote-node`, `world`, `a pod`"""
     return next((key for source, key in sorted(labels) if source == "reserved"), "a pod")
 

@@ -221,7 +221,8 @@ def policy_lint(
     lint.run(_where(paths, at, False, None, cluster, nats), fail_on, output)
 
 
-@app.command("diff")
+# A moment such as -1h begins as an option does.
+@app.command("diff", context_settings={"ignore_unknown_options": True})
 def policy_diff(
     before: Annotated[str, typer.Argument(metavar="A", help=_SIDE, autocompletion=completion.side)],
     after: Annotated[str, typer.Argument(metavar="B", help=_SIDE, autocompletion=completion.side)],
