@@ -2,11 +2,11 @@
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 
 from tabard.events.ledger import LedgerEvent, PolicyAccepted, PolicyForgotten
 from tabard.ledger.state import ObjectKey, State
 from tabard.policy.model import DomainName
+from tabard.policy.networks import network
 from tabard.policy.patterns import Patterns
 from tabard.policy.reading import read_policies
 
@@ -80,14 +80,9 @@ def _is_outside(state: State, address: str) -> bool:
     if address in state.bindings:
         return False
     return not any(
-        address in node.addresses or any(ip in _network(cidr) for cidr in node.pod_cidrs)
+        address in node.addresses or any(ip in network(cidr) for cidr in node.pod_cidrs)
         for node in state.nodes.values()
     )
-
-
-@lru_cache(maxsize=8_192)
-def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    return ipaddress.ip_network(cidr)
 
 
 def is_news(state: State, name: str, addresses: Iterable[str], ttl_s: int, now: int) -> bool:
