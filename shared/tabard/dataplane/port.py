@@ -93,6 +93,8 @@ class Change:
 
     - A changed rule set has a new policy id: its entries are all there before one store turns the
       endpoint to them. A peer that is new gets its entries before its identity is known.
+    - A rule set that endpoints are turned to or away from has entries for CIDRs of both ends, which
+      are known at some time between; what neither end has of these is both set and removed.
     - Identities and then policy entries are removed when no packet can still go by what led there.
     - Policy entries are added from the most specific to the least and removed the other way around
       (`specificity`), for a rule set in use that is repaired.
