@@ -182,6 +182,8 @@ def _settled(change: Change, written: Maps) -> Change:
     return replace(
         change,
         policies_set={k: v for k, v in change.policies_set.items() if k not in passing},
+        prefixes_set={**change.prefixes_set, **change.prefixes_widened},
+        prefixes_widened={},
         policies_removed=change.policies_removed - (passing - written.policies.keys()),
     )
 

@@ -31,6 +31,9 @@ def steps(maps: Maps, change: Change) -> Iterator[Maps]:
         tables[name].update(_table(getattr(change, f"{name}_{verb}")))
         yield _maps(tables)
     for name in reversed(MAP_NAMES):
+        if name == "prefixes":
+            tables[name].update(change.prefixes_widened)
+            yield _maps(tables)
         for key in getattr(change, f"{name}_removed", ()):
             del tables[name][key]
         yield _maps(tables)
@@ -89,6 +92,21 @@ def test_a_cidr_that_goes_from_within_a_denied_one_opens_nothing_on_the_way(mode
     assert change.prefixes_removed
     assert change.endpoints_set
     _denied_throughout(world, before, change, mode)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_cidr_that_goes_from_around_pods_opens_nothing_on_the_way(mode: Mode) -> None:
+    """Their range has an entry of its own, which is then what lies around that CIDR."""
+    around = {"to": [{"networks": ["10.0.0.0/8"]}]}
+    rules = [{"action": "Deny", "to": [{"networks": ["10.244.0.0/16"]}]}, {"action": "Accept"}]
+    passing = [rules[0], {**rules[1], **around}]
+    world = shop(tiered_policy("admin", egress=passing), BROAD)
+    world.judge("n1", mode)
+    world.policy(tiered_policy("admin", egress=[{"action": "Deny", **around}]))
+    before, change = settled(world, mode)
+    assert change.prefixes_widened
+    for maps in steps(before, change):
+        assert egress(world, maps, PEER, mode) is Reason.DENIED_POLICY
 
 
 def _denied_throughout(world: World, before: Maps, change: Change, mode: Mode) -> None:

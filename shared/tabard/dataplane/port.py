@@ -108,6 +108,8 @@ class Change:
     endpoints_set: Mapping[Address, Endpoint] = field(default_factory=dict)
     endpoints_removed: frozenset[Address] = frozenset()
     hosts_removed: frozenset[Address] = frozenset()
+    prefixes_widened: Mapping[tuple[Address, int], PrefixEntry] = field(default_factory=dict)
+    """Pods' ranges around which a CIDR goes: they are written when it is removed."""
     prefixes_removed: frozenset[tuple[Address, int]] = frozenset()
     nodes_removed: frozenset[Address] = frozenset()
     identities_removed: frozenset[int] = frozenset()

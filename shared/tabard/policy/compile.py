@@ -266,7 +266,14 @@ class Compiler:
         if touched.nodes:
             addresses = {packed(text) for one in state.nodes.values() for text in one.addresses}
             nodes = _move(self._nodes, addresses, self._nodes - addresses)
+        is_there = self._prefixes.keys() & laid_out.keys()
         prefixes = _settle(self._prefixes, laid_out)
+        new_numbers = set(moved.values())
+        widened = {
+            place: entry
+            for place, entry in prefixes[0].items()
+            if place in is_there and entry.identity not in new_numbers and not touched.nodes
+        }
         hosts = self._find_hosts(state, touched, newly, moved.keys())
         texts.update(*(self._pods.places.get(number, ()) for number in turned))
         endpoints = _settle(self._endpoints, {packed(text): self._endpoint(text) for text in texts})
@@ -276,11 +283,12 @@ class Compiler:
             policies_set={**settled[0], **passing},
             identities_added=identities[0],
             nodes_added=nodes[0],
-            prefixes_set=prefixes[0],
+            prefixes_set={k: v for k, v in prefixes[0].items() if k not in widened},
             hosts_set=hosts[0],
             endpoints_set=endpoints[0],
             endpoints_removed=endpoints[1],
             hosts_removed=hosts[1],
+            prefixes_widened=widened,
             prefixes_removed=prefixes[1],
             nodes_removed=nodes[1],
             identities_removed=identities[1],
