@@ -77,6 +77,8 @@ def _is_outside(state: State, address: str) -> bool:
     ip = ipaddress.ip_address(address)
     if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
         return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        return False  # an IPv4 address by another name, which no packet bears
     if address in state.bindings:
         return False
     return not any(
