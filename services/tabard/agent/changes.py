@@ -57,7 +57,11 @@ def local(actual: Maps, change: Change, ifindexes: Collection[int]) -> Change:
     missing -= {key.policy for key in actual.policies}
     return Change(
         identities_added=change.identities_added & identities,
-        policies_set={k: v for k, v in change.policies_set.items() if k.policy in missing},
+        policies_set={
+            key: value
+            for key, value in change.policies_set.items()
+            if key.policy in missing and key not in change.policies_removed
+        },
         endpoints_set=endpoints,
         endpoints_removed=frozenset(
             address

@@ -116,6 +116,7 @@ class MemoryDataplane:
 
     def write(self, change: Change) -> None:
         with self._lock:
+            # Under the lock nobody sees what is written first: `knows_late` says nothing here.
             for name in MAP_NAMES:
                 entries: Any = getattr(self._judge.maps, name)
                 verb = "added" if isinstance(entries, set) else "set"

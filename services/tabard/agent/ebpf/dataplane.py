@@ -240,13 +240,20 @@ class EbpfDataplane:
             change.policies_set.items(), key=lambda entry: specificity(entry[0]), reverse=True
         )
         self._map("policies").update((policy(k), layout.pack_strength(v)) for k, v in entries)
-        self._map("identities").update((identity(i), PRESENT) for i in change.identities_added)
+        if not change.knows_late:
+            self._map("identities").update((identity(i), PRESENT) for i in change.identities_added)
         self._map("nodes").update((node, PRESENT) for node in change.nodes_added)
         self._map("prefixes").update(
             (prefix_key(k), prefix(v)) for k, v in change.prefixes_set.items()
         )
         self._set_hosts(change.hosts_set)
+        if change.knows_late:
+            self._map("identities").delete(map(identity, change.identities_removed))
         self._set_endpoints(change.endpoints_set)
+        if change.knows_late:
+            if self._lingers:  # by the rule set of before, nobody may meet who is new
+                self._let_packets_end()
+            self._map("identities").update((identity(i), PRESENT) for i in change.identities_added)
         self._lingers |= bool(change.endpoints_removed or change.hosts_removed)
         self._map("endpoints").delete(change.endpoints_removed)
         self._map("hosts").delete(change.hosts_removed)
@@ -258,7 +265,7 @@ class EbpfDataplane:
         )
         self._map("prefixes").delete(map(prefix_key, change.prefixes_removed))
         self._map("nodes").delete(change.nodes_removed)
-        if change.identities_removed:
+        if change.identities_removed and not change.knows_late:
             self._let_packets_end()
             self._map("identities").delete(map(identity, change.identities_removed))
         if change.policies_removed:
