@@ -116,7 +116,11 @@ class Kernel:
         self._events = self.dataplane._maps["events"]
 
     def put(self, maps: Maps) -> None:
-        self.dataplane.write(diff(self.maps, maps))
+        try:
+            self.dataplane.write(diff(self.maps, maps))
+        except BaseException:
+            self.maps = self.dataplane.read()  # as far as it came
+            raise
         self.maps = maps
 
     def run(self, program: str, frame: bytes, *, mark: int = 0, ifindex: int = LOOPBACK) -> Ran:

@@ -4,15 +4,17 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kernel import Kernel
+from kernel import SMALL, Kernel
 from tabard.dataplane.maps import Mode
 from tabard.netns import enter
 from topology import ip
 from traffic import IFINDEXES
 from twins import Twins, tunnelled_sources
+
+SIZES = replace(SMALL, policies=1 << 15)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def laboratory(directory: Path) -> Iterator[Laboratory]:
     try:
         ip(namespace, *(f"link add l{n} index {n} type veth peer name p{n}" for n in IFINDEXES))
         for mode in Mode:
-            kernels[mode] = Kernel(mode, sources=sources)
+            kernels[mode] = Kernel(mode, SIZES, sources)
         yield Laboratory(kernels, sources, namespace)
     finally:
         for kernel in kernels.values():

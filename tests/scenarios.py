@@ -5,7 +5,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from deciding import joined, namespace, relabelled, started, stopped
+from domains import to_names
 from tabard.events.observed import (
+    NameAnswered,
     NamespaceRemoved,
     NodeJoined,
     NodeLeft,
@@ -29,6 +31,9 @@ _addresses = st.lists(
 )
 _nodes = st.sampled_from(["n1", "n2"])
 _names = st.sampled_from(["p", "q"])
+_outside = st.lists(
+    st.sampled_from(["10.0.0.1", "10.0.0.9", "203.0.113.7", "2001:db8::7"]), unique=True
+)
 _cidrs = st.lists(st.sampled_from(["10.0.0.0/8", "10.0.0.1/32", "fd00::/8"]), max_size=2)
 
 
@@ -53,6 +58,10 @@ def _policy(name: str, cidrs: list[str], wrong: bool) -> PolicySet:
     return PolicySet(document, "story")
 
 
+def _answer(name: str, addresses: list[str], ttl_s: int) -> NameAnswered:
+    return NameAnswered("n1", name, tuple(addresses), ttl_s)
+
+
 def _labelled_node(name: str, addresses: list[str], role: str) -> NodeJoined:
     return NodeJoined(name, tuple(addresses), (), (("role", role),))
 
@@ -71,6 +80,13 @@ well_formed = st.one_of(
     st.builds(NamespaceRemoved, _namespaces),
     st.builds(_policy, _names, _cidrs, st.booleans()),
     st.builds(PolicyRemoved, st.just("NetworkPolicy"), st.just("shop"), _names),
+    st.builds(
+        lambda name, asked: PolicySet(to_names(asked, name=name), "story"),
+        _names,
+        st.sampled_from(["a.io", "*.io"]),
+    ),
+    st.builds(PolicyRemoved, st.just("CiliumNetworkPolicy"), st.just("shop"), _names),
+    st.builds(_answer, st.sampled_from(["a.io", "b.io"]), _outside, st.integers(0, 1)),
     st.builds(joined, _nodes),
     st.builds(_labelled_node, _nodes, _addresses, st.sampled_from("ab")),
     st.builds(NodeLeft, _nodes),

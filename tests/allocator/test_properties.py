@@ -12,7 +12,7 @@ from tabard.allocator.decide import answer
 from tabard.allocator.numbering import Numbering
 from tabard.events.envelope import Envelope, Recorded
 from tabard.events.ledger import LedgerEvent
-from tabard.identity.labels import LabelSet, cidr_label, pod_labels
+from tabard.identity.labels import LabelSet, cidr_label, host_cidr, pod_labels
 from tabard.identity.numbers import NumberSpace, is_cidr
 from tabard.policy.reading import read_object
 
@@ -30,11 +30,14 @@ def check_invariants(desk: Desk) -> None:
     # Users are counted right, and who has none is idle.
     users = Counter(endpoint.identity for endpoint in state.endpoints.values())
     named = [read_object(accepted.document).cidrs() for accepted in state.policies.values()]
+    named += [map(host_cidr, held) for held in state.names.values()]
     for prefix in chain(*named, *(node.cidrs() for node in state.nodes.values())):
         users[state.numbers[LabelSet((cidr_label(prefix),))]] += 1
     for number, held in state.identities.items():
         assert held.users == users[number]
         assert (held.users == 0) == (number in state.idle) == (held.idle_since is not None)
+    # Names stand for something, and are asked for or about to go.
+    assert all(state.names.values())
     # Addresses are held by exactly who says that it holds them.
     holders = {
         address: endpoint.uid
@@ -117,6 +120,7 @@ def test_a_decision_cut_off_by_a_dying_bus_is_completed_when_decided_again(
     assert torn.state.numbers == whole.state.numbers
     assert torn.state.bindings == whole.state.bindings
     assert torn.state.policies == whole.state.policies
+    assert torn.state.names == whole.state.names
     assert list(torn.state.waiting) == list(whole.state.waiting)
     for uid, endpoint in whole.state.endpoints.items():
         assert torn.state.endpoints[uid].identity == endpoint.identity

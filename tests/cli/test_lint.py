@@ -105,6 +105,30 @@ def test_what_apply_refuses_is_an_error_and_the_rest_is_looked_at(
     assert rows[0]["message"] in refused.stderr, "the same text as apply's"
 
 
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [
+        (
+            "{fromEndpoints: [{}], toPorts: [{ports: [{port: '80'}], rules: {kafka: [{}]}}]}",
+            "toPorts[0].rules.kafka",
+        ),
+        (
+            "{fromEndpoints: [{}], toPorts: [{ports: [{port: '443'}], serverNames: [a.example]}]}",
+            "toPorts[0].serverNames",
+        ),
+        ("{fromEndpoints: [{}], authentication: {mode: required}}", "authentication"),
+        ("{fromGroups: [{aws: {labels: {a: b}}}]}", "fromGroups"),
+    ],
+)
+def test_what_is_not_enforced_is_refused_by_its_field(
+    tabard: Tabard, tmp_path: Path, rule: str, field: str
+) -> None:
+    spec = f"{{endpointSelector: {{}}, ingress: [{rule}]}}"
+    text = WEB_AND_DB + document("CiliumNetworkPolicy", "cilium.io/v2", "p", spec, "x")
+    (row,) = json.loads(lint_text(tabard, tmp_path, text, "-o", "json").stdout)["findings"]
+    assert (row["rule"], row["path"]) == ("TB001", f"spec.ingress[0].{field}")
+
+
 def test_a_file_that_is_no_yaml_is_an_error_of_that_file_alone(
     tabard: Tabard, tmp_path: Path
 ) -> None:

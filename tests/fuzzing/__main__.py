@@ -107,11 +107,14 @@ def main() -> int:
             try:
                 for mode in Mode:
                     hunt.round(mode, seed)
-            except Exception:
+            except Exception as error:
                 if hunt.parted is None:
                     raise
                 traceback.print_exc()
-                print(f"\nopinions parted (seed {seed}): {keep(hunt.parted)}")
+                said = next(iter(str(error).splitlines()), type(error).__name__)
+                kept = keep(hunt.parted, f"make fuzz SEED={seed}: {said}")
+                spent = time.monotonic() - began
+                print(f"\nopinions parted (seed {seed}, after {spent:.0f} s): {kept}")
                 print("replay: .venv/bin/pytest tests/agent/ebpf/test_fuzz.py -k once_found")
                 return 1
             seed += 1

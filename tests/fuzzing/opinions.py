@@ -1,7 +1,11 @@
-"""Five opinions on one flow, which must be one: the naive oracle, the policy engine, the compiled
-maps' one meaning, and the packet itself in memory and in the kernel (the twins)."""
+"""What is said of one flow, which must be one opinion: by the naive oracle, the policy engine, the
+compiled maps' one meaning, and the packet itself in memory and in the kernel (the twins).
 
-from collections.abc import Iterable, Iterator
+After changes the maps are those that agents came to step by step. Then one more is asked: the maps
+of a cluster that was told at once what is now.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count, product
@@ -9,20 +13,21 @@ from random import Random
 
 import oracle
 import traffic
-from fuzzing.cases import STRANGER, Case
+from fuzzing.cases import Case
 from fuzzing.cluster import Cluster
 from strategies import PORTS, PROTOCOLS
 from tabard.dataplane.maps import Address, Mode, Protocol, Reason, address_text
 from tabard.dataplane.memory import Action
 from tabard.dataplane.packet import Packet, TcpFlag
-from tabard.dataplane.verdict import flow_verdict
+from tabard.dataplane.verdict import Judge, flow_verdict
 from tabard.policy.engine import Half
+from tabard.policy.traffic import contains
 from traffic import IFINDEXES, LOCAL, NODE_PARTY, PARTIES, REMOTE, Player
 from twins import Twins
 
 PODS = len(LOCAL) + len(REMOTE)
-ECHO = (8, 128)
-"""Type of an echo request, by family."""
+ICMP = ((Protocol.ICMP, (8, 13)), (Protocol.ICMPV6, (128, 138)))
+"""By family, and types of which a packet opens a flow."""
 SOURCE_PORTS = 50_000
 """Ports from here on are no other traffic's, so that every probe is a new flow."""
 
@@ -41,46 +46,55 @@ def check(case: Case, twins: Twins | None) -> int:
         cluster.change(what)
     ports = count(SOURCE_PORTS)
     with twins.told_the_same() if twins else nullcontext():
-        asked = _probe(case, cluster, twins, ports)
+        asked = _probe(case, cluster, {"maps": cluster.judges()}, twins, ports)
         if twins:
             player = Player(twins, cluster.who, lambda n: cluster.change(case.later[n]))
             for step in traffic.steps(Random(case.seed), case.count, len(case.later)):
                 player.play(step)
         for what in case.later:
             cluster.change(what)
-        return asked + _probe(case, cluster, twins, ports)
+        judges = {"maps": cluster.judges(), "maps anew": cluster.anew().judges()}
+        return asked + _probe(case, cluster, judges, twins, ports)
 
 
-def _probe(case: Case, cluster: Cluster, twins: Twins | None, ports: Iterator[int]) -> int:
+def _probe(
+    case: Case,
+    cluster: Cluster,
+    judges: Mapping[str, Mapping[str, Judge]],
+    twins: Twins | None,
+    ports: Iterator[int],
+) -> int:
     """Ask about every protocol and port of each pair, and send one packet of each outcome."""
-    asked, judges, engine = 0, cluster.judges(), cluster.engine()
+    asked, engine = 0, cluster.engine()
     for source, target, family in case.pairs:
         ends = PARTIES[source][family], PARTIES[target][family]
+        texts = address_text(ends[0]), address_text(ends[1])
+        may_pass = engine.allowed(*texts)
         sent: set[Halves] = set()
-        for name, port in _flows(family):
-            protocol = _protocol(name, family)
-            decision = engine.decide(*map(address_text, ends), protocol, port)
-            verdict = flow_verdict(judges, *ends, protocol, port)
+        for protocol, port in _flows(family):
+            decision = engine.decide(*texts, protocol, port)
             said = {
-                "oracle": _oracle(cluster, source, target, ends, name, port),
+                "oracle": _oracle(cluster, source, target, texts, protocol, port),
                 "engine": (_allows(decision.egress), _allows(decision.ingress)),
-                "maps": (_allows(verdict.egress), _allows(verdict.ingress)),
             }
+            for name, nodes in judges.items():
+                verdict = flow_verdict(nodes, *ends, protocol, port)
+                said[name] = (_allows(verdict.egress), _allows(verdict.ingress))
             if twins is not None and said["engine"] not in sent:
                 sent.add(said["engine"])
                 packet = _packet(ends, protocol, port, next(ports))
                 said["packet"] = _sent(cluster, source, target, packet, twins)
-            _agree(said, f"{source} to {target}, {name}/{port} over IPv{(4, 6)[family]}")
+            flow = f"{source} to {target}, {protocol.name}/{port} over IPv{(4, 6)[family]}"
+            _agree(said, flow)
+            assert contains(may_pass, protocol, port) is decision.allowed, (flow, may_pass, said)
             asked += 1
     return asked
 
 
-def _flows(family: int) -> Iterable[tuple[str, int]]:
-    return (*product(PROTOCOLS, PORTS), ("ICMP", ECHO[family]))
-
-
-def _protocol(name: str, family: int) -> Protocol:
-    return Protocol.ICMPV6 if name == "ICMP" and family else Protocol[name]
+def _flows(family: int) -> Iterable[tuple[Protocol, int]]:
+    protocol, types = ICMP[family]
+    named = map(Protocol.__getitem__, PROTOCOLS)
+    return (*product(named, PORTS), *((protocol, type) for type in types))
 
 
 def _agree(said: dict[str, Halves], flow: str) -> None:
@@ -94,23 +108,26 @@ def _allows(said: Half | Reason | None) -> bool | None:
 
 
 def _oracle(
-    cluster: Cluster, source: int, target: int, ends: Iterable[Address], name: str, port: int
+    cluster: Cluster,
+    source: int,
+    target: int,
+    ends: tuple[str, str],
+    protocol: Protocol,
+    port: int,
 ) -> Halves:
-    if STRANGER in (source, target):
-        return None, None  # it knows no unknown addresses
-    one, other = map(address_text, ends)
     egress, ingress = oracle.allows(
-        cluster.policies.values(),
+        cluster.objects.values(),
         cluster.namespaces,
-        cluster.party(source, one),
-        cluster.party(target, other),
+        cluster.party(source, ends[0]),
+        cluster.party(target, ends[1]),
         port,
-        name,
+        protocol.name,
+        cluster.enforcement,
+        cluster.names,
     )
-    its_own_node = NODE_PARTY + (target >= len(LOCAL))  # which a pod always lets in
     return (
-        egress if source < PODS else None,
-        ingress if target < PODS and source != its_own_node else None,
+        egress if cluster.runs(source) else None,
+        ingress if cluster.runs(target) else None,
     )
 
 
@@ -125,11 +142,11 @@ def _packet(ends: tuple[Address, Address], protocol: Protocol, port: int, own_po
 def _sent(cluster: Cluster, source: int, target: int, packet: Packet, twins: Twins) -> Halves:
     """What becomes of the packet on the first node: out of its pod there, and into another."""
     egress = ingress = mark = None
-    if source < len(LOCAL):
+    if source < len(LOCAL) and cluster.runs(source):
         mark = cluster.identity(packet.source)
         egress = _allows(twins.from_pod(IFINDEXES[source], packet).reason)
         assert egress is not None
-    if target < len(LOCAL):
+    if target < len(LOCAL) and cluster.runs(target):
         if len(LOCAL) <= source < PODS and (number := cluster.who(packet.source)) is not None:
             outer = PARTIES[NODE_PARTY + 1][packet.is_ipv6]
             outcome = twins.from_overlay(outer, number, packet)

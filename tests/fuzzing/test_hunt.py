@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def test_a_case_is_the_same_after_it_was_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cases, "FINDINGS", tmp_path)
-    case = Case("NATIVE", [], [["forget", "x", "p"]], [], [[0, 1, 0]], 7, 3)
-    assert cases.read(cases.keep(case)) == case
-    assert cases.findings() == [cases.keep(case)]
+    case = Case("NATIVE", [], [["delete", 1]], [], [[0, 1, 0]], 7, 3)
+    kept = cases.keep(case, "by hand")
+    assert cases.read(kept) == replace(case, found="by hand")
+    assert cases.findings() == [kept]

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import oracle
-from languages import Document, cilium, tiered
+from languages import Document, cilium, groups, services, tiered
 from strategies import NAMESPACES, PORTS, PROTOCOLS, named_ports, specs
 from strategies import labels as label_maps
 from tabard.dataplane.maps import Mode, Protocol, address
@@ -44,6 +44,7 @@ steps = st.lists(
 objects = st.lists(
     st.one_of(
         (tiered() | cilium()).map(lambda document: ("object", document)),
+        (groups | services(OUTSIDE)).map(lambda document: ("object", document)),
         st.tuples(
             st.just("policy"),
             st.sampled_from(NAMESPACES),
@@ -51,11 +52,12 @@ objects = st.lists(
             specs,
         ),
         st.tuples(st.just("namespace"), st.sampled_from(NAMESPACES), label_maps),
+        st.tuples(st.just("node"), st.sampled_from(sorted(NODES)), label_maps),
     ),
     min_size=1,
-    max_size=5,
+    max_size=6,
 )
-"""Policies of all languages."""
+"""Policies of all languages, and what they refer to."""
 enforcements = st.sampled_from(["default", "default", "always", "never"])
 
 
@@ -69,6 +71,7 @@ class Twin:
         self.world.emit(SettingsAdopted("default", 0, 8, (), (), (), 1, enforcement))
         self.enforcement = enforcement
         self.namespaces: oracle.Namespaces = {name: {} for name in NAMESPACES}
+        self.nodes = {name: oracle.Node(ip, name) for name, ip in NODES.items()}
         self.pods: list[oracle.Pod] = []
         self.policies: dict[tuple[str, str, str], Document] = {}
         for index, (namespace, labels, ports) in enumerate(found):
@@ -101,12 +104,14 @@ class Twin:
             case "namespace", name, labels:
                 self.namespaces[name] = labels
                 self.world.namespace(name, labels)
+            case "node", name, labels:
+                self.nodes[name] = replace(self.nodes[name], labels=labels)
+                self.world.node(name, (NODES[name],), (f"10.244.{name[1]}.0/24",), **labels)
 
     def flows(self) -> Iterator[tuple[oracle.Party, oracle.Party, int, str, tuple[bool, bool]]]:
         """(source, target, port, protocol, what the oracle says) of each flow."""
         outside = [oracle.Outside(ip) for ip in OUTSIDE]
-        nodes = [oracle.Node(ip, name) for name, ip in NODES.items()]
-        parties = (*self.pods, *outside, *nodes)
+        parties = (*self.pods, *outside, *self.nodes.values())
         for source, target in product(parties, parties):
             for protocol, port in product(PROTOCOLS, PORTS):
                 if source != target:

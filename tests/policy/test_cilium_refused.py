@@ -330,6 +330,13 @@ def test_dns_is_asked_on_one_port_over_udp_and_tcp(port: dict[str, Any], field: 
     assert "DNS" in error.reason
 
 
+def test_lookups_over_tcp_alone_are_not_taken_for_every_port() -> None:
+    rules, tcp = {"dns": [{"matchPattern": "*"}]}, {"port": "53", "protocol": "TCP"}
+    error = of_rule("egress", toPorts=[{"ports": [tcp], "rules": rules}])
+    assert isinstance(error, NotEnforced)
+    assert error.path == "spec.egress[0].toPorts[0].rules.dns"
+
+
 def test_forty_ports_and_types_are_taken_and_not_one_more() -> None:
     ports = [{"port": str(number), "protocol": "TCP"} for number in range(1, 42)]
     fields = [{"type": number} for number in range(41)]

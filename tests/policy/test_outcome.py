@@ -11,7 +11,7 @@ from parties import NODES, PODS, STRANGERS, pods, told
 from parties import policies as said_policies
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.identity.numbers import Reserved
-from tabard.policy.atoms import Atom, cut, network
+from tabard.policy.atoms import Atoms, cut, network
 from tabard.policy.engine import Engine
 from tabard.policy.items import Place, atoms_of, items
 from tabard.policy.landscape import Group, Landscape, in_force
@@ -26,7 +26,7 @@ ASKED = ((Protocol.TCP, 80), (Protocol.TCP, 5353), (Protocol.UDP, 81), (Protocol
 PEERS = (*NODES, *STRANGERS, *(address for pod in PODS for address in pod))
 
 
-def bit_of(land: Landscape, peer: Party, node: str, atoms: tuple[Atom, ...]) -> int:
+def bit_of(land: Landscape, peer: Party, node: str, atoms: Atoms) -> int:
     assert peer.address is not None
     index = max(
         (index for index, atom in enumerate(atoms) if peer.address in network(atom.prefix)),

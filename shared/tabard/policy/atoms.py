@@ -31,12 +31,38 @@ class Atom:
         return self.sample.version
 
 
-def cut(cidrs: Iterable[Cidr]) -> tuple[Atom, ...]:
-    """Every part, by family and address; without CIDRs each family is one.
+class Atoms(tuple[Atom, ...]):
+    """All parts, by family and address. It keeps what it found of a CIDR."""
+
+    _held: dict[Cidr, tuple[int, ...]]
+
+    def held(self, cidr: Cidr) -> tuple[int, ...]:
+        """The places of those that `cidr` holds; it was among the CIDRs that they are cut at."""
+        found = self._held.get(cidr)
+        if found is None:
+            found = self._held[cidr] = tuple(self._within(cidr))
+        return found
+
+    def _within(self, cidr: Cidr) -> Iterator[int]:
+        inside, holes = network(cidr.prefix), [network(hole) for hole in cidr.excepts]
+        for index, atom in enumerate(self):
+            own = network(atom.prefix)
+            if own.version != inside.version or not within(own, inside):
+                continue
+            if not any(within(own, hole) for hole in holes):
+                yield index
+
+
+def cut(cidrs: Iterable[Cidr]) -> Atoms:
+    """The parts into which these CIDRs cut all addresses; without any each family is one.
 
     A prefix that others fill to its last address has no part of its own.
     """
-    named = {prefix for cidr in cidrs for prefix in (cidr.prefix, *cidr.excepts)}
+    return _cut(frozenset(prefix for cidr in cidrs for prefix in (cidr.prefix, *cidr.excepts)))
+
+
+@lru_cache(maxsize=4_096)
+def _cut(named: frozenset[str]) -> Atoms:
     networks = sorted(
         {network(prefix) for prefix in named.union(EVERYWHERE)},
         key=lambda each: (each.version, int(each.network_address), each.prefixlen),
@@ -49,11 +75,13 @@ def cut(cidrs: Iterable[Cidr]) -> tuple[Atom, ...]:
         if around:
             inside[around[-1]].append(each)
         around.append(each)
-    return tuple(
+    found = Atoms(
         Atom(str(each), sample)
         for each in networks
         if (sample := _outside_of(inside[each], each)) is not None
     )
+    found._held = {}
+    return found
 
 
 def _outside_of(holes: list[Network], whole: Network) -> IP | None:
@@ -66,14 +94,3 @@ def _outside_of(holes: list[Network], whole: Network) -> IP | None:
             return None
         at = hole.broadcast_address + 1
     return at
-
-
-def held(cidr: Cidr, atoms: Iterable[Atom]) -> Iterator[int]:
-    """The places in `atoms` of those that `cidr` holds; it was among the CIDRs they are cut at."""
-    inside, holes = network(cidr.prefix), [network(hole) for hole in cidr.excepts]
-    for index, atom in enumerate(atoms):
-        own = network(atom.prefix)
-        if own.version != inside.version or not within(own, inside):
-            continue
-        if not any(within(own, hole) for hole in holes):
-            yield index

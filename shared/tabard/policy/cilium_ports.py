@@ -104,9 +104,16 @@ def _to_ports(
             "it must name a port (DNS rules port 53); for every port leave toPorts out",
         )
     _check_number(listed, f"{path}.ports")
-    for at, item in listed:
-        for port in _port(item, at, lookups, scope):
-            yield at, port
+    found = [(at, port) for at, item in listed for port in _port(item, at, lookups, scope)]
+    if lookups is not None:
+        # The proxy judges lookups over UDP; over TCP they are what other rules allow of it.
+        found = [(at, port) for at, port in found if port.protocol is Protocol.UDP]
+        if not found:
+            schema.not_enforced(
+                f"{path}.rules.dns",
+                "lookups are judged over UDP; name its port, or allow TCP in a rule without dns",
+            )
+    yield from found
 
 
 def _port(value: object, path: str, lookups: frozenset[str] | None, scope: Scope) -> Iterator[Port]:

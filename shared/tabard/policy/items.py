@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tabard.dataplane.maps import Action, Direction, Protocol, Tier
-from tabard.policy.atoms import Atom, cut, held
+from tabard.policy.atoms import Atoms, cut
 from tabard.policy.landscape import Landscape, NamedPorts
 from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
 
@@ -38,7 +38,7 @@ class Item(NamedTuple):
     lookups: frozenset[str] | None
 
 
-def atoms_of(policies: Iterable[Policy]) -> tuple[Atom, ...]:
+def atoms_of(policies: Iterable[Policy]) -> Atoms:
     """The parts into which the CIDRs of `policies` cut the address space."""
     return cut(
         peer
@@ -59,7 +59,7 @@ def items(
     direction: Direction,
     policies: Sequence[Policy],
     ports: NamedPorts,
-    atoms: Sequence[Atom],
+    atoms: Atoms,
 ) -> list[Item]:
     """What `policies` say in `direction` to a pod with these named ports, in the order of judging.
 
@@ -81,7 +81,7 @@ def _of_rule(
     rule: Rule,
     place: Place,
     ports: NamedPorts,
-    atoms: Sequence[Atom],
+    atoms: Atoms,
 ) -> Iterator[Item]:
     peers: tuple[Peer | None, ...] = (None,) if rule.peers is None else rule.peers
     for index, peer in enumerate(peers):
@@ -106,7 +106,7 @@ def _first(paths: Sequence[str], index: int) -> int:
     return paths.index(paths[index]) if paths else index
 
 
-def _parties(land: Landscape, peer: Peer | None, atoms: Sequence[Atom]) -> int:
+def _parties(land: Landscape, peer: Peer | None, atoms: Atoms) -> int:
     match peer:
         case None:
             return land.spread(land.everyone, atoms)
@@ -115,7 +115,7 @@ def _parties(land: Landscape, peer: Peer | None, atoms: Sequence[Atom]) -> int:
         case Cidr():
             whom = land.everyone if peer.holds_members else land.world4 | land.world6
             found = 0
-            for index in held(peer, atoms):
+            for index in atoms.held(peer):
                 found |= land.at(whom, index)
             return found
         case _:
@@ -128,7 +128,7 @@ def _numbers(
     port: Port,
     peer: Peer | None,
     ports: NamedPorts,
-    atoms: Sequence[Atom],
+    atoms: Atoms,
 ) -> Iterator[tuple[int, int, int | None]]:
     """(first, last, whom it is so for, None for all): a name is of the flow's destination."""
     if not port.name:

@@ -8,14 +8,14 @@ A pod or node may have any address: what is found here holds wherever pods run. 
 rule is so about labels, and about every part of the address space that CIDRs cut out (`atoms`).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from tabard.dataplane.maps import Direction
 from tabard.identity.labels import NAMED_PORT_SOURCE, named_ports
 from tabard.identity.numbers import Reserved, is_pod
 from tabard.ledger.state import State, enforcement_of
-from tabard.policy.atoms import Atom
+from tabard.policy.atoms import Atoms
 from tabard.policy.matching import RESERVED_LABELS, labels_of
 from tabard.policy.model import ANY_SOURCE, Policy, Requirement, Selector
 from tabard.policy.reading import read_policies
@@ -127,7 +127,7 @@ class Landscape:
             for (indices, ports), subjects in found.items()
         ]
 
-    def spread(self, parties: int, atoms: Sequence[Atom]) -> int:
+    def spread(self, parties: int, atoms: Atoms) -> int:
         """`parties` at any address: their bits once for each atom."""
         return parties * (((1 << self.size * len(atoms)) - 1) // self.everyone)
 
@@ -135,7 +135,7 @@ class Landscape:
         """`parties` at the addresses of the atom in this place."""
         return parties << index * self.size
 
-    def possible(self, direction: Direction, atoms: Sequence[Atom]) -> int:
+    def possible(self, direction: Direction, atoms: Atoms) -> int:
         """Everyone at every address that they may have; the world by its family alone.
 
         Of ingress without the pod's own node, which is let in whatever policies say.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tabard.dataplane.maps import Action, Direction, Protocol, Tier
-from tabard.policy.atoms import Atom
+from tabard.policy.atoms import Atoms
 from tabard.policy.items import Item, Place, items
 from tabard.policy.landscape import Landscape, NamedPorts
 from tabard.policy.model import Policy
@@ -78,7 +78,7 @@ class Board:
         direction: Direction,
         policies: Sequence[Policy],
         ports: NamedPorts,
-        atoms: Sequence[Atom],
+        atoms: Atoms,
     ) -> None:
         if land.enforcement == "never":
             policies = ()
@@ -148,7 +148,7 @@ def outcome(
     direction: Direction,
     policies: Sequence[Policy],
     ports: NamedPorts,
-    atoms: Sequence[Atom],
+    atoms: Atoms,
 ) -> Outcome:
     """What may pass in `direction` for a pod with these named ports that `policies` select."""
     return Board(land, direction, policies, ports, atoms).outcome()

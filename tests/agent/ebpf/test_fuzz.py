@@ -1,7 +1,7 @@
 """The oracle, the policy engine, compiled maps, the memory dataplane and the kernel are of one
 opinion: on random policies, labels and packets, and on each case that once parted them.
 
-EQUAL_EXAMPLES in the environment says how many of each mode (default 50); `make fuzz` goes on.
+FUZZ_EXAMPLES in the environment says how many of each mode (default 20); `make fuzz` goes on.
 """
 
 import os
@@ -16,8 +16,8 @@ from fuzzing.opinions import check
 from laboratory import Laboratory
 from tabard.dataplane.maps import Mode
 
-EXAMPLES = int(os.environ.get("EQUAL_EXAMPLES", "50"))
-pytestmark = [pytest.mark.ebpf, pytest.mark.timeout(120 + EXAMPLES)]
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
+pytestmark = [pytest.mark.ebpf, pytest.mark.timeout(240 + 2 * EXAMPLES)]
 
 
 @pytest.mark.parametrize("mode", Mode)

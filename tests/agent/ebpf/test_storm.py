@@ -11,7 +11,7 @@ instead of rewritten.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,8 @@ import pytest
 from entries import ISOLATED
 from kernel import MARK, Kernel, changed_sources, endpoint
 from packets import ICMP, packet
-from tabard.agent.ebpf import syscalls
+from tabard.agent.ebpf import grace, syscalls
+from tabard.agent.ebpf.maps import KernelMap
 from tabard.dataplane.maps import (
     Action,
     Direction,
@@ -305,3 +306,46 @@ def test_a_host_replaced_in_place_is_read_back(native: Kernel) -> None:
         maps = world({}, pods(identity, 7), hosts={address(PEER): identity, address(OTHER): 300})
         native.put(maps)
         assert native.dataplane.read() == maps
+
+
+def test_waits_lie_before_what_packets_may_still_go_by(
+    native: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a storm hits too seldom: the order itself."""
+    done: list[str] = []
+    update, delete, wait = KernelMap.update, KernelMap.delete, grace.wait
+
+    def updated(self: KernelMap, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        if listed := list(entries):
+            done.append(f"+{self.shape.name}")
+        update(self, listed)
+
+    def deleted(self: KernelMap, keys: Iterable[bytes]) -> None:
+        if listed := list(keys):
+            done.append(f"-{self.shape.name}")
+        delete(self, listed)
+
+    def waited() -> None:
+        done.append("wait")
+        wait()
+
+    monkeypatch.setattr(KernelMap, "update", updated)
+    monkeypatch.setattr(KernelMap, "delete", deleted)
+    monkeypatch.setattr(grace, "wait", waited)
+    new = replace(world({entry(1, 301): ALLOW}, pods(1, 1)), nodes=frozenset({address(OTHER)}))
+    native.put(Maps())
+    native.put(new)
+    done.clear()
+    native.put(replace(new, identities=new.identities | {303}))
+    assert done == ["+identities"], "nothing lingers, and nothing goes"
+    done.clear()
+    native.put(Maps())
+    first = ["-endpoints", "-hosts", "-nodes", "wait", "-identities", "wait", "-policies"]
+    assert done == first
+    done.clear()
+    native.put(new)
+    assert done == ["+policies", "+identities", "+nodes", "+hosts", "+endpoints"]
+    done.clear()
+    native.put(replace(new, endpoints=pods(2, 2)))  # type: ignore[arg-type]
+    native.put(replace(new, endpoints=pods(1, 1)))  # type: ignore[arg-type]
+    assert done == ["wait"], "the side that the second write fills was read before the first"

@@ -37,7 +37,8 @@ def expedited(knob: Path = RCU_EXPEDITED) -> Iterator[bool]:
     """Have grace periods expedited inside the block; whether they are.
 
     Where the knob cannot be written (a container's /sys, too few rights) all is as before, slower.
-    The agents of one machine take turns, so each puts back what it found.
+    The agents of one machine take turns, so each puts back what it found. One that is killed here
+    leaves them expedited, which is an interrupt more on each CPU and no less safe.
     """
     try:
         descriptor = os.open(knob, os.O_RDWR | os.O_CLOEXEC)

@@ -86,6 +86,13 @@ UNKNOWN_REFERENCE = Rule(
     "what the rule refers to is not there, or stands for nobody",
     "declare it, or correct its name or labels",
 )
+NAME_NEVER_LEARNT = Rule(
+    "TB109",
+    "name-never-learnt",
+    Severity.WARNING,
+    "the rule names domains, but these pods' lookups teach nobody what their addresses are",
+    "add rules.dns (a matchPattern) to the rule that allows them the port of the DNS servers",
+)
 SHADOWED = Rule(
     "TB201",
     "shadowed",

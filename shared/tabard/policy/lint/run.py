@@ -5,6 +5,7 @@ from typing import Any
 
 from tabard.policy.lint.catalogue import RULES
 from tabard.policy.lint.exposure import accidents, world
+from tabard.policy.lint.names import names
 from tabard.policy.lint.ports import ports
 from tabard.policy.lint.selecting import peers, subjects
 from tabard.policy.lint.survey import Finding, Survey
@@ -20,6 +21,7 @@ _OF_PODS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     subjects,
     peers,
     ports,
+    names,
     weight,
     accidents,
 )

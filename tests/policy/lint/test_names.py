@@ -1,0 +1,35 @@
+"""Lint rule TB109: domain names whose addresses nobody would learn."""
+
+from linting import WEB_AND_DB, document, message, told
+
+FQDN = "{toFQDNs: [{matchName: example.org}]}"
+DNS = (
+    "{toEndpoints: [{matchLabels: {app: db}}], "
+    "toPorts: [{ports: [{port: '53', protocol: UDP}], rules: {dns: [{matchPattern: '*'}]}}]}"
+)
+
+
+def cilium(name: str, *egress: str, app: str = "web") -> str:
+    spec = f"{{endpointSelector: {{matchLabels: {{app: {app}}}}}, egress: [{', '.join(egress)}]}}"
+    return document("CiliumNetworkPolicy", "cilium.io/v2", name, spec, "x")
+
+
+def of_names(text: str) -> list[str]:
+    return [path for rule, path in told(text) if rule == "TB109"]
+
+
+def test_a_name_that_nothing_looks_up_is_told_where_it_stands() -> None:
+    text = WEB_AND_DB + cilium("a", FQDN)
+    assert of_names(text) == ["spec.egress[0].toFQDNs[0]"]
+    assert "the lookups of x/web" in message(text, "TB109")
+
+
+def test_a_rule_for_dns_in_any_policy_of_the_pods_is_enough() -> None:
+    assert of_names(WEB_AND_DB + cilium("a", FQDN, DNS)) == []
+    assert of_names(WEB_AND_DB + cilium("a", FQDN) + cilium("b", DNS)) == []
+
+
+def test_lookups_of_other_pods_are_not_these_pods() -> None:
+    assert of_names(WEB_AND_DB + cilium("a", FQDN) + cilium("b", DNS, app="db")) == [
+        "spec.egress[0].toFQDNs[0]"
+    ]
