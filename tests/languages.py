@@ -293,6 +293,9 @@ def of_hosts(draw: st.DrawFn, name: str = "") -> Document:
     for number, spec in enumerate(specs):
         if not number or draw(st.booleans()):
             del spec["endpointSelector"]
+            for rule in spec.get("egress", ()):
+                for ports in rule.get("toPorts", ()):
+                    ports.pop("rules", None)  # lookups of pods alone are judged
             spec["nodeSelector"] = draw(
                 st.sampled_from([{}, {"matchLabels": {"role": "edge"}}, _NOT_EDGE])
             )

@@ -13,7 +13,7 @@ from tabard.dataplane.maps import Endpoint, EndpointFlag, Mode, Protocol, Reason
 from tabard.dataplane.verdict import flow_verdict
 from tabard.events.ledger import SettingsAdopted
 from tabard.policy.engine import Engine
-from world import World, cilium_policy
+from world import World, host_policy
 
 HERE, THERE = "192.168.9.1", "192.168.9.2"
 SSH = {"fromEntities": ["remote-node"], "toPorts": [{"ports": [{"port": "22"}]}]}
@@ -30,9 +30,7 @@ def world() -> World:
 
 
 def policy(selector: dict[str, Any], *ingress: dict[str, Any], **spec: Any) -> Document:
-    document = cilium_policy("guard", nodeSelector=selector, ingress=list(ingress), **spec)
-    del document["spec"]["endpointSelector"]
-    return document
+    return host_policy("guard", selector, ingress=list(ingress), **spec)
 
 
 def itself(made: World, node: str = "n1") -> Endpoint | None:
