@@ -249,8 +249,9 @@ class Player:
     def _way(self, packet: Packet) -> tuple[str, int, int | None]:
         if (home := _HOME.get(packet.source)) is not None:
             return "from_pod", home, None
-        if packet.source in PARTIES[NODE_PARTY] and packet.destination not in _HOME:
-            return "to_wire", 0, None
+        if packet.source in PARTIES[NODE_PARTY]:
+            home = _HOME.get(packet.destination)
+            return ("to_wire", 0, None) if home is None else ("to_pod", home, None)
         if packet.destination in PARTIES[NODE_PARTY]:
             return "from_wire", 0, None
         if (sender := self._who(packet.source)) is not None:
