@@ -6,7 +6,7 @@ by another way. What a policy says and what stands for it (`meaning`) it takes f
 
 import ipaddress
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise, product
 
 from tabard.dataplane.maps import (
@@ -33,7 +33,6 @@ from tabard.ledger.state import EndpointState, State, enforcement_of
 from tabard.policy.compile import Attachment, incarnation, node_incarnation
 from tabard.policy.matching import RESERVED_LABELS, labels_of, matches, seen_labels
 from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
-from tabard.policy.painting import port_blocks
 from tabard.policy.prefixes import PrefixMap, Universe
 from tabard.policy.reading import read_policies
 from tabard.policy.referents import referents_of, resolve
@@ -311,6 +310,20 @@ def fewest(said: list[Said], anyone: list[Said]) -> dict[tuple[Protocol, int, in
                     ):
                         entries[protocol, port, bits] = level
     return entries
+
+
+def port_blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The fewest (port, bits) prefixes that are exactly the ports `first` to `last`.
+
+    >>> list(port_blocks(5, 8))
+    [(5, 16), (6, 15), (8, 16)]
+    """
+    while first <= last:
+        size = first & -first or len(ALL)
+        while size > last - first + 1:
+            size >>= 1
+        yield first, 17 - size.bit_length()
+        first += size
 
 
 def strongest(said: list[Said], protocol: Protocol, port: int) -> Strength:

@@ -442,7 +442,9 @@ def test_families_that_differ_are_told_apart_and_one_that_is_denied_is_enough(
         f"  IPv6, fd00:244:1::9 → fd00:244:1::2: {verdicts.split()[3]}",
     ]
     assert "    ingress  to shop/web-0: allowed by shop/web" in lines
-    assert sum("denied, since no rule of the 1 policy" in line for line in lines) == 1
+    assert (
+        sum("denied, since no rule of the policy that isolates it" in line for line in lines) == 1
+    )
     any_port = tabard("policy", "check", *DUAL)
     assert any_port.exit_code == 4
     assert any_port.stdout.splitlines()[0].endswith(f"shop/web-0, any port: {ports}")
@@ -513,3 +515,35 @@ def test_events_have_the_time_at_which_they_were_stored(tabard: Tabard, store: M
     stored = {each.sequence: each.stored_at for each in store.logs[Stream.LEDGER].messages}
     assert said["events"]
     assert all(each["at"] == stored[each["sequence"]] for each in said["events"])
+
+
+def test_the_events_that_made_a_name_and_a_group_stand_for_an_address_are_told(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    def cilium(kind: str, namespace: str, name: str, spec: object) -> events.PolicyAccepted:
+        metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+        document = {"apiVersion": "cilium.io/v2", "kind": kind, "metadata": metadata, "spec": spec}
+        return events.PolicyAccepted(kind, namespace, name, document, "")
+
+    egress = [
+        {"toCIDRSet": [{"cidrGroupRef": "offices"}]},
+        {"toFQDNs": [{"matchName": "a.example"}]},
+    ]
+    group = ("cidr:203.0.113.0/24",)
+    host = ("cidr:192.0.2.7/32",)
+    batch = [
+        *dual(),
+        events.IdentityAllocated(16_777_217, group),
+        cilium("CiliumCIDRGroup", "", "offices", {"externalCIDRs": ["203.0.113.0/24"]}),
+        cilium("CiliumNetworkPolicy", "shop", "out", {"endpointSelector": {}, "egress": egress}),
+        events.IdentityAllocated(16_777_218, host),
+        events.NameResolved("a.example", (("192.0.2.7", 1 << 62),)),
+    ]
+    asyncio.run(append(MemoryBus(store), *batch))
+    for address, of in (
+        ("203.0.113.9", "CiliumCIDRGroup offices"),
+        ("192.0.2.7", "name a.example"),
+    ):
+        code, said = asked(tabard, "--from", "shop/web-0", "--to", address, "--port", "443")
+        assert code == 0
+        assert of in [event["of"] for event in said["events"]]

@@ -367,3 +367,20 @@ def test_a_pod_is_isolated_as_the_install_enforces(
     asyncio.run(append(ledger, settings))
     found = described(tabard, "pod", "shop/web-0")
     assert found["isolation"] == {"ingress": isolated, "egress": isolated}
+
+
+def test_what_policies_refer_to_is_said_to_be_no_policy(tabard: Tabard, ledger: MemoryBus) -> None:
+    group = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumCIDRGroup",
+        "metadata": {"name": "offices"},
+        "spec": {"externalCIDRs": ["192.0.2.0/24"]},
+    }
+    accepted = events.PolicyAccepted("CiliumCIDRGroup", "", "offices", group, "")
+    asyncio.run(
+        append(ledger, events.IdentityAllocated(16_777_217, ("cidr:192.0.2.0/24",)), accepted)
+    )
+    result = tabard("describe", "policy", "offices")
+    assert result.exit_code == 1
+    assert "CiliumCIDRGroup offices is no policy, but what policies refer to" in result.stderr
+    assert "tabard events show 11" in result.stderr

@@ -59,6 +59,16 @@ def test_a_namespace_is_drawn_with_all_that_it_has_to_do_with() -> None:
     assert {node.namespace for node in graph.nodes} == {"x"}
 
 
+def test_of_another_namespace_and_the_world_a_namespace_s_picture_says_nothing() -> None:
+    other = (WEB_AND_DB + TO_DB).replace("namespace: x", "namespace: y")
+    rule = "{from: [{ipBlock: {cidr: 192.0.2.0/24}}], ports: [{port: 5432}]}"
+    door = network_policy(
+        f"{{podSelector: {{matchLabels: {{app: db}}}}, ingress: [{rule}]}}", "door", "y"
+    )
+    graph = graph_of(f"{WEB_AND_DB}{TO_DB}---\n{other}{door}", "x")
+    assert {node.namespace for node in graph.nodes} == {"x"}
+
+
 def test_mermaid_groups_by_namespace_and_escapes_labels() -> None:
     nodes = [Node('a"#', "x", ingress=False), Node("b", "x"), Node("world", "")]
     lines = mermaid(Graph(nodes, [Edge(0, 1, "80/TCP"), Edge(2, 0, "all")])).splitlines()
@@ -118,6 +128,12 @@ def test_a_circle_of_flows_is_drawn() -> None:
     text = svg(Graph(nodes, [Edge(0, 1, "1/TCP"), Edge(1, 2, "1/TCP"), Edge(2, 0, "1/TCP")]))
     assert text.count("marker-end") == 3
     assert svg(Graph([], [])).startswith("<svg")
+    boxes = re.findall(r'<g><rect x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)"', text)
+    labels = re.findall(r'<text x="(\d+)" y="(\d+)" font-size="10"', text)
+    assert (len(boxes), len(labels)) == (3, 3)
+    for x, y, width, height in (map(int, box) for box in boxes):
+        for at_x, at_y in (map(int, label) for label in labels):
+            assert not (x <= at_x <= x + width and y <= at_y <= y + height)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from conformance.story import Flow
 from tabard.dataplane.maps import Direction, Reason, address_text
 from tabard.ledger.state import ObjectKey, State
-from tabard.policy.engine import Decision, Engine, Half
+from tabard.policy.engine import Engine
 from tabard.policy.misses import misses
+from tabard.policy.rulings import Decision, Half
 
 
 def deciding_rule(state: State, flow: Flow) -> str:

@@ -20,7 +20,7 @@ from tabard.dataplane.maps import Address, Mode, Protocol, Reason, address_text
 from tabard.dataplane.memory import Action
 from tabard.dataplane.packet import Packet, TcpFlag
 from tabard.dataplane.verdict import Judge, flow_verdict
-from tabard.policy.engine import Half
+from tabard.policy.rulings import Half
 from tabard.policy.traffic import contains
 from traffic import IFINDEXES, LOCAL, NODE_PARTY, PARTIES, REMOTE, Player
 from twins import Twins

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
+import yaml
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ from deciding import GRACE_MS, TICK, Teller, namespace, relabelled, started, sto
 from domains import to_names
 from scenarios import stories
 from strategies import NAMESPACES, labels, named_ports, specs
-from tabard.events.ledger import SettingsAdopted
+from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.events.observed import (
     NameAnswered,
     NamespaceRemoved,
@@ -148,6 +150,55 @@ def domain_names() -> Teller:
         said("other.example.com", "203.0.113.200", "2001:db8::9"),
     )
     return teller
+
+
+def every_language() -> Teller:
+    """Policies of every kind and what they refer to, nodes by label, each enforcement in turn."""
+    teller = Teller(FIXED, numbers=5)
+    http = (("http", 8080, "TCP"),)
+
+    def node(number: int, role: str = "") -> NodeJoined:
+        labels = (("role", role),) if role else ()
+        addresses = (f"192.168.9.{number}", f"fd99::{number}")
+        return NodeJoined(f"n{number}", addresses, (f"10.244.{number}.0/24",), labels)
+
+    teller.tell(
+        *(node(1, "edge"), node(2, "core"), node(3)),
+        started("dns", {"k8s-app": "kube-dns"}, "10.244.2.53", namespace="kube-system", node="n2"),
+        started("web", {"app": "web"}, "10.244.1.1", "fd00::1", namespace="shop", ports=http),
+        started("db", {"app": "db"}, "10.244.2.2", namespace="shop", node="n2"),
+        started("spy", {"app": "spy"}, "10.244.3.1", namespace="bank", node="n3", ports=http),
+        *_written(),
+        node(3, "edge"),
+        *_written("203.0.113.0/24, ", "203.0.113.0/28, "),
+        *_written("8.8.8.8", "8.8.8.9"),
+        stopped("spy"),
+        TICK,
+        TICK,
+        started("job", {"app": "job"}, "10.244.3.1", namespace="bank", node="n3", at=9),
+    )
+    for epoch, enforcement in enumerate(get_args(Enforcement)[::-1], 2):
+        teller.claim(epoch, replace(FIXED, enforcement=enforcement))
+        teller.tell(namespace("shop", turn=enforcement))
+    teller.tell(
+        node(1, "core"),
+        PolicyRemoved("Service", "shop", "outer"),
+        PolicyRemoved("ClusterNetworkPolicy", "", "last"),
+        PolicyRemoved("CiliumCIDRGroup", "", "office"),
+        TICK,
+        TICK,
+        started("late", {"app": "late"}, "10.244.3.2", namespace="bank", node="n3", at=20),
+    )
+    return teller
+
+
+def _written(before: str = "", after: str = "") -> Iterator[PolicySet]:
+    """The documents of languages.yaml: all of them, or those in which a text is another now."""
+    parts = (Path(__file__).parent / "languages.yaml").read_text().split("---\n")
+    for number, part in enumerate(parts, 1):
+        if before in part:
+            document = yaml.safe_load(part.replace(before, after) if before else part)
+            yield PolicySet(document, f"languages.yaml:{number}")
 
 
 def told_by_chance(number: int) -> Teller:

@@ -86,3 +86,16 @@ async def test_catching_up_shows_every_record_once_and_in_order() -> None:
     seen: list[int] = []
     await catch_up(bus, State(), 6, lambda record: seen.append(record.sequence))
     assert seen == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_name_stands_for_an_address_since_it_was_first_said_and_until_it_is_forgotten() -> None:
+    found = observed(
+        events.NameResolved("a.example", (("192.0.2.1", 5),)),
+        events.NameResolved("a.example", (("192.0.2.1", 9), ("192.0.2.2", 9))),
+        events.NameResolved("b.example", (("192.0.2.1", 5),)),
+        events.NameForgotten("b.example", ("192.0.2.1",)),
+    )
+    assert found.names == {
+        ("a.example", "192.0.2.1"): step(1, "name.resolved"),
+        ("a.example", "192.0.2.2"): step(2, "name.resolved"),
+    }

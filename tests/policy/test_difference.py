@@ -111,3 +111,12 @@ def test_the_same_in_other_words_differs_in_nothing() -> None:
         {**DB, "ingress": [{**FROM_WEB, "ports": [{"port": 80, "endPort": 80}]}]},
     )
     assert not found(before, after)
+
+
+def test_ends_that_share_no_address_family_on_one_side_differ_by_no_policy() -> None:
+    before, after = World(), World()
+    for world, ip in ((before, "10.244.1.4"), (after, "fd00::4")):
+        world.pod("x/web", {"app": "web"}, ip="10.244.1.3")
+        world.pod("x/db", {"app": "db"}, ip=ip)
+    names = [Counterpart(name, (name,), (name,)) for name in ("x/web", "x/db")]
+    assert not list(differences(Side(before.state), Side(after.state), names))

@@ -14,8 +14,9 @@ from tabard.dataplane.maps import Action, Direction, Mode, Protocol, Reason, Tie
 from tabard.dataplane.verdict import FlowVerdict, Judge, flow_verdict
 from tabard.events import ledger as events
 from tabard.events.ledger import Enforcement
-from tabard.policy.engine import Decision, Engine, Half, allowed, decide
+from tabard.policy.engine import Engine, allowed, decide
 from tabard.policy.parties import PartyError, Role
+from tabard.policy.rulings import Decision, Half
 from tabard.policy.traffic import EVERYTHING, NOTHING, contains, shown
 from world import World, network_policy
 

@@ -426,12 +426,20 @@ def _with_one_more(cluster: Cluster, policy: Document, by: By) -> Verdicts:
 
 
 def _doing(policy: Document, action: str) -> Document:
-    """With this action in all rules."""
+    """With this action in all rules, but those of domain names, which can only allow."""
     spec = dict(policy["spec"])
     for side in ("ingress", "egress"):
         if side in spec:
-            spec[side] = [{**rule, "action": action} for rule in spec[side]]
+            spec[side] = [
+                {**rule, "action": action}
+                for rule in spec[side]
+                if action in ("Accept", "Allow") or not _names_domains(rule)
+            ]
     return {**policy, "spec": spec}
+
+
+def _names_domains(rule: Document) -> bool:
+    return any("domainNames" in peer for peer in rule.get("to", ()))
 
 
 def _specs(document: Document) -> list[Document]:

@@ -153,11 +153,48 @@ def test_what_an_entity_or_a_group_stands_for_is_told_once(shop: World) -> None:
         (
             "spec.ingress[1].fromCIDRSet[0]",
             "10.244.1.0/24 means what is outside the cluster, and 10.244.1.5 is a pod; nor do 2 "
-            "more of it match",
+            "more that it stands for",
         ),
         ("spec.ingress[2].fromCIDRSet[0]", "what it refers to is not there"),
         ("spec.ingress[3]", "names nobody"),
     ]
+
+
+def test_an_entity_of_many_is_told_whole(shop: World) -> None:
+    shop.policy(
+        {
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumNetworkPolicy",
+            "metadata": {"name": "db", "namespace": "shop"},
+            "spec": {"endpointSelector": {}, "ingress": [{"fromEntities": ["cluster"]}]},
+        }
+    )
+    engine = Engine(shop.state)
+    peer, subject = engine.parties.pair("203.0.113.9", "shop/db")
+    (found,) = misses(engine, Direction.INGRESS, subject, peer, 6, 80)
+    assert found.why == (
+        "means host, remote-node, init, ingress, health, unmanaged, kube-apiserver, pods, "
+        "and the peer is world"
+    )
+
+
+def test_a_name_is_told_by_itself_not_by_the_addresses_that_it_stands_for(shop: World) -> None:
+    shop.policy(
+        {
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumNetworkPolicy",
+            "metadata": {"name": "db", "namespace": "shop"},
+            "spec": {
+                "endpointSelector": {},
+                "egress": [{"toFQDNs": [{"matchName": "a.example"}]}],
+            },
+        }
+    )
+    shop.state.names["a.example"] = {"203.0.113.7": 1}
+    engine = Engine(shop.state)
+    peer, subject = engine.parties.pair("203.0.113.9", "shop/db")
+    (found,) = misses(engine, Direction.EGRESS, subject, peer, 6, 80)
+    assert found.why == "a.example does not stand for 203.0.113.9"
 
 
 def test_a_policy_without_rules_says_so(shop: World) -> None:

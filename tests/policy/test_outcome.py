@@ -14,11 +14,12 @@ from tabard.identity.numbers import Reserved
 from tabard.policy.atoms import Atoms, cut, network
 from tabard.policy.engine import Engine
 from tabard.policy.items import Place, atoms_of, items
-from tabard.policy.landscape import Group, Landscape, in_force
+from tabard.policy.landscape import Group, Landscape
 from tabard.policy.model import Cidr, Policy
 from tabard.policy.outcome import outcome
 from tabard.policy.parties import Party, Role
 from tabard.policy.redundancy import redundant
+from tabard.policy.referents import in_force
 from tabard.policy.traffic import contains
 from world import World
 
@@ -37,7 +38,7 @@ def bit_of(land: Landscape, peer: Party, node: str, atoms: Atoms) -> int:
 
 def check(world: World) -> None:
     engine, land = Engine(world.state), Landscape(world.state)
-    policies = in_force(world.state)
+    policies = [policy for _, policy in in_force(world.state)]
     groups = land.groups(policies)
     atoms = atoms_of(policies)
     for uid, pod in world.state.endpoints.items():
@@ -93,7 +94,8 @@ def test_a_part_is_redundant_if_and_only_if_outcomes_are_the_same_without_it(
     world = told(found, said, leaves=False)
     for document in others:
         world.policy(document)
-    land, policies = Landscape(world.state), in_force(world.state)
+    land = Landscape(world.state)
+    policies = [policy for _, policy in in_force(world.state)]
     groups = land.groups(policies)
     parts = redundant(land, policies, groups)
     for index, policy in enumerate(policies):

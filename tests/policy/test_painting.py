@@ -2,8 +2,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import naive
+from naive import port_blocks
 from tabard.dataplane.maps import Action, Protocol, Strength, strength
-from tabard.policy.painting import Block, Part, painted, port_blocks
+from tabard.policy.painting import Block, Part, painted
 
 PROTOCOLS = (Protocol.TCP, Protocol.UDP)
 EDGES = (0, 1, 5, 6, 7, 8, 80, 255, 256, 1023, 1024, 32_767, 32_768, 65_534, 65_535)

@@ -1,18 +1,19 @@
 """What `policy lint`, `policy diff` and `policy trim` print, key by key. Pure."""
 
 from tabard.cli.fields import Field
-from tabard.cli.judgements import CONNECTION
-
-_SEQUENCE = Field("sequence", "integer?", "LEDGER's that it is true for; null of manifests alone")
-_OBJECT = (
-    Field("kind", "string", "the object's"),
-    Field("namespace", "string", "the object's; empty of a cluster-wide kind"),
-    Field("name", "string", "the object's"),
+from tabard.cli.judgements import (
+    ACCEPTED,
+    CONNECTION,
+    ORIGIN,
+    PLACE,
+    POLICY,
+    SEQUENCE,
+    TIER,
+    VERDICT,
 )
-_ORIGIN = Field("origin", "string", "file:line, or where the policy was when it was applied")
 
 LINTED = (
-    _SEQUENCE,
+    SEQUENCE,
     Field(
         "findings",
         "[object]",
@@ -35,36 +36,21 @@ LINTED = (
 )
 
 _HALF = (
-    Field("allowed", "boolean", "whether this end lets it pass"),
-    Field(
-        "reason",
-        "string",
-        "allowed_no_policy, allowed_policy, allowed_proxy, allowed_host, denied_policy or "
-        "denied_unknown_peer",
-    ),
+    *VERDICT,
     Field(
         "rule",
         "object?",
         "the rule that decided; null if none did",
         (
-            *_OBJECT,
-            Field("tier", "string", "admin, network or baseline"),
+            *PLACE,
+            TIER,
             Field("action", "string", "allow, proxy or deny"),
             Field("rule", "string", "its field path in the policy"),
-            _ORIGIN,
-            Field("event", "string?", "LEDGER/N that accepted the policy; null offline"),
+            ORIGIN,
+            ACCEPTED,
         ),
     ),
-    Field(
-        "isolated_by",
-        "[object]",
-        "policies that isolate the end",
-        (
-            *_OBJECT,
-            _ORIGIN,
-            Field("event", "string?", "LEDGER/N that accepted it; null offline"),
-        ),
-    ),
+    Field("isolated_by", "[object]", "policies that isolate the end", POLICY),
 )
 
 DIFFERENCE = (
@@ -104,7 +90,7 @@ DIFFERENCE = (
 )
 
 TRIMMED = (
-    _SEQUENCE,
+    SEQUENCE,
     Field("equivalence", "string", "for whom the smaller set gives the same verdicts"),
     Field("pairs", "integer", "pairs of parties on which the engine held both sets equal"),
     Field(
@@ -112,9 +98,9 @@ TRIMMED = (
         "[object]",
         "parts that went",
         (
-            *_OBJECT,
+            *PLACE,
             Field("path", "string", "field path of the part; empty for all of the object"),
-            _ORIGIN,
+            ORIGIN,
         ),
     ),
     Field("policies", "[any]", "the documents that are left"),

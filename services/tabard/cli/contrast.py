@@ -9,15 +9,16 @@ from typing import Any
 from tabard.cli.ground import Ground
 from tabard.cli.kinds import By
 from tabard.cli.pairs import Group, group
-from tabard.cli.verdicts import Row, connections, policy_row, rule_row
+from tabard.cli.records import Row
+from tabard.cli.rows import connections, policy_row, rule_row
 from tabard.dataplane.maps import Direction
 from tabard.identity.numbers import Reserved
 from tabard.policy.atoms import Atom, cut
 from tabard.policy.difference import Counterpart, Piece, Side, differences
-from tabard.policy.engine import Half
-from tabard.policy.landscape import in_force
 from tabard.policy.model import Cidr
 from tabard.policy.parties import Party, Role
+from tabard.policy.referents import in_force
+from tabard.policy.rulings import Half
 
 _RULE = ("kind", "namespace", "name", "tier", "action", "rule", "origin", "event")
 """What of a rule is the same for all peers that it lets through."""
@@ -92,7 +93,7 @@ def _others(one: Ground, other: Ground) -> Iterator[Counterpart]:
 def cidrs_of(grounds: Iterable[Ground]) -> Iterator[Cidr]:
     """Every CIDR that a rule in force names."""
     for ground in grounds:
-        for policy in in_force(ground.state):
+        for _, policy in in_force(ground.state):
             for rule in policy.rules:
                 yield from (peer for peer in rule.peers or () if isinstance(peer, Cidr))
 

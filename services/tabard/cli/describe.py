@@ -21,7 +21,7 @@ from tabard.cli.tables import VIEWS
 from tabard.cli.views import Reading
 from tabard.ledger.state import State
 from tabard.manifests.workloads import API_VERSIONS
-from tabard.policy.reading import CLUSTERWIDE_KINDS
+from tabard.policy.reading import CLUSTERWIDE_KINDS, REFERENT_KINDS
 
 STREAM_EVENTS = 5
 """How many of a stream's last messages are shown."""
@@ -129,7 +129,14 @@ def chosen(kind: str, name: Name, reading: Reading, events: list[Row]) -> Row:
         fact = f"there is no {singular} {place} at LEDGER/{reading.state.sequence}"
         if not events:
             raise Failure(fact, f"tabard get {kind}")
-        last = events[-1]["sequence"]
+        last, data = events[-1]["sequence"], events[-1]["data"]
+        key = (data.get("kind"), data.get("namespace"), data.get("name"))
+        if kind == "policies" and key[0] in REFERENT_KINDS and key in reading.state.policies:
+            raise Failure(
+                f"{key[0]} {place} is no policy, but what policies refer to; "
+                f"LEDGER/{last} accepted it",
+                f"tabard events show {last}",
+            )
         raise Failure(
             f"{fact}; its last event is LEDGER/{last} ({events[-1]['type']})",
             f"tabard describe {singular} {place} --at {last - 1}",

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from tabard.cli.check import connection
 from tabard.cli.contrast import compared
 from tabard.cli.failing import Exit
 from tabard.cli.printing import Output, counted, room, show_table, show_value, tell
+from tabard.cli.reasons import connected
+from tabard.cli.records import Row
+from tabard.cli.rows import named
 from tabard.cli.sides import sides, trouble
 from tabard.cli.tables import Column, laid_out
-from tabard.cli.verdicts import Row
 from tabard.cli.where import Where
 
 WHAT = "compare the policies"
@@ -27,7 +28,7 @@ def diff(before: Where, after: Where, workloads: Where | None, output: Output) -
             show_value(said, output)
         case Output.NAME:
             for row in said["changes"]:
-                for source, destination in _named(row):
+                for source, destination in _pairs(row):
                     print(f"{source} {destination}")
         case _:
             if said["changes"]:
@@ -53,12 +54,12 @@ def _short(row: Row, compared: int) -> Row:
 def _counts(changes: Sequence[Row]) -> Iterator[str]:
     """`3 pairs allowed`, `1 pair denied`"""
     for change in ("allowed", "denied"):
-        pairs = {pair for row in changes if row["change"] == change for pair in _named(row)}
+        pairs = {pair for row in changes if row["change"] == change for pair in _pairs(row)}
         if pairs:
             yield f"{counted(len(pairs), 'pair')} {change}"
 
 
-def _named(row: Row) -> Iterator[tuple[str, str]]:
+def _pairs(row: Row) -> Iterator[tuple[str, str]]:
     for source in row["from"]:
         for destination in row["to"]:
             yield source, destination
@@ -70,14 +71,12 @@ def _said(half: Row | None) -> str:
         return "no policy can hold"
     if half["rule"] is not None:
         rule = half["rule"]
-        return f"{rule['action']} by {_name(rule)} {rule['rule']}"
+        return f"{rule['action']} by {named(rule)} {rule['rule']}"
     if half["reason"] == "denied_policy" and half["isolated_by"]:
-        return f"no rule of {', '.join(map(_name, half['isolated_by']))}"
+        return f"no rule of {', '.join(map(named, half['isolated_by']))}"
+    if half["reason"] == "allowed_no_policy":
+        return "no policy isolates it"
     return str(half["reason"]).replace("_", " ")
-
-
-def _name(row: Row) -> str:
-    return f"{row['namespace']}/{row['name']}" if row["namespace"] else str(row["name"])
 
 
 def _because(row: Row) -> list[str]:
@@ -102,7 +101,7 @@ COLUMNS: Sequence[Column] = (
     Column("CHANGE", "change"),
     Column("FROM", "from"),
     Column("TO", "to"),
-    Column("CONNECTIONS", "connections", whole=lambda row: [*map(connection, row["connections"])]),
+    Column("CONNECTIONS", "connections", whole=lambda row: connected(row["connections"])),
     Column("BECAUSE", "why", whole=_because),
     Column("ORIGIN", "why", whole=_origins, wide=True),
 )

@@ -24,7 +24,7 @@ from tabard.cli.fields import (
     WORKLOADS,
     Field,
 )
-from tabard.cli.judgements import CHECKED, DOCTOR, EXPLAINED, MATRIX, METRICS, PAIR
+from tabard.cli.judgements import CHECKED, DOCTOR, EXPLAINED, MATRIX, METRICS, PAIR, PLACE
 from tabard.cli.kinds import SHOWN
 
 EVENT = Field("event", "string", "ADDED, MODIFIED or DELETED")
@@ -57,9 +57,7 @@ DESCRIBED: Mapping[str, tuple[Field, ...]] = {
             "[object]",
             "rules about traffic from or to it",
             (
-                Field("kind", "string", "the policy's"),
-                Field("namespace", "string", "the policy's"),
-                Field("name", "string", "the policy's"),
+                *PLACE,
                 Field("rule", "string", "the rule's field path"),
                 Field("action", "string", "allow, deny or pass (to the next tier)"),
                 Field("direction", "string", "ingress (it sends) or egress (it receives)"),

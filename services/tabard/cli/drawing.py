@@ -61,7 +61,7 @@ def drawing(found: Ground, namespace: str = "") -> Graph:
         (source, target): pairs.cell(one, other).some
         for source, one in enumerate(groups)
         for target, other in enumerate(groups)
-        if (one.namespace or other.namespace) and (one.chosen or other.chosen)
+        if any(each.namespace and each.chosen for each in (one, other))
     }
     edges = [
         Edge(source, target, shown(traffic))

@@ -119,7 +119,7 @@ NODES = (
 
 POLICIES = (
     Field("kind", "string", "such as NetworkPolicy"),
-    Field("namespace", "string", "the policy's namespace"),
+    Field("namespace", "string", "the policy's namespace; empty of a cluster-wide kind"),
     Field("name", "string", "its name"),
     Field(
         "status",

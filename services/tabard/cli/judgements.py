@@ -2,13 +2,13 @@
 
 from tabard.cli.fields import Field
 
-_PLACE = (
-    Field("kind", "string", "the policy's"),
-    Field("namespace", "string", "the policy's"),
-    Field("name", "string", "the policy's"),
+PLACE = (
+    Field("kind", "string", "the object's"),
+    Field("namespace", "string", "the object's; empty of a cluster-wide kind"),
+    Field("name", "string", "the object's"),
 )
-_ORIGIN = Field("origin", "string", "file:line, or where the policy was when it was applied")
-_ACCEPTED = Field("event", "string?", "LEDGER/N that accepted the version in force; null offline")
+ORIGIN = Field("origin", "string", "file:line, or where the policy was when it was applied")
+ACCEPTED = Field("event", "string?", "LEDGER/N that accepted the version in force; null offline")
 CONNECTION = (
     Field(
         "protocol",
@@ -18,14 +18,15 @@ CONNECTION = (
     Field("first", "integer", "first port, or type of ICMP"),
     Field("last", "integer", "last port, or type of ICMP"),
 )
-_TIER = Field("tier", "string", "admin, network or baseline, judged in this order")
+TIER = Field("tier", "string", "admin, network or baseline, judged in this order")
+POLICY = (*PLACE, ORIGIN, ACCEPTED)
 _PRIORITY = Field("priority", "integer", "of admin and baseline, the least is judged first")
 _ACTION = Field(
     "action", "string", "allow, proxy (allow through the node's DNS proxy), deny or pass"
 )
 RULE = (
-    *_PLACE,
-    _TIER,
+    *PLACE,
+    TIER,
     _PRIORITY,
     _ACTION,
     Field("rule", "string", "its field path in the policy"),
@@ -33,10 +34,10 @@ RULE = (
     Field("port", "string?", "field path of the port that matched; null if it takes every one"),
     Field("traffic", "object", "what its action is for", CONNECTION),
     Field("lookups", "[string]?", "the only names that DNS may ask for; null if it is for any"),
-    _ORIGIN,
-    _ACCEPTED,
+    ORIGIN,
+    ACCEPTED,
 )
-_SEQUENCE = Field("sequence", "integer?", "LEDGER's that it is true for; null of manifests alone")
+SEQUENCE = Field("sequence", "integer?", "LEDGER's that it is true for; null of manifests alone")
 _END = (
     Field("asked", "string", "how it was named"),
     Field("role", "string", "pod, node, world or unknown"),
@@ -49,7 +50,7 @@ _END = (
     Field("identity", "integer", "its security identity"),
     Field("labels", "[string]", "what the number stands for"),
 )
-_HALF = (
+VERDICT = (
     Field("allowed", "boolean", "whether this end lets it pass"),
     Field(
         "reason",
@@ -57,12 +58,15 @@ _HALF = (
         "allowed_no_policy, allowed_policy, allowed_proxy, allowed_host, denied_policy or "
         "denied_unknown_peer",
     ),
+)
+_HALF = (
+    *VERDICT,
     Field("tier", "string?", "the tier that decided; null if none did, or no port was given"),
     Field(
         "isolated_by",
         "[object]",
         "policies that isolate it: what no rule of tiers admin and network allows is denied",
-        (*_PLACE, _ORIGIN, _ACCEPTED),
+        POLICY,
     ),
     Field("rules", "[object]", "the deciding rule; without a port all that decide something", RULE),
     Field("passes", "[object]", "the rules before it that left it to the next tier", RULE),
@@ -72,11 +76,11 @@ _HALF = (
         "[object]",
         "if it is denied, what each rule that could have allowed it asks for, the nearest first",
         (
-            *_PLACE,
-            _TIER,
+            *PLACE,
+            TIER,
             Field("path", "string", "field path of what did not match"),
             Field("why", "string", "why it did not"),
-            _ORIGIN,
+            ORIGIN,
         ),
     ),
     Field("connections", "[object]", "all that this end lets pass", CONNECTION),
@@ -86,21 +90,21 @@ _CONSIDERED = Field(
     "[object]",
     "each item of each rule that has a say, in the order in which they are judged",
     (
-        *_PLACE,
-        _TIER,
+        *PLACE,
+        TIER,
         _PRIORITY,
         _ACTION,
         Field("path", "string", "field path of the peer or, where that matched, of the rule"),
         Field("part", "string", "decides, passes, late (it matches, after the verdict) or misses"),
         Field("why", "string", "what it asks for, and what it met"),
-        _ORIGIN,
+        ORIGIN,
     ),
 )
 
 
 def _answer(half: tuple[Field, ...]) -> tuple[Field, ...]:
     return (
-        _SEQUENCE,
+        SEQUENCE,
         Field(
             "allowed",
             "boolean",
@@ -173,7 +177,7 @@ PAIR = (
 )
 
 MATRIX = (
-    _SEQUENCE,
+    SEQUENCE,
     Field("by", "string", "workload, pod or identity: what a party is"),
     Field(
         "parties",

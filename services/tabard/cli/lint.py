@@ -125,9 +125,8 @@ def _refused(refused: Iterable[Refusal]) -> Iterator[Finding]:
     for each in refused:
         key, error = _key(each), each.error
         yield Finding(catalogue.REFUSED, key, error.path, error.reason, error.origin)
-        if (
-            each.source is not None and key[0] == "Namespace"
-        ):  # declared twice: read it all the same
+        # Declared twice: what it says is read all the same.
+        if each.source is not None and key[0] == "Namespace":
             for finding in of_document(key, each.source.value):
                 yield replace(finding, origin=each.source.origin_of(finding.path))
 

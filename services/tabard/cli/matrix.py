@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from tabard.cli.check import PORTS_SHOWN, connected
 from tabard.cli.ground import Ground
 from tabard.cli.kinds import By
 from tabard.cli.naming import PortAsked
 from tabard.cli.pairs import Group, Pairs, Selector, document, group
 from tabard.cli.printing import GAP, Output, capped, show_table, show_value, tell
+from tabard.cli.reasons import PORTS_SHOWN, connected
+from tabard.cli.records import Row
+from tabard.cli.rows import connections, named
 from tabard.cli.tables import Column, laid_out
-from tabard.cli.verdicts import Row, connections, named
 from tabard.cli.watching import Changes
 from tabard.cli.where import Where, follow_states, ground
 
@@ -55,7 +56,7 @@ def matrix(
     found = ground(WHAT, where)
     pairs = pairs_of(found)
     if where.files and found.engine.networks:
-        tell("note: manifests tell no pod's address; an ipBlock holds no pod here")
+        tell("note: manifests tell no pod's address; a CIDR holds no pod here")
     match output:
         case Output.JSON | Output.YAML:
             show_value(document(found, pairs, by), output)

@@ -131,7 +131,7 @@ NodeSelector = Annotated[
         "-l",
         "--selector",
         metavar="SELECTOR",
-        help="Only these nodes, by kubernetes.io/hostname, their one label.",
+        help="Only these nodes, by their labels, kubernetes.io/hostname among them.",
     ),
 ]
 Stream = Annotated[StreamName, typer.Option("--stream", case_sensitive=False, help="Which stream.")]

@@ -13,11 +13,12 @@ from itertools import product
 from tabard.cli.ground import Ground
 from tabard.cli.kinds import By
 from tabard.cli.naming import NotThere, PortAsked, owner, ports
-from tabard.cli.verdicts import Row, connections, rule_row
+from tabard.cli.records import Row
+from tabard.cli.rows import connections, rule_row
 from tabard.dataplane.maps import Direction
 from tabard.ledger.state import EndpointState
-from tabard.policy.engine import Grant
 from tabard.policy.parties import Party, Role, Who
+from tabard.policy.rulings import Grant
 from tabard.policy.traffic import NOTHING, Traffic, intersection, joined, union
 
 Selector = Callable[[Mapping[str, str]], bool]

@@ -7,7 +7,8 @@ from tabard.cli.failing import Failure
 from tabard.cli.ground import Ground
 from tabard.cli.naming import NotThere, Place, PortAsked, pods
 from tabard.cli.printing import counted
-from tabard.cli.verdicts import Ends, Row, answer
+from tabard.cli.records import Row
+from tabard.cli.verdicts import Ends, answer
 from tabard.dataplane.maps import Direction
 from tabard.events import ledger as events
 from tabard.ledger.state import State
@@ -51,7 +52,7 @@ class Question:
             raise Failure(str(error)) from error
         if offline and not said["allowed"] and _addresses_count(found.engine, *ways[0]):
             notes.append(
-                "manifests tell no pod's address; an ipBlock may hold one that it does not here"
+                "manifests tell no pod's address; a CIDR may hold one that it does not here"
             )
         return said, notes
 

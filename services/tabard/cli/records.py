@@ -79,7 +79,8 @@ def brief(key: str, value: Any) -> str:
     """A value of an event's data on one line, a document by its metadata."""
     if key == "document":
         metadata = value.get("metadata") or {}
-        return f"{value.get('kind')} {metadata.get('namespace')}/{metadata.get('name')}"
+        place = filter(None, (metadata.get("namespace"), metadata.get("name")))
+        return f"{value.get('kind')} {'/'.join(place)}"
     if isinstance(value, tuple | list):
         return ",".join(
             "=".join(str(part) for part in each) if isinstance(each, tuple) else str(each)

@@ -26,7 +26,7 @@ from tabard.policy.model import (
     Service,
 )
 from tabard.policy.reading import read_policies
-from tabard.policy.referents import referents_of, resolve
+from tabard.policy.referents import in_force
 
 
 def of_pod(reading: Reading, pod: Row) -> Row:
@@ -112,19 +112,12 @@ def _one(rows: Iterable[Row], key: str, value: object) -> Row | None:
     return next((row for row in rows if row[key] == value), None)
 
 
-def _in_force(state: State) -> Iterator[Policy]:
-    referents = referents_of(state)
-    for _, accepted in sorted(state.policies.items()):
-        for policy in read_policies(accepted.document, accepted.origin):
-            yield resolve(policy, referents)
-
-
 def _selecting(state: State, number: int | None) -> Iterator[Policy]:
     identity = state.identities.get(number) if number is not None else None
     if identity is None or number is None or not is_pod(number):
         return
     labels = labels_of(identity.labels)
-    for policy in _in_force(state):
+    for _, policy in in_force(state):
         if not policy.selects_nodes and matches(policy.subject, labels):
             yield policy
 
@@ -141,7 +134,7 @@ def _naming(state: State, number: int) -> Iterator[Row]:
     if identity is None:
         return
     labels = seen_labels(number, identity.labels)
-    for policy in _in_force(state):
+    for _, policy in in_force(state):
         for rule in policy.rules:
             if by := _named_by(rule, labels):
                 yield {
@@ -205,9 +198,11 @@ def _referred(name: str, selector: Selector | None) -> str:
 
 
 def _selector(selector: Selector) -> str:
-    """`app=web, tier in (a,b), !canary`; empty if it asks for nothing."""
+    """`app=web, tier in (a,b), !canary`; empty if it asks for nothing, `any pod` for no more."""
     parts = []
     for requirement in selector.requirements:
+        if (requirement.key, requirement.operator) == (NAMESPACE_KEY, "Exists"):
+            continue  # what every pod has
         key = _key(requirement)
         values = ",".join(sorted(requirement.values))
         match requirement.operator:
@@ -223,7 +218,7 @@ def _selector(selector: Selector) -> str:
                 parts.append(key)
             case _:
                 parts.append(f"!{key}")
-    return ", ".join(parts)
+    return ", ".join(parts) or ("any pod" if selector.requirements else "")
 
 
 def _key(requirement: Requirement) -> str:

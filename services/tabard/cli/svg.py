@@ -59,6 +59,8 @@ def _edge(graph: Graph, edge: Edge, curve: Sequence[Place]) -> str:
 def _label(edge: Edge, curve: Sequence[Place], *, at_source: bool) -> str:
     """The ports, near one end of the edge."""
     points, at = (curve[:4], 0.35) if at_source else (curve[-4:], 0.62)
+    if curve[-1][0] < curve[0][0]:
+        at = 0.85  # it passes behind its own source
     weights = ((1 - at) ** 3, 3 * at * (1 - at) ** 2, 3 * at**2 * (1 - at), at**3)
     x, y = (
         sum(weight * point[axis] for weight, point in zip(weights, points, strict=True))

@@ -22,6 +22,15 @@ from tabard.cli.views import (
 from tabard.identity.labels import DERIVED_PREFIXES, split_label
 from tabard.ledger.state import State
 
+POLICY_SHORT = {
+    "NetworkPolicy": "netpol",
+    "CiliumNetworkPolicy": "cnp",
+    "CiliumClusterwideNetworkPolicy": "ccnp",
+    "AdminNetworkPolicy": "anp",
+    "BaselineAdminNetworkPolicy": "banp",
+}
+"""What kubectl's users call a kind of policy; ClusterNetworkPolicy has no name but its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -207,7 +216,7 @@ VIEWS: Mapping[str, View] = {
         (
             Column("NAMESPACE", "namespace"),
             Column("NAME", "name"),
-            Column("KIND", "kind", wide=True),
+            Column("KIND", "kind", short=lambda kind: POLICY_SHORT.get(kind, kind)),
             Column("STATUS", "status"),
             Column("TIER", "tier"),
             Column("PRIORITY", "priority", wide=True),

@@ -3,29 +3,27 @@
 Rows are mappings of JSON values with the keys that `tabard.cli.judgements` documents.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import chain
 from typing import Any
 
 from tabard.cli.ground import Ground
 from tabard.cli.naming import PortAsked, place_of, ports
-from tabard.cli.records import date
+from tabard.cli.records import Row, date
+from tabard.cli.rows import connections, named, object_row, policy_row, rule_row
 from tabard.dataplane.maps import Action, Direction, Protocol, Reason
-from tabard.ledger.provenance import Step
-from tabard.ledger.state import ObjectKey
-from tabard.policy.engine import Engine, Grant, Half, keys
+from tabard.ledger.provenance import Provenance, Step
+from tabard.policy.engine import Engine, keys
 from tabard.policy.misses import Finding, findings, misses
+from tabard.policy.model import CidrGroup, DomainName, Peer, Service
 from tabard.policy.parties import Party, Role
-from tabard.policy.traffic import EVERYTHING, PORT_MAX, Traffic, contains, intersection, joined
+from tabard.policy.patterns import matches_name
+from tabard.policy.rulings import Half
+from tabard.policy.traffic import Traffic, contains, intersection
 
-Row = dict[str, Any]
-OTHER = "OTHER"
-"""What `connections` calls the protocols without a name."""
-_NAMES = {protocol: protocol.name for protocol in Protocol} | {Protocol.ANY: OTHER}
 _CONSIDERED = ("priority", "action", "path", "part", "why")
 """What is told of each rule that was considered, beside whose it is."""
-_PROTOCOLS = {name: protocol for protocol, name in _NAMES.items()}
 Ends = tuple[Party, Party]
 """Source and destination, each at one of its addresses."""
 Flow = tuple[Direction, Party, Party]
@@ -198,69 +196,11 @@ def _finding(ground: Ground, found: Finding, *keys: str) -> Row:
         "why": found.why,
     }
     return (
-        _object(found.policy)
+        object_row(found.policy)
         | {"tier": found.tier.name.lower()}
         | {key: said[key] for key in keys}
         | {"origin": ground.origin(found.policy, found.path)}
     )
-
-
-def connections(traffic: Traffic) -> list[Row]:
-    """[{protocol, first, last}]; everything is the one of protocol ANY, and OTHER are the protocols
-    without a name."""
-    if traffic == EVERYTHING:
-        return [{"protocol": Protocol.ANY.name, "first": 0, "last": PORT_MAX}]
-    return [
-        {
-            "protocol": OTHER if protocol is Protocol.ANY else protocol.name,
-            "first": first,
-            "last": last,
-        }
-        for protocol, ranges in traffic.items()
-        for first, last in ranges
-    ]
-
-
-def traffic_of(rows: Sequence[Row]) -> Traffic:
-    """What `connections` makes such rows of."""
-    return joined({_PROTOCOLS[row["protocol"]]: ((row["first"], row["last"]),)} for row in rows)
-
-
-def rule_row(ground: Ground, grant: Grant) -> Row:
-    return _object(grant.policy) | {
-        "tier": grant.tier.name.lower(),
-        "priority": grant.priority,
-        "action": grant.action.name.lower(),
-        "rule": grant.rule,
-        "peer": None if grant.peer is None else grant.peer_path,
-        "port": None if grant.port is None else grant.port_path,
-        "traffic": {
-            "protocol": grant.protocol.name,
-            "first": grant.first,
-            "last": grant.last,
-        },
-        "lookups": None if grant.lookups is None else sorted(grant.lookups),
-        "origin": ground.origin(grant.policy, grant.rule),
-        "event": _acceptance(ground, grant.policy),
-    }
-
-
-def policy_row(ground: Ground, key: ObjectKey) -> Row:
-    return _object(key) | {"origin": ground.origin(key, ""), "event": _acceptance(ground, key)}
-
-
-def named(row: Row) -> str:
-    """`namespace/name` of a row, or the name of what is in no namespace."""
-    return place_of(row["namespace"], row["name"])
-
-
-def _object(key: ObjectKey) -> Row:
-    return dict(zip(("kind", "namespace", "name"), key, strict=True))
-
-
-def _acceptance(ground: Ground, key: ObjectKey) -> str | None:
-    step = ground.provenance.policies.get(key) if ground.provenance is not None else None
-    return None if step is None else step.place
 
 
 def _party(ground: Ground, party: Party, asked: str) -> Row:
@@ -312,11 +252,35 @@ def _events(ground: Ground, ends: Iterable[Party], checks: Iterable[Row]) -> lis
             led(life.bound, f"pod {pod.namespace}/{pod.name}")
             led(life.changed, f"pod {pod.namespace}/{pod.name}")
     for check in checks:
-        for half in (check["egress"], check["ingress"]):
+        for half, peer in ((check["egress"], check["to"]), (check["ingress"], check["from"])):
             for row in deciding(half):
                 key = (row["kind"], row["namespace"], row["name"])
                 led(known.policies.get(key), f"policy {named(row)}")
+                for written in ground.engine.written(key, row.get("peer") or ""):
+                    for step, of in _referred(known, written, peer):
+                        led(step, of)
     return [steps[at] for at in sorted(steps)]
+
+
+def _referred(known: Provenance, written: Peer, address: str | None) -> Iterator[tuple[Step, str]]:
+    """What made a reference stand for whom it does, as far as it is by name."""
+    match written:
+        case DomainName():
+            for (name, held), step in known.names.items():
+                if held == address and matches_name(written.pattern, name):
+                    yield step, f"name {name}"
+        case CidrGroup() | Service():
+            for key, step in known.policies.items():
+                kind, namespace, name = key
+                of_group = isinstance(written, CidrGroup) and kind == "CiliumCIDRGroup"
+                of_service = isinstance(written, Service) and (kind, namespace) == (
+                    "Service",
+                    written.namespace,
+                )
+                if (of_group or of_service) and name == written.name:
+                    yield step, f"{kind} {place_of(namespace, name)}"
+        case _:
+            pass
 
 
 def decided(said: Row) -> tuple[Any, ...]:

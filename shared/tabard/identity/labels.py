@@ -179,7 +179,11 @@ def pod_labels(
     return label_set([*label_filter.apply([*own, *derived]), *named_ports])
 
 
-def named_ports(labels: LabelSet) -> frozenset[tuple[str, int, str]]:
+NamedPorts = frozenset[tuple[str, int, str]]
+"""(name, number, protocol)"""
+
+
+def named_ports(labels: LabelSet) -> NamedPorts:
     """The (name, number, protocol) of a label set's derived port labels."""
     found = []
     for label in labels:

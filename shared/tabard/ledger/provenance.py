@@ -53,6 +53,8 @@ class Provenance:
         self.namespaces: dict[str, Step] = {}
         """The latest labelling."""
         self.nodes: dict[str, Step] = {}
+        self.names: dict[tuple[str, str], Step] = {}
+        """(domain name, address) → since when the one stands for the other."""
 
     def observe(self, record: LedgerRecord) -> None:
         """Take one step, in the order of the ledger."""
@@ -87,6 +89,12 @@ class Provenance:
                 self.policies[event.kind, event.namespace, event.name] = step
             case events.PolicyForgotten():
                 self.policies.pop((event.kind, event.namespace, event.name), None)
+            case events.NameResolved():
+                for address, _ in event.addresses:
+                    self.names.setdefault((event.name, address), step)
+            case events.NameForgotten():
+                for address in event.addresses:
+                    self.names.pop((event.name, address), None)
             case (
                 events.EpochClaimed()
                 | events.IdentityReleased()
@@ -95,8 +103,6 @@ class Provenance:
                 | events.PolicyRefused()
                 | events.WorkloadAccepted()
                 | events.WorkloadForgotten()
-                | events.NameResolved()
-                | events.NameForgotten()
                 | events.EventQuarantined()
                 | events.CursorAdvanced()
             ):

@@ -10,9 +10,10 @@ from itertools import product
 
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.ledger.state import State, enforcement_of
-from tabard.policy.engine import Decision, Engine
+from tabard.policy.engine import Engine
 from tabard.policy.model import Policy
 from tabard.policy.parties import Who
+from tabard.policy.rulings import Decision
 from tabard.policy.traffic import NOTHING, Traffic, difference, intersection, joined
 
 
@@ -94,6 +95,12 @@ class Side:
         ]
         return reduce(intersection, found), joined(found)
 
+    def meet(self, sources: Sequence[Who], destinations: Sequence[Who]) -> bool:
+        """Whether any two have addresses of one family; else nothing passes, and not by policy."""
+        return any(
+            self.engine.parties.pairs(one, other) for one, other in product(sources, destinations)
+        )
+
 
 def _said(policy: Policy, direction: Direction) -> Hashable:
     rules = tuple(rule for rule in policy.rules if rule.direction is direction)
@@ -132,6 +139,10 @@ def _moved(before: Side, after: Side, party: Counterpart) -> frozenset[Direction
 def _between(
     before: Side, after: Side, source: Counterpart, destination: Counterpart
 ) -> Iterator[Piece]:
+    if not before.meet(source.before, destination.before):
+        return
+    if not after.meet(source.after, destination.after):
+        return
     every, some = before.reach(source.before, destination.before)
     every_now, some_now = after.reach(source.after, destination.after)
     changes: Mapping[bool, Traffic] = {

@@ -10,8 +10,8 @@ no egress rule there names it, calls it an unknown peer where this says that no 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
-from tabard.dataplane.maps import Action, Direction, Protocol, Reason, Tier
-from tabard.identity.labels import cidr_label, label_set, named_ports
+from tabard.dataplane.maps import Action, Direction, Reason, Tier
+from tabard.identity.labels import NamedPorts, cidr_label, label_set, named_ports
 from tabard.identity.numbers import CLUSTER_MIN, Reserved, is_pod
 from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.policy.matching import RESERVED_LABELS, Labels, labels_of
@@ -19,125 +19,10 @@ from tabard.policy.model import Cidr, Peer, Policy, Port, Rule
 from tabard.policy.naming import Naming, holds, selector_of, selectors_of
 from tabard.policy.networks import Networks, longest
 from tabard.policy.parties import Parties, Party, Role, Who
-from tabard.policy.reading import read_policies
-from tabard.policy.referents import referents_of, resolve
+from tabard.policy.referents import in_force
+from tabard.policy.rulings import REASONS, Decision, Grant, Half, Ruling, in_tier, ruling
 from tabard.policy.selectors import Selectors
-from tabard.policy.traffic import (
-    EVERYTHING,
-    NOTHING,
-    Traffic,
-    difference,
-    intersection,
-    joined,
-    union,
-)
-
-ALLOWS = (Action.ALLOW, Action.PROXY)
-REASONS = {
-    Action.ALLOW: Reason.ALLOWED_POLICY,
-    Action.PROXY: Reason.ALLOWED_PROXY,
-    Action.DENY: Reason.DENIED_POLICY,
-}
-"""Of the rule that decided."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What one item of one rule does with traffic between two parties: ports `first` to `last`."""
-
-    policy: ObjectKey
-    tier: Tier
-    priority: int
-    direction: Direction
-    action: Action
-    """PROXY for an ALLOW through the node's DNS proxy."""
-    rule: str
-    """Field path of the rule in the policy's document, such as `spec.ingress[0]`."""
-    peer: str | None
-    """Where the peer that matched was written, beneath the rule; None if the rule takes anyone."""
-    port: str | None
-    """Where the port was written, beneath the rule; None if the rule takes all traffic."""
-    protocol: Protocol
-    first: int
-    last: int
-    lookups: frozenset[str] | None = None
-    """If given, the DNS names that may be asked for (patterns)."""
-
-    @property
-    def peer_path(self) -> str:
-        """Field path of the peer that matched, or of the rule."""
-        return self.rule if self.peer is None else f"{self.rule}.{self.peer}"
-
-    @property
-    def port_path(self) -> str:
-        """Field path of the port that matched, or of the rule."""
-        return self.rule if self.port is None else f"{self.rule}.{self.port}"
-
-    @property
-    def allows(self) -> bool:
-        return self.action in ALLOWS
-
-    @property
-    def traffic(self) -> Traffic:
-        return union([(self.protocol, self.first, self.last)])
-
-    def covers(self, protocol: int, port: int) -> bool:
-        if self.protocol is Protocol.ANY:
-            return True
-        return self.protocol == protocol and self.first <= port <= self.last
-
-
-@dataclass(frozen=True, slots=True)
-class Half:
-    """What the policies of one end say: egress at the source, ingress at the destination."""
-
-    direction: Direction
-    reason: Reason
-    isolating: tuple[ObjectKey, ...] = ()
-    """The policies that isolate it in this direction, in the order of judging: what no rule of tier
-    NETWORK allows is then denied (as it is if the install enforces always)."""
-    rule: Grant | None = None
-    """The rule that decided, whatever it did; None if none matched that did not pass."""
-    passes: tuple[Grant, ...] = ()
-    """The rules before it that left the decision to the next tier, in order."""
-
-    @property
-    def allowed(self) -> bool:
-        return self.reason.allowed
-
-    @property
-    def tier(self) -> Tier | None:
-        """The tier that decided, if one did."""
-        if self.rule is not None:
-            return self.rule.tier
-        return Tier.NETWORK if self.reason is Reason.DENIED_POLICY else None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A half is None where policies hold for nobody: outside, and at a node that none selects."""
-
-    source: Party
-    destination: Party
-    egress: Half | None
-    ingress: Half | None
-
-    @property
-    def halves(self) -> tuple[Half, ...]:
-        return tuple(half for half in (self.egress, self.ingress) if half is not None)
-
-    @property
-    def allowed(self) -> bool:
-        return all(half.allowed for half in self.halves)
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """How all traffic with one peer fares in one direction."""
-
-    allowed: Traffic
-    decided: tuple[tuple[Grant, Traffic], ...]
-    """Each rule that has a say, and in what; where several of tier NETWORK allow the same, each."""
+from tabard.policy.traffic import EVERYTHING, NOTHING, Traffic, intersection
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +51,13 @@ class Engine:
     def __init__(self, state: State) -> None:
         self.parties = Parties(state)
         self._state = state
-        referents = referents_of(state)
-        written = [
-            policy
-            for _, accepted in sorted(state.policies.items())
-            for policy in read_policies(accepted.document, accepted.origin)
-        ]
-        policies = [resolve(policy, referents) for policy in written]
-        self._written = dict(zip(map(id, policies), written, strict=True))
+        found = in_force(state)
+        policies = [resolved for _, resolved in found]
+        self._written = {id(resolved): written for written, resolved in found}
         """Policies, by what they were resolved to."""
+        self._authored: dict[ObjectKey, list[Policy]] = {}
+        for policy, _ in found:
+            self._authored.setdefault(policy.key, []).append(policy)
         # Stable: then by kind, namespace, name and place in the document.
         policies.sort(key=lambda policy: (policy.tier, policy.priority))
         self.networks = Networks(frozenset().union(*(policy.cidrs() for policy in policies)))
@@ -278,7 +161,7 @@ class Engine:
         found = self._rulings.get(key)
         if found is None:
             grants = self.grants(direction, subject, peer)
-            found = self._rulings[key] = _ruling(grants, self.is_isolated(direction, subject))
+            found = self._rulings[key] = ruling(grants, self.is_isolated(direction, subject))
         return found
 
     def alike(self, party: Party) -> Hashable:
@@ -365,7 +248,7 @@ class Engine:
                 for by_cidr, path in read.matching(matched, held, peer.role is Role.WORLD)
                 for grant in self._granted(read, by_cidr, path, subject, peer)
             ]
-            grants.sort(key=_in_tier)
+            grants.sort(key=in_tier)
             found = self._grants[key] = tuple(dict.fromkeys(grants))
         return found
 
@@ -414,6 +297,16 @@ class Engine:
         written = self._written[id(policy)].rules[policy.rules.index(rule)]
         pairs = zip(written.peers or (), written.peer_paths, strict=True)
         return [(peer, path) for peer, path in pairs if path not in rule.peer_paths]
+
+    def written(self, key: ObjectKey, path: str) -> list[Peer]:
+        """The peers that a policy's author wrote at a field path, references as such."""
+        return [
+            peer
+            for policy in self._authored.get(key, ())
+            for rule in policy.rules
+            for peer, at in zip(rule.peers or (), rule.peer_paths, strict=True)
+            if f"{rule.path}.{at}" == path
+        ]
 
     def names(self, named: Peer, peer: Party, node: str) -> bool:
         """Whether what a policy names is the party, as `node` knows it."""
@@ -467,7 +360,7 @@ class Engine:
             found = self._sort_of[guise] = self._sorts.setdefault(what, len(self._sorts))
         return found
 
-    def _ports(self, number: int) -> frozenset[tuple[str, int, str]]:
+    def _ports(self, number: int) -> NamedPorts:
         known = self._state.identities.get(number)
         return named_ports(known.labels) if known is not None else frozenset()
 
@@ -514,35 +407,6 @@ def decide(state: State, source: Who, destination: Who, protocol: int, port: int
 def allowed(state: State, source: Who, destination: Who) -> Traffic:
     """`Engine.allowed` for one question."""
     return Engine(state).allowed(source, destination)
-
-
-def _ruling(grants: tuple[Grant, ...], is_isolated: bool) -> Ruling:
-    passing: list[Traffic] = []
-    decided: list[tuple[Grant, Traffic]] = []
-    left = EVERYTHING
-    for tier in Tier:
-        passed: list[Traffic] = []
-        for grant in grants:
-            if grant.tier is not tier or not (part := intersection(left, grant.traffic)):
-                continue
-            decided.append((grant, part))
-            if grant.allows:
-                passing.append(part)
-            # In tier NETWORK allows take nothing from each other.
-            if tier is not Tier.NETWORK or grant.action is Action.DENY:
-                left = difference(left, part)
-                if grant.action is Action.PASS:
-                    passed.append(part)
-        if tier is Tier.NETWORK:
-            left = NOTHING if is_isolated else difference(left, joined(passing))
-        left = joined([left, *passed]) if passed else left
-    found = joined([*passing, left])
-    return Ruling(EVERYTHING if found == EVERYTHING else found, tuple(decided))
-
-
-def _in_tier(grant: Grant) -> tuple[int, int]:
-    """Orders grants that are in the order of their policies and rules."""
-    return (grant.tier, -grant.action if grant.tier is Tier.NETWORK else 0)
 
 
 def _node(party: Party) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tabard.dataplane.maps import Action, Direction, Protocol, Tier
+from tabard.identity.labels import NamedPorts
 from tabard.policy.atoms import Atoms, cut
-from tabard.policy.landscape import Landscape, NamedPorts
+from tabard.policy.landscape import Landscape
 from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
 
 

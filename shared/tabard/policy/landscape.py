@@ -12,16 +12,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from tabard.dataplane.maps import Direction
-from tabard.identity.labels import NAMED_PORT_SOURCE, named_ports
+from tabard.identity.labels import NAMED_PORT_SOURCE, NamedPorts, named_ports
 from tabard.identity.numbers import Reserved, is_pod
 from tabard.ledger.state import State, enforcement_of
 from tabard.policy.atoms import Atoms
 from tabard.policy.matching import RESERVED_LABELS, labels_of
 from tabard.policy.model import ANY_SOURCE, Policy, Requirement, Selector
-from tabard.policy.reading import read_policies
-from tabard.policy.referents import referents_of, resolve
-
-NamedPorts = frozenset[tuple[str, int, str]]
 
 _RESERVED = (Reserved.REMOTE_NODE, Reserved.HOST, Reserved.WORLD_IPV4, Reserved.WORLD_IPV6)
 
@@ -147,16 +143,6 @@ class Landscape:
         for index, atom in enumerate(atoms):
             found |= self.at(self.world4 if atom.version == 4 else self.world6, index)
         return found
-
-
-def in_force(state: State) -> list[Policy]:
-    """Every policy of a state, by its object's key, with what its references stand for."""
-    referents = referents_of(state)
-    return [
-        resolve(policy, referents)
-        for _, accepted in sorted(state.policies.items())
-        for policy in read_policies(accepted.document, accepted.origin)
-    ]
 
 
 def bits(number: int) -> Iterator[int]:

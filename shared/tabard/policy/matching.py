@@ -7,7 +7,14 @@ held only against the selectors that ask for one of its labels.
 
 from collections.abc import Iterator, Mapping
 
-from tabard.identity.labels import NAMED_PORT_SOURCE, LabelSet, label_set, named_ports, split_label
+from tabard.identity.labels import (
+    NAMED_PORT_SOURCE,
+    LabelSet,
+    NamedPorts,
+    label_set,
+    named_ports,
+    split_label,
+)
 from tabard.identity.numbers import Reserved, is_cidr
 from tabard.policy.model import ANY_SOURCE, Requirement, Selector
 
@@ -27,7 +34,7 @@ RESERVED_LABELS: Mapping[int, LabelSet] = {
 }
 """Reserved identities that peers can have here, always live → what selectors see of them."""
 
-NO_PORTS: frozenset[tuple[str, int, str]] = frozenset()
+NO_PORTS: NamedPorts = frozenset()
 
 
 def labels_of(labels: LabelSet) -> Labels:
@@ -110,7 +117,7 @@ class IdentityIndex:
         self._by_key: dict[tuple[str, str], dict[str, set[int]]] = {}
         self._sources: dict[str, set[str]] = {}
         """Key → the sources, but that of named ports, that labels with it came from."""
-        self._ports: dict[int, frozenset[tuple[str, int, str]]] = {}
+        self._ports: dict[int, NamedPorts] = {}
         self._matched: dict[Selector, Matched] = {}
         self._by_clue: dict[Clue, set[Matched]] = {}
 
@@ -196,7 +203,7 @@ class IdentityIndex:
             if not self._by_clue[clue]:
                 del self._by_clue[clue]
 
-    def ports(self, number: int) -> frozenset[tuple[str, int, str]]:
+    def ports(self, number: int) -> NamedPorts:
         """(name, number, protocol) of the identity's named ports; none if it is no live pod's."""
         return self._ports.get(number, NO_PORTS)
 

@@ -6,28 +6,16 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from tabard.dataplane.maps import Action, Direction, Tier
-from tabard.identity.labels import NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX
 from tabard.ledger.state import ObjectKey
-from tabard.policy.engine import ALLOWS, Engine
-from tabard.policy.matching import Labels, matches
-from tabard.policy.model import (
-    ANY_SOURCE,
-    Cidr,
-    DomainName,
-    Peer,
-    Policy,
-    Port,
-    Requirement,
-    Rule,
-    Selector,
-)
-from tabard.policy.networks import Networks
-from tabard.policy.parties import Party, Role
+from tabard.policy import wording
+from tabard.policy.engine import Engine
+from tabard.policy.model import Cidr, Peer, Policy, Rule, Selector
+from tabard.policy.parties import Party
+from tabard.policy.rulings import ALLOWS
 from tabard.policy.traffic import contains, joined, shown, union
 
 _EMPTY_LACKS = 1_000
 """A policy that allows nothing is farther away than any rule."""
-_ROLES = {Role.NODE: "a node", Role.WORLD: "outside the cluster", Role.UNKNOWN: "unknown"}
 
 
 class Part(Enum):
@@ -150,21 +138,32 @@ def _of_rule(
         )
     missing = engine.missing(policy, rule)
     for reference, path in missing:
-        why = _of_reference(reference)
+        why = wording.of_reference(reference)
         yield _finding(policy, rule.action, f"{rule.path}.{path}", why, _EMPTY_LACKS)
     if not peers and not missing:
         yield _finding(policy, rule.action, rule.path, "names nobody", _EMPTY_LACKS)
     # What a reference or an entity stands for was written once, and is told once.
     nearest: dict[str, Finding] = {}
     others: Counter[str] = Counter()
+    entities: dict[str, list[str]] = {}
     for named, path in peers:
+        if isinstance(named, Selector) and (entity := wording.means(named)):
+            entities.setdefault(path, []).append(entity)
         found = _of_item(engine, policy, rule, named, path, subject, peer, asked)
         others[path] += path in nearest and isinstance(named, Cidr)
         if path not in nearest or found.lacks < nearest[path].lacks:
             nearest[path] = found
     for path, found in nearest.items():
-        if found.lacks and found.path == path and others[path]:
-            found = replace(found, why=f"{found.why}; nor do {others[path]} more of it match")
+        stands = wording.of_standing(engine.written(policy.key, path), peer)
+        if found.lacks and found.path == path and stands:
+            found = replace(found, why=stands)
+        elif found.lacks and found.path == path and others[path]:
+            more = "does 1 more" if others[path] == 1 else f"do {others[path]} more"
+            found = replace(found, why=f"{found.why}; nor {more} that it stands for")
+        if found.lacks and found.path == path and len(means := entities.get(path, [])) > 1:
+            who = wording.entity(engine.labels(peer, min(subject.nodes, default="")))
+            whom = "world" if "world" in means else ", ".join(means)
+            found = replace(found, why=f"means {whom}, and the peer is {who}")
         yield found
 
 
@@ -191,111 +190,13 @@ def _of_item(
     if action is Action.ALLOW and any(each.lookups is not None for each in fitting):
         action = Action.PROXY
     if named is not None and not engine.names(named, peer, node):
-        why, lacks = _of_peer(named, peer, engine.labels(peer, node), engine.networks)
+        why, lacks = wording.of_peer(named, peer, engine.labels(peer, node), engine.networks)
         return _finding(policy, action, path, why, lacks + (not fitting))
     if fitting:
         return _finding(policy, action, path, f"matches, on {shown(covers)}", 0)
-    why = _of_ports(rule, shown(covers), by_cidr=by_cidr)
+    why = wording.of_ports(rule, shown(covers), by_cidr=by_cidr)
     return _finding(policy, action, rule.path, why, 1)
-
-
-def _of_reference(reference: Peer) -> str:
-    """Why a reference stands for nobody."""
-    if isinstance(reference, DomainName):
-        return f"no address of {reference.pattern} is known: nobody looked it up"
-    return "what it refers to is not there"
 
 
 def _finding(policy: Policy, action: Action, path: str, why: str, lacks: int) -> Finding:
     return Finding(policy.key, policy.tier, policy.priority, action, path, why, lacks)
-
-
-def _of_ports(rule: Rule, covers: str, *, by_cidr: bool) -> str:
-    names = sorted({port.name for port in rule.ports if port.name})
-    if rule.direction is Direction.EGRESS and by_cidr and names:
-        return f"the peer matches; ports by name ({', '.join(names)}) hold through no CIDR"
-    asks = ", ".join(_port(port) for port in rule.ports)
-    if not names:
-        return f"the peer matches; the ports are {asks}"
-    return f"the peer matches; the ports are {asks}, which is {covers} at the destination"
-
-
-def _port(port: Port) -> str:
-    if port.name:
-        return f"{port.name}/{port.protocol.name}"
-    return shown(union([(port.protocol, port.first, port.last)]))
-
-
-def _of_peer(named: Peer, peer: Party, labels: Labels, networks: Networks) -> tuple[str, int]:
-    """(what is missing, how many conditions)"""
-    match named:
-        case Cidr():
-            return _of_block(named, peer, networks), 1
-        case Selector():
-            wanting = [
-                requirement
-                for requirement in named.requirements
-                if not matches(Selector((requirement,)), labels)
-            ]
-            if _is_entity(named):
-                means = ", ".join(need.key for need in named.requirements)
-                return f"means {means}, and the peer is {_entity(labels)}", len(wanting)
-            if peer.role is not Role.POD:
-                return f"selects pods, and the peer is {_ROLES[peer.role]}", len(wanting)
-            return "; ".join(_of_label(each, labels) for each in wanting), len(wanting)
-        case _:
-            raise AssertionError(f"{named} was not resolved")
-
-
-def _is_entity(selector: Selector) -> bool:
-    """Whether it means nodes or the world by their reserved labels."""
-    return all(
-        need.source == "reserved" and need.operator in ("In", "Exists")
-        for need in selector.requirements
-    )
-
-
-def _entity(labels: Labels) -> str:
-    """`remote-node`, `world`, `a pod`"""
-    return next((key for source, key in sorted(labels) if source == "reserved"), "a pod")
-
-
-def _of_block(block: Cidr, peer: Party, networks: Networks) -> str:
-    at = peer.address
-    if at is None:
-        return f"{block.prefix}: the peer has no address here"
-    held = networks.holding(at)
-    if block.prefix not in held:
-        return f"{block.prefix} does not hold {at}"
-    hole = next((hole for hole in block.excepts if hole in held), None)
-    if hole is not None:
-        return f"{block.prefix} excepts {hole}, which holds {at}"
-    who = _ROLES.get(peer.role, "a pod")
-    return f"{block.prefix} means what is outside the cluster, and {at} is {who}"
-
-
-def _of_label(requirement: Requirement, labels: Labels) -> str:
-    """`needs app=web, is app=db`"""
-    has = labels.get((requirement.source, requirement.key))
-    if requirement.source == ANY_SOURCE:
-        found = (
-            labels[at] for at in sorted(labels) if at[1] == requirement.key and at[0] != "port"
-        )
-        has = next(found, None)
-    values = sorted(requirement.values)
-    if requirement.key == NAMESPACE_KEY and requirement.operator == "In":
-        return f"needs namespace {' or '.join(values)}, is in {has}"
-    key = requirement.key.removeprefix(NAMESPACE_LABELS_PREFIX)
-    name = key if key == requirement.key else f"namespace label {key}"
-    met = f"has no {name}" if has is None else f"is {key}={has}"
-    match requirement.operator:
-        case "In" if len(values) == 1:
-            return f"needs {name}={values[0]}, {met}"
-        case "In":
-            return f"needs {name} in ({', '.join(values)}), {met}"
-        case "NotIn":
-            return f"needs {name} not in ({', '.join(values)}), {met}"
-        case "Exists":
-            return f"needs {name}, has none"
-        case _:
-            return f"needs no {name}, {met}"

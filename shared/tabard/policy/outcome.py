@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tabard.dataplane.maps import Action, Direction, Protocol, Tier
+from tabard.identity.labels import NamedPorts
 from tabard.policy.atoms import Atoms
 from tabard.policy.items import Item, Place, items
-from tabard.policy.landscape import Landscape, NamedPorts
+from tabard.policy.landscape import Landscape
 from tabard.policy.model import Policy
 from tabard.policy.traffic import PORT_MAX
 

@@ -109,17 +109,3 @@ def _split(
             right = list(runs[at:])
         yield from _split(runs[:at], port, bits + 1, low)
         yield from _split(right, middle, bits + 1, low)
-
-
-def port_blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """The fewest (port, bits) prefixes that are exactly the ports `first` to `last`.
-
-    >>> list(port_blocks(5, 8))
-    [(5, 16), (6, 15), (8, 16)]
-    """
-    while first <= last:
-        size = first & -first or PORTS
-        while size > last - first + 1:
-            size >>= 1
-        yield first, 17 - size.bit_length()
-        first += size

@@ -8,7 +8,7 @@ have. Rules that mean nobody are not looked at: nothing shows what they would ch
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tabard.dataplane.maps import Direction
+from tabard.dataplane.maps import Action, Direction
 from tabard.policy.items import Place, atoms_of
 from tabard.policy.landscape import Group, Landscape
 from tabard.policy.model import Policy
@@ -22,6 +22,8 @@ class Part:
     place: Place
     denied: bool = True
     """Nothing of what it speaks of may pass."""
+    alone: bool = False
+    """Some of whom it means no other rule denies."""
     beside: dict[Place, None] = field(default_factory=dict)
     """The rules that speak of the same."""
 
@@ -79,9 +81,12 @@ def _look(
             for item in mine:
                 whom |= item.parties
             part.denied = part.denied and not whom & before[run].anyhow
+            denied = 0
             for item in found:
                 if item.parties & whom and not local.holds(item.place):
                     part.beside.setdefault(Place(names[item.place.policy], item.place.rule))
+                    denied |= item.parties if item.action is Action.DENY else 0
+            part.alone = part.alone or bool(whom & ~denied)
 
 
 def _parts(board: Board, policies: Sequence[Policy]) -> Iterator[Place]:

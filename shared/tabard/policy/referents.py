@@ -92,6 +92,16 @@ def resolve(policy: Policy, referents: Referents) -> Policy:
     return replace(policy, rules=tuple(_rule(rule, referents) for rule in policy.rules))
 
 
+def in_force(state: State) -> list[tuple[Policy, Policy]]:
+    """Every policy of a state, by its object's key and place in it: (as written, resolved)."""
+    referents = referents_of(state)
+    return [
+        (policy, resolve(policy, referents))
+        for _, accepted in sorted(state.policies.items())
+        for policy in reading.read_policies(accepted.document, accepted.origin)
+    ]
+
+
 def _rule(rule: Rule, referents: Referents) -> Rule:
     if rule.peers is None:
         return rule

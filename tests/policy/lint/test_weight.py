@@ -74,3 +74,31 @@ def test_an_allowance_that_a_pass_leaves_to_its_tier_is_not_shadowed() -> None:
     text = WEB_AND_DB + network_policy(DB_FROM_WEB, "db")
     text += document("ClusterNetworkPolicy", version, "p", spec)
     assert "TB201" not in [rule for rule, _ in told(text)]
+
+
+def test_a_denial_of_what_is_not_allowed_anyway_is_redundant_only_beside_another_denial() -> None:
+    version = "policy.networking.k8s.io/v1alpha2"
+    denial = "{action: Deny, from: [{namespaces: {}}]}"
+    spec = "{tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [%s]}"
+    text = WEB_AND_DB + network_policy("{podSelector: {}, ingress: []}", "none")
+    assert told(text + document("ClusterNetworkPolicy", version, "one", spec % denial)) == []
+    twice = document("ClusterNetworkPolicy", version, "two", spec % f"{denial}, {denial}")
+    assert ("TB203", "spec.ingress[1]") in told(text + twice)
+
+
+def test_a_denial_is_not_redundant_for_one_of_addresses_that_a_pod_may_have() -> None:
+    """An AdminNetworkPolicy's networks may hold a pod; that does not deny the pod elsewhere."""
+    version = "policy.networking.k8s.io/v1alpha1"
+    pod = "{namespaceSelector: {}, podSelector: {matchLabels: {app: db}}}"
+    text = WEB_AND_DB + network_policy(
+        "{podSelector: {matchLabels: {app: web}}, policyTypes: [Egress]}", "web"
+    )
+    text += document(
+        "AdminNetworkPolicy",
+        version,
+        "guard",
+        "{priority: 1, subject: {namespaces: {}}, egress: ["
+        f"{{action: Deny, to: [{{pods: {pod}}}]}}, "
+        "{action: Deny, to: [{networks: [203.0.113.0/24]}]}]}",
+    )
+    assert [path for rule, path in told(text) if rule == "TB203"] == []

@@ -34,6 +34,21 @@ def test_a_port_that_no_selected_pod_declares_is_worth_a_look() -> None:
 
 
 @pytest.mark.parametrize(
+    ("port", "expected"),
+    [("8080", []), ("http", []), ("80", ["TB106"]), ("htpp", ["TB105"])],
+)
+def test_of_a_port_of_any_protocol_one_that_is_there_is_enough(
+    port: str, expected: list[str]
+) -> None:
+    spec = (
+        "{endpointSelector: {matchLabels: {app: web}}, ingress: [{fromEndpoints: [{}], "
+        f"toPorts: [{{ports: [{{port: '{port}'}}]}}]}}]}}"
+    )
+    text = WEB_AND_DB + document("CiliumNetworkPolicy", "cilium.io/v2", "p", spec, "x")
+    assert [rule for rule, _ in told(text)] == expected
+
+
+@pytest.mark.parametrize(
     ("rule", "expected"),
     [
         ("{}", [("TB301", "spec.ingress[0]")]),
@@ -51,6 +66,15 @@ def test_who_lets_the_world_in_by_an_entity_is_told() -> None:
     spec = "{endpointSelector: {matchLabels: {app: web}}, ingress: [{fromEntities: [world]}]}"
     text = WEB_AND_DB + document("CiliumNetworkPolicy", "cilium.io/v2", "p", spec, "x")
     assert told(text) == [("TB301", "spec.ingress[0].fromEntities[0]")]
+
+
+def test_a_type_of_icmp_is_named_so() -> None:
+    spec = (
+        "{endpointSelector: {matchLabels: {app: web}}, "
+        "egress: [{icmps: [{fields: [{type: 8, family: IPv4}]}]}]}"
+    )
+    text = WEB_AND_DB + document("CiliumNetworkPolicy", "cilium.io/v2", "ping", spec, "x")
+    assert message(text, "TB303") == "may send to anyone on ICMP type 8"
 
 
 def test_sending_to_the_world_is_worth_a_look() -> None:

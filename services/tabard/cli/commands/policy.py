@@ -22,12 +22,19 @@ from tabard.cli.options import (
 from tabard.cli.printing import Output
 
 if TYPE_CHECKING:
+    from tabard.cli.questions import Question
     from tabard.cli.where import Where
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 _SIDE = "A file or directory, `cluster`, or a point of its history: SEQ, TIME, -5m."
 _END = "Pod or workload NS/NAME, workload NS/KIND/NAME, or address."
+Source = Annotated[
+    str, typer.Option("--from", metavar="END", help=_END, autocompletion=completion.pods)
+]
+Destination = Annotated[
+    str, typer.Option("--to", metavar="END", help=_END, autocompletion=completion.pods)
+]
 
 
 @app.callback()
@@ -42,13 +49,8 @@ def main() -> None:
 
 @app.command("check")
 def policy_check(
-    source: Annotated[
-        str,
-        typer.Option("--from", metavar="END", help=_END, autocompletion=completion.pods),
-    ],
-    destination: Annotated[
-        str, typer.Option("--to", metavar="END", help=_END, autocompletion=completion.pods)
-    ],
+    source: Source,
+    destination: Destination,
     ports: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,28 +81,16 @@ def policy_check(
 
     Example: tabard policy check --from shop/frontend --to data/redis --port 6379
     """
-    from tabard.cli import naming
     from tabard.cli.check import check
-    from tabard.cli.questions import Question
 
     where = _where(files, at, watch, timeout, cluster, nats)
-    try:
-        ends = naming.place(source), naming.place(destination)
-        wanted = [naming.port(text) for text in ports or []]
-    except naming.NamingError as error:
-        usage(str(error))
-    check(Question(*ends, wanted), where, watch, timeout, output)
+    check(_question(source, destination, ports or []), where, watch, timeout, output)
 
 
 @app.command("explain")
 def policy_explain(
-    source: Annotated[
-        str,
-        typer.Option("--from", metavar="END", help=_END, autocompletion=completion.pods),
-    ],
-    destination: Annotated[
-        str, typer.Option("--to", metavar="END", help=_END, autocompletion=completion.pods)
-    ],
+    source: Source,
+    destination: Destination,
     ports: Annotated[
         list[str],
         typer.Option("--port", metavar="PORT", help="80, 53/UDP, http, ICMP. Repeatable."),
@@ -122,17 +112,10 @@ def policy_explain(
 
     Example: tabard policy explain --from shop/frontend --to data/redis --port 6379
     """
-    from tabard.cli import naming
     from tabard.cli.check import check
-    from tabard.cli.questions import Question
 
     where = _where(files, at, False, None, cluster, nats)
-    try:
-        ends = naming.place(source), naming.place(destination)
-        wanted = [naming.port(text) for text in ports]
-    except naming.NamingError as error:
-        usage(str(error))
-    check(Question(*ends, wanted, whole=True), where, False, None, output)
+    check(_question(source, destination, ports, whole=True), where, False, None, output)
 
 
 @app.command("matrix")
@@ -238,7 +221,8 @@ def policy_lint(
     lint.run(_where(paths, at, False, None, cluster, nats), fail_on, output)
 
 
-@app.command("diff")
+# A moment such as -1h begins as an option does.
+@app.command("diff", context_settings={"ignore_unknown_options": True})
 def policy_diff(
     before: Annotated[str, typer.Argument(metavar="A", help=_SIDE, autocompletion=completion.side)],
     after: Annotated[str, typer.Argument(metavar="B", help=_SIDE, autocompletion=completion.side)],
@@ -355,6 +339,20 @@ def policy_trim(
 
     where = _where(paths, at, False, None, cluster, nats)
     trim(where, any_workload, unmatched, write, output)
+
+
+def _question(
+    source: str, destination: str, ports: list[str], *, whole: bool = False
+) -> "Question":
+    from tabard.cli import naming
+    from tabard.cli.questions import Question
+
+    try:
+        ends = naming.place(source), naming.place(destination)
+        wanted = [naming.port(text) for text in ports]
+    except naming.NamingError as error:
+        usage(str(error))
+    return Question(*ends, wanted, whole=whole)
 
 
 def _where(

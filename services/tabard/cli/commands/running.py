@@ -42,13 +42,13 @@ def up(
 
     Settings for --set. For good, in the ledger from the first start on: LABELS_INCLUDE and
     LABELS_EXCLUDE (JSON lists of regular expressions of label keys), NUMBERS_CLUSTER_ID,
-    NUMBERS_CLUSTER_BITS, FIXED (JSON: number in 128-255 to labels), RETIRE_GRACE_MS. In the ledger
-    too, until a later start with the same --data says otherwise: ENFORCEMENT (default: policies
-    isolate pods; always: all are isolated; never: nothing is enforced). Of each agent:
-    IDENTITIES_MAX, POLICIES_MAX, NODES_MAX, PREFIXES_MAX, HOSTS_MAX, ENDPOINTS_MAX, CONNTRACK_MAX,
-    FRAGMENTS_MAX (entries of its maps), DRIFT_INTERVAL_MS, RCU_EXPEDITED (0 leaves the kernel's
-    grace periods alone while a pod is attached), NODE_LABELS (KEY=VALUE,… beside the hostname). Of
-    every service: LOG_FORMAT (json or console), LOG_LEVEL.
+    NUMBERS_CLUSTER_BITS, FIXED (JSON: number in 128-255 to labels), RETIRE_GRACE_MS, NAMES_KEPT_MS.
+    In the ledger too, until a later start with the same --data says otherwise: ENFORCEMENT
+    (default: policies isolate pods; always: all are isolated; never: nothing is enforced). Of each
+    agent: IDENTITIES_MAX, POLICIES_MAX, NODES_MAX, PREFIXES_MAX, HOSTS_MAX, ENDPOINTS_MAX,
+    CONNTRACK_MAX, FRAGMENTS_MAX (entries of its maps), DRIFT_INTERVAL_MS, RCU_EXPEDITED (0 leaves
+    the kernel's grace periods alone while a pod is attached), NODE_LABELS (KEY=VALUE,… beside the
+    hostname). Of every service: LOG_FORMAT (json or console), LOG_LEVEL.
 
     Example: tabard up -f compose/shop --nodes 3
     """

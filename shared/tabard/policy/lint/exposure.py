@@ -8,7 +8,7 @@ from tabard.policy.items import atoms_of
 from tabard.policy.landscape import Group, bits
 from tabard.policy.lint import catalogue
 from tabard.policy.lint.survey import Finding, Survey
-from tabard.policy.model import Cidr, Peer, Policy, Rule, Selector
+from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
 from tabard.policy.outcome import outcome
 
 NAMES_MAX = 5
@@ -65,11 +65,14 @@ def _all_ports(rule: Rule) -> bool:
 def _on(rule: Rule) -> str:
     if _all_ports(rule):
         return ""
-    shown = [
-        port.name or (f"{port.first}" if port.first == port.last else f"{port.first}-{port.last}")
-        for port in rule.ports
-    ]
-    return f" on {', '.join(shown)}"
+    return f" on {', '.join(map(_port, rule.ports))}"
+
+
+def _port(port: Port) -> str:
+    """`80`, `8000-8080`, `http`, `ICMP type 8`"""
+    shown = port.name or f"{port.first}" + (f"-{port.last}" if port.last > port.first else "")
+    is_icmp = port.protocol in (Protocol.ICMP, Protocol.ICMPV6)
+    return f"{port.protocol.name} type {shown}" if is_icmp else shown
 
 
 def accidents(survey: Survey) -> Iterator[Finding]:

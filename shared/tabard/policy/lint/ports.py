@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from itertools import chain, groupby
+from operator import itemgetter
 
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.policy.landscape import bits
@@ -23,14 +25,21 @@ def ports(survey: Survey) -> Iterator[Finding]:
             pods = _destinations(survey, policy, rule)
             if not pods:
                 continue
-            for port, at in zip(rule.ports, rule.port_paths, strict=False):
-                if port.protocol not in DECLARABLE:
-                    continue
-                path = f"{rule.path}.{at}"
-                if port.name:
-                    yield from _of_name(survey, policy, path, port, pods)
-                else:
-                    yield from _of_number(survey, policy, path, port, pods)
+            written = zip(rule.ports, rule.port_paths, strict=False)
+            for at, spelled in groupby(written, itemgetter(1)):
+                found = [
+                    list(_of_port(survey, policy, f"{rule.path}.{at}", port, pods))
+                    for port, _ in spelled
+                    if port.protocol in DECLARABLE
+                ]
+                # Of a port of any protocol it is enough that one of them is there.
+                if all(found):
+                    yield from chain.from_iterable(found[:1])
+
+
+def _of_port(survey: Survey, policy: Policy, path: str, port: Port, pods: int) -> Iterator[Finding]:
+    of = _of_name if port.name else _of_number
+    return of(survey, policy, path, port, pods)
 
 
 def _destinations(survey: Survey, policy: Policy, rule: Rule) -> int:

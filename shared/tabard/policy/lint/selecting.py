@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from tabard.identity.labels import METADATA_NAME, NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX
 from tabard.policy.lint import catalogue
 from tabard.policy.lint.survey import ALWAYS_THERE, Finding, Spoken, Survey, spoken
-from tabard.policy.lint.why import asked, near, nothing, of_namespace, shown_key
+from tabard.policy.lint.why import near, nothing, of_namespace
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import (
     Cidr,
@@ -19,6 +19,7 @@ from tabard.policy.model import (
     Selector,
     Service,
 )
+from tabard.policy.wording import asked, shown_key
 
 RESERVED = "reserved"
 PRESENT = frozenset({"host", "remote-node", "world", "world-ipv4", "world-ipv6"})

@@ -11,8 +11,7 @@ from tabard.policy.lint.catalogue import Rule, Severity
 from tabard.policy.model import Peer, Policy
 from tabard.policy.model import Rule as PolicyRule
 from tabard.policy.newcomers import with_newcomers
-from tabard.policy.reading import read_policies
-from tabard.policy.referents import referents_of, resolve
+from tabard.policy.referents import in_force
 
 ALWAYS_THERE = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 """Namespaces of every cluster, whether or not manifests declare them."""
@@ -65,13 +64,9 @@ class Survey:
         }
         self.ports = ports
         self.whole = whole
-        self.written = [
-            policy
-            for _, accepted in sorted(state.policies.items())
-            for policy in read_policies(accepted.document, accepted.origin)
-        ]
-        referents = referents_of(state)
-        self.policies = [resolve(policy, referents) for policy in self.written]
+        found = in_force(state)
+        self.written = [written for written, _ in found]
+        self.policies = [resolved for _, resolved in found]
         """The same, with what references stand for."""
         self.land = Landscape(*with_newcomers(state))
 

@@ -56,8 +56,8 @@ def _of_rule(survey: Survey, policy: Policy, place: Place, part: Part) -> Findin
     path = _path(rule, place)
     beside = _names(survey, part.beside)
     whole = place.peer == place.port == -1
-    if rule.action is Action.DENY and part.denied and not part.beside:
-        return None  # belt and braces: nothing else speaks of it
+    if rule.action is Action.DENY and part.denied and part.alone:
+        return None  # belt and braces: what it denies is not allowed, which may change
     if part.denied and rule.action is Action.ALLOW:
         stronger = [
             each

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from tabard.identity.labels import NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX
 from tabard.policy.landscape import Landscape
 from tabard.policy.model import Requirement, Selector
+from tabard.policy.wording import asked
 
 
 def nothing(land: Landscape, selector: Selector) -> str:
@@ -44,27 +45,3 @@ def of_namespace(one: Requirement) -> bool:
     return one.key.startswith(NAMESPACE_LABELS_PREFIX) or (
         one.key == NAMESPACE_KEY and one.operator == "In"
     )
-
-
-def asked(one: Requirement) -> str:
-    """`app=web`, `tier in (a, b)`, `namespace label team=a`"""
-    key = shown_key(one.key)
-    values = sorted(one.values)
-    match one.operator:
-        case "In" if len(values) == 1:
-            return f"{key}={values[0]}"
-        case "In":
-            return f"{key} in ({', '.join(values)})"
-        case "NotIn":
-            return f"{key} not in ({', '.join(values)})"
-        case "Exists":
-            return key
-        case _:
-            return f"no {key}"
-
-
-def shown_key(key: str) -> str:
-    if key == NAMESPACE_KEY:
-        return "namespace"
-    own = key.removeprefix(NAMESPACE_LABELS_PREFIX)
-    return key if own == key else f"namespace label {own}"
