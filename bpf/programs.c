@@ -248,7 +248,10 @@ int from_wire(struct __sk_buff *skb)
 
 	if (!settings || !p)
 		return fail(INGRESS);
-	/* Malformed packets are the host's to judge, unless its policies are; the addresses come before what may be wrong. */
+	/*
+	 * Malformed packets are the host's to judge, unless policies select it; the addresses come
+	 * before what may be wrong.
+	 */
 	parse(skb, p);
 	/*
 	 * The kernel has taken off one VLAN tag already. Beneath a priority tag (number 0) it will take
