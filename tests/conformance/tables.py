@@ -11,13 +11,13 @@ from conformance import neutral
 from conformance.examples import unsupported
 from conformance.neutral import label
 from conformance.story import CaseError, LeftOut, Row, Rows, Story, why
-from tabard.dataplane.maps import Direction
+from tabard.dataplane.maps import Action, Direction, Protocol, strength
 from tabard.identity.labels import label_set
 from tabard.policy import cilium
 from tabard.policy.matching import labels_of, matches
 from tabard.policy.model import Cidr, Peer, Policy, PolicyError, Selector
 from tabard.policy.networks import Networks
-from tabard.policy.painting import port_blocks
+from tabard.policy.painting import Part, painted
 from tabard.policy.parties import IP, ip
 from tabard.policy.reading import read_object
 
@@ -88,8 +88,9 @@ def _masks(row: Mapping[str, Any]) -> Iterator[Row]:
     expected = sorted((each["port"], int(each["mask"], 16)) for each in row["masks"])
 
     def found() -> str:
-        blocks = port_blocks(first, last)
-        return str(sorted((port, 0xFFFF << (16 - bits) & 0xFFFF) for port, bits in blocks))
+        blocks = painted(frozenset({Part(Protocol.TCP, first, last, strength(Action.ALLOW))}))
+        masks = ((block.port, 0xFFFF << (16 - block.bits) & 0xFFFF) for block in blocks)
+        return str(sorted(masks))
 
     yield Row(f"ports {row['name']}", str(expected), found)
 
