@@ -269,3 +269,14 @@ def test_every_rule_is_listed(tabard: Tabard) -> None:
     result = tabard("policy", "lint", "--rules")
     assert result.exit_code == 0
     assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == list(RULES)
+
+
+@pytest.mark.parametrize("metadata", ["text", "[1]", "{name: x, annotations: 5}"])
+def test_a_namespace_whose_metadata_is_something_else_ends_no_lint(
+    tabard: Tabard, tmp_path: Path, metadata: str
+) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(f"{{apiVersion: v1, kind: Namespace, metadata: {metadata}}}\n")
+    is_refused = not metadata.startswith("{")
+    rows = listed(tabard, str(file), exits=int(is_refused))
+    assert [row["rule"] for row in rows] == ["TB001"] * is_refused

@@ -72,7 +72,9 @@ def test_every_kind_of_policy_is_in_force_in_some_golden() -> None:
         for _, record in golden.replay()
         if record and isinstance(record.event, PolicyAccepted)
     }
-    assert found == set(KINDS), "add a golden with the new kind (see README.md)"
+    # The conformance runner registers a kind of its own, which no user's ledger has.
+    kinds = {kind for kind, versions in KINDS.items() if not versions[0].startswith("conformance.")}
+    assert found == kinds, "add a golden with the new kind (see README.md)"
 
 
 def test_every_section_of_the_digest_is_in_some_golden() -> None:

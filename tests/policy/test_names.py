@@ -5,7 +5,14 @@ from tabard.dataplane.maps import Direction, Mode, Protocol, Reason
 from tabard.events import ledger as events
 from tabard.identity.labels import cidr_label, host_cidr, label_set
 from tabard.policy.engine import Engine
-from tabard.policy.names import ADDRESSES_MAX, ADDRESSES_OF_NAME_MAX, Asked, has_room, is_news
+from tabard.policy.names import (
+    ADDRESSES_MAX,
+    ADDRESSES_OF_NAME_MAX,
+    Asked,
+    acceptable,
+    has_room,
+    is_news,
+)
 from tabard.policy.referents import referents_of
 from world import World, network_policy
 
@@ -184,6 +191,10 @@ def test_an_answer_is_news_if_the_ledger_says_less(
     world.state.names["a.io"] = held
     assert is_news(world.state, "a.io", [V4], ttl_s, 0) == said
     assert not is_news(world.state, "a.io", [], ttl_s, 0)
+
+
+def test_an_ipv4_address_mapped_into_ipv6_stands_for_no_name() -> None:
+    assert acceptable(World().state, "a.io", ["::ffff:cb00:7107", "::ffff:10.244.1.5", V4]) == [V4]
 
 
 def test_there_is_room_for_as_many_addresses_as_there_may_be() -> None:

@@ -11,11 +11,12 @@ from parties import NODES, PODS, STRANGERS, pods, told
 from parties import policies as said_policies
 from tabard.dataplane.maps import Direction, Protocol
 from tabard.identity.numbers import Reserved
-from tabard.policy.atoms import Atoms, cut, network
+from tabard.policy.atoms import Atoms, cut
 from tabard.policy.engine import Engine
 from tabard.policy.items import Place, atoms_of, items
 from tabard.policy.landscape import Group, Landscape
 from tabard.policy.model import Cidr, Policy
+from tabard.policy.networks import network
 from tabard.policy.outcome import outcome
 from tabard.policy.parties import Party, Role
 from tabard.policy.redundancy import redundant

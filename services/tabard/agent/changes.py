@@ -81,6 +81,7 @@ def carried_out(change: Change, actual: Maps) -> Change:
         endpoints_set=_shown(change.endpoints_set, actual.endpoints),
         endpoints_removed=change.endpoints_removed - actual.endpoints.keys(),
         hosts_removed=change.hosts_removed - actual.hosts.keys(),
+        prefixes_widened=_shown(change.prefixes_widened, actual.prefixes),
         prefixes_removed=change.prefixes_removed - actual.prefixes.keys(),
         nodes_removed=change.nodes_removed - actual.nodes,
         policies_removed=change.policies_removed - actual.policies.keys(),

@@ -140,7 +140,8 @@ class MemoryDataplane:
                         entries.discard(key)
                     else:
                         entries.pop(key, None)
-            if change.prefixes_removed:
+            self._judge.maps.prefixes.update(change.prefixes_widened)  # type: ignore[attr-defined]
+            if change.prefixes_removed or change.prefixes_widened:
                 self._judge = Judge(self._judge.maps, self._config.mode)
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:

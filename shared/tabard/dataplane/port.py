@@ -94,6 +94,8 @@ class Change:
 
     - A changed rule set has a new policy id: its entries are all there before one store turns the
       endpoint to them. A peer that is new gets its entries before its identity is known.
+    - A rule set that endpoints are turned to or away from has entries for CIDRs of both ends, which
+      are known at some time between; what neither end has of these is both set and removed.
     - Identities and then policy entries are removed when no packet can still go by what led there.
     - Policy entries are added from the most specific to the least and removed the other way around
       (`specificity`), for a rule set in use that is repaired.
@@ -107,6 +109,8 @@ class Change:
     endpoints_set: Mapping[Address, Endpoint] = field(default_factory=dict)
     endpoints_removed: frozenset[Address] = frozenset()
     hosts_removed: frozenset[Address] = frozenset()
+    prefixes_widened: Mapping[tuple[Address, int], PrefixEntry] = field(default_factory=dict)
+    """Pods' ranges around which a CIDR goes: they are written when it is removed."""
     prefixes_removed: frozenset[tuple[Address, int]] = frozenset()
     nodes_removed: frozenset[Address] = frozenset()
     identities_removed: frozenset[int] = frozenset()

@@ -166,25 +166,32 @@ class _Builder:
     def _scalar(self, node: yaml.ScalarNode) -> str | int | float | bool | None:
         kind = node.tag.removeprefix(_TAG)
         text: str = node.value
-        match kind:
-            case "str" | "timestamp" | "value":
-                return text
-            case "int" | "float" if _BASE_60.fullmatch(text):
-                return text
-            case "int":
-                number: int = _scalars.construct_yaml_int(node)
-                if not -(1 << 63) <= number < 1 << 63:
-                    raise self._error(node, f"{text} is beyond 64 bits; put it in quotes")
-                return number
-            case "float":
-                real: float = _scalars.construct_yaml_float(node)
-                if not abs(real) < float("inf"):
-                    raise self._error(node, f"{text} is no JSON number; put it in quotes")
-                return real
-            case "bool":
-                return bool(_scalars.construct_yaml_bool(node))
-            case "null":
-                return None
+        try:
+            match kind:
+                case "str" | "timestamp" | "value":
+                    return text
+                case "int" | "float" if _BASE_60.fullmatch(text):
+                    return text
+                case "int":
+                    number: int = _scalars.construct_yaml_int(node)
+                    if not -(1 << 63) <= number < 1 << 63:
+                        raise self._error(
+                            node, f"{shown(text)} is beyond 64 bits; put it in quotes"
+                        )
+                    return number
+                case "float":
+                    real: float = _scalars.construct_yaml_float(node)
+                    if not abs(real) < float("inf"):
+                        raise self._error(
+                            node, f"{shown(text)} is no JSON number; put it in quotes"
+                        )
+                    return real
+                case "bool":
+                    return bool(_scalars.construct_yaml_bool(node))
+                case "null":
+                    return None
+        except (ValueError, LookupError) as error:  # `0x_`, `!!int x`, more digits than int() takes
+            raise self._error(node, f"{shown(text)} is no {kind}; put it in quotes") from error
         raise self._error(node, f"the tag {node.tag} is not read; write a plain value")
 
     def _error(self, node: yaml.Node, reason: str) -> ManifestError:

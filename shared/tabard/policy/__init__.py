@@ -8,9 +8,9 @@ kinds into it (`kubernetes`, `tiers`, `cilium`) or into what policies refer to (
 node must know, `local` which are its own pods'. `compile` turns a folded ledger into the maps of
 one node, and goes on by what later events have `touched`; `diff` turns two maps into a change.
 Beside them, and without them, `engine` reads verdicts off the policies and says which rule gave
-them (`naming` says whom rules name, over all `selectors` and `networks`); `misses` says why other
-rules did not, in the words of `wording`, `parties` who stands at an end of a flow, and `traffic` is
-a set of ports.
+them, in the terms of `rulings` (`naming` says whom rules name, over all `selectors` and
+`networks`); `misses` says why other rules did not, in the words of `wording`, `parties` who stands
+at an end of a flow, and `traffic` is a set of ports.
 
 For questions about whole sets of policies `landscape` has sets of parties as numbers, `items` whom
 each part of a rule means, and `outcome` what they come to: on these `redundancy` and `reduction`

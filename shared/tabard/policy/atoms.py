@@ -1,21 +1,16 @@
 """The address space cut at the CIDRs that policies name: no rule tells two addresses of one part
 apart."""
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from tabard.policy.model import Cidr
+from tabard.policy.networks import network
 from tabard.policy.parties import IP
 from tabard.policy.schema import Network, within
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")
-
-
-@lru_cache(maxsize=65_536)
-def network(prefix: str) -> Network:
-    return ipaddress.ip_network(prefix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ _PROTOCOLS = {
 _WITH_DNS = (Protocol.TCP, Protocol.UDP)
 _OF_ICMP = (Protocol.ICMP, Protocol.ICMPV6)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}")
-_NAME = re.compile(r"([-a-zA-Z0-9_]+\.?)+")
-_PATTERN = re.compile(r"(\*\*\.)?([-a-zA-Z0-9_*]+\.?)+")
+# What Cilium's expressions match, each in one way alone: Go's engine takes no longer for many.
+_NAME = re.compile(r"[-a-zA-Z0-9_]+(\.[-a-zA-Z0-9_]+)*\.?")
+_PATTERN = re.compile(r"(\*\*\.)?[-a-zA-Z0-9_*]+(\.[-a-zA-Z0-9_*]+)*\.?")
 _L7 = {
     "http": "allow the port without it, and let the workload judge its requests",
     "kafka": "allow the port without it, and let the broker judge its requests",

@@ -192,7 +192,8 @@ class Compiler:
         """Which policy and rule ask for the most of these entries of the last result."""
         new: dict[Entries, set[int]] = {}
         for key in keys:
-            new.setdefault(self._entries[key.policy], set()).add(key.identity)
+            if (entries := self._entries.get(key.policy)) is not None:  # else it is passing away
+                new.setdefault(entries, set()).add(key.identity)
         return most(new, self._index, self._universe)
 
     def _touch(self, event: events.LedgerEvent) -> None:
@@ -266,10 +267,14 @@ class Compiler:
             self._enforcement = enforcement_of(state)
             subjects |= here
         moved = self._moved(state, touched.numbers)
+        around = self._around(moved)
         laid_out = self._lay_out(state, moved, stale, is_anew=touched.nodes)
         texts, numbers = self._pods.update(state, attachments, touched)
         turned, made, dropped = self._select(subjects | numbers)
+        left = {entries: stale.get(entries, set()) for entries in dropped}
         settled, newly = self._refresh(stale, made, dropped)
+        passing = self._passing_away(left, moved, around) | self._passing_by(made, moved, around)
+        passing = {k: v for k, v in passing.items() if k not in self._policy_entries}
         for prepared in gone:
             prepared.release(self._index)
 
@@ -277,7 +282,14 @@ class Compiler:
         if touched.nodes:
             addresses = {packed(text) for one in state.nodes.values() for text in one.addresses}
             nodes = _move(self._nodes, addresses, self._nodes - addresses)
+        is_there = self._prefixes.keys() & laid_out.keys()
         prefixes = _settle(self._prefixes, laid_out)
+        new_numbers = set(moved.values())
+        widened = {
+            place: entry
+            for place, entry in prefixes[0].items()
+            if place in is_there and entry.identity not in new_numbers and not touched.nodes
+        }
         hosts = self._find_hosts(state, touched, newly, moved.keys())
         texts.update(*(self._places(number) for number in turned))
         if touched.nodes:
@@ -289,18 +301,59 @@ class Compiler:
 
         self._state, self._sequence, self._touched = state, state.sequence, Touched()
         return Change(
-            policies_set=settled[0],
+            policies_set={**settled[0], **passing},
             identities_added=identities[0],
             nodes_added=nodes[0],
-            prefixes_set=prefixes[0],
+            prefixes_set={k: v for k, v in prefixes[0].items() if k not in widened},
             hosts_set=hosts[0],
             endpoints_set=endpoints[0],
             endpoints_removed=endpoints[1],
             hosts_removed=hosts[1],
+            prefixes_widened=widened,
             prefixes_removed=prefixes[1],
             nodes_removed=nodes[1],
             identities_removed=identities[1],
-            policies_removed=settled[1],
+            policies_removed=settled[1] | passing.keys(),
+        )
+
+    def _around(self, moved: Iterable[str]) -> dict[str, tuple[int | None, int]]:
+        """The number that each CIDR has, and whose its addresses are (`PrefixMap.around`)."""
+        if not self._entries:
+            return {}
+        numbers = self._universe.numbers
+        return {cidr: (numbers.get(cidr), self._prefix_map.around(cidr)) for cidr in moved}
+
+    def _passing_away(
+        self,
+        dropped: Mapping[Entries, Set[int]],
+        moved: Mapping[str, int | None],
+        around: Mapping[str, tuple[int | None, int]],
+    ) -> dict[PolicyKey, Strength]:
+        """Entries for peers that are known before endpoints are turned away from a rule set, which
+        was to say something of them all along: it must not say nothing while packets go by it."""
+        found: dict[PolicyKey, Strength] = {}
+        for entries, stale in dropped.items():
+            for cidr, (_, before) in around.items():
+                if (number := moved[cidr]) is not None:
+                    found.update(entries.as_of(number, before))
+            pods = {n: self._index.matching(n) for n in stale if not is_cidr(n & ~AT_CIDR)}
+            said = entries.refresh(self._index, pods)
+            found.update((key, value) for key, value in said.items() if value is not None)
+        return found
+
+    def _passing_by(
+        self,
+        made: Iterable[Entries],
+        moved: Mapping[str, int | None],
+        around: Mapping[str, tuple[int | None, int]],
+    ) -> dict[PolicyKey, Strength]:
+        """Entries of a new rule set for CIDRs that go after endpoints were turned to it."""
+        return dict(
+            entry
+            for entries in made
+            for cidr, (before, _) in around.items()
+            if before is not None and moved[cidr] is None
+            for entry in entries.as_of(before, self._prefix_map.around(cidr))
         )
 
     def _lay_out(

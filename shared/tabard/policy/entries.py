@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from tabard.dataplane.maps import (
+    AT_CIDR,
     Direction,
     EndpointFlag,
     PolicyKey,
@@ -114,6 +115,11 @@ class Entries:
                 changed.update(self._keyed(number, after))
                 self._put(number, after)
         return changed
+
+    def as_of(self, number: int, other: int) -> Iterator[tuple[PolicyKey, Strength]]:
+        """Entries that say of the CIDR `number` what is said of `other`'s, and who is there."""
+        for flag in (0, AT_CIDR):
+            yield from self._keyed(number | flag, self._by_peer.get(other | flag, ()))
 
     def keys(self) -> Iterator[PolicyKey]:
         for number, shape in self._by_peer.items():

@@ -37,12 +37,6 @@ def read(document: object, origin: str) -> Policy:
     out are checked and have no effect, as upstream.
     """
     top = schema.fields(document, "", "apiVersion", "kind", "metadata", "spec", "status")
-    if top.get("apiVersion") != API_VERSION:
-        schema.fail(
-            "apiVersion", top.get("apiVersion"), f"only {API_VERSION} is read; convert the policy"
-        )
-    if top.get("kind") != KIND:
-        schema.fail("kind", top.get("kind"), f"it must be {KIND}")
     _, namespace, name = schema.metadata(top)
     spec = schema.fields(
         top.get("spec", {}), "spec", "podSelector", "policyTypes", "ingress", "egress"

@@ -2,11 +2,11 @@
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 
 from tabard.events.ledger import LedgerEvent, PolicyAccepted, PolicyForgotten
 from tabard.ledger.state import ObjectKey, State
 from tabard.policy.model import DomainName
+from tabard.policy.networks import network
 from tabard.policy.patterns import Patterns
 from tabard.policy.reading import read_policies
 
@@ -77,17 +77,14 @@ def _is_outside(state: State, address: str) -> bool:
     ip = ipaddress.ip_address(address)
     if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
         return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        return False  # an IPv4 address by another name, which no packet bears
     if address in state.bindings:
         return False
     return not any(
-        address in node.addresses or any(ip in _network(cidr) for cidr in node.pod_cidrs)
+        address in node.addresses or any(ip in network(cidr) for cidr in node.pod_cidrs)
         for node in state.nodes.values()
     )
-
-
-@lru_cache(maxsize=8_192)
-def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    return ipaddress.ip_network(cidr)
 
 
 def is_news(state: State, name: str, addresses: Iterable[str], ttl_s: int, now: int) -> bool:

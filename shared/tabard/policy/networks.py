@@ -2,10 +2,18 @@
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from tabard.policy.parties import IP
+from tabard.policy.schema import Network
 
 NONE: frozenset[str] = frozenset()
+
+
+@lru_cache(maxsize=65_536)
+def network(cidr: str) -> Network:
+    """Of a canonical CIDR."""
+    return ipaddress.ip_network(cidr)
 
 
 class Networks:

@@ -29,8 +29,14 @@ def _expression(pattern: str) -> re.Pattern[str]:
         return re.compile(r".*")
     subdomains = re.match(r"\*\*+\.", pattern)
     rest = pattern[subdomains.end() :] if subdomains else pattern
-    parts = [re.escape(part) for part in re.split(r"\*+", rest)]
-    return re.compile((r"(?:[-a-z0-9_]+\.)+" if subdomains else "") + "[-a-z0-9_]*".join(parts))
+    first, *middle = (re.escape(part) for part in re.split(r"\*+", rest))
+    last = middle.pop() if middle else None
+    # A star cannot cross a dot, so the first place where a part fits is as good as any later one:
+    # each is taken for good, or a name could keep the search busy for hours.
+    parts = [first, *(f"(?>[-a-z0-9_]*?{part})" for part in middle)]
+    if last is not None:
+        parts.append(f"[-a-z0-9_]*{last}")
+    return re.compile((r"(?:[-a-z0-9_]+\.)+" if subdomains else "") + "".join(parts))
 
 
 class Patterns:

@@ -188,6 +188,13 @@ class PrefixMap:
                 self.entries[place] = entry
         return found
 
+    def around(self, cidr: str) -> int:
+        """Whose the addresses of `cidr` are that no CIDR within it has: its own number or that of
+        the longest CIDR that holds it, or the world's."""
+        entry = self._cidrs.match(*prefix(cidr))
+        assert entry is not None, "the world encloses every prefix"
+        return entry.identity
+
     def names(self, named: Container[int], identity: int, at: Address) -> bool:
         """Whether entries for the peers `named` could decide traffic with `identity` at `at`.
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tabard.dataplane.maps import Action, Direction, Protocol, Tier
-from tabard.policy.atoms import network
 from tabard.policy.model import Cidr, Peer, Policy, Port, Requirement, Selector
+from tabard.policy.networks import network
 from tabard.policy.schema import within
 
 

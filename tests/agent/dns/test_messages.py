@@ -146,6 +146,13 @@ def test_of_more_addresses_than_stand_for_a_name_the_first_are_taken() -> None:
     assert len(found.addresses) == ADDRESSES_OF_NAME_MAX
 
 
+def test_addresses_are_canonical() -> None:
+    records = [("api.example.com.", 60, "AAAA", text) for text in ("::1.2.3.4", "2001:db8:0::1")]
+    found = answer(answered(asked(kind="AAAA"), *records))
+    assert found is not None
+    assert found.addresses == ("::102:304", "2001:db8::1")
+
+
 def test_a_refusal_answers_the_query() -> None:
     refused = dns.message.from_wire(refusal(asked().to_wire()))
     assert refused.is_response is not None

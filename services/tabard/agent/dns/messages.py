@@ -4,6 +4,7 @@ Imported when the first message comes: most nodes' policies ask for no names.
 """
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import dns.exception
 import dns.flags
@@ -36,7 +37,7 @@ class Question:
 class Answer:
     question: Question
     addresses: tuple[str, ...]
-    """Of the name, through its aliases: those that this answer holds, each once."""
+    """Of the name, through its aliases: those that this answer holds, canonical and each once."""
     ttl_s: int
 
 
@@ -64,7 +65,8 @@ def answer(payload: bytes) -> Answer | None:
         found = message.resolve_chaining()
     except (dns.exception.DNSException, ValueError):
         return None
-    addresses = dict.fromkeys(record.address for record in found.answer or ())
+    # The library writes ::1.2.3.4 where the canonical form is ::102:304.
+    addresses = dict.fromkeys(str(ip_address(record.address)) for record in found.answer or ())
     ttl_s = min(found.minimum_ttl, TTL_S_MAX)
     return Answer(asked, tuple(addresses)[:ADDRESSES_OF_NAME_MAX], ttl_s)
 

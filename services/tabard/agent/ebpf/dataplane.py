@@ -268,6 +268,12 @@ class EbpfDataplane:
         if is_guarded and change.endpoints_removed:
             self._leave_node()
         self._map("hosts").delete(change.hosts_removed)
+        if (change.prefixes_removed or change.prefixes_widened) and self._lingers:
+            # By a rule set that knows a CIDR, nobody may look up what lies around it.
+            self._let_packets_end()
+        self._map("prefixes").update(
+            (prefix_key(k), prefix(v)) for k, v in change.prefixes_widened.items()
+        )
         self._map("prefixes").delete(map(prefix_key, change.prefixes_removed))
         self._map("nodes").delete(change.nodes_removed)
         if change.identities_removed:

@@ -11,7 +11,7 @@ from tabard.policy.lint.ports import ports
 from tabard.policy.lint.selecting import peers, subjects
 from tabard.policy.lint.survey import Finding, Survey
 from tabard.policy.lint.weight import weight
-from tabard.policy.lint.writing import writing
+from tabard.policy.lint.writing import annotations, writing
 
 IGNORE = "tabard.io/lint-ignore"
 """The annotation by which an object's author says which rules' findings are meant: ids or names,
@@ -40,8 +40,6 @@ def lint(survey: Survey) -> list[Finding]:
 
 def ignored(document: Mapping[str, Any]) -> frozenset[str]:
     """Ids of the rules whose findings the object's author means, by its annotation."""
-    metadata = document.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
-    text = annotations.get(IGNORE) if isinstance(annotations, Mapping) else None
+    text = annotations(document).get(IGNORE)
     named = {part.strip() for part in text.split(",")} if isinstance(text, str) else set()
     return frozenset(rule.id for rule in RULES.values() if {rule.id, rule.name} & named)

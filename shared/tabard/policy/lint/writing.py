@@ -22,8 +22,7 @@ def writing(survey: Survey) -> Iterator[Finding]:
 def of_document(key: ObjectKey, document: Mapping[str, Any]) -> Iterator[Finding]:
     """The same of one object."""
     if key[0] == "Namespace":
-        annotations = (document.get("metadata") or {}).get("annotations") or {}
-        if OLD_ANNOTATION in annotations:
+        if OLD_ANNOTATION in annotations(document):
             yield Finding(
                 catalogue.DEAD_ANNOTATION,
                 key,
@@ -37,6 +36,13 @@ def of_document(key: ObjectKey, document: Mapping[str, Any]) -> Iterator[Finding
         yield from _of_network_policy(key, document.get("spec") or {})
     elif key[0] in _CILIUM:
         yield from _of_cilium(key, document)
+
+
+def annotations(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An object's; none where something else is written, which refuses it or has no effect."""
+    metadata = document.get("metadata")
+    found = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _nulls(key: ObjectKey, value: Any, path: str) -> Iterator[Finding]:

@@ -1,0 +1,117 @@
+"""A change is written map by map; what both its ends deny is denied after each step."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tabard.dataplane.maps import MAP_NAMES, Maps, Mode, Reason, address
+from tabard.dataplane.port import Change
+from tabard.dataplane.verdict import Judge, flow_verdict
+from world import World, cilium_policy, network_policy, tiered_policy
+
+SETS = ("identities", "nodes")
+WEB, PEER, OUTSIDE = "10.244.1.5", "10.244.2.10", "203.0.113.7"
+
+
+def shop(*documents: dict[str, Any]) -> World:
+    world = World()
+    world.pod("x/web", {"app": "web"}, ip=WEB)
+    world.pod("x/peer", {"app": "peer"}, node="n2", ip=PEER)
+    for document in documents:
+        world.policy(document)
+    return world
+
+
+def steps(maps: Maps, change: Change) -> Iterator[Maps]:
+    """`maps` after each map that is written, in Change's order."""
+    tables: dict[str, dict[Any, Any]] = {name: _table(getattr(maps, name)) for name in MAP_NAMES}
+    for name in MAP_NAMES:
+        verb = "added" if name in SETS else "set"
+        tables[name].update(_table(getattr(change, f"{name}_{verb}")))
+        yield _maps(tables)
+    for name in reversed(MAP_NAMES):
+        if name == "prefixes":
+            tables[name].update(change.prefixes_widened)
+            yield _maps(tables)
+        for key in getattr(change, f"{name}_removed", ()):
+            del tables[name][key]
+        yield _maps(tables)
+
+
+def _table(entries: Any) -> dict[Any, Any]:
+    return dict.fromkeys(entries) if isinstance(entries, frozenset | set) else dict(entries)
+
+
+def _maps(tables: dict[str, dict[Any, Any]]) -> Maps:
+    return Maps(**{k: frozenset(v) if k in SETS else dict(v) for k, v in tables.items()})
+
+
+def egress(world: World, maps: Maps, peer: str, mode: Mode) -> Reason | None:
+    judges = {"n1": Judge(maps, mode), "n2": world.judge("n2", mode)}
+    return flow_verdict(judges, address(WEB), address(peer), 6, 80).egress
+
+
+def settled(world: World, mode: Mode) -> tuple[Maps, Change]:
+    """The maps of before what the first node's compiler was not told of yet, and the change."""
+    compiler = world.compilers["n1"]
+    before = compiler.maps.copy()
+    told = world.state.sequence - compiler._sequence
+    compiler.note(world.history[-told:])
+    world._told["n1"] = len(world.history)
+    change = compiler.update(world.state, "n1", mode, world.attachments("n1"))
+    assert change is not None
+    return before, change
+
+
+ADMIN = tiered_policy("admin", egress=[{"action": "Deny", "to": [{"networks": ["10.244.2.0/24"]}]}])
+ALL = network_policy("all", "x", egress=[{}], policyTypes=["Egress"])
+NARROW = cilium_policy("narrow", egressDeny=[{"toCIDR": [f"{PEER}/32", f"{OUTSIDE}/32"]}])
+BROAD = cilium_policy("narrow", egressDeny=[{"toCIDR": ["203.0.113.0/24"]}])
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_cidr_that_comes_within_a_denied_one_opens_nothing_on_the_way(mode: Mode) -> None:
+    """Packets meet it before they meet the rule set that speaks of it."""
+    world = shop(ADMIN, ALL, BROAD)
+    world.judge("n1", mode)
+    world.policy(NARROW)
+    before, change = settled(world, mode)
+    assert change.prefixes_set
+    assert change.endpoints_set
+    _denied_throughout(world, before, change, mode)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_cidr_that_goes_from_within_a_denied_one_opens_nothing_on_the_way(mode: Mode) -> None:
+    """Packets meet the new rule set before they meet the CIDRs that are left to it."""
+    world = shop(ADMIN, ALL, NARROW)
+    world.judge("n1", mode)
+    world.policy(BROAD)
+    before, change = settled(world, mode)
+    assert change.prefixes_removed
+    assert change.endpoints_set
+    _denied_throughout(world, before, change, mode)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_cidr_that_goes_from_around_pods_opens_nothing_on_the_way(mode: Mode) -> None:
+    """Their range has an entry of its own, which is then what lies around that CIDR."""
+    around = {"to": [{"networks": ["10.0.0.0/8"]}]}
+    rules = [{"action": "Deny", "to": [{"networks": ["10.244.0.0/16"]}]}, {"action": "Accept"}]
+    passing = [rules[0], {**rules[1], **around}]
+    world = shop(tiered_policy("admin", egress=passing), BROAD)
+    world.judge("n1", mode)
+    world.policy(tiered_policy("admin", egress=[{"action": "Deny", **around}]))
+    before, change = settled(world, mode)
+    assert change.prefixes_widened
+    for maps in steps(before, change):
+        assert egress(world, maps, PEER, mode) is Reason.DENIED_POLICY
+
+
+def _denied_throughout(world: World, before: Maps, change: Change, mode: Mode) -> None:
+    maps = before
+    for maps in steps(before, change):
+        for peer in (PEER, OUTSIDE):
+            assert egress(world, maps, peer, mode) is Reason.DENIED_POLICY
+    assert maps == world.compilers["n1"].maps
