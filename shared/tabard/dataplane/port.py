@@ -60,7 +60,8 @@ class NodeConfig:
     proxy_device: str = "tabard-dns"
     """Name of the device that the DNS proxy reads, in the node's network namespace."""
     underlay_device: str = ""
-    """In native mode: the device that other nodes' packets come in on."""
+    """The device that other machines' packets come in on; if it is not given, nothing is guarded
+    there, and policies of the node cannot be enforced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,11 @@ class Dataplane(Interface):
 
     @property
     def sizes(self) -> MapSizes: ...
+
+    @property
+    def guards_node(self) -> bool:
+        """Whether it sees what the node itself sends and gets, so as to enforce policies of it."""
+        ...
 
     def open(self) -> None:
         """Take over what an earlier agent of this node left, or make it. Idempotent."""
