@@ -55,15 +55,17 @@ def _passing(actual: Maps, desired: Maps) -> dict[PolicyKey, Strength]:
     if old == new:
         return {}
     before, after = Prefixes(actual.prefixes), Prefixes(desired.prefixes)
+    there = {entry.identity for entry in actual.prefixes.values()}
+    then = {entry.identity for entry in desired.prefixes.values()}
     come: dict[int, set[int]] = {}
     go: dict[int, set[int]] = {}
     for place in actual.prefixes.keys() | desired.prefixes.keys():
         was, now = before.match(*place), after.match(*place)
-        if was is None or now is None or was.identity == now.identity:
+        if was is None or now is None:
             continue
-        if place in desired.prefixes:
+        if now.identity not in there:
             come.setdefault(was.identity, set()).add(now.identity)
-        if place in actual.prefixes:
+        if was.identity not in then:
             go.setdefault(now.identity, set()).add(was.identity)
     found = _as_of(actual.policies, old - new, come) | _as_of(desired.policies, new - old, go)
     known = actual.policies.keys() | desired.policies.keys()
