@@ -205,7 +205,8 @@ class Follower:
         assert compiler.maps == wanted
         assert Compiler().compile(story.state, "n1", self.mode, story.attached) == wanted
         if change is not None:
-            assert _settled(change, self.written) == diff(self.written, wanted)
+            by_diff = diff(self.written, wanted)
+            assert _settled(change, self.written) == _settled(by_diff, self.written)
         self.written = wanted
         return change
 

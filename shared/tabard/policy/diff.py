@@ -22,8 +22,9 @@ def diff(actual: Maps, desired: Maps) -> Change:
     removed = _removed(actual.prefixes, desired.prefixes)
     passing: dict[PolicyKey, Strength] = {}
     widened = {}
-    if actual.endpoints and (prefixes or removed):
-        passing = _passing(actual, desired)
+    left, new = _rule_sets(actual) - _rule_sets(desired), _rule_sets(desired) - _rule_sets(actual)
+    if actual.endpoints and (left or new) and (prefixes or removed):
+        passing = _passing(actual, desired, left, new)
         widened = {
             place: entry
             for place, entry in prefixes.items()
@@ -43,17 +44,19 @@ def diff(actual: Maps, desired: Maps) -> Change:
         nodes_removed=frozenset(actual.nodes - desired.nodes),
         identities_removed=frozenset(actual.identities - desired.identities),
         policies_removed=_removed(actual.policies, desired.policies) | passing.keys(),
-        knows_late=True,
+        knows_late=bool(left and new),
     )
 
 
-def _passing(actual: Maps, desired: Maps) -> dict[PolicyKey, Strength]:
+def _rule_sets(maps: Maps) -> Set[int]:
+    return {endpoint.policy for endpoint in maps.endpoints.values()}
+
+
+def _passing(
+    actual: Maps, desired: Maps, left: Set[int], new: Set[int]
+) -> dict[PolicyKey, Strength]:
     """Entries that are there only while the change is written: of rule sets that are left for CIDRs
     that come, and of new ones for CIDRs that go."""
-    old = {endpoint.policy for endpoint in actual.endpoints.values()}
-    new = {endpoint.policy for endpoint in desired.endpoints.values()}
-    if old == new:
-        return {}
     before, after = Prefixes(actual.prefixes), Prefixes(desired.prefixes)
     there = {entry.identity for entry in actual.prefixes.values()}
     then = {entry.identity for entry in desired.prefixes.values()}
@@ -67,7 +70,7 @@ def _passing(actual: Maps, desired: Maps) -> dict[PolicyKey, Strength]:
             come.setdefault(was.identity, set()).add(now.identity)
         if was.identity not in then:
             go.setdefault(now.identity, set()).add(was.identity)
-    found = _as_of(actual.policies, old - new, come) | _as_of(desired.policies, new - old, go)
+    found = _as_of(actual.policies, left, come) | _as_of(desired.policies, new, go)
     known = actual.policies.keys() | desired.policies.keys()
     return {key: value for key, value in found.items() if key not in known}
 

@@ -266,7 +266,7 @@ class EbpfDataplane:
         if not is_guarded and any(map(is_of_node, change.endpoints_set.values())):
             self._guard_node()
         self._set_endpoints(change.endpoints_set)
-        if change.knows_late:
+        if change.knows_late and change.identities_added:
             if self._lingers:  # by the rule set of before, nobody may meet who is new
                 self._let_packets_end()
             self._map("identities").update((identity(i), PRESENT) for i in change.identities_added)
