@@ -1,4 +1,5 @@
 import ipaddress
+import struct
 
 import dns.flags
 import dns.message
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabard.agent.dns.messages import Answer, Question, answer, question, refusal
-from tabard.policy.names import ADDRESSES_OF_NAME_MAX
+from tabard.policy.names import ADDRESSES_OF_NAME_MAX, ANSWER_KEPT_S_MAX
 
 
 def asked(name: str = "Api.Example.com.", kind: str = "A") -> dns.message.Message:
@@ -65,6 +66,31 @@ def test_an_answers_addresses_are_those_of_the_name_through_its_aliases() -> Non
         ("other.example.net.", 5, "A", "203.0.113.99"),
     )
     assert answer(wire) == Answer(QUESTION, ("203.0.113.7", "203.0.113.8"), 30)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "kept"),
+    [
+        (0, 0),
+        (ANSWER_KEPT_S_MAX, ANSWER_KEPT_S_MAX),
+        (ANSWER_KEPT_S_MAX + 1, ANSWER_KEPT_S_MAX),
+        ((1 << 31) - 1, ANSWER_KEPT_S_MAX),
+        (1 << 31, 0),
+        ((1 << 32) - 1, 0),
+    ],
+)
+def test_a_time_to_live_counts_for_a_week_at_most_and_one_with_its_first_bit_set_is_none(
+    ttl: int, kept: int
+) -> None:
+    alias, address = ("CNAME", "b.example.com."), ("A", "203.0.113.7")
+    direct = answered(asked(), ("api.example.com.", 77, *address))
+    aliased = answered(
+        asked(), ("api.example.com.", 77, *alias), ("b.example.com.", 3_000_000, *address)
+    )
+    for wire in (direct, aliased):
+        found = answer(wire.replace(struct.pack("!I", 77), struct.pack("!I", ttl)))
+        assert found is not None
+        assert (found.addresses, found.ttl_s) == (("203.0.113.7",), kept)
 
 
 def test_an_answer_without_addresses_of_the_name_says_none() -> None:

@@ -14,10 +14,10 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
-from tabard.policy.names import ADDRESSES_OF_NAME_MAX
+from tabard.policy.names import ADDRESSES_OF_NAME_MAX, ANSWER_KEPT_S_MAX
 
 TTL_S_MAX = (1 << 31) - 1
-"""RFC 2181 8."""
+"""A longer time to live is none (RFC 2181 8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Answer:
     addresses: tuple[str, ...]
     """Of the name, through its aliases: those that this answer holds, canonical and each once."""
     ttl_s: int
+    """The shortest of its records, up to ANSWER_KEPT_S_MAX."""
 
 
 def question(payload: bytes) -> Question | None:
@@ -65,10 +66,13 @@ def answer(payload: bytes) -> Answer | None:
         found = message.resolve_chaining()
     except (dns.exception.DNSException, ValueError):
         return None
+    if found.answer is None:
+        return Answer(asked, (), 0)
     # The library writes ::1.2.3.4 where the canonical form is ::102:304.
-    addresses = dict.fromkeys(str(ip_address(record.address)) for record in found.answer or ())
-    ttl_s = min(found.minimum_ttl, TTL_S_MAX)
-    return Answer(asked, tuple(addresses)[:ADDRESSES_OF_NAME_MAX], ttl_s)
+    addresses = dict.fromkeys(str(ip_address(record.address)) for record in found.answer)
+    times = [rrset.ttl for rrset in (*found.cnames, found.answer)]
+    ttl_s = min(0 if ttl > TTL_S_MAX else ttl for ttl in times)
+    return Answer(asked, tuple(addresses)[:ADDRESSES_OF_NAME_MAX], min(ttl_s, ANSWER_KEPT_S_MAX))
 
 
 def refusal(payload: bytes) -> bytes:
