@@ -1,6 +1,7 @@
 import ipaddress
 import struct
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.opcode
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabard.agent.dns.messages import Answer, Question, answer, question, refusal
+from tabard.agent.dns.messages import Answer, Question, answer, bare, question, refusal
 from tabard.policy.names import ADDRESSES_OF_NAME_MAX, ANSWER_KEPT_S_MAX
 
 
@@ -54,6 +55,33 @@ def test_what_is_no_query_for_one_name_is_none() -> None:
     assert question(update.to_wire()) is None
     assert question(wire[:4] + b"\0\2" + wire[6:] + wire[12:]) is None
     assert question(wire[:4] + b"\0\0" + wire[6:12]) is None
+
+
+def test_a_query_with_anything_behind_its_question_is_none() -> None:
+    secret = dns.rrset.from_text("secret.example.", 9, "IN", "TXT", "exfiltrated")
+    assert question(asked().to_wire() + b"secret") is None
+    with_options = dns.message.make_query("a.io", "A", use_edns=0)
+    assert question(with_options.to_wire() + b"\0") is None
+    for section in range(1, 4):
+        query = asked()
+        query.sections[section].append(secret)
+        assert question(query.to_wire()) is None
+
+
+@pytest.mark.parametrize("code", [dns.edns.COOKIE, dns.edns.PADDING, dns.edns.ECS, 65_001])
+def test_a_query_goes_on_without_options_and_with_the_rest_of_what_a_server_needs(
+    code: int,
+) -> None:
+    data = b"\0\1\x18\0\xc0\0\2" if code == dns.edns.ECS else b"secret!!"
+    query = dns.message.make_query("Api.Example.com", "AAAA", id=7, want_dnssec=True, payload=1400)
+    plain = query.to_wire()
+    query.use_edns(0, dns.flags.DO | 0x55, 1400, options=[dns.edns.GenericOption(code, data)])
+    query.flags |= dns.flags.AA | 0x40
+    wire = query.to_wire()
+    assert question(wire) == question(plain) == Question(7, "api.example.com", 28, 1)
+    assert bare(wire) == bare(plain) == plain
+    assert b"Api" in plain, "letters as they were, which resolvers compare"
+    assert bare(asked().to_wire()) == asked().to_wire()
 
 
 def test_an_answers_addresses_are_those_of_the_name_through_its_aliases() -> None:
@@ -156,6 +184,7 @@ def test_bytes_that_were_changed_raise_nothing(cut: int, flips: list[int]) -> No
             assert found is None or all(map(ipaddress.ip_address, found.addresses))
             if question(wire) is not None:
                 assert dns.message.from_wire(refusal(wire)).rcode() == dns.rcode.REFUSED
+                assert question(bare(wire)) == question(wire)
 
 
 @given(wire=st.binary(max_size=80))
@@ -163,6 +192,7 @@ def test_bytes_of_unknown_origin_raise_nothing(wire: bytes) -> None:
     answer(wire)
     if question(wire) is not None:
         refusal(wire)
+        bare(wire)
 
 
 def test_of_more_addresses_than_stand_for_a_name_the_first_are_taken() -> None:

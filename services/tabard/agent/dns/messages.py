@@ -43,14 +43,26 @@ class Answer:
 
 
 def question(payload: bytes) -> Question | None:
-    """Of a query for one name; None if it is none (such as an update, or an answer)."""
+    """Of a query for one name and nothing else; None if it is none (such as an update, an answer,
+    or a question with records or bytes behind it)."""
     try:
-        message = dns.message.from_wire(payload, question_only=True)
+        message = dns.message.from_wire(payload)
     except (dns.exception.DNSException, ValueError):
         return None
-    if message.flags & dns.flags.QR:
+    if message.flags & dns.flags.QR or message.answer or message.authority or message.additional:
         return None
     return _question(message)
+
+
+def bare(payload: bytes) -> bytes:
+    """A query that `question` could read with no more than servers need, so that nothing goes
+    along with an allowed name: of EDNS the version, the size and DO, without options."""
+    query = dns.message.from_wire(payload)
+    query.flags &= dns.flags.RD | dns.flags.AD | dns.flags.CD
+    if query.opt is not None:
+        query.use_edns(query.edns, query.ednsflags & dns.flags.DO, query.payload)
+    wire: bytes = query.to_wire()
+    return wire
 
 
 def answer(payload: bytes) -> Answer | None:
