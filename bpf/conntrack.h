@@ -226,6 +226,20 @@ static __always_inline void open_flow(const struct packet *p, const struct flow_
 }
 
 /*
+ * Whether an error is about what the node carries for others: it reports on packets that it forwards,
+ * and is told of its tunnel's. No policy of the node is about these, and conntrack knows none.
+ */
+static __always_inline int is_on_the_way(const struct packet *error, const struct packet *quoted,
+					 int direction)
+{
+	struct settings *settings = find_settings();
+
+	if (direction == EGRESS)
+		return !same_address(&error->source, &quoted->destination);
+	return settings && is_tunnel(settings, quoted, &quoted->destination);
+}
+
+/*
  * Whether an ICMP error is about a packet of a known flow. Errors go to whoever sent the quoted
  * packet, from anywhere on its way: the quoted packet, not the error's source, must be the
  * endpoint's. But no pod is on the way to another, so one that was not sent the packet is lying, and
@@ -249,6 +263,8 @@ static __always_inline int relates_to_flow(struct __sk_buff *skb, const struct p
 		return 0;
 	if (!same_address(&error->destination, &quoted->source))
 		return 0;
+	if (e->flags & OF_NODE && is_on_the_way(error, quoted, direction))
+		return 1;
 	/* An error that the endpoint sends must be about a packet that it got. */
 	if ((direction == EGRESS || peer == IDENTITY_UNKNOWN || is_pod(peer)) &&
 	    !same_address(&error->source, &quoted->destination))

@@ -14,12 +14,9 @@ static __always_inline int can_divert(const struct packet *p)
 	return p->protocol == PROTO_UDP && !p->is_fragment;
 }
 
-/*
- * `peer`: the other side's identity; `proxied`: the DNS proxy lets the packet go on. Counts, tells,
- * and returns the reason: ALLOWED_PROXY if the packet has to go to the proxy first.
- */
-static __always_inline int enforce(struct __sk_buff *skb, const struct packet *p,
-				   const struct endpoint *e, int direction, __u32 peer, int proxied)
+/* As `enforce`, whatever an ICMP error quotes. */
+static __always_inline int enforce_packet(const struct packet *p, const struct endpoint *e,
+					  int direction, __u32 peer, int proxied)
 {
 	struct traffic t = {
 		.peer_address = direction == EGRESS ? &p->destination : &p->source,
@@ -36,10 +33,6 @@ static __always_inline int enforce(struct __sk_buff *skb, const struct packet *p
 	if (p->kind == KIND_FRAGMENT) {
 		reason = is_enforced(e, direction) ? DENIED_FRAGMENT : ALLOWED_NO_POLICY;
 		goto judged;
-	}
-	if (p->kind == KIND_ERROR && relates_to_flow(skb, p, e, direction, peer, now)) {
-		count(direction, ALLOWED_RELATED);
-		return ALLOWED_RELATED;
 	}
 	flow_key(&key, p, direction);
 	reason = REASON_DENIED;
@@ -69,6 +62,21 @@ judged:
 	count(direction, reason);
 	tell(p, direction, reason, e->identity, peer);
 	return reason;
+}
+
+/*
+ * `peer`: the other side's identity; `proxied`: the DNS proxy lets the packet go on. Counts, tells,
+ * and returns the reason: ALLOWED_PROXY if the packet has to go to the proxy first.
+ */
+static __always_inline int enforce(struct __sk_buff *skb, const struct packet *p,
+				   const struct endpoint *e, int direction, __u32 peer, int proxied)
+{
+	if (p->kind == KIND_ERROR &&
+	    relates_to_flow(skb, p, e, direction, peer, bpf_ktime_get_coarse_ns())) {
+		count(direction, ALLOWED_RELATED);
+		return ALLOWED_RELATED;
+	}
+	return enforce_packet(p, e, direction, peer, proxied);
 }
 
 #endif

@@ -43,7 +43,8 @@ struct settings {
 	__u32 overlay_ifindex;
 	__u32 proxy_ifindex; /* where the node's DNS proxy reads; it may be gone, with what is sent there */
 	__be16 tunnel_port;
-	__u16 padding;
+	__u8 guards_node; /* some endpoint is OF_NODE */
+	__u8 padding;
 	__u32 filled; /* the agent's: these maps hold a full set (see migration.py) */
 };
 SHAPE(settings, __u32, struct settings);
@@ -56,6 +57,7 @@ enum endpoint_flag {
 	ISOLATED_INGRESS = 16, /* 16 << direction */
 	ISOLATED_EGRESS = 32,
 	IN_ADMIN = 64, /* 64 << (2 * tier + direction) */
+	OF_NODE = 4096, /* the node's own address: no pod's, and behind no interface */
 };
 
 enum tier { ADMIN = 0, NETWORK = 1, BASELINE = 2, TIERS = 3 };
@@ -138,6 +140,15 @@ static __always_inline struct endpoint *find_endpoint(const union address *addre
 	struct endpoint_entry *entry = map_find(endpoints, address);
 
 	return entry ? &entry->sides[*(volatile __u32 *)&entry->current & 1] : 0;
+}
+
+/* The node's entry for an address of its own; there is one only while policies select the node. */
+static __always_inline struct endpoint *find_node(const struct settings *settings,
+						  const union address *address)
+{
+	struct endpoint *e = settings->guards_node ? find_endpoint(address) : 0;
+
+	return e && e->flags & OF_NODE ? e : 0;
 }
 
 static __always_inline struct prefix *longest_prefix(const union address *address)

@@ -83,6 +83,19 @@ struct packet {
 	__u8 padding[2];
 };
 
+static __always_inline int is_to_tunnel_port(const struct settings *settings, const struct packet *p)
+{
+	return p->protocol == PROTO_UDP && p->destination_port == settings->tunnel_port;
+}
+
+/* Whether it is the tunnel's between this node and the one at `other`. */
+static __always_inline int is_tunnel(const struct settings *settings, const struct packet *p,
+				     const union address *other)
+{
+	return settings->mode == OVERLAY && p->kind == KIND_FLOW && is_to_tunnel_port(settings, p) &&
+	       map_find(nodes, other);
+}
+
 /*
  * A parsed packet lives in a per-CPU map, not on the stack: the verifier knows nothing of what maps
  * hold, so that it checks what follows once, and not once for each way through the parser. Nothing

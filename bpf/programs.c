@@ -6,9 +6,13 @@
  *                                              ├─► VXLAN device ──► other node: from_overlay ──► to_pod
  *                                              └─► the host's stack ──► (to_pod if for a pod)
  *   other machines ──► underlay ingress: from_wire ──► the host's stack
+ *   the host's stack ──► underlay egress: to_wire ──► other machines
  *   from_pod, to_pod ──► proxy device ──► DNS proxy ──► proxy device ingress: from_proxy ──► back
  *
  * from_pod judges egress and to_pod ingress. What no case names is dropped.
+ *
+ * A node that policies select is judged too: by from_wire what it gets, by to_wire (which is there only
+ * then) what it sends, and beside its pods' own policies by from_pod and to_pod.
  */
 #include <linux/pkt_cls.h>
 #include "arp.h"
@@ -92,8 +96,7 @@ int from_pod(struct __sk_buff *skb)
 	 * Nothing but this node's own VXLAN device may speak to a tunnel port, or a pod could name its
 	 * identity itself. Between pods the port is one like any other.
 	 */
-	if (p->protocol == PROTO_UDP && p->destination_port == settings->tunnel_port && !to &&
-	    !is_pod(peer))
+	if (is_to_tunnel_port(settings, p) && (!to || to->flags & OF_NODE) && !is_pod(peer))
 		return refuse(p, EGRESS, DENIED_TUNNEL_PORT, self->identity, peer);
 
 	reason = enforce(skb, p, self, EGRESS, peer, proxied);
@@ -101,6 +104,14 @@ int from_pod(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (reason == ALLOWED_PROXY)
 		return divert(skb, settings->proxy_ifindex, EGRESS);
+	if (to && to->flags & OF_NODE) {
+		skb->mark = 0;
+		/* An error about a flow of the pod's is about one of the node's. */
+		if (reason == ALLOWED_RELATED || p->kind == KIND_NEIGHBOUR)
+			return TC_ACT_OK;
+		reason = enforce_packet(p, to, INGRESS, self->identity, 0);
+		return reason < REASON_DENIED ? TC_ACT_OK : TC_ACT_SHOT;
+	}
 	if (to)
 		return deliver(skb, to, self->identity, EGRESS);
 	if (settings->mode == OVERLAY && prefix && prefix->remote && !is_node(peer))
@@ -109,21 +120,24 @@ int from_pod(struct __sk_buff *skb)
 	return TC_ACT_OK;
 }
 
-/* Who sent a packet that reached a pod without a mark: through the host's stack. */
+/* Who is at an address, as far as this node knows. */
+static __always_inline __u32 identity_at(const union address *address)
+{
+	__u32 *host = map_find(hosts, address);
+	struct prefix *prefix;
+
+	if (host)
+		return *host;
+	prefix = longest_prefix(address);
+	return prefix && !(prefix->flags & POD_RANGE) ? prefix->identity : IDENTITY_UNKNOWN;
+}
+
+/* Who sent a packet that came without a mark: through the host's stack, or from the wire. */
 static __always_inline __u32 unmarked_sender(const struct settings *settings,
 					     const union address *source)
 {
-	__u32 *host = map_find(hosts, source);
-	__u32 peer = IDENTITY_UNKNOWN;
+	__u32 peer = identity_at(source);
 
-	if (host) {
-		peer = *host;
-	} else {
-		struct prefix *prefix = longest_prefix(source);
-
-		if (prefix && !(prefix->flags & POD_RANGE))
-			peer = prefix->identity;
-	}
 	/* In overlay mode only the tunnel carries pods' packets: this one's address is a claim. */
 	if (settings->mode == OVERLAY && is_pod(peer))
 		peer = IDENTITY_UNKNOWN;
@@ -137,7 +151,7 @@ int to_pod(struct __sk_buff *skb)
 	__u32 sender = marked ? skb->mark & MARK_IDENTITY_MASK : IDENTITY_UNKNOWN;
 	struct packet *p = scratch(SCRATCH_PACKET);
 	int proxied = skb->mark == MARK_PROXIED;
-	struct endpoint *self;
+	struct endpoint *self, *node;
 	__u32 peer;
 	int reason;
 
@@ -162,6 +176,12 @@ int to_pod(struct __sk_buff *skb)
 	resolve_fragment(p);
 	/* Who sent what the proxy lets go on was known before: now the flow that it answers says it. */
 	peer = marked || proxied ? sender : unmarked_sender(settings, &p->source);
+	/* What the node sends, save for reports on packets: it is on the way of all that its pods send. */
+	if (peer == IDENTITY_HOST && !marked && p->kind != KIND_ERROR) {
+		node = find_node(settings, &p->source);
+		if (node && enforce_packet(p, node, EGRESS, self->identity, 0) >= REASON_DENIED)
+			return TC_ACT_SHOT;
+	}
 	reason = enforce(skb, p, self, INGRESS, peer, proxied);
 	if (reason >= REASON_DENIED)
 		return TC_ACT_SHOT;
@@ -183,7 +203,7 @@ int from_proxy(struct __sk_buff *skb)
 	if (p->malformed || !p->ethertype_known)
 		return fail(direction);
 	pod = find_endpoint(direction == EGRESS ? &p->source : &p->destination);
-	return pod ? resume(skb, pod, direction) : fail(direction);
+	return pod && !(pod->flags & OF_NODE) ? resume(skb, pod, direction) : fail(direction);
 }
 
 int from_overlay(struct __sk_buff *skb)
@@ -206,7 +226,7 @@ int from_overlay(struct __sk_buff *skb)
 	if (find_endpoint(&p->source))
 		return refuse(p, INGRESS, DENIED_SPOOFED_SOURCE, 0, sender);
 	to = find_endpoint(&p->destination);
-	if (!to)
+	if (!to || to->flags & OF_NODE)
 		return refuse(p, INGRESS, DENIED_UNKNOWN_ENDPOINT, 0, sender);
 	return deliver(skb, to, sender, INGRESS);
 }
@@ -222,11 +242,16 @@ int from_wire(struct __sk_buff *skb)
 {
 	struct settings *settings = find_settings();
 	struct packet *p = scratch(SCRATCH_PACKET);
+	struct endpoint *self;
 	__u32 *host;
+	int reason;
 
 	if (!settings || !p)
 		return fail(INGRESS);
-	/* Malformed packets are the host's to judge; the addresses come before what may be wrong. */
+	/*
+	 * Malformed packets are the host's to judge, unless policies select it; the addresses come
+	 * before what may be wrong.
+	 */
 	parse(skb, p);
 	/*
 	 * The kernel has taken off one VLAN tag already. Beneath a priority tag (number 0) it will take
@@ -240,10 +265,43 @@ int from_wire(struct __sk_buff *skb)
 	host = map_find(hosts, &p->source);
 	if ((host && *host == IDENTITY_HOST) || find_endpoint(&p->source))
 		return refuse(p, INGRESS, DENIED_SPOOFED_SOURCE, 0, 0);
-	if (!p->malformed && p->kind == KIND_FLOW && p->protocol == PROTO_UDP &&
-	    p->destination_port == settings->tunnel_port && !map_find(nodes, &p->source))
+	self = find_node(settings, &p->destination);
+	if (self && p->malformed)
+		return refuse(p, INGRESS, DENIED_MALFORMED, self->identity, 0);
+	if (self)
+		resolve_fragment(p);
+	if (!p->malformed && p->kind == KIND_FLOW && is_to_tunnel_port(settings, p) &&
+	    !map_find(nodes, &p->source))
 		return refuse(p, INGRESS, DENIED_UNKNOWN_NODE, 0, 0);
-	return TC_ACT_OK;
+	if (!self || p->kind == KIND_NEIGHBOUR || is_tunnel(settings, p, &p->source))
+		return TC_ACT_OK;
+	reason = enforce(skb, p, self, INGRESS, unmarked_sender(settings, &p->source), 0);
+	return reason < REASON_DENIED ? TC_ACT_OK : TC_ACT_SHOT;
+}
+
+/* What leaves the node in its own name; what it forwards is not its own. */
+int to_wire(struct __sk_buff *skb)
+{
+	struct settings *settings = find_settings();
+	struct packet *p = scratch(SCRATCH_PACKET);
+	struct endpoint *self;
+	int reason;
+
+	if (!settings || !p)
+		return fail(EGRESS);
+	parse(skb, p);
+	if (!p->ethertype_known)
+		return TC_ACT_OK;
+	self = find_node(settings, &p->source);
+	if (!self)
+		return TC_ACT_OK;
+	if (p->malformed)
+		return refuse(p, EGRESS, DENIED_MALFORMED, self->identity, 0);
+	resolve_fragment(p);
+	if (p->kind == KIND_NEIGHBOUR || is_tunnel(settings, p, &p->destination))
+		return TC_ACT_OK;
+	reason = enforce(skb, p, self, EGRESS, identity_at(&p->destination), 0);
+	return reason < REASON_DENIED ? TC_ACT_OK : TC_ACT_SHOT;
 }
 
 int replace_host(struct __sk_buff *skb)

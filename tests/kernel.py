@@ -94,7 +94,8 @@ def endpoint(
 class Ran:
     action: int
     reason: Reason | None
-    """None if nothing was counted (the host's own traffic, or what the next program judges)."""
+    """If both a pod and its node judged it: the denial, or the pod's. None if nothing was counted
+    (the host's own traffic, or what the next program judges)."""
     frame: bytes
     mark: int
 
@@ -128,12 +129,13 @@ class Kernel:
             self.dataplane.programs[program], frame, mark=mark, ifindex=ifindex
         )
         counted = Counter(self.dataplane.counters()) - before
-        assert counted.total() <= 1, counted
-        direction = Direction.EGRESS if program == "from_pod" else Direction.INGRESS
-        reason = None
-        if counted:
-            ((counted_direction, reason),) = counted
-            assert counted_direction is direction or program == "from_proxy"
+        direction = Direction.EGRESS if program in ("from_pod", "to_wire") else Direction.INGRESS
+        reasons = dict(counted.keys())
+        assert len(reasons) == counted.total(), counted
+        # A pod's packet to or from its node has two verdicts: a denial, or the pod's, counts.
+        denied = [reason for reason in reasons.values() if not reason.allowed]
+        reason = denied[0] if denied else reasons.get(direction)
+        assert reason is not None or not reasons, counted
         assert reason is None or (ran.returned != SHOT) == reason.allowed, (reason, ran.returned)
         return Ran(ran.returned, reason, ran.packet, ran.mark)
 

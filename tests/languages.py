@@ -287,6 +287,27 @@ def _cilium_spec(draw: st.DrawFn) -> Document:
 
 
 @st.composite
+def of_hosts(draw: st.DrawFn, name: str = "") -> Document:
+    """A cluster-wide policy whose specs are for nodes, or some of them for pods."""
+    specs = draw(st.lists(_cilium_spec(), min_size=1, max_size=2))
+    for number, spec in enumerate(specs):
+        if not number or draw(st.booleans()):
+            del spec["endpointSelector"]
+            for rule in spec.get("egress", ()):
+                for ports in rule.get("toPorts", ()):
+                    ports.pop("rules", None)  # lookups of pods alone are judged
+            spec["nodeSelector"] = draw(
+                st.sampled_from([{}, {"matchLabels": {"role": "edge"}}, _NOT_EDGE])
+            )
+    metadata = {"name": name or draw(st.sampled_from(["p", "q", "r"]))}
+    kind = "CiliumClusterwideNetworkPolicy"
+    return {"apiVersion": "cilium.io/v2", "kind": kind, "metadata": metadata, "specs": specs}
+
+
+_NOT_EDGE = {"matchExpressions": [{"key": "role", "operator": "NotIn", "values": ["edge"]}]}
+
+
+@st.composite
 def cilium(draw: st.DrawFn, name: str = "") -> Document:
     """A CiliumNetworkPolicy or a cluster-wide one, of one spec or several."""
     metadata = {"name": name or draw(st.sampled_from(["p", "q", "r"]))}

@@ -30,7 +30,7 @@ from tabard.dataplane.verdict import CIDR_PODS, ENFORCED, IN_TIER, ISOLATED, Pre
 from tabard.identity.labels import LabelSet, cidr_label, named_ports
 from tabard.identity.numbers import is_pod
 from tabard.ledger.state import EndpointState, State, enforcement_of
-from tabard.policy.compile import Attachment, incarnation
+from tabard.policy.compile import Attachment, incarnation, node_incarnation
 from tabard.policy.matching import RESERVED_LABELS, labels_of, matches, seen_labels
 from tabard.policy.model import Cidr, Peer, Policy, Port, Rule, Selector
 from tabard.policy.prefixes import PrefixMap, Universe
@@ -41,6 +41,7 @@ from tabard.policy.rules import hash64, meaning
 Said = tuple[Protocol, int, int, Strength]
 """(protocol, first port, last port, how strongly what)"""
 ALL = range(1 << 16)
+HOST = 1
 
 
 def compiled(state: State, node: str, mode: Mode, attachments: Mapping[str, Attachment]) -> Maps:
@@ -55,7 +56,7 @@ class _Naive:
             resolve(policy, referents)
             for _, accepted in sorted(state.policies.items())
             for policy in read_policies(accepted.document, accepted.origin)
-            if not policy.selects_nodes
+            if not policy.selects_nodes or self.is_here(policy)
         ]
         self.cidrs = {
             cidr: state.numbers[LabelSet((cidr_label(cidr),))]
@@ -90,6 +91,23 @@ class _Naive:
                 attachment.mac,
                 attachment.host_mac,
             )
+        own = self.state.nodes[self.node].addresses if self.node in self.state.nodes else ()
+        policy, flags, entries = self.rules(HOST)
+        if policy:
+            policies |= entries
+            named |= {key.identity for key in entries if key.direction is Direction.EGRESS}
+            if flags & ENFORCED[Direction.EGRESS] and not flags & ISOLATED[Direction.EGRESS]:
+                named.add(0)
+            itself = Endpoint(
+                node_incarnation(self.node),
+                HOST,
+                policy,
+                flags | EndpointFlag.NODE,
+                0,
+                bytes(6),
+                bytes(6),
+            )
+            endpoints |= {address(text): itself for text in own}
         hosts = {
             address(text): one.identity
             for one in self.state.endpoints.values()
@@ -97,8 +115,7 @@ class _Naive:
             if one.node != self.node and not one.host_network and self.knows(named, one, text)
         }
         hosts |= {address(text): 6 for text, name in nodes.items() if name != self.node}
-        if self.node in self.state.nodes:
-            hosts |= {address(text): 1 for text in self.state.nodes[self.node].addresses}
+        hosts |= {address(text): HOST for text in own}
         return Maps(
             identities={1, 2, 6, 9, 10, *self.state.identities},
             policies=policies,
@@ -142,10 +159,22 @@ class _Naive:
         as_world = PrefixFlag.POD_RANGE not in entry.flags and entry.identity in named
         return by_address or as_world
 
+    def is_here(self, policy: Policy) -> bool:
+        """Whether a policy of nodes selects this one."""
+        node = self.state.nodes.get(self.node)
+        return node is not None and matches(policy.subject, labels_of(node.label_set()))
+
     def rules(self, subject: int) -> tuple[int, EndpointFlag, dict[PolicyKey, Strength]]:
-        """The policy id, flags and entries of a local pod's identity."""
-        selecting = [one for one in self.policies if matches(one.subject, self.seen[subject])]
+        """The policy id, flags and entries of a local pod's identity, or HOST's."""
+        selecting = [
+            one
+            for one in self.policies
+            if one.selects_nodes is (subject == HOST)
+            and (one.selects_nodes or matches(one.subject, self.seen[subject]))
+        ]
         enforcement = enforcement_of(self.state)
+        if subject == HOST and enforcement == "always":
+            enforcement = "default"
         if enforcement == "never" or (enforcement == "default" and not selecting):
             return 0, EndpointFlag(0), {}
         names = {
@@ -155,7 +184,7 @@ class _Naive:
             for port in rule.ports
             if rule.direction is Direction.INGRESS
         }
-        own = sorted(port for port in named_ports(self.labels[subject]) if port[0] in names)
+        own = sorted(port for port in named_ports(self.seen_as(subject)) if port[0] in names)
         policy_id = hash64(*map(meaning, selecting), json.dumps([own, enforcement]).encode())
         flags, entries = EndpointFlag(0), {}
         if enforcement == "always":
@@ -204,12 +233,15 @@ class _Naive:
                     found += ((port.protocol, first, last, value) for first, last in ports)
         return found
 
+    def seen_as(self, number: int) -> LabelSet:
+        return self.labels.get(number, LabelSet(()))
+
     def ports(self, port: Port, holder: int) -> list[tuple[int, int]]:
         if not port.name:
             return [(port.first, port.last)]
         return [
             (number, number)
-            for name, number, protocol in named_ports(self.labels.get(holder, LabelSet(())))
+            for name, number, protocol in named_ports(self.seen_as(holder))
             if (name, Protocol[protocol]) == (port.name, port.protocol)
         ]
 

@@ -46,7 +46,7 @@ SENDERS = (0, 1, 2, 6, 128, 300, 301, 256, 257, 0xFFFFFF, 1 << 24, 0x1000100)
 AGES_S = (7, 41, 4001)
 """No sum of some comes near a lifetime."""
 KINDS = ("send",) * 6 + ("answer",) * 4 + ("again",) * 3 + ("odd", "error", "part", "age", "change")
-HOOKS = ("from_pod", "to_pod", "from_wire", "from_overlay")
+HOOKS = ("from_pod", "to_pod", "from_wire", "to_wire", "from_overlay")
 
 
 @dataclass(frozen=True)
@@ -235,6 +235,8 @@ class Player:
                 outcome = twins.from_pod(IFINDEXES[slot], packet)
             case "from_wire":
                 outcome = twins.from_wire(packet)
+            case "to_wire":
+                outcome = twins.to_wire(packet)
             case "from_overlay":
                 outer = PARTIES[NODE_PARTY + slot][packet.is_ipv6]
                 outcome = twins.from_overlay(outer, sender or 0, packet)
@@ -247,6 +249,11 @@ class Player:
     def _way(self, packet: Packet) -> tuple[str, int, int | None]:
         if (home := _HOME.get(packet.source)) is not None:
             return "from_pod", home, None
+        if packet.source in PARTIES[NODE_PARTY]:
+            home = _HOME.get(packet.destination)
+            return ("to_wire", 0, None) if home is None else ("to_pod", home, None)
+        if packet.destination in PARTIES[NODE_PARTY]:
+            return "from_wire", 0, None
         if (sender := self._who(packet.source)) is not None:
             return "from_overlay", 1, sender
         return "to_pod", _HOME.get(packet.destination, 0), None

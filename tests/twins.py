@@ -92,6 +92,10 @@ class Twins:
         ran = self._kernel.run("from_wire", frame(packet))
         return self._same(ran, self._memory.from_wire(packet), packet, 0)
 
+    def to_wire(self, packet: Packet) -> Outcome:
+        ran = self._kernel.run("to_wire", frame(packet))
+        return self._same(ran, self._memory.to_wire(packet), packet, 0)
+
     def from_overlay(self, outer: Address, tunnel_id: int, packet: Packet) -> Outcome:
         """`outer` is IPv4, or IPv6 that ends in 32 zero bits."""
         if is_ipv4(outer):

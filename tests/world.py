@@ -196,6 +196,13 @@ def cilium_policy(name: str, namespace: str = "", **spec: Any) -> dict[str, Any]
     }
 
 
+def host_policy(name: str, selector: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """Of nodes."""
+    document = cilium_policy(name, nodeSelector=selector, **spec)
+    del document["spec"]["endpointSelector"]
+    return document
+
+
 def tiered_policy(name: str, tier: str = "Admin", priority: int = 0, **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "policy.networking.k8s.io/v1alpha2",

@@ -3,6 +3,7 @@ from tabard.agent.changes import carried_out, local, relief
 from tabard.dataplane.maps import (
     Direction,
     Endpoint,
+    EndpointFlag,
     Maps,
     PolicyKey,
     PrefixEntry,
@@ -120,3 +121,21 @@ def test_what_was_carried_out_is_what_the_maps_show_of_a_change() -> None:
         policies_set=allowing({key(8)}),
         hosts_set={HERE: 300},
     )
+
+
+NODE = Endpoint(9, 1, 9, ISOLATED | EndpointFlag.NODE, 0, bytes(6), bytes(6))
+
+
+def test_relief_does_not_open_the_node() -> None:
+    actual = Maps(
+        policies=allowing({key(7), key(9)}), endpoints={HERE: endpoint(policy=7), FAR: NODE}
+    )
+    assert relief(actual, diff(actual, Maps())) == Change(
+        endpoints_removed=frozenset({HERE}), policies_removed=frozenset({key(7)})
+    )
+
+
+def test_locally_the_node_stays_as_it_is() -> None:
+    guarded = Maps(policies=allowing({key(9)}), endpoints={FAR: NODE})
+    assert not local(guarded, diff(guarded, Maps()), {1})
+    assert not local(Maps(), diff(Maps(), guarded), {1})

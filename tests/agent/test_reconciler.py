@@ -15,7 +15,7 @@ from tabard.dataplane.packet import Packet, TcpFlag
 from tabard.dataplane.port import Change, DataplaneError, MapSizes
 from tabard.events import ledger as events
 from tabard.events.envelope import Envelope, Recorded
-from world import attachment, network_policy
+from world import attachment, host_policy, network_policy
 
 WEB, DB = pod("web", "10.244.1.5", app="web"), pod("db", "10.244.1.6", app="db")
 
@@ -389,6 +389,21 @@ async def test_offline_only_the_nodes_own_pods_are_written() -> None:
     await later.reconciler.tick()
     attached = later.reconciler.attachments.attached
     assert bench.dataplane.read() == compiled(ledger, attached, Mode.NATIVE)
+
+
+async def test_policies_of_a_node_whose_wire_nobody_guards_are_told() -> None:
+    bench, ledger = Bench(), Ledger()
+    bench.dataplane.guards_node = False
+    ledger.policy(host_policy("p", {}, ingress=[]))
+    bound(ledger, WEB)
+    in_sync(bench, ledger)
+    attach(bench, "web")
+    assert await bench.reconciler.tick()
+    assert "set TABARD_UNDERLAY_DEVICE" in bench.report.error
+    assert bench.report.endpoints == 1, "the node is no pod"
+    ledger.forget("", "p", "CiliumClusterwideNetworkPolicy")
+    assert await bench.reconciler.tick()
+    assert bench.report.error == ""
 
 
 async def test_standing_never_goes_back() -> None:

@@ -78,7 +78,7 @@ def test_a_policy_on_labels_that_identities_lack_is_refused() -> None:
     assert "pod-template-hash" in refused.reason
 
 
-def test_a_policy_of_nodes_is_refused_while_no_dataplane_enforces_it() -> None:
+def test_a_policy_of_nodes_is_taken() -> None:
     document = {
         "apiVersion": "cilium.io/v2",
         "kind": "CiliumClusterwideNetworkPolicy",
@@ -88,12 +88,7 @@ def test_a_policy_of_nodes_is_refused_while_no_dataplane_enforces_it() -> None:
             {"nodeSelector": {}, "ingress": [{}]},
         ],
     }
-    desk = Desk()
-    (refused,) = desk.observe(PolicySet(document))
-    assert isinstance(refused, PolicyRefused)
-    assert refused.reason.startswith("specs[1].nodeSelector: selects nodes")
-    document["specs"].pop()  # type: ignore[attr-defined]
-    assert kinds(desk.observe(PolicySet(document))) == ["PolicyAccepted"]
+    assert kinds(Desk().observe(PolicySet(document))) == ["PolicyAccepted"]
 
 
 @pytest.mark.parametrize(

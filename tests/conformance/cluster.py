@@ -66,8 +66,6 @@ class Cluster:
     ) -> None:
         settings = replace(SETTINGS, cluster=cluster, enforcement=enforcement)
         self.desk = Desk(settings, checked=False)
-        # Policies of nodes are refused so far; here planes say whether they judge them.
-        self.desk.indexes.takes_node_policies = True
         self._given = frozenset(given)
         self._uids: dict[str, str] = {}
         self._started = 0

@@ -18,7 +18,6 @@ REASONS: Mapping[str, str] = {
     "reserved:init": "no pod starts here before its identity is known, so none is ever in init",
     "np_cilium": "a Kubernetes policy that selects by Cilium's own labels; upstream has none such",
     "cidr-match-nodes": "CIDRs match nodes under Cilium's policy-cidr-match-mode=nodes alone",
-    "host-policy": "policies of nodes are refused while maps do not enforce them",
     "no connection list": "the expected files answer another question",
     "no expectation": "the query states no number, or its map is not kept by the suite",
     "Ingress as a policy": "the source takes an Ingress for a policy of its controller's pods",

@@ -12,9 +12,8 @@ from conformance.deciding_rule import deciding_rule
 from conformance.planes.plane import Answer, Plane, PlaneError, allowed
 from conformance.story import CaseError, Check, Flow, LeftOut, Row, Step, Story
 from conformance.suites import Case
-from tabard.dataplane.maps import Address, Direction, Reason, address, address_text
+from tabard.dataplane.maps import Reason, address_text
 from tabard.ledger.state import State
-from tabard.policy.reading import read_policies
 
 
 class Kind(Enum):
@@ -104,11 +103,7 @@ def _run(case: Case, plane: Plane) -> CaseResult:
             for tag, number in each.skipped.items():
                 result.skipped[tag] = result.skipped.get(tag, 0) + number
             _tell(each, cluster, plane)
-            left_out = frozenset() if plane.judges_nodes else _judged_nodes(cluster.state)
             for check in each.checks(cluster):
-                if left_out and any(left_out & set(_subjects(flow)) for flow in check.flows):
-                    result.skipped["host-policy"] = result.skipped.get("host-policy", 0) + 1
-                    continue
                 _judge(check, step, cluster.state, plane, result)
         plane.end()
     except LeftOut as case_left_out:
@@ -185,23 +180,6 @@ def _judge(check: Check, step: str, state: State, plane: Plane, result: CaseResu
             )
             return
     result.passed += 1
-
-
-def _judged_nodes(state: State) -> frozenset[Address]:
-    """The addresses of nodes, if a policy of nodes has a say."""
-    if not any(
-        policy.selects_nodes
-        for accepted in state.policies.values()
-        for policy in read_policies(accepted.document, accepted.origin)
-    ):
-        return frozenset()
-    return frozenset(address(text) for node in state.nodes.values() for text in node.addresses)
-
-
-def _subjects(flow: Flow) -> Iterator[Address]:
-    """Whose policies count."""
-    ends = {Direction.EGRESS: flow.source, Direction.INGRESS: flow.destination}
-    return (ends[half] for half in flow.halves)
 
 
 def _passes(plane: Plane, view: str, flow: Flow) -> bool:

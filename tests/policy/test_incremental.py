@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import naive
-from languages import cilium, tiered
+from languages import cilium, of_hosts, tiered
 from strategies import CIDRS, NAMESPACES, labels, named_ports, specs
 from tabard.dataplane.maps import Maps, Mode, address
 from tabard.dataplane.port import Change
@@ -52,7 +52,7 @@ of_nodes = st.sampled_from(["Accept", "Deny"]).map(
         egress=[{"action": action, "to": [{"nodes": {"matchLabels": {"role": "edge"}}}]}],
     )
 )
-objects = st.one_of(tiered(), cilium(), cilium(), groups, references, of_nodes)
+objects = st.one_of(tiered(), cilium(), cilium(), of_hosts(), groups, references, of_nodes)
 """Of the languages beside NetworkPolicy."""
 
 

@@ -16,7 +16,7 @@ from tabard.dataplane.maps import (
 from tabard.events.ledger import SettingsAdopted
 from tabard.identity.labels import cidr_label, label_set
 from tabard.policy.rules import hash64
-from world import World, cidr_group, cilium_policy, network_policy, tiered_policy
+from world import World, cidr_group, cilium_policy, host_policy, network_policy, tiered_policy
 
 
 def test_parts_of_a_hash_do_not_run_together() -> None:
@@ -285,9 +285,7 @@ def test_the_world_is_outside_addresses_and_the_cidrs_that_others_name() -> None
 
 def test_policies_of_nodes_are_no_pods() -> None:
     world = two_pods()
-    document = cilium_policy("p", ingress=[from_app("a")])
-    del document["spec"]["endpointSelector"]
-    world.policy({**document, "spec": {**document["spec"], "nodeSelector": {}}})
+    world.policy(host_policy("p", {}, ingress=[from_app("a")]))
     assert policies_of(world, "x/a") == 0
 
 

@@ -8,6 +8,7 @@ import pytest
 from tabard.dataplane.maps import MAP_NAMES, Maps, Mode, Reason, address
 from tabard.dataplane.port import Change
 from tabard.dataplane.verdict import Judge, flow_verdict
+from tabard.policy.diff import diff
 from world import World, cilium_policy, network_policy, tiered_policy
 
 SETS = ("identities", "nodes")
@@ -27,10 +28,21 @@ def steps(maps: Maps, change: Change) -> Iterator[Maps]:
     """`maps` after each map that is written, in Change's order."""
     tables: dict[str, dict[Any, Any]] = {name: _table(getattr(maps, name)) for name in MAP_NAMES}
     for name in MAP_NAMES:
+        if name == "identities" and change.knows_late:
+            continue
+        if name == "endpoints" and change.knows_late:
+            for number in change.identities_removed:
+                del tables["identities"][number]
+            yield _maps(tables)
         verb = "added" if name in SETS else "set"
         tables[name].update(_table(getattr(change, f"{name}_{verb}")))
         yield _maps(tables)
+    if change.knows_late:
+        tables["identities"].update(_table(change.identities_added))
+        yield _maps(tables)
     for name in reversed(MAP_NAMES):
+        if name == "identities" and change.knows_late:
+            continue
         if name == "prefixes":
             tables[name].update(change.prefixes_widened)
             yield _maps(tables)
@@ -52,8 +64,12 @@ def egress(world: World, maps: Maps, peer: str, mode: Mode) -> Reason | None:
     return flow_verdict(judges, address(WEB), address(peer), 6, 80).egress
 
 
-def settled(world: World, mode: Mode) -> tuple[Maps, Change]:
-    """The maps of before what the first node's compiler was not told of yet, and the change."""
+ways = pytest.mark.parametrize("by_diff", [False, True], ids=["told", "by diff"])
+
+
+def settled(world: World, mode: Mode, *, by_diff: bool) -> tuple[Maps, Change]:
+    """The maps of before what the first node's compiler was not told of yet, and the change: as the
+    compiler tells it, or as both ends alone do."""
     compiler = world.compilers["n1"]
     before = compiler.maps.copy()
     told = world.state.sequence - compiler._sequence
@@ -61,7 +77,7 @@ def settled(world: World, mode: Mode) -> tuple[Maps, Change]:
     world._told["n1"] = len(world.history)
     change = compiler.update(world.state, "n1", mode, world.attachments("n1"))
     assert change is not None
-    return before, change
+    return before, diff(before, compiler.maps) if by_diff else change
 
 
 ADMIN = tiered_policy("admin", egress=[{"action": "Deny", "to": [{"networks": ["10.244.2.0/24"]}]}])
@@ -70,32 +86,41 @@ NARROW = cilium_policy("narrow", egressDeny=[{"toCIDR": [f"{PEER}/32", f"{OUTSID
 BROAD = cilium_policy("narrow", egressDeny=[{"toCIDR": ["203.0.113.0/24"]}])
 
 
+@ways
 @pytest.mark.parametrize("mode", Mode)
-def test_a_cidr_that_comes_within_a_denied_one_opens_nothing_on_the_way(mode: Mode) -> None:
+def test_a_cidr_that_comes_within_a_denied_one_opens_nothing_on_the_way(
+    mode: Mode, by_diff: bool
+) -> None:
     """Packets meet it before they meet the rule set that speaks of it."""
     world = shop(ADMIN, ALL, BROAD)
     world.judge("n1", mode)
     world.policy(NARROW)
-    before, change = settled(world, mode)
+    before, change = settled(world, mode, by_diff=by_diff)
     assert change.prefixes_set
     assert change.endpoints_set
     _denied_throughout(world, before, change, mode)
 
 
+@ways
 @pytest.mark.parametrize("mode", Mode)
-def test_a_cidr_that_goes_from_within_a_denied_one_opens_nothing_on_the_way(mode: Mode) -> None:
+def test_a_cidr_that_goes_from_within_a_denied_one_opens_nothing_on_the_way(
+    mode: Mode, by_diff: bool
+) -> None:
     """Packets meet the new rule set before they meet the CIDRs that are left to it."""
     world = shop(ADMIN, ALL, NARROW)
     world.judge("n1", mode)
     world.policy(BROAD)
-    before, change = settled(world, mode)
+    before, change = settled(world, mode, by_diff=by_diff)
     assert change.prefixes_removed
     assert change.endpoints_set
     _denied_throughout(world, before, change, mode)
 
 
+@ways
 @pytest.mark.parametrize("mode", Mode)
-def test_a_cidr_that_goes_from_around_pods_opens_nothing_on_the_way(mode: Mode) -> None:
+def test_a_cidr_that_goes_from_around_pods_opens_nothing_on_the_way(
+    mode: Mode, by_diff: bool
+) -> None:
     """Their range has an entry of its own, which is then what lies around that CIDR."""
     around = {"to": [{"networks": ["10.0.0.0/8"]}]}
     rules = [{"action": "Deny", "to": [{"networks": ["10.244.0.0/16"]}]}, {"action": "Accept"}]
@@ -103,15 +128,39 @@ def test_a_cidr_that_goes_from_around_pods_opens_nothing_on_the_way(mode: Mode) 
     world = shop(tiered_policy("admin", egress=passing), BROAD)
     world.judge("n1", mode)
     world.policy(tiered_policy("admin", egress=[{"action": "Deny", **around}]))
-    before, change = settled(world, mode)
+    before, change = settled(world, mode, by_diff=by_diff)
     assert change.prefixes_widened
     for maps in steps(before, change):
-        assert egress(world, maps, PEER, mode) is Reason.DENIED_POLICY
+        reason = egress(world, maps, PEER, mode)
+        assert reason is not None
+        assert not reason.allowed
 
 
 def _denied_throughout(world: World, before: Maps, change: Change, mode: Mode) -> None:
     maps = before
     for maps in steps(before, change):
         for peer in (PEER, OUTSIDE):
-            assert egress(world, maps, peer, mode) is Reason.DENIED_POLICY
+            reason = egress(world, maps, peer, mode)
+            assert reason is not None
+            assert not reason.allowed
     assert maps == world.compilers["n1"].maps
+
+
+@ways
+@pytest.mark.parametrize("mode", Mode)
+def test_a_pod_that_comes_while_a_policy_changes_is_denied_by_both_throughout(
+    mode: Mode, by_diff: bool
+) -> None:
+    """Its identity is new: the rule set of before must not meet it without what it says of it."""
+    deny = [{"toEndpoints": [{"matchLabels": {"app": "late"}}]}]
+    world = shop(ALL, cilium_policy("late", egressDeny=deny))
+    world.judge("n1", mode)
+    world.policy(cilium_policy("late", egressDeny=[*deny, {"toCIDR": [f"{OUTSIDE}/32"]}]))
+    world.pod("x/late", {"app": "late"}, node="n2", ip="10.244.2.20")
+    before, change = settled(world, mode, by_diff=by_diff)
+    assert change.endpoints_set
+    assert change.identities_added
+    for maps in steps(before, change):
+        reason = egress(world, maps, "10.244.2.20", mode)
+        assert reason is not None
+        assert not reason.allowed

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from tabard.dataplane.maps import Address, Maps, PrefixFlag
+from tabard.dataplane.maps import Address, Maps, PrefixFlag, is_of_node
 from tabard.dataplane.port import Change
 from tabard.dataplane.verdict import Prefixes
 
@@ -15,12 +15,14 @@ def relief(actual: Maps, change: Change) -> Change:
     """The removals of `change` that only ever close, to make room in a full map.
 
     Left out is what an enforced endpoint would miss or what could open: entries of a policy that an
-    endpoint still has, prefixes, and hosts that would fall to a prefix which is not unknown.
+    endpoint still has, prefixes, hosts that would fall to a prefix which is not unknown, and the
+    node itself, which is open without an entry.
     """
+    removed = frozenset(
+        address for address in change.endpoints_removed if not is_of_node(actual.endpoints[address])
+    )
     staying = {
-        endpoint.policy
-        for address, endpoint in actual.endpoints.items()
-        if address not in change.endpoints_removed
+        endpoint.policy for address, endpoint in actual.endpoints.items() if address not in removed
     }
     prefixes = Prefixes(actual.prefixes)
 
@@ -29,7 +31,7 @@ def relief(actual: Maps, change: Change) -> Change:
         return entry is None or PrefixFlag.POD_RANGE in entry.flags
 
     return Change(
-        endpoints_removed=change.endpoints_removed,
+        endpoints_removed=removed,
         hosts_removed=frozenset(filter(closes, change.hosts_removed)),
         nodes_removed=change.nodes_removed,
         policies_removed=frozenset(
@@ -45,24 +47,29 @@ def local(actual: Maps, change: Change, ifindexes: Collection[int]) -> Change:
     For an agent that has a checkpoint but not the ledger's end: the kernel may be ahead of what the
     agent knows, so nothing that stands is changed. Local pods that are new come in with their
     identity, and with their policy if the kernel does not have it; those whose interface is not
-    attached (`ifindexes`) any more go.
+    attached (`ifindexes`) any more go. The node itself stays as it is, guarded or not.
     """
     endpoints = {
         address: endpoint
         for address, endpoint in change.endpoints_set.items()
-        if address not in actual.endpoints
+        if address not in actual.endpoints and not is_of_node(endpoint)
     }
     identities = {endpoint.identity for endpoint in endpoints.values()}
     missing = {endpoint.policy for endpoint in endpoints.values()}
     missing -= {key.policy for key in actual.policies}
     return Change(
         identities_added=change.identities_added & identities,
-        policies_set={k: v for k, v in change.policies_set.items() if k.policy in missing},
+        policies_set={
+            key: value
+            for key, value in change.policies_set.items()
+            if key.policy in missing and key not in change.policies_removed
+        },
         endpoints_set=endpoints,
         endpoints_removed=frozenset(
             address
             for address in change.endpoints_removed
-            if actual.endpoints[address].ifindex not in ifindexes
+            if not is_of_node(actual.endpoints[address])
+            and actual.endpoints[address].ifindex not in ifindexes
         ),
     )
 

@@ -4,9 +4,9 @@
      "protocol":6,"source_port":40000,"destination_port":80,"tcp_flags":2}
 
 `hook` is from_pod or to_pod (with `uid`, and to_pod with the sender's `mark`), from_overlay (with
-`outer_source` and `tunnel_id`) or from_wire. The answer is MemoryDataplane's Outcome: `action`,
-`reason`, `uid` of the pod delivered to, the sender's `identity`, and the `node` (underlay address)
-tunnelled to.
+`outer_source` and `tunnel_id`), from_wire or to_wire. The answer is MemoryDataplane's Outcome:
+`action`, `reason`, `uid` of the pod delivered to, the sender's `identity`, and the `node` (underlay
+address) tunnelled to.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from tabard.dataplane.packet import Packet, TcpFlag
 class Told:
     """The fields of a request; addresses as text."""
 
-    hook: Literal["from_pod", "to_pod", "from_overlay", "from_wire"]
+    hook: Literal["from_pod", "to_pod", "from_overlay", "from_wire", "to_wire"]
     source: str
     destination: str
     protocol: int
@@ -66,6 +66,8 @@ def judge(dataplane: MemoryDataplane, fields: dict[str, Any]) -> dict[str, Any]:
             outcome = dataplane.from_overlay(address(told.outer_source), told.tunnel_id, packet)
         case "from_wire":
             outcome = dataplane.from_wire(packet)
+        case "to_wire":
+            outcome = dataplane.to_wire(packet)
         case _:
             assert_never(told.hook)
     return _answer(outcome, {ifindex: uid for uid, ifindex in ifindexes.items()})

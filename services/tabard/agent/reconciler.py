@@ -11,7 +11,15 @@ from tabard.agent.changes import carried_out, local, relief
 from tabard.agent.figures import Figures
 from tabard.agent.report import Report
 from tabard.agent.worker import Worker
-from tabard.dataplane.maps import Address, Endpoint, EndpointFlag, Maps, Mode, address_text
+from tabard.dataplane.maps import (
+    Address,
+    Endpoint,
+    EndpointFlag,
+    Maps,
+    Mode,
+    address_text,
+    is_of_node,
+)
 from tabard.dataplane.port import Change, Dataplane, DataplaneError, MapFull, PoliciesFull
 from tabard.events import ledger
 from tabard.identity.numbers import is_pod
@@ -28,6 +36,12 @@ RETRY_S_MAX = 1.0
 
 MOVES = (ledger.EndpointBound, ledger.EndpointRelabelled, ledger.EndpointsRebound)
 """Events after which an address may be another identity's."""
+
+
+UNGUARDED = (
+    "policies select this node, and nothing sees what it sends to other machines or gets from "
+    "them; set TABARD_UNDERLAY_DEVICE to the device that has its addresses"
+)
 
 
 class Standing(Enum):
@@ -248,10 +262,14 @@ class Reconciler:
 
     def _count(self, maps: Maps) -> None:
         endpoints = maps.endpoints.values()
-        self._pods = len({endpoint.incarnation for endpoint in endpoints})
+        self._pods = len({one.incarnation for one in endpoints if not is_of_node(one)})
         self._is_egress_enforced = any(
             EndpointFlag.EGRESS_ENFORCED in endpoint.flags for endpoint in endpoints
         )
+        if self.dataplane.guards_node or not any(map(is_of_node, endpoints)):
+            self.report.clear("node")
+        elif self.report.fail("node", UNGUARDED):
+            log.error("agent.node_unguarded", error=UNGUARDED, sequence=self.state.sequence)
 
     @property
     def _has_flows_to_forget(self) -> bool:

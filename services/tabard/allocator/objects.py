@@ -27,7 +27,7 @@ from tabard.events.observed import (
 from tabard.identity.labels import LabelSet, cidr_label
 from tabard.ledger.state import Node, State
 from tabard.policy.model import PolicyError
-from tabard.policy.reading import KINDS, check_enforced, check_keys, read_object
+from tabard.policy.reading import KINDS, check_keys, read_object
 
 
 def set_policy(state: State, indexes: Indexes, event: PolicySet) -> list[LedgerEvent]:
@@ -53,8 +53,6 @@ def _accepted(state: State, indexes: Indexes, event: PolicySet) -> list[LedgerEv
     if kind not in KINDS:
         raise Refusal(f"kind {kind!r} is not read; {', '.join(KINDS)} are")
     policy = read_object(event.document, event.origin)
-    if not indexes.takes_node_policies:
-        check_enforced(policy)
     check_keys(policy, indexes.label_filter)
     before = state.policies.get(policy.key)
     unchanged = before is not None and before.document == event.document

@@ -32,8 +32,6 @@ class Indexes:
         self.label_filter = LabelFilter(state.settings.include, state.settings.exclude)
         self.numbering = Numbering(state)
         self.asked = Asked(state)
-        self.takes_node_policies = False
-        """As where the policy engine alone judges (conformance): no dataplane enforces them."""
         self._heaviest = ""
 
     def note(self, event: LedgerEvent) -> None:

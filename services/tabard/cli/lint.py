@@ -24,7 +24,7 @@ from tabard.policy.lint.run import ignored, lint
 from tabard.policy.lint.survey import Finding, Survey
 from tabard.policy.lint.writing import of_document
 from tabard.policy.model import PolicyError
-from tabard.policy.reading import check_enforced, check_keys, read_object
+from tabard.policy.reading import check_keys, read_object
 
 WHAT = "look at the policies"
 STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: ""}
@@ -82,7 +82,6 @@ def of_manifests(paths: Sequence[str]) -> Found:
         try:
             if manifest.role is Role.POLICY:
                 found = read_object(manifest.document, manifest.origin)
-                check_enforced(found)
                 check_keys(found, LabelFilter())
         except PolicyError as error:
             origin = manifest.source.origin_of(error.path)

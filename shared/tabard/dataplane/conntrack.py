@@ -15,7 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tabard.dataplane.maps import Address, Direction, Endpoint, Protocol, Reason
+from tabard.dataplane.maps import (
+    Address,
+    Direction,
+    Endpoint,
+    Mode,
+    Protocol,
+    Reason,
+    is_of_node,
+)
 from tabard.dataplane.packet import Head, Kind, Packet, TcpFlag, head
 from tabard.dataplane.verdict import ENFORCED, Judge
 from tabard.identity.numbers import Reserved, is_pod
@@ -110,10 +118,13 @@ def _is_enforced(endpoint: Endpoint, direction: Direction) -> bool:
 class Conntrack:
     """The flows of one node: `size` at most, the longest unused make room."""
 
-    def __init__(self, size: int, fragments: int, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, size: int, fragments: int, clock: Callable[[], int], tunnel_port: int
+    ) -> None:
         self._size = size
         self._fragments_max = fragments
         self._clock = clock
+        self._tunnel_port = tunnel_port
         self._flows: OrderedDict[Key, Flow] = OrderedDict()
         self._fragments: OrderedDict[tuple[Address, Address, int, int], Head] = OrderedDict()
 
@@ -186,6 +197,16 @@ class Conntrack:
             return own
         return self._fragments.get(key, own)
 
+    def is_tunnel(self, judge: Judge, what: Head, other: Address) -> bool:
+        """Whether a packet is the tunnel's between this node and the one at `other`."""
+        return (
+            judge.mode is Mode.OVERLAY
+            and what.kind is Kind.FLOW
+            and what.protocol == Protocol.UDP
+            and what.destination_port == self._tunnel_port
+            and other in judge.maps.nodes
+        )
+
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
         """See the Dataplane port."""
         gone = [
@@ -257,16 +278,24 @@ class Conntrack:
         Errors go to whoever sent the quoted packet, from anywhere on its way: the quoted packet,
         not the error's source, must be the endpoint's. But no pod is on the way to another, so one
         that was not sent the packet is lying, and who is unknown may be a pod.
+
+        A node carries for others: it reports on packets that it forwards, and is told of its
+        tunnel's. No policy of the node is about these, and conntrack knows none.
         """
         quoted = error.quoted
         if quoted is None or error.destination != quoted.source:
             return False
+        what = head(quoted)
+        if what.kind not in (Kind.FLOW, Kind.ANSWER):
+            return False
+        if is_of_node(endpoint):
+            if direction is Direction.EGRESS and error.source != quoted.destination:
+                return True
+            if direction is Direction.INGRESS and self.is_tunnel(judge, what, quoted.destination):
+                return True
         # An error that the endpoint sends must be about a packet that it got.
         from_its_end = direction is Direction.EGRESS or peer == Reserved.UNKNOWN or is_pod(peer)
         if from_its_end and error.source != quoted.destination:
-            return False
-        what = head(quoted)
-        if what.kind not in (Kind.FLOW, Kind.ANSWER):
             return False
         # The quoted packet went the other way: it is one of a flow opened that way, or an answer.
         opposite = Direction(1 - direction)

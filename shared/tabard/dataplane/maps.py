@@ -97,6 +97,8 @@ class EndpointFlag(IntFlag):
     EGRESS_NETWORK = 512
     INGRESS_BASELINE = 1024
     EGRESS_BASELINE = 2048
+    NODE = 4096
+    """An address of the node itself, which policies select; it is behind no interface."""
 
 
 class PrefixFlag(IntFlag):
@@ -109,20 +111,27 @@ class PrefixFlag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A local pod's address: one entry for each of its addresses."""
+    """A local pod's address: one entry for each of its addresses; or, while policies select it, the
+    node's own (EndpointFlag.NODE)."""
 
     incarnation: int
-    """64 bits of the pod UID's hash: state of an earlier pod at this address does not count."""
+    """64 bits of the pod UID's hash (of the node's name's): state of an earlier pod at this address
+    does not count."""
     identity: int
     policy: int
     """Policy id (64 bits): which entries of the policy map are this endpoint's."""
     flags: EndpointFlag
     ifindex: int
-    """Host-side interface in the node's namespace."""
+    """Host-side interface in the node's namespace; 0 for the node itself, as MACs are then."""
     mac: bytes
     """The pod's own MAC address, 6 bytes."""
     host_mac: bytes
     """The host side's MAC address, 6 bytes."""
+
+
+def is_of_node(endpoint: Endpoint) -> bool:
+    """Whether it is the node itself, and no pod's."""
+    return EndpointFlag.NODE in endpoint.flags
 
 
 AT_CIDR = 1 << 31

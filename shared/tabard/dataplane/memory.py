@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from hashlib import blake2b
 from threading import RLock
@@ -24,6 +24,7 @@ from tabard.dataplane.maps import (
     Mode,
     Protocol,
     Reason,
+    is_of_node,
 )
 from tabard.dataplane.packet import Head, Kind, Packet, head, is_link_local, is_link_multicast
 from tabard.dataplane.port import Change, LinkGone, MapFull, MapSizes, NodeConfig, Verdict
@@ -68,13 +69,14 @@ class _Watcher:
 
 
 class MemoryDataplane:
-    """One node's maps and its hooks, from_pod, to_pod, from_overlay and from_wire.
+    """One node's maps and its hooks: from_pod, to_pod, from_overlay, from_wire and to_wire.
 
     `links` are the interfaces that exist (any, if None); they are numbered as they are attached.
     `clock` is monotonic, in nanoseconds.
     """
 
     kind = "memory"
+    guards_node = True
 
     def __init__(
         self,
@@ -96,7 +98,12 @@ class MemoryDataplane:
     def _reset(self) -> None:
         # Written in place: a million bindings are not copied for one more.
         self._judge = Judge(Maps({}, set(), set(), {}, {}, {}), self._config.mode)
-        self._flows = Conntrack(self.sizes.conntrack, self.sizes.fragments, self._clock)
+        self._flows = Conntrack(
+            self.sizes.conntrack,
+            self.sizes.fragments,
+            self._clock,
+            self._config.tunnel_port,
+        )
         self._counters: Counter[tuple[Direction, Reason]] = Counter()
         self._attached: dict[str, str] = {}
 
@@ -116,6 +123,7 @@ class MemoryDataplane:
 
     def write(self, change: Change) -> None:
         with self._lock:
+            # Under the lock nobody sees what is written first: `knows_late` says nothing here.
             for name in MAP_NAMES:
                 entries: Any = getattr(self._judge.maps, name)
                 verb = "added" if isinstance(entries, set) else "set"
@@ -205,7 +213,7 @@ class MemoryDataplane:
             if (
                 what.protocol == Protocol.UDP
                 and what.destination_port == self._config.tunnel_port
-                and to is None
+                and (to is None or is_of_node(to))
                 and not is_pod(peer)
             ):
                 reason = Reason.DENIED_TUNNEL_PORT
@@ -213,8 +221,15 @@ class MemoryDataplane:
             reason = self._enforce(packet, what, own, Direction.EGRESS, peer)
             if not reason.allowed:
                 return Outcome(Action.DROP, reason)
-            if to is not None:
+            if to is not None and not is_of_node(to):
                 return Outcome(Action.DELIVER, reason, to.ifindex, own.identity)
+            # An error about a flow of the pod's is about one of the node's; what goes to the proxy
+            # is judged when it comes back.
+            if to is not None and reason not in (Reason.ALLOWED_RELATED, Reason.ALLOWED_PROXY):
+                unquoted = replace(packet, quoted=None)
+                said = self._node(unquoted, what, to, Direction.INGRESS, own.identity)
+                if said is not None and not said.allowed:
+                    return Outcome(Action.DROP, said)
             if self._config.mode is Mode.OVERLAY and peer not in (
                 Reserved.HOST,
                 Reserved.REMOTE_NODE,
@@ -235,6 +250,13 @@ class MemoryDataplane:
                 return self._refuse(Direction.INGRESS, reason, packet, 0, mark or 0)
             peer = self._judge.source(packet.source, mark)
             what = self._flows.resolve(packet)
+            # What the node sends, save for reports on packets: it is on the way of all that its
+            # pods send.
+            if peer == Reserved.HOST and mark is None and what.kind is not Kind.ERROR:
+                node = self._own(packet.source)
+                said = self._node(packet, what, node, Direction.EGRESS, own.identity)
+                if said is not None and not said.allowed:
+                    return Outcome(Action.DROP, said)
             reason = self._enforce(packet, what, own, Direction.INGRESS, peer)
             return Outcome(Action.PASS if reason.allowed else Action.DROP, reason)
 
@@ -255,7 +277,7 @@ class MemoryDataplane:
                 reason = Reason.DENIED_SPOOFED_SOURCE
                 return self._refuse(Direction.INGRESS, reason, packet, 0, sender)
             to = maps.endpoints.get(packet.destination)
-            if to is None:
+            if to is None or is_of_node(to):
                 reason = Reason.DENIED_UNKNOWN_ENDPOINT
                 return self._refuse(Direction.INGRESS, reason, packet, 0, sender)
             return Outcome(Action.DELIVER, None, to.ifindex, sender)
@@ -267,13 +289,47 @@ class MemoryDataplane:
             is_host = maps.hosts.get(packet.source) == Reserved.HOST
             if is_host or packet.source in maps.endpoints:
                 return self._refuse(Direction.INGRESS, Reason.DENIED_SPOOFED_SOURCE, packet)
+            own = self._own(packet.destination)
+            if own is not None:
+                what = self._flows.resolve(packet)
             if (
                 what.protocol == Protocol.UDP
                 and what.destination_port == self._config.tunnel_port
                 and packet.source not in maps.nodes
             ):
-                return self._refuse(Direction.INGRESS, Reason.DENIED_UNKNOWN_NODE, packet)
-            return Outcome(Action.PASS)
+                reason = Reason.DENIED_UNKNOWN_NODE
+                return self._refuse(Direction.INGRESS, reason, packet, what=what)
+            if own is None or self._flows.is_tunnel(self._judge, what, packet.source):
+                return Outcome(Action.PASS)
+            peer = self._judge.source(packet.source)
+            said = self._node(packet, what, own, Direction.INGRESS, peer)
+            return Outcome(Action.PASS if said is None or said.allowed else Action.DROP, said)
+
+    def to_wire(self, packet: Packet) -> Outcome:
+        """`packet` leaves on the underlay: the node's own, if it has an address of its."""
+        with self._lock:
+            own = self._own(packet.source)
+            if own is None:
+                return Outcome(Action.PASS)
+            what = self._flows.resolve(packet)
+            if self._flows.is_tunnel(self._judge, what, packet.destination):
+                return Outcome(Action.PASS)
+            peer = self._judge.known(packet.destination)
+            said = self._node(packet, what, own, Direction.EGRESS, peer)
+            return Outcome(Action.PASS if said is None or said.allowed else Action.DROP, said)
+
+    def _own(self, address: Address) -> Endpoint | None:
+        """The node's entry for an address of its own, if policies select it."""
+        found = self._judge.maps.endpoints.get(address)
+        return found if found is not None and is_of_node(found) else None
+
+    def _node(
+        self, packet: Packet, what: Head, own: Endpoint | None, direction: Direction, peer: int
+    ) -> Reason | None:
+        """What the node's policies say, if any. Neighbours must find one another."""
+        if own is None or what.kind is Kind.NEIGHBOUR:
+            return None
+        return self._enforce(packet, what, own, direction, peer)
 
     def _is_own_discovery(self, ifindex: int, packet: Packet) -> bool:
         """Whether a pod's discovery packet speaks of itself, and to its own link only."""

@@ -60,7 +60,8 @@ class NodeConfig:
     proxy_device: str = "tabard-dns"
     """Name of the device that the DNS proxy reads, in the node's network namespace."""
     underlay_device: str = ""
-    """In native mode: the device that other nodes' packets come in on."""
+    """The device that other machines' packets come in on; if it is not given, nothing is guarded
+    there, and policies of the node cannot be enforced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +115,26 @@ class Change:
     nodes_removed: frozenset[Address] = frozenset()
     identities_removed: frozenset[int] = frozenset()
     policies_removed: frozenset[PolicyKey] = frozenset()
+    knows_late: bool = field(default=False, compare=False)
+    """Identities are added after the endpoints are turned, and removed before: until then they are
+    unknown, and drop. For a change that does not know what each rule set says of whom."""
 
     def __bool__(self) -> bool:
-        return any(getattr(self, name) for name in self.__slots__)
+        return any(getattr(self, name) for name in self._tables())
 
     def counts(self) -> dict[str, int]:
         """Entries written or deleted, per map."""
         found: dict[str, int] = {}
-        for name in self.__slots__:
+        for name in self._tables():
             entries = len(getattr(self, name))
             if entries:
                 map_name = name.rpartition("_")[0]
                 found[map_name] = found.get(map_name, 0) + entries
         return found
+
+    @classmethod
+    def _tables(cls) -> tuple[str, ...]:
+        return tuple(name for name in cls.__slots__ if name != "knows_late")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +164,11 @@ class Dataplane(Interface):
 
     @property
     def sizes(self) -> MapSizes: ...
+
+    @property
+    def guards_node(self) -> bool:
+        """Whether it sees what the node itself sends and gets, so as to enforce policies of it."""
+        ...
 
     def open(self) -> None:
         """Take over what an earlier agent of this node left, or make it. Idempotent."""

@@ -25,6 +25,7 @@ from tabard.dataplane.maps import (
     Strength,
     Tier,
     action_of,
+    is_of_node,
 )
 from tabard.identity.numbers import Reserved, is_cidr, is_pod
 
@@ -97,7 +98,7 @@ class Judge:
     def destination(self, address: Address) -> int:
         """The identity of whom a local pod speaks to; 0 is unknown."""
         endpoint = self.maps.endpoints.get(address)
-        return endpoint.identity if endpoint is not None else self._remote(address)
+        return endpoint.identity if endpoint is not None else self.known(address)
 
     def source(self, address: Address, mark: int | None = None) -> int:
         """The identity of who speaks to a local pod; `mark` is what the sender's node vouches for.
@@ -107,12 +108,13 @@ class Judge:
         """
         if mark is not None:
             return mark
-        identity = self._remote(address)
+        identity = self.known(address)
         if self.mode is Mode.OVERLAY and is_pod(identity):
             return Reserved.UNKNOWN
         return identity
 
-    def _remote(self, address: Address) -> int:
+    def known(self, address: Address) -> int:
+        """The identity of who is at an address that is no local pod's; 0 is unknown."""
         identity = self.maps.hosts.get(address)
         if identity is not None:
             return identity
@@ -199,19 +201,21 @@ def flow_verdict(
 ) -> FlowVerdict:
     """The verdicts at the source's node (egress) and at the destination's (ingress).
 
-    `judges` are the nodes' by name. A source without an endpoint speaks without a mark.
+    `judges` are the nodes' by name. A source without an endpoint speaks without a mark, and so does
+    a node; nor does a mark come with what another node's pod sends to a node, past the tunnel.
     """
     egress = ingress = mark = None
     sender = _holder(judges, source)
     if sender is not None:
         judge, endpoint = sender
-        mark = endpoint.identity
+        mark = None if is_of_node(endpoint) else endpoint.identity
         peer = judge.destination(destination)
         egress = judge.verdict(Direction.EGRESS, endpoint, peer, destination, protocol, port)
     receiver = _holder(judges, destination)
     if receiver is not None:
         judge, endpoint = receiver
-        if judge.mode is Mode.NATIVE and source not in judge.maps.endpoints:
+        is_tunnelled = judge.mode is Mode.OVERLAY and not is_of_node(endpoint)
+        if not is_tunnelled and source not in judge.maps.endpoints:
             mark = None  # between nodes only the overlay carries it
         peer = judge.source(source, mark)
         ingress = judge.verdict(Direction.INGRESS, endpoint, peer, source, protocol, port)

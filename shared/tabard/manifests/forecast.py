@@ -20,7 +20,7 @@ from tabard.manifests.objects import Manifest, Role
 from tabard.manifests.pods import labels_of
 from tabard.manifests.workloads import Workload, read_workload
 from tabard.policy.model import PolicyError
-from tabard.policy.reading import check_enforced, check_keys, read_object
+from tabard.policy.reading import check_keys, read_object
 
 
 def forecast(
@@ -63,7 +63,6 @@ class _Telling:
     def policy(self, manifest: Manifest) -> None:
         found = read_object(manifest.document, manifest.origin)
         try:
-            check_enforced(found)
             check_keys(found, self._filter)
         except PolicyError as error:
             at = manifest.source.origin_of(error.path)

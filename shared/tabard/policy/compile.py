@@ -16,6 +16,7 @@ from tabard.dataplane.maps import (
     Address,
     Direction,
     Endpoint,
+    EndpointFlag,
     Maps,
     Mode,
     PolicyKey,
@@ -25,7 +26,7 @@ from tabard.dataplane.maps import (
 from tabard.dataplane.port import Change
 from tabard.events import ledger as events
 from tabard.identity.labels import LabelSet, cidr_label, split_label
-from tabard.identity.numbers import is_cidr
+from tabard.identity.numbers import Reserved, is_cidr
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.state import ObjectKey, State, enforcement_of
 from tabard.policy.entries import Entries
@@ -35,7 +36,14 @@ from tabard.policy.local import Attachment as Attachment
 from tabard.policy.local import LocalPods
 from tabard.policy.local import Provisional as Provisional
 from tabard.policy.local import incarnation as incarnation
-from tabard.policy.matching import RESERVED_LABELS, IdentityIndex, Matched, seen_labels
+from tabard.policy.local import node_incarnation as node_incarnation
+from tabard.policy.matching import (
+    NO_PORTS,
+    RESERVED_LABELS,
+    IdentityIndex,
+    Matched,
+    seen_labels,
+)
 from tabard.policy.model import Cidr
 from tabard.policy.prefixes import Prefix, PrefixMap, Universe, address_alone, members, packed
 from tabard.policy.rules import RuleSet, rule_set
@@ -44,6 +52,8 @@ from tabard.policy.watched import Watched
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+HOST = Reserved.HOST.value
 
 ALWAYS_KNOWN = frozenset(RESERVED_LABELS)
 """Reserved identities that peers can have here."""
@@ -55,7 +65,7 @@ class Need:
     there although what no rule denies is allowed, while unknown peers drop."""
 
     uid: str
-    """The local endpoint."""
+    """The local pod; "" is the node itself."""
     policy: ObjectKey
     rule: str
     """Field path of the rule in the policy."""
@@ -75,15 +85,17 @@ class Compiler:
         self._touched = Touched()
         self._place = (node, mode)
         self._index = IdentityIndex()
-        self._policies = Watched(self._index)
+        self._policies = Watched(self._index, node)
         self._universe = Universe({})
         self._prefix_map = PrefixMap(self._universe, {}, "", mode)
         self._pods = LocalPods(node)
+        self._own: set[str] = set()
+        """The node's addresses."""
         self._enforcement: events.Enforcement = "default"
         self._entries: dict[int, Entries] = {}
-        """Rule sets of local pods, by their id."""
+        """Rule sets of local pods, and of the node if policies select it, by their id."""
         self._rules_of: dict[int, Entries] = {}
-        """The same by the pods' identities."""
+        """The same by the identities of those pods; HOST is the node."""
         self._naming: dict[Matched | Cidr, set[Entries]] = {}
         """The same by their rules' peers."""
         self._named: Counter[int] = Counter()
@@ -163,6 +175,8 @@ class Compiler:
             return []
         at = packed(remote)
         local = {(one.uid, identity) for identity, one in self._pods.placed.values()}
+        if HOST in self._rules_of:
+            local.add(("", HOST))
         found: dict[Need, None] = {}
         for uid, identity in sorted(local):
             entries = self._rules_of[identity]
@@ -246,7 +260,9 @@ class Compiler:
                 stale.setdefault(entries, set()).add(number)
         gone, new = self._policies.update(state, touched)
         here = self._rules_of.keys()
-        subjects = set[int]().union(*(one.subject.numbers & here for one in (*gone, *new)))
+        subjects: set[int] = set()
+        for one in (*gone, *new):
+            subjects |= {HOST} if one.subject is None else one.subject.numbers & here
         if self._enforcement != enforcement_of(state):
             self._enforcement = enforcement_of(state)
             subjects |= here
@@ -275,7 +291,12 @@ class Compiler:
             if place in is_there and entry.identity not in new_numbers and not touched.nodes
         }
         hosts = self._find_hosts(state, touched, newly, moved.keys())
-        texts.update(*(self._pods.places.get(number, ()) for number in turned))
+        texts.update(*(self._places(number) for number in turned))
+        if touched.nodes:
+            own = state.nodes.get(self._place[0])
+            texts |= self._own
+            self._own = set(own.addresses) if own is not None else set()
+            texts |= self._own
         endpoints = _settle(self._endpoints, {packed(text): self._endpoint(text) for text in texts})
 
         self._state, self._sequence, self._touched = state, state.sequence, Touched()
@@ -382,7 +403,7 @@ class Compiler:
         left: dict[Entries, None] = {}
         for number in subjects:
             before, now = self._rules_of.pop(number, None), None
-            if number in self._pods.places:
+            if self._is_here(number):
                 rules = self._rule_set(number)
                 now = self._entries.get(rules.id)
                 if now is None:
@@ -410,7 +431,18 @@ class Compiler:
                         self._universe.release(peer)
         return turned, made, dropped
 
+    def _is_here(self, number: int) -> bool:
+        """Whether it needs a rule set: a local pod's identity; HOST if policies select the node."""
+        return self._policies.selects_node if number == HOST else number in self._pods.places
+
+    def _places(self, number: int) -> Set[str]:
+        """The addresses here that have this identity."""
+        return self._own if number == HOST else self._pods.places.get(number, set())
+
     def _rule_set(self, number: int) -> RuleSet:
+        if number == HOST:  # no mode isolates a node that no policy isolates
+            enforcement: events.Enforcement = "never" if self._enforcement == "never" else "default"
+            return rule_set(self._policies.guarding(), NO_PORTS, enforcement)
         policies = self._policies.selecting(number)
         return rule_set(policies, self._index.ports(number), self._enforcement)
 
@@ -476,6 +508,8 @@ class Compiler:
         return None if None in found else {text for text in found if text is not None}
 
     def _endpoint(self, text: str) -> Endpoint | None:
+        if text in self._own:
+            return self._node_endpoint()
         if text not in self._pods.placed:
             return None
         identity, attachment = self._pods.placed[text]
@@ -488,6 +522,20 @@ class Compiler:
             ifindex=attachment.ifindex,
             mac=attachment.mac,
             host_mac=attachment.host_mac,
+        )
+
+    def _node_endpoint(self) -> Endpoint | None:
+        entries = self._rules_of.get(HOST)
+        if entries is None or not entries.rules.policies:
+            return None
+        return Endpoint(
+            incarnation=node_incarnation(self._place[0]),
+            identity=HOST,
+            policy=entries.rules.id,
+            flags=entries.rules.flags | EndpointFlag.NODE,
+            ifindex=0,
+            mac=bytes(6),
+            host_mac=bytes(6),
         )
 
 

@@ -37,6 +37,11 @@ def incarnation(uid: str) -> int:
     return hash64(uid.encode())
 
 
+def node_incarnation(name: str) -> int:
+    """The same of the node itself."""
+    return hash64(b"node", name.encode())
+
+
 class LocalPods:
     """The pods attached to `node`, and the addresses that are theirs alone."""
 

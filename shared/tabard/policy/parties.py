@@ -24,7 +24,7 @@ class PartyError(Exception):
 class Role(Enum):
     POD = "pod"
     NODE = "node"
-    """A node, or a pod in its node's network: no policy holds for it."""
+    """A node, or a pod in its node's network: policies of nodes alone hold for it."""
     WORLD = "world"
     UNKNOWN = "unknown"
     """An address in the pods' ranges that no pod holds. Unknown is not world."""

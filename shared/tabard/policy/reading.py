@@ -138,17 +138,6 @@ def _read(document: object, origin: str) -> PolicyObject:
     return reader(document, origin)
 
 
-def check_enforced(found: PolicyObject) -> None:
-    """PolicyError if no dataplane enforces it: maps know pods' endpoints, and none of nodes."""
-    for policy in found.policies:
-        if policy.selects_nodes:
-            raise PolicyError(
-                f"{policy.section}.{policy.subject_field}",
-                "selects nodes, and policies of nodes are read but not enforced yet; select pods "
-                "by endpointSelector, and leave nodes to a firewall of the host's own",
-            )
-
-
 def check_keys(found: PolicyObject, label_filter: LabelFilter) -> None:
     """PolicyError if a selector asks for a label that `label_filter` keeps out of identities.
 

@@ -95,7 +95,8 @@ class Prepared:
         self.policy = policy
         self.meaning = said
         self.cidrs = policy.cidrs()
-        self.subject = index.track(policy.subject)
+        self.subject = None if policy.selects_nodes else index.track(policy.subject)
+        """None: this node."""
         self.rules = [(rule, Peers(rule, index)) for rule in policy.rules]
         self.flags = EndpointFlag(0)
         for direction in policy.isolates:
@@ -113,7 +114,8 @@ class Prepared:
         }
 
     def release(self, index: IdentityIndex) -> None:
-        index.release(self.subject)
+        if self.subject is not None:
+            index.release(self.subject)
         for _, peers in self.rules:
             for matched in peers.watched():
                 index.release(matched)

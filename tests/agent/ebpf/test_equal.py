@@ -101,10 +101,22 @@ def wild(random: Random) -> Maps:
     def number() -> int:
         return random.choice(traffic.SENDERS)
 
+    def own() -> Endpoint:
+        """The node's, or a pod's that has its address, which makes no sense."""
+        is_pods = random.random() < 0.1
+        found = endpoint(random.randrange(len(IFINDEXES)))
+        if is_pods:
+            return found
+        return replace(found, identity=1, ifindex=0, flags=found.flags | EndpointFlag.NODE)
+
     endpoints = {place: endpoint(n) for n, pair in enumerate(PARTIES[:3]) for place in pair}
     if random.random() < 0.3:
         del endpoints[random.choice(list(endpoints))]
         endpoints[random.choice(places)] = endpoint(random.randrange(len(IFINDEXES)))
+    hosts = {random.choice(places): number() for _ in some(12)}
+    if random.random() < 0.5:
+        endpoints |= {place: own() for place in PARTIES[traffic.NODE_PARTY]}
+        hosts |= {place: 1 for place in PARTIES[traffic.NODE_PARTY] if random.random() < 0.8}
     return Maps(
         identities=frozenset(n for n in traffic.SENDERS if random.random() < 0.8),
         policies={policy(): value() for _ in some(80)},
@@ -115,7 +127,7 @@ def wild(random: Random) -> Maps:
             )
             for _ in some(8)
         },
-        hosts={random.choice(places): number() for _ in some(12)},
+        hosts=hosts,
         endpoints=endpoints,
     )
 

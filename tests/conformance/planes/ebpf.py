@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from conformance.planes.nodes import VIEWS, Nodes
+from conformance.planes.nodes import VIEWS, Nodes, hooks, is_with_node
 from conformance.planes.packets import SOURCES, packet
 from conformance.planes.plane import JUDGED, Answer, PlaneError
 from conformance.story import Flow
@@ -24,7 +24,6 @@ class Ebpf:
     """One set of maps and programs for each node in each mode, kept from case to case."""
 
     name = "ebpf"
-    judges_nodes = False
     views: tuple[str, ...] = tuple(VIEWS)
 
     def __init__(self) -> None:
@@ -61,6 +60,8 @@ class Ebpf:
     def ask(self, view: str, flow: Flow) -> Answer:
         sender, receiver, mark = self._nodes[view].ends(flow.source, flow.destination)
         data = frame(packet(flow, self._next()))
+        if is_with_node(sender, receiver):
+            return self.reasons(view, flow)
         egress = ingress = None
         if sender is not None:
             egress = self._passes(view, sender, "from_pod", data, 0)
@@ -71,12 +72,13 @@ class Ebpf:
     def reasons(self, view: str, flow: Flow) -> Answer:
         sender, receiver, mark = self._nodes[view].ends(flow.source, flow.destination)
         data = frame(packet(flow, self._next()))
-        egress = ingress = None
-        if sender is not None:
-            egress = self._kernels[view, sender[0]].egress(data)
-        if receiver is not None:
-            ingress = self._kernels[view, receiver[0]].ingress(data, mark=_word(mark))
-        return Answer(egress, ingress)
+        found: dict[Direction, Reason] = {}
+        for hook, (node, _) in hooks(sender, receiver):
+            kernel = self._kernels[view, node]
+            before = Counter(kernel.dataplane.counters())
+            kernel.run(hook, data, mark=_word(mark) if hook == "to_pod" else 0)
+            found |= dict((Counter(kernel.dataplane.counters()) - before).keys())
+        return Answer(found.get(Direction.EGRESS), found.get(Direction.INGRESS))
 
     def end(self) -> None:
         for nodes in self._nodes.values():

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from conformance.planes.plane import PlaneError
-from tabard.dataplane.maps import Address, Endpoint, Maps, Mode
+from tabard.dataplane.maps import Address, Endpoint, Maps, Mode, is_of_node
 from tabard.dataplane.port import Change
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.state import State
@@ -23,7 +23,7 @@ class Nodes:
     mode: Mode
     ifindex: Callable[[str], int]
     local: dict[Address, tuple[str, Endpoint]] = field(default_factory=dict)
-    """Pod address → its node and its endpoint entry there."""
+    """Address of a pod, or of a node that policies select → its node and its entry there."""
     _compilers: dict[str, Compiler] = field(default_factory=dict)
     _state: State = field(default_factory=State)
 
@@ -59,11 +59,36 @@ class Nodes:
     def ends(
         self, source: Address, destination: Address
     ) -> tuple[tuple[str, Endpoint] | None, tuple[str, Endpoint] | None, int | None]:
-        """Sender and receiver, where they are pods, and what the packet is marked with when it
-        comes to the receiver: between nodes only the overlay carries the sender's identity."""
+        """Sender and receiver, where they are pods or nodes that policies select, and what the
+        packet is marked with when it comes to the receiver: between nodes only the overlay carries
+        the sender's identity, and a node has no mark."""
         sender, receiver = self.local.get(source), self.local.get(destination)
         mark = None
-        if sender is not None and receiver is not None:
+        if sender is not None and receiver is not None and not is_of_node(sender[1]):
             is_marked = self.mode is Mode.OVERLAY or sender[0] == receiver[0]
             mark = sender[1].identity if is_marked else None
         return sender, receiver, mark
+
+
+End = tuple[str, Endpoint]
+"""A node, and an entry in its maps."""
+
+
+def is_with_node(sender: End | None, receiver: End | None) -> bool:
+    """Whether either is a node that policies select."""
+    return any(end is not None and is_of_node(end[1]) for end in (sender, receiver))
+
+
+def hooks(sender: End | None, receiver: End | None) -> list[tuple[str, End]]:
+    """Where a packet is judged: (hook, whose). Of a pod and its own node one hook asks both."""
+    found = []
+    if sender is not None and receiver is not None and sender[0] == receiver[0]:
+        if is_of_node(sender[1]):
+            return [("to_pod", receiver)]
+        if is_of_node(receiver[1]):
+            return [("from_pod", sender)]
+    if sender is not None:
+        found.append(("to_wire" if is_of_node(sender[1]) else "from_pod", sender))
+    if receiver is not None:
+        found.append(("from_wire" if is_of_node(receiver[1]) else "to_pod", receiver))
+    return found

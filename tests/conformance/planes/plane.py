@@ -41,8 +41,6 @@ class Plane(Protocol):
     name: str
     views: tuple[str, ...]
     """Every flow is asked in each of these; all must agree with the case."""
-    judges_nodes: bool
-    """Whether policies of nodes have a say in its answers."""
 
     def begin(self) -> None:
         """A new case begins: nothing is enforced."""

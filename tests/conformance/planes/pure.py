@@ -13,7 +13,6 @@ from tabard.policy.parties import Party
 
 class Pure:
     name = "pure"
-    judges_nodes = True
     views: tuple[str, ...] = ("",)
 
     def __init__(self) -> None:

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -35,6 +36,7 @@ from tabard.dataplane.maps import (
     Mode,
     Reason,
     address_text,
+    is_of_node,
     specificity,
 )
 from tabard.dataplane.port import (
@@ -96,6 +98,10 @@ class EbpfDataplane:
         self._lingers = True
         """Packets may still read endpoints' other sides, or what was removed since the last wait:
         memory that the next write will use. Whatever an earlier agent wrote last counts too."""
+
+    @property
+    def guards_node(self) -> bool:
+        return bool(self._config.underlay_device)
 
     @property
     def programs(self) -> Mapping[str, int]:
@@ -163,13 +169,20 @@ class EbpfDataplane:
         overlay = 0
         if config.mode is Mode.OVERLAY:
             overlay = device.ensure(config.overlay_device, config.tunnel_port)
-        self._set(overlay_ifindex=overlay)
+        self._set(
+            mode=config.mode,
+            tunnel_port=config.tunnel_port,
+            overlay_ifindex=overlay,
+            guards_node=self._has_node(),
+        )
         if config.mode is Mode.OVERLAY:
             self._attach(self._pins.overlay, "from_overlay", overlay)
             device.raise_up(overlay)
         if config.underlay_device:
             wire = links.interface_index(config.underlay_device)
             self._attach(self._pins.wire, "from_wire", wire)
+            if self._settings().guards_node:
+                self._attach(self._pins.wire, "to_wire", wire)
 
     def _attach(self, directory: Path, name: str, ifindex: int) -> None:
         """Attach, or leave a link of the old schema where it is while the new one is not filled."""
@@ -240,15 +253,27 @@ class EbpfDataplane:
             change.policies_set.items(), key=lambda entry: specificity(entry[0]), reverse=True
         )
         self._map("policies").update((policy(k), layout.pack_strength(v)) for k, v in entries)
-        self._map("identities").update((identity(i), PRESENT) for i in change.identities_added)
+        if not change.knows_late:
+            self._map("identities").update((identity(i), PRESENT) for i in change.identities_added)
         self._map("nodes").update((node, PRESENT) for node in change.nodes_added)
         self._map("prefixes").update(
             (prefix_key(k), prefix(v)) for k, v in change.prefixes_set.items()
         )
         self._set_hosts(change.hosts_set)
+        if change.knows_late:
+            self._map("identities").delete(map(identity, change.identities_removed))
+        is_guarded = self._settings().guards_node
+        if not is_guarded and any(map(is_of_node, change.endpoints_set.values())):
+            self._guard_node()
         self._set_endpoints(change.endpoints_set)
+        if change.knows_late:
+            if self._lingers:  # by the rule set of before, nobody may meet who is new
+                self._let_packets_end()
+            self._map("identities").update((identity(i), PRESENT) for i in change.identities_added)
         self._lingers |= bool(change.endpoints_removed or change.hosts_removed)
         self._map("endpoints").delete(change.endpoints_removed)
+        if is_guarded and change.endpoints_removed:
+            self._leave_node()
         self._map("hosts").delete(change.hosts_removed)
         if (change.prefixes_removed or change.prefixes_widened) and self._lingers:
             # By a rule set that knows a CIDR, nobody may look up what lies around it.
@@ -258,7 +283,7 @@ class EbpfDataplane:
         )
         self._map("prefixes").delete(map(prefix_key, change.prefixes_removed))
         self._map("nodes").delete(change.nodes_removed)
-        if change.identities_removed:
+        if change.identities_removed and not change.knows_late:
             self._let_packets_end()
             self._map("identities").delete(map(identity, change.identities_removed))
         if change.policies_removed:
@@ -269,6 +294,28 @@ class EbpfDataplane:
             self._set(filled=True)
             self._move_links()
             log.info("dataplane.migrated", schema=self._schema)
+
+    def _guard_node(self) -> None:
+        """Before its first entry is there, which then holds for what comes and for what goes."""
+
+        def guard() -> None:
+            wire = links.interface_index(self._config.underlay_device)
+            with self._expedited():
+                self._attach(self._pins.wire, "to_wire", wire)
+
+        if self.guards_node:
+            self._inside(guard)
+        self._set(guards_node=True)
+
+    def _leave_node(self) -> None:
+        """If its last entry is gone."""
+        if not self._has_node():
+            self._set(guards_node=False)
+            self._pins.wire.joinpath("to_wire").unlink(missing_ok=True)
+
+    def _has_node(self) -> bool:
+        values = (value for _, value in self._map("endpoints").items())
+        return any(is_of_node(layout.unpack_entry(value)) for value in values)
 
     def _set_hosts(self, entries: Mapping[Address, int]) -> None:
         hosts = self._map("hosts")
@@ -409,21 +456,10 @@ class EbpfDataplane:
     def _settings(self) -> Settings:
         return layout.unpack_settings(self._map("settings").get(SETTINGS_KEY))
 
-    def _set(
-        self,
-        *,
-        filled: bool | None = None,
-        overlay_ifindex: int | None = None,
-        proxy_ifindex: int | None = None,
-    ) -> None:
+    def _set(self, **changes: Any) -> None:
+        """Fields of Settings."""
         now = self._settings()
-        settings = Settings(
-            mode=self._config.mode,
-            overlay_ifindex=now.overlay_ifindex if overlay_ifindex is None else overlay_ifindex,
-            tunnel_port=self._config.tunnel_port,
-            filled=now.filled if filled is None else filled,
-            proxy_ifindex=now.proxy_ifindex if proxy_ifindex is None else proxy_ifindex,
-        )
+        settings = replace(now, **changes)
         if settings != now:
             self._map("settings").update([(SETTINGS_KEY, layout.pack_settings(settings))])
 

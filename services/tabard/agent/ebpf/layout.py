@@ -110,9 +110,11 @@ class Settings:
     """These maps hold a full set: links may be moved to the programs that read them."""
     proxy_ifindex: int = 0
     """The DNS proxy's device; 0 before there was one."""
+    guards_node: bool = False
+    """Policies select the node itself."""
 
 
-SETTINGS = struct.Struct("=III2s2xI")
+SETTINGS = struct.Struct("=III2s?xI")
 IDENTITY = struct.Struct("=I")
 POLICY = struct.Struct("=IQIBB2s")
 STRENGTH = struct.Struct("=I")
@@ -136,13 +138,14 @@ def pack_settings(settings: Settings) -> bytes:
         settings.overlay_ifindex,
         settings.proxy_ifindex,
         settings.tunnel_port.to_bytes(2, "big"),
+        settings.guards_node,
         settings.filled,
     )
 
 
 def unpack_settings(value: bytes) -> Settings:
-    mode, ifindex, proxy, port, filled = SETTINGS.unpack(value)
-    return Settings(Mode(mode), ifindex, int.from_bytes(port, "big"), bool(filled), proxy)
+    mode, ifindex, proxy, port, guards, filled = SETTINGS.unpack(value)
+    return Settings(Mode(mode), ifindex, int.from_bytes(port, "big"), bool(filled), proxy, guards)
 
 
 def pack_policy(key: PolicyKey) -> bytes:

@@ -17,6 +17,7 @@ HOOKS = {
     "to_pod": syscalls.TCX_EGRESS,
     "from_overlay": syscalls.TCX_INGRESS,
     "from_wire": syscalls.TCX_INGRESS,
+    "to_wire": syscalls.TCX_EGRESS,
     "from_proxy": syscalls.TCX_INGRESS,
 }
 """Program → hook, seen from the interface in the node's namespace."""

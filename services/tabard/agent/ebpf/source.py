@@ -12,6 +12,7 @@ PROGRAMS = (
     "to_pod",
     "from_overlay",
     "from_wire",
+    "to_wire",
     "from_proxy",
     "replace_host",
     "replace_endpoint",

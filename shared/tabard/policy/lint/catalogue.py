@@ -149,6 +149,13 @@ ISOLATED_BY_ACCIDENT = Rule(
     "pods are cut off as a side effect of rules that are not about them",
     "give these pods a policy of their own, or narrow the podSelector",
 )
+BUS_LOCKED_OUT = Rule(
+    "TB305",
+    "bus-locked-out",
+    Severity.WARNING,
+    "the policy keeps nodes from the bus, so that their agents hear of nothing any more",
+    "allow nodes 4222/TCP to the bus; on those that run it, also what comes in there",
+)
 DEAD_ANNOTATION = Rule(
     "TB401",
     "dead-annotation",

@@ -5,6 +5,7 @@ from typing import Any
 
 from tabard.policy.lint.catalogue import RULES
 from tabard.policy.lint.exposure import accidents, world
+from tabard.policy.lint.lockout import lockout
 from tabard.policy.lint.names import names
 from tabard.policy.lint.ports import ports
 from tabard.policy.lint.selecting import peers, subjects
@@ -16,7 +17,7 @@ IGNORE = "tabard.io/lint-ignore"
 """The annotation by which an object's author says which rules' findings are meant: ids or names,
 between commas."""
 
-_ALWAYS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (writing, world)
+_ALWAYS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (writing, world, lockout)
 _OF_PODS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     subjects,
     peers,
