@@ -23,50 +23,51 @@ def matches_name(pattern: str, name: str) -> bool:
         return pattern == name
     if not pattern.strip("*"):
         return True
-    return _NAME.fullmatch(name) is not None and _fits(_parsed(pattern), name)
+    return _fits(_parsed(pattern), name) and _NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class _Wild:
     """A pattern with stars, but of more than stars."""
 
+    head: str
+    """What a name that fits begins with; empty behind `**.`."""
+    tail: str
+    """What it ends with."""
     parts: tuple[str, ...]
-    """What stands between its stars, behind `**.` at the start."""
+    """What stands between the stars, behind `**.` at the start."""
     dots: int
     """In the parts."""
     is_deep: bool
     """It begins with `**.`."""
-
-    def ends(self) -> tuple[str, str]:
-        """What every name that fits begins and ends with."""
-        if not self.is_deep:
-            return self.parts[0], self.parts[-1]
-        return "", self.parts[-1] if len(self.parts) > 1 else "." + self.parts[0]
 
 
 @lru_cache(maxsize=4_096)
 def _parsed(pattern: str) -> _Wild:
     deep = re.match(r"\*\*+\.", pattern)
     rest = pattern[deep.end() :] if deep else pattern
-    return _Wild(tuple(re.split(r"\*+", rest)), rest.count("."), deep is not None)
+    parts = tuple(re.split(r"\*+", rest))
+    tail = parts[-1] if len(parts) > 1 else "." + rest
+    return _Wild("" if deep else parts[0], tail, parts, rest.count("."), deep is not None)
 
 
 def _fits(wild: _Wild, name: str) -> bool:
-    """`name` is one (`_NAME`). As many dots as the parts have are all theirs, so that no star
-    crosses one, and the first place where a part fits is as good as any later one."""
+    """For a `name` that is one (`_NAME`). As many dots as the parts have are all theirs, so that
+    no star crosses one, and the first place where a part fits is as good as any later one."""
+    if not name.endswith(wild.tail):
+        return False
+    parts = wild.parts
+    if len(parts) == 1:
+        return True  # whole labels, and then the tail
     more = name.count(".") - wild.dots
-    if more != 0 if not wild.is_deep else more < 1:
-        return False
-    if wild.is_deep:
+    if wild.is_deep and more > 0:
         name = name.split(".", more)[-1]
-    first, *middle = wild.parts
-    if not middle:
-        return name == first
-    last = middle.pop()
-    at, end = len(first), len(name) - len(last)
-    if at > end or not name.startswith(first) or not name.endswith(last):
+    elif wild.is_deep or more:
         return False
-    for part in middle:
+    at, end = len(parts[0]), len(name) - len(wild.tail)
+    if at > end or not name.startswith(parts[0]):
+        return False
+    for part in parts[1:-1]:
         at = name.find(part, at, end)
         if at < 0:
             return False
@@ -86,9 +87,8 @@ class Patterns:
         self._wild: dict[tuple[int, int], dict[tuple[str, str], list[_Wild]]] = {}
         """By the lengths of their two ends, then by the ends."""
         for one in map(_parsed, wild):
-            head, tail = one.ends()
-            alike = self._wild.setdefault((len(head), len(tail)), {})
-            alike.setdefault((head, tail), []).append(one)
+            alike = self._wild.setdefault((len(one.head), len(one.tail)), {})
+            alike.setdefault((one.head, one.tail), []).append(one)
 
     def __contains__(self, name: str) -> bool:
         if self._is_every or name in self._exact:
