@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
  * DNS goes through the node's proxy, which the agent is: a packet is sent out of a TAP device that
- * the agent reads, and comes back by it as it was, to go on where it was taken from. While no agent
- * reads there is no device, and the packet is dropped.
+ * the agent reads, and comes back by it (a query made anew), to go on where it was taken from. While
+ * no agent reads there is no device, and the packet is dropped.
  *
  * On the way the frame's MAC addresses, which mean nothing there, say where it was taken from.
  */

@@ -15,7 +15,7 @@ from tabard.events.ledger import (
 )
 from tabard.events.observed import NameAnswered, NodeJoined, PolicyRemoved, PolicySet
 from tabard.identity.numbers import CIDR_SCOPE
-from tabard.policy.names import ADDRESSES_MAX, ADDRESSES_OF_NAME_MAX
+from tabard.policy.names import ADDRESSES_MAX, ADDRESSES_OF_NAME_MAX, ANSWER_KEPT_S_MAX
 
 S = 1_000 * MS
 KEPT = SETTINGS.names_kept_ms * MS
@@ -78,6 +78,16 @@ def test_answers_of_a_long_time_are_renewed_as_seldom_as_others() -> None:
     desk.now += 1
     (renewed,) = desk.observe(said("a.io", V4, ttl_s=86_400))
     assert renewed == NameResolved("a.io", ((V4, desk.now + 86_400 * S + KEPT // 2),))
+
+
+def test_no_answer_counts_for_longer_than_a_week_whatever_its_time_to_live() -> None:
+    desk = asking("a.io")
+    desk.observe(said("a.io", V4, ttl_s=(1 << 31) - 1))
+    week = ANSWER_KEPT_S_MAX * S + KEPT // 2
+    assert desk.state.names["a.io"] == {V4: week}
+    assert desk.observe(said("a.io", V4, ttl_s=(1 << 31) - 1)) == [], "nor is it news each time"
+    desk.now = week
+    assert desk.tick() == [NameForgotten("a.io", (V4,))]
 
 
 def test_an_address_whose_time_is_over_is_forgotten_and_its_identity_retires() -> None:

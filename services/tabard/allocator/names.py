@@ -2,7 +2,8 @@
 
 Names that no policy asks for are passed over without an event, and so is an answer that says
 nothing new: most of DNS costs the ledger nothing. An address stands for as long as the answer may
-be kept, and for `names_kept_ms` at least; half of that goes by before it is renewed.
+be kept (a week at most, ANSWER_KEPT_S_MAX), and for `names_kept_ms` at least; half of that goes by
+before it is renewed.
 """
 
 from tabard.allocator.commands import Resolve, Tick
@@ -11,7 +12,13 @@ from tabard.allocator.plan import Indexes
 from tabard.events.ledger import LedgerEvent, NameForgotten, NameResolved
 from tabard.identity.labels import LabelSet, cidr_label, host_cidr
 from tabard.ledger.state import State
-from tabard.policy.names import ADDRESSES_OF_NAME_MAX, acceptable, has_room, is_news
+from tabard.policy.names import (
+    ADDRESSES_OF_NAME_MAX,
+    ANSWER_KEPT_S_MAX,
+    acceptable,
+    has_room,
+    is_news,
+)
 
 _NS_PER_MS, _NS_PER_S = 1_000_000, 1_000_000_000
 
@@ -42,7 +49,8 @@ def resolve(state: State, indexes: Indexes, command: Resolve) -> list[LedgerEven
         labels = LabelSet((cidr_label(host_cidr(address)),))
         if allotment.known(labels) is None and allotment.draw(labels) is None:
             unnumbered.add(address)
-    until = command.now + max(command.ttl_s * _NS_PER_S, half) + half
+    kept_s = min(command.ttl_s, ANSWER_KEPT_S_MAX)
+    until = command.now + max(kept_s * _NS_PER_S, half) + half
     stand = tuple(
         (address, max(until, held.get(address, 0)))
         for address in said

@@ -18,6 +18,9 @@ Each has an identity and policy entries of its own, as Cilium's had while it set
 """
 ADDRESSES_MAX = 16_384
 """Most addresses that stand for names in all; then no further ones are taken."""
+ANSWER_KEPT_S_MAX = 604_800
+"""Longest that an answer counts, whatever its time to live: a week, as RFC 8767 4 recommends and
+BIND does (max-cache-ttl), so that no server makes an address stand for ever."""
 
 
 class Asked:
@@ -92,10 +95,10 @@ def is_news(state: State, name: str, addresses: Iterable[str], ttl_s: int, now: 
     does not stand for the name, ends before the answer does, or has less than half of its time
     left.
 
-    `now` in nanoseconds since the Unix epoch.
+    An answer counts for ANSWER_KEPT_S_MAX at most. `now` in nanoseconds since the Unix epoch.
     """
     kept_ms = 0 if state.settings is None else state.settings.names_kept_ms
-    needed = now + max(ttl_s * 1_000_000_000, kept_ms * 500_000)
+    needed = now + max(min(ttl_s, ANSWER_KEPT_S_MAX) * 1_000_000_000, kept_ms * 500_000)
     held = state.names.get(name, {})
     return any(held.get(address, 0) < needed for address in addresses)
 

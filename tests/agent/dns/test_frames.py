@@ -1,7 +1,7 @@
 import pytest
 
 from packets import TCP, UDP, packet
-from tabard.agent.dns.frames import MARK, Datagram, answering, read
+from tabard.agent.dns.frames import MARK, Datagram, answering, asking, read
 from tabard.dataplane.maps import Direction
 
 ENDS = [("10.0.0.1", "203.0.113.7"), ("fd00::1", "2001:db8::7")]
@@ -27,6 +27,17 @@ def test_an_answer_is_a_datagram_the_other_way(source: str, destination: str) ->
         asked = Datagram(Direction.EGRESS, source, destination, 4000, 53, b"asked")
         answer = answering(asked, text)
         assert read(answer) == Datagram(Direction.INGRESS, destination, source, 53, 4000, text)
+
+
+@pytest.mark.parametrize(("source", "destination"), ENDS)
+def test_what_goes_on_is_the_datagram_alone(source: str, destination: str) -> None:
+    frame = marked(packet(source, destination, UDP, 4000, 53, payload=b"asked"))
+    asked = read(frame + b"secret")
+    assert asked is not None
+    made = asking(asked, b"asked")
+    assert read(made) == asked
+    assert len(made) == len(frame)
+    assert b"secret" not in made
 
 
 @pytest.mark.parametrize(("source", "destination"), ENDS)

@@ -1,6 +1,9 @@
 from typing import Any
 
+import pytest
+
 from domains import DNS, to_names
+from tabard.agent.dns import lookups as module
 from tabard.agent.dns.lookups import Lookups, is_proxied
 from tabard.events.ledger import NameForgotten, NameResolved
 from world import World, network_policy
@@ -108,6 +111,48 @@ def test_a_server_may_be_one_that_a_name_stands_for() -> None:
     shop.world.emit(NameForgotten("dns.example", ("203.0.113.53",)))
     shop.note()
     assert not shop.may("a.io", "203.0.113.53")
+
+
+def test_what_a_pod_may_ask_for_is_compiled_once_until_policies_change() -> None:
+    shop = Shop(to_names("api.io", lookups=("*.io",)))
+    identity = shop.world.state.endpoints["shop/web"].identity
+    first = shop.lookups.names(identity, "10.244.2.53", 53)
+    shop.world.emit(NameResolved("api.io", (("203.0.113.53", 9),)))
+    shop.note()
+    assert shop.lookups.names(identity, "10.244.2.53", 53) is first
+    shop.policy(to_names("api.io", name="tcp", lookups=None))
+    assert shop.lookups.names(identity, "10.244.2.53", 53) is first, "it lets nobody ask"
+    shop.policy(to_names(name="more", lookups=("*.org",)))
+    assert "a.org" in shop.lookups.names(identity, "10.244.2.53", 53)
+
+
+def test_a_pod_that_asks_ever_new_servers_has_patterns_compiled_once_and_little_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FOUND_MAX", 4)
+    shop = Shop(dns_to({"toEntities": ["world"]}))
+    identity = shop.world.state.endpoints["shop/web"].identity
+    made = [shop.lookups.names(identity, f"203.0.113.{n}", 53) for n in range(1, 20)]
+    assert all(one is made[0] for one in made)
+    assert len(shop.lookups._found) <= 4
+
+
+def test_sets_of_patterns_are_kept_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "COMPILED_MAX", 2)
+    shop = Shop()
+    for number in range(5):
+        shop.policy(to_names(lookups=(f"*.n{number}.io",)))
+        assert shop.may(f"a.n{number}.io")
+        assert not shop.may(f"a.n{number - 1}.io")
+    assert len(shop.lookups._compiled) == 2
+
+
+def test_a_server_is_known_by_the_labels_that_it_has_now() -> None:
+    shop = Shop(to_names(lookups=("a.io",)))
+    assert shop.may("a.io")
+    shop.world.relabel("kube-system/dns", {"k8s-app": "other"})
+    shop.note()
+    assert not shop.may("a.io")
 
 
 def test_a_retired_identity_may_ask_for_nothing() -> None:

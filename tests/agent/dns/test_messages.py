@@ -1,5 +1,7 @@
 import ipaddress
+import struct
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.opcode
@@ -9,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabard.agent.dns.messages import Answer, Question, answer, question, refusal
-from tabard.policy.names import ADDRESSES_OF_NAME_MAX
+from tabard.agent.dns.messages import Answer, Question, answer, bare, question, refusal
+from tabard.policy.names import ADDRESSES_OF_NAME_MAX, ANSWER_KEPT_S_MAX
 
 
 def asked(name: str = "Api.Example.com.", kind: str = "A") -> dns.message.Message:
@@ -55,6 +57,33 @@ def test_what_is_no_query_for_one_name_is_none() -> None:
     assert question(wire[:4] + b"\0\0" + wire[6:12]) is None
 
 
+def test_a_query_with_anything_behind_its_question_is_none() -> None:
+    secret = dns.rrset.from_text("secret.example.", 9, "IN", "TXT", "exfiltrated")
+    assert question(asked().to_wire() + b"secret") is None
+    with_options = dns.message.make_query("a.io", "A", use_edns=0)
+    assert question(with_options.to_wire() + b"\0") is None
+    for section in range(1, 4):
+        query = asked()
+        query.sections[section].append(secret)
+        assert question(query.to_wire()) is None
+
+
+@pytest.mark.parametrize("code", [dns.edns.COOKIE, dns.edns.PADDING, dns.edns.ECS, 65_001])
+def test_a_query_goes_on_without_options_and_with_the_rest_of_what_a_server_needs(
+    code: int,
+) -> None:
+    data = b"\0\1\x18\0\xc0\0\2" if code == dns.edns.ECS else b"secret!!"
+    query = dns.message.make_query("Api.Example.com", "AAAA", id=7, want_dnssec=True, payload=1400)
+    plain = query.to_wire()
+    query.use_edns(0, dns.flags.DO | 0x55, 1400, options=[dns.edns.GenericOption(code, data)])
+    query.flags |= dns.flags.AA | 0x40
+    wire = query.to_wire()
+    assert question(wire) == question(plain) == Question(7, "api.example.com", 28, 1)
+    assert bare(wire) == bare(plain) == plain
+    assert b"Api" in plain, "letters as they were, which resolvers compare"
+    assert bare(asked().to_wire()) == asked().to_wire()
+
+
 def test_an_answers_addresses_are_those_of_the_name_through_its_aliases() -> None:
     wire = answered(
         asked(),
@@ -65,6 +94,31 @@ def test_an_answers_addresses_are_those_of_the_name_through_its_aliases() -> Non
         ("other.example.net.", 5, "A", "203.0.113.99"),
     )
     assert answer(wire) == Answer(QUESTION, ("203.0.113.7", "203.0.113.8"), 30)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "kept"),
+    [
+        (0, 0),
+        (ANSWER_KEPT_S_MAX, ANSWER_KEPT_S_MAX),
+        (ANSWER_KEPT_S_MAX + 1, ANSWER_KEPT_S_MAX),
+        ((1 << 31) - 1, ANSWER_KEPT_S_MAX),
+        (1 << 31, 0),
+        ((1 << 32) - 1, 0),
+    ],
+)
+def test_a_time_to_live_counts_for_a_week_at_most_and_one_with_its_first_bit_set_is_none(
+    ttl: int, kept: int
+) -> None:
+    alias, address = ("CNAME", "b.example.com."), ("A", "203.0.113.7")
+    direct = answered(asked(), ("api.example.com.", 77, *address))
+    aliased = answered(
+        asked(), ("api.example.com.", 77, *alias), ("b.example.com.", 3_000_000, *address)
+    )
+    for wire in (direct, aliased):
+        found = answer(wire.replace(struct.pack("!I", 77), struct.pack("!I", ttl)))
+        assert found is not None
+        assert (found.addresses, found.ttl_s) == (("203.0.113.7",), kept)
 
 
 def test_an_answer_without_addresses_of_the_name_says_none() -> None:
@@ -130,6 +184,7 @@ def test_bytes_that_were_changed_raise_nothing(cut: int, flips: list[int]) -> No
             assert found is None or all(map(ipaddress.ip_address, found.addresses))
             if question(wire) is not None:
                 assert dns.message.from_wire(refusal(wire)).rcode() == dns.rcode.REFUSED
+                assert question(bare(wire)) == question(wire)
 
 
 @given(wire=st.binary(max_size=80))
@@ -137,6 +192,7 @@ def test_bytes_of_unknown_origin_raise_nothing(wire: bytes) -> None:
     answer(wire)
     if question(wire) is not None:
         refusal(wire)
+        bare(wire)
 
 
 def test_of_more_addresses_than_stand_for_a_name_the_first_are_taken() -> None:

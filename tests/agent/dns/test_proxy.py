@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import dns.edns
 import dns.message
 import dns.rcode
 import dns.rrset
@@ -148,6 +149,22 @@ async def test_a_query_that_policies_allow_goes_on_and_its_answer_comes_back() -
         assert ADDRESS in str(message.answer[0])
         await s.came("allowed", "answered")
         assert s.observed() == [], "no policy asks where it is"
+
+
+async def test_nothing_goes_along_with_an_allowed_name() -> None:
+    async with scene(ASKING) as s:
+        secret = [dns.edns.GenericOption(65_001, b"secret")]
+        plain = dns.message.make_query("other.org", "A", id=7, use_edns=0, payload=1232)
+        query = dns.message.make_query("other.org", "A", id=7, use_edns=0, options=secret)
+        s.send(query.to_wire() + b"secret")
+        await s.came("dropped")
+        s.send(query.to_wire())
+        direction, message = await s.passed()
+        assert direction is Direction.EGRESS
+        assert message.to_wire() == plain.to_wire()
+        s.answer(plain.to_wire(), ADDRESS)
+        await s.passed()
+        await s.came("allowed", "answered")
 
 
 async def test_a_query_for_another_name_is_refused_in_the_servers_name() -> None:

@@ -63,10 +63,22 @@ def read(frame: bytes) -> Datagram | None:
 
 def answering(asked: Datagram, payload: bytes) -> bytes:
     """A frame on its way to the pod that sent `asked`, in the name of whom it was sent to."""
-    source = ipaddress.ip_address(asked.destination).packed
-    destination = ipaddress.ip_address(asked.source).packed
+    ends = (asked.destination, asked.source)
+    return _frame(Direction.INGRESS, ends, (asked.destination_port, asked.source_port), payload)
+
+
+def asking(asked: Datagram, payload: bytes) -> bytes:
+    """A frame on the way of `asked` that holds `payload`, and nothing else that the pod chose."""
+    ends = (asked.source, asked.destination)
+    return _frame(Direction.EGRESS, ends, (asked.source_port, asked.destination_port), payload)
+
+
+def _frame(
+    direction: Direction, ends: tuple[str, str], ports: tuple[int, int], payload: bytes
+) -> bytes:
+    """`ends` and `ports`: the source's, the destination's."""
+    source, destination = (ipaddress.ip_address(end).packed for end in ends)
     size = _UDP.size + len(payload)
-    ports = (asked.destination_port, asked.source_port)
     pseudo = source + destination + struct.pack("!II", size, Protocol.UDP)
     # A sum of 0 is sent as its other form; 0 says that there is none (RFC 768).
     checksum = _checksum(pseudo + _UDP.pack(*ports, size, 0) + payload) or 0xFFFF
@@ -79,7 +91,7 @@ def answering(asked: Datagram, payload: bytes) -> bytes:
     else:
         ip = _IPV6.pack(6 << 28, size, Protocol.UDP, _HOP_LIMIT, source, destination)
         kind = 0x86DD
-    marked = MARK + bytes([Direction.INGRESS])
+    marked = MARK + bytes([direction])
     return _ETHERNET.pack(marked, MARK + b"\0", kind) + ip + udp
 
 

@@ -14,10 +14,10 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
-from tabard.policy.names import ADDRESSES_OF_NAME_MAX
+from tabard.policy.names import ADDRESSES_OF_NAME_MAX, ANSWER_KEPT_S_MAX
 
 TTL_S_MAX = (1 << 31) - 1
-"""RFC 2181 8."""
+"""A longer time to live is none (RFC 2181 8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,30 @@ class Answer:
     addresses: tuple[str, ...]
     """Of the name, through its aliases: those that this answer holds, canonical and each once."""
     ttl_s: int
+    """The shortest of its records, up to ANSWER_KEPT_S_MAX."""
 
 
 def question(payload: bytes) -> Question | None:
-    """Of a query for one name; None if it is none (such as an update, or an answer)."""
+    """Of a query for one name and nothing else; None if it is none (such as an update, an answer,
+    or a question with records or bytes behind it)."""
     try:
-        message = dns.message.from_wire(payload, question_only=True)
+        message = dns.message.from_wire(payload)
     except (dns.exception.DNSException, ValueError):
         return None
-    if message.flags & dns.flags.QR:
+    if message.flags & dns.flags.QR or message.answer or message.authority or message.additional:
         return None
     return _question(message)
+
+
+def bare(payload: bytes) -> bytes:
+    """A query that `question` could read with no more than servers need, so that nothing goes
+    along with an allowed name: of EDNS the version, the size and DO, without options."""
+    query = dns.message.from_wire(payload)
+    query.flags &= dns.flags.RD | dns.flags.AD | dns.flags.CD
+    if query.opt is not None:
+        query.use_edns(query.edns, query.ednsflags & dns.flags.DO, query.payload)
+    wire: bytes = query.to_wire()
+    return wire
 
 
 def answer(payload: bytes) -> Answer | None:
@@ -65,10 +78,13 @@ def answer(payload: bytes) -> Answer | None:
         found = message.resolve_chaining()
     except (dns.exception.DNSException, ValueError):
         return None
+    if found.answer is None:
+        return Answer(asked, (), 0)
     # The library writes ::1.2.3.4 where the canonical form is ::102:304.
-    addresses = dict.fromkeys(str(ip_address(record.address)) for record in found.answer or ())
-    ttl_s = min(found.minimum_ttl, TTL_S_MAX)
-    return Answer(asked, tuple(addresses)[:ADDRESSES_OF_NAME_MAX], ttl_s)
+    addresses = dict.fromkeys(str(ip_address(record.address)) for record in found.answer)
+    times = [rrset.ttl for rrset in (*found.cnames, found.answer)]
+    ttl_s = min(0 if ttl > TTL_S_MAX else ttl for ttl in times)
+    return Answer(asked, tuple(addresses)[:ADDRESSES_OF_NAME_MAX], min(ttl_s, ANSWER_KEPT_S_MAX))
 
 
 def refusal(payload: bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tabard.agent.dns.frames import Datagram, answering, read
+from tabard.agent.dns.frames import Datagram, answering, asking, read
 from tabard.agent.dns.lookups import Lookups, is_proxied
 from tabard.agent.dns.pending import Pending
 from tabard.agent.dns.rates import Rates
@@ -148,13 +148,13 @@ class DnsProxy:
             if datagram is None:
                 self.messages["dropped"] += 1
             elif datagram.direction is Direction.EGRESS:
-                self._ask(descriptor, frame, datagram)
+                self._ask(descriptor, datagram)
             else:
                 self._answer(descriptor, frame, datagram, tasks)
 
     # ---- queries
 
-    def _ask(self, descriptor: int, frame: bytes, query: Datagram) -> None:
+    def _ask(self, descriptor: int, query: Datagram) -> None:
         from tabard.agent.dns import messages  # see there
 
         now = time.monotonic()
@@ -170,7 +170,7 @@ class DnsProxy:
         if asked.name in lookups.names(identity, query.destination, query.destination_port):
             self._pending.add(query, asked, now)
             self.messages["allowed"] += 1
-            _send(descriptor, frame)
+            _send(descriptor, asking(query, messages.bare(query.payload)))
         else:
             self.messages["refused"] += 1
             if self._lines.take(query.source, now):
