@@ -5,7 +5,7 @@ suites lie beside the project (`../shared/suites`), or where the environment's S
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,24 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
-    made = PLANES[request.param]()
-    yield made
-    made.close()
+def planes() -> Iterator[Callable[[str], Plane]]:
+    """Each is made once: what it loads is kept from case to case."""
+    made: dict[str, Plane] = {}
+
+    def plane(name: str) -> Plane:
+        if name not in made:
+            made[name] = PLANES[name]()
+        return made[name]
+
+    yield plane
+    for each in made.values():
+        each.close()
 
 
-@pytest.mark.parametrize(("plane", "case"), list(cases()), indirect=["plane"])
-def test_every_statement_of_the_case_agrees(plane: Plane, case: Case) -> None:
-    (result,) = run([case], plane)
+@pytest.mark.parametrize(("plane", "case"), list(cases()))
+def test_every_statement_of_the_case_agrees(
+    planes: Callable[[str], Plane], plane: str, case: Case
+) -> None:
+    (result,) = run([case], planes(plane))
     assert not result.failures, "\n".join(map(told, result.failures[:20]))
     assert result.passed or result.left_out
