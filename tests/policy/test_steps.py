@@ -80,6 +80,29 @@ def settled(world: World, mode: Mode, *, by_diff: bool) -> tuple[Maps, Change]:
     return before, diff(before, compiler.maps) if by_diff else change
 
 
+def replaced(
+    world: World, document: dict[str, Any], mode: Mode, *, by_diff: bool
+) -> tuple[Maps, Change]:
+    """`settled`, of a policy that is replaced: endpoints are turned to another rule set."""
+    world.judge("n1", mode)
+    world.policy(document)
+    before, change = settled(world, mode, by_diff=by_diff)
+    assert change.endpoints_set
+    return before, change
+
+
+def denied_throughout(
+    world: World, before: Maps, change: Change, mode: Mode, *peers: str, unknown: bool
+) -> None:
+    """After each step, by a rule; or if they may be `unknown` meanwhile, as such."""
+    reasons = {Reason.DENIED_POLICY} | ({Reason.DENIED_UNKNOWN_PEER} if unknown else set())
+    maps = before
+    for maps in steps(before, change):
+        for peer in peers:
+            assert egress(world, maps, peer, mode) in reasons
+    assert maps == world.compilers["n1"].maps
+
+
 ADMIN = tiered_policy("admin", egress=[{"action": "Deny", "to": [{"networks": ["10.244.2.0/24"]}]}])
 ALL = network_policy("all", "x", egress=[{}], policyTypes=["Egress"])
 NARROW = cilium_policy("narrow", egressDeny=[{"toCIDR": [f"{PEER}/32", f"{OUTSIDE}/32"]}])
@@ -93,12 +116,9 @@ def test_a_cidr_that_comes_within_a_denied_one_opens_nothing_on_the_way(
 ) -> None:
     """Packets meet it before they meet the rule set that speaks of it."""
     world = shop(ADMIN, ALL, BROAD)
-    world.judge("n1", mode)
-    world.policy(NARROW)
-    before, change = settled(world, mode, by_diff=by_diff)
+    before, change = replaced(world, NARROW, mode, by_diff=by_diff)
     assert change.prefixes_set
-    assert change.endpoints_set
-    _denied_throughout(world, before, change, mode)
+    denied_throughout(world, before, change, mode, PEER, OUTSIDE, unknown=by_diff)
 
 
 @ways
@@ -108,12 +128,9 @@ def test_a_cidr_that_goes_from_within_a_denied_one_opens_nothing_on_the_way(
 ) -> None:
     """Packets meet the new rule set before they meet the CIDRs that are left to it."""
     world = shop(ADMIN, ALL, NARROW)
-    world.judge("n1", mode)
-    world.policy(BROAD)
-    before, change = settled(world, mode, by_diff=by_diff)
+    before, change = replaced(world, BROAD, mode, by_diff=by_diff)
     assert change.prefixes_removed
-    assert change.endpoints_set
-    _denied_throughout(world, before, change, mode)
+    denied_throughout(world, before, change, mode, PEER, OUTSIDE, unknown=by_diff)
 
 
 @ways
@@ -126,24 +143,10 @@ def test_a_cidr_that_goes_from_around_pods_opens_nothing_on_the_way(
     rules = [{"action": "Deny", "to": [{"networks": ["10.244.0.0/16"]}]}, {"action": "Accept"}]
     passing = [rules[0], {**rules[1], **around}]
     world = shop(tiered_policy("admin", egress=passing), BROAD)
-    world.judge("n1", mode)
-    world.policy(tiered_policy("admin", egress=[{"action": "Deny", **around}]))
-    before, change = settled(world, mode, by_diff=by_diff)
+    after = tiered_policy("admin", egress=[{"action": "Deny", **around}])
+    before, change = replaced(world, after, mode, by_diff=by_diff)
     assert change.prefixes_widened
-    for maps in steps(before, change):
-        reason = egress(world, maps, PEER, mode)
-        assert reason is not None
-        assert not reason.allowed
-
-
-def _denied_throughout(world: World, before: Maps, change: Change, mode: Mode) -> None:
-    maps = before
-    for maps in steps(before, change):
-        for peer in (PEER, OUTSIDE):
-            reason = egress(world, maps, peer, mode)
-            assert reason is not None
-            assert not reason.allowed
-    assert maps == world.compilers["n1"].maps
+    denied_throughout(world, before, change, mode, PEER, unknown=by_diff)
 
 
 @ways
@@ -160,7 +163,4 @@ def test_a_pod_that_comes_while_a_policy_changes_is_denied_by_both_throughout(
     before, change = settled(world, mode, by_diff=by_diff)
     assert change.endpoints_set
     assert change.identities_added
-    for maps in steps(before, change):
-        reason = egress(world, maps, "10.244.2.20", mode)
-        assert reason is not None
-        assert not reason.allowed
+    denied_throughout(world, before, change, mode, "10.244.2.20", unknown=True)
