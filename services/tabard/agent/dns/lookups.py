@@ -14,11 +14,12 @@ from tabard.identity.labels import LabelSet
 from tabard.ledger.state import ObjectKey, State
 from tabard.policy.matching import RESERVED_LABELS, labels_of, matches
 from tabard.policy.model import Cidr, DomainName, Peer, Policy, Port, Rule, Selector
+from tabard.policy.naming import holds
 from tabard.policy.networks import network
 from tabard.policy.parties import IP, Parties, Party, Role
 from tabard.policy.patterns import Patterns
 from tabard.policy.reading import read_policies
-from tabard.policy.referents import referents_of, resolve
+from tabard.policy.referents import Referents, referents_of, resolve
 
 EVERY_NAME = frozenset({"*"})
 
@@ -52,6 +53,8 @@ class Lookups:
         """Those that find servers by what names stand for."""
         for accepted in state.policies.values():
             self._take(accepted)
+        self._referents: Referents | None = None
+        """None until somebody asks."""
         self._of: dict[LabelSet, list[Policy]] = {}
         """Resolved, by the labels of their subject."""
         self._found: dict[_Key, Patterns] = {}
@@ -80,6 +83,7 @@ class Lookups:
                 pass
 
     def _begin_anew(self) -> None:
+        self._referents = None
         self._of.clear()
         self._found.clear()
 
@@ -135,9 +139,11 @@ class Lookups:
     def _selecting(self, labels: LabelSet) -> list[Policy]:
         found = self._of.get(labels)
         if found is None:
-            seen, referents = labels_of(labels), referents_of(self._state)
+            seen = labels_of(labels)
+            if self._referents is None:
+                self._referents = referents_of(self._state)
             found = self._of[labels] = [
-                resolve(policy, referents)
+                resolve(policy, self._referents)
                 for policies in self._policies.values()
                 for policy in policies
                 if matches(policy.subject, seen)
@@ -150,11 +156,7 @@ class Lookups:
                 seen = self._labels(server)
                 return matches(peer, labels_of(seen)) if seen else False
             case Cidr():
-                return (
-                    server.address is not None
-                    and (peer.holds_members or server.role is Role.WORLD)
-                    and _holds(peer, server.address)
-                )
+                return holds(peer, _held(peer, server.address), server.role is Role.WORLD)
             case _:
                 raise AssertionError(f"{peer} was not resolved")
 
@@ -164,10 +166,11 @@ class Lookups:
         return known.labels if known is not None else RESERVED_LABELS.get(number)
 
 
-def _holds(cidr: Cidr, address: IP) -> bool:
-    return address in network(cidr.prefix) and not any(
-        address in network(hole) for hole in cidr.excepts
-    )
+def _held(peer: Cidr, address: IP | None) -> frozenset[str]:
+    """Which of its CIDRs hold the address."""
+    if address is None:
+        return frozenset()
+    return frozenset(cidr for cidr in (peer.prefix, *peer.excepts) if address in network(cidr))
 
 
 def _lets_ask(rule: Rule) -> bool:
