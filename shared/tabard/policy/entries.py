@@ -24,11 +24,12 @@ from tabard.dataplane.maps import (
     Strength,
     Tier,
 )
+from tabard.identity.labels import NamedPorts
 from tabard.policy.matching import NO_PORTS, IdentityIndex, Matched
 from tabard.policy.model import Cidr
 from tabard.policy.painting import Part, painted
 from tabard.policy.prefixes import Universe, members
-from tabard.policy.rules import NamedPorts, RuleSet
+from tabard.policy.rules import RuleSet
 
 SHAPES_MAX = 4_096
 """Shapes that one rule set remembers; it begins anew with one more."""

@@ -22,8 +22,7 @@ from tabard.dataplane.maps import (
 )
 from tabard.dataplane.verdict import CIDR_PODS, ENFORCED, IN_TIER, ISOLATED
 from tabard.events.ledger import Enforcement
-from tabard.identity.labels import NAMED_PORT_SOURCE
-from tabard.identity.labels import NamedPorts as NamedPorts
+from tabard.identity.labels import NAMED_PORT_SOURCE, NamedPorts
 from tabard.policy.matching import IdentityIndex, Matched
 from tabard.policy.model import Cidr, Policy, Requirement, Rule, Selector
 from tabard.policy.painting import Part

@@ -253,23 +253,26 @@ class EbpfDataplane:
             change.policies_set.items(), key=lambda entry: specificity(entry[0]), reverse=True
         )
         self._map("policies").update((policy(k), layout.pack_strength(v)) for k, v in entries)
+        identities = self._map("identities")
+        known = [(identity(number), PRESENT) for number in change.identities_added]
+        unknown = list(map(identity, change.identities_removed))
         if not change.knows_late:
-            self._map("identities").update((identity(i), PRESENT) for i in change.identities_added)
+            identities.update(known)
         self._map("nodes").update((node, PRESENT) for node in change.nodes_added)
         self._map("prefixes").update(
             (prefix_key(k), prefix(v)) for k, v in change.prefixes_set.items()
         )
         self._set_hosts(change.hosts_set)
         if change.knows_late:
-            self._map("identities").delete(map(identity, change.identities_removed))
+            identities.delete(unknown)
         is_guarded = self._settings().guards_node
         if not is_guarded and any(map(is_of_node, change.endpoints_set.values())):
             self._guard_node()
         self._set_endpoints(change.endpoints_set)
-        if change.knows_late and change.identities_added:
+        if change.knows_late and known:
             if self._lingers:  # by the rule set of before, nobody may meet who is new
                 self._let_packets_end()
-            self._map("identities").update((identity(i), PRESENT) for i in change.identities_added)
+            identities.update(known)
         self._lingers |= bool(change.endpoints_removed or change.hosts_removed)
         self._map("endpoints").delete(change.endpoints_removed)
         if is_guarded and change.endpoints_removed:
@@ -283,9 +286,9 @@ class EbpfDataplane:
         )
         self._map("prefixes").delete(map(prefix_key, change.prefixes_removed))
         self._map("nodes").delete(change.nodes_removed)
-        if change.identities_removed and not change.knows_late:
+        if unknown and not change.knows_late:
             self._let_packets_end()
-            self._map("identities").delete(map(identity, change.identities_removed))
+            identities.delete(unknown)
         if change.policies_removed:
             self._let_packets_end()
             removed = sorted(change.policies_removed, key=specificity)
@@ -322,8 +325,8 @@ class EbpfDataplane:
         there = () if hosts.is_empty() else [place for place in entries if place in hosts]
         for place in there:
             self._replace("replace_host", place, layout.IDENTITY.pack(entries[place]))
-        new = entries.keys() - there if there else entries
-        hosts.update((place, layout.IDENTITY.pack(entries[place])) for place in new)
+        new = {place: entries[place] for place in entries.keys() - there} if there else entries
+        hosts.update(zip(new, map(layout.IDENTITY.pack, new.values()), strict=True))
 
     def _set_endpoints(self, entries: Mapping[Address, Endpoint]) -> None:
         endpoints = self._map("endpoints")
