@@ -42,7 +42,7 @@ async def test_a_full_window_and_one_past_it_are_stored(nats_bus: JetStreamBus, 
 async def test_no_more_than_the_window_is_under_way(
     nats_bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = [1] * (WINDOW_MESSAGES_MAX + 50) + [100_000] * 60
+    sizes = [1] * (WINDOW_MESSAGES_MAX + 50) + [100_000] * 240  # long enough to outrun the server
     messages = [Outgoing("tabard.status.x", bytes(size)) for size in sizes]
     publication = Publication(nats_bus._connection, Stream.STATUS, messages)
     session = await nats_bus._connection.session()
