@@ -189,18 +189,19 @@ class Connection:
         what: str,
         take: Callable[[Reply], bool] = lambda reply: True,
         restart: Callable[[], object] = lambda: None,
+        headers: bytes = b"",
     ) -> Reply:
         """One request and its answers, up to the one of which `take` says that it is the last.
 
-        For questions only: if the connection is lost, it is asked again on the next one, after
-        `restart`. `what` names it in errors.
+        For questions, and what may be done twice: if the connection is lost, it is asked again on
+        the next one, after `restart`. `what` names it in errors.
         """
         async with self.deadline(what):
             reply = None
             while reply is None:
                 session = await self.session()
                 last: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
-                token = session.send(subject, b"", payload, partial(_settle, last, take))
+                token = session.send(subject, headers, payload, partial(_settle, last, take))
                 try:
                     reply = await last
                 finally:
