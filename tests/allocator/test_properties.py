@@ -29,6 +29,7 @@ def check_invariants(desk: Desk) -> None:
     assert all(number in space or is_cidr(number) for number in state.identities)
     # Users are counted right, and who has none is idle.
     users = Counter(endpoint.identity for endpoint in state.endpoints.values())
+    users.update(plan.identity for plan in state.relabels.values())
     named = [read_object(accepted.document).cidrs() for accepted in state.policies.values()]
     named += [map(host_cidr, held) for held in state.names.values()]
     for prefix in chain(*named, *(node.cidrs() for node in state.nodes.values())):
@@ -45,17 +46,18 @@ def check_invariants(desk: Desk) -> None:
         for address in endpoint.addresses
     }
     assert state.bindings == holders
-    # Each endpoint has the identity of its labels, here and now.
+    # Each endpoint has the identity of its labels, here and now, or is to have it.
     for endpoint in state.endpoints.values():
+        to_be = state.relabels.get(endpoint.uid, endpoint)
         labels = pod_labels(
             namespace=endpoint.namespace,
-            labels=dict(endpoint.labels),
+            labels=dict(to_be.labels),
             namespace_labels=state.namespaces.get(endpoint.namespace, {}),
             service_account=endpoint.service_account,
             cluster="default",
             label_filter=desk.indexes.label_filter,
         )
-        assert endpoint.identity == (1 if endpoint.host_network else state.numbers[labels])
+        assert to_be.identity == (1 if endpoint.host_network else state.numbers[labels])
         assert endpoint.uid not in state.waiting
 
 
