@@ -12,6 +12,7 @@ from tabard.allocator.decide import answer
 from tabard.allocator.numbering import Numbering
 from tabard.events.envelope import Envelope, Recorded
 from tabard.events.ledger import LedgerEvent
+from tabard.events.observed import QuarantineRequested
 from tabard.identity.labels import LabelSet, cidr_label, host_cidr, pod_labels
 from tabard.identity.numbers import NumberSpace, is_cidr
 from tabard.policy.reading import read_object
@@ -133,7 +134,8 @@ def test_a_decision_cut_off_by_a_dying_bus_is_completed_when_decided_again(
 def test_what_is_decided_does_not_depend_on_how_it_is_batched(
     story: list[Any], sizes: list[int]
 ) -> None:
-    story = [event for event in story if event != "tick"]
+    # What an operator may vouch for depends on how far the ledger is, cursors and all.
+    story = [event for event in story if not isinstance(event, str | QuarantineRequested)]
     one_by_one = Desk()
     expected = [event for told in story for event in one_by_one.observe(told)]
     desk = Desk()
