@@ -62,7 +62,8 @@ class JetStreamBus:
             if stream is not Stream.FLOWS:
                 raise
             # Kept in memory, the stream itself ends with its server, and nobody else makes it anew.
-            await streams.ensure(self._connection, replicas=1, streams=[stream])
+            replicas = (await streams.info(self._connection, Stream.LEDGER)).replicas
+            await streams.ensure(self._connection, replicas, [stream])
             return await Publication(self._connection, stream, messages).run()
 
     async def append(self, messages: Sequence[Outgoing], expected_last: int) -> int:
