@@ -21,6 +21,9 @@ from tabard.bus.port import (
     StreamInfo,
 )
 
+FLOWS_PATIENCE_S = 1.0
+"""How long FLOWS is taken to be there, though nobody answers."""
+
 
 class JetStreamBus:
     """A `Bus` on a nats-server; made by `connect`."""
@@ -56,11 +59,11 @@ class JetStreamBus:
         check_outgoing(stream, messages)
         if stream is Stream.OBSERVED:
             return await self._observed.publish(messages)
-        try:
+        if stream is not Stream.FLOWS:
             return await Publication(self._connection, stream, messages).run()
+        try:
+            return await Publication(self._connection, stream, messages).run(FLOWS_PATIENCE_S)
         except BusUnavailable:
-            if stream is not Stream.FLOWS:
-                raise
             # Kept in memory, the stream itself ends with its server, and nobody else makes it anew.
             replicas = (await streams.info(self._connection, Stream.LEDGER)).replicas
             await streams.ensure(self._connection, replicas, [stream])

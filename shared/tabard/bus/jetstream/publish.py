@@ -50,19 +50,21 @@ class Publication:
         # A message without an id gets one for the tries of this call.
         self._call = uuid4().hex
 
-    async def run(self) -> list[int]:
+    async def run(self, patience_s: float | None = None) -> list[int]:
         """Their sequences, once all are durable.
 
-        Goes on while messages are acknowledged, and without any for as long as a new leader or
-        connection may take.
+        Goes on while messages are acknowledged, and without any for `patience_s`; None: for as long
+        as a new leader or connection may take.
         """
+        if patience_s is None:
+            patience_s = self._connection.options.request_timeout_s
         if self._stream is Stream.OBSERVED and len(self._messages) >= BATCH_MESSAGES_MIN:
             await self._store_batches()
         tries, acknowledged = 0, -1
         while self._count() < len(self._messages):
             if self._count() > acknowledged:
                 acknowledged = self._count()
-                waits = waits_s(self._connection.options.request_timeout_s)
+                waits = waits_s(patience_s)
             elif (wait := next(waits, None)) is not None:
                 await asyncio.sleep(wait)
             else:
