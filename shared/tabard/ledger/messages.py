@@ -10,7 +10,7 @@ from tabard.events.codec import TYPES, decode, encode, type_name
 from tabard.events.envelope import Envelope, Recorded
 from tabard.events.ledger import EventQuarantined, LedgerEvent
 from tabard.events.observed import ObservedEvent, QuarantineRequested
-from tabard.events.status import NodeStatus
+from tabard.events.status import AllocatorStatus, NodeStatus
 
 
 def first_cause(key: str, at: int, event_id: bytes | None = None) -> Envelope:
@@ -28,14 +28,21 @@ def observed(event: ObservedEvent, envelope: Envelope) -> Outgoing:
     return Outgoing(to, encode(event, envelope), envelope.id.hex())
 
 
-def status(event: NodeStatus, envelope: Envelope) -> Outgoing:
-    """`event` as a message for STATUS, where the last one of each node is kept."""
+def status(event: NodeStatus | AllocatorStatus, envelope: Envelope) -> Outgoing:
+    """`event` as a message for STATUS, where the last one of each node and allocator is kept."""
+    if isinstance(event, AllocatorStatus):
+        return Outgoing(allocator_subject(event.name), encode(event, envelope))
     return Outgoing(status_subject(event.node), encode(event, envelope))
 
 
 def status_subject(node: str) -> str:
     """Where the last word of `node` is kept."""
     return subject(Stream.STATUS, node.replace(".", "_"))
+
+
+def allocator_subject(name: str) -> str:
+    """Where the last word of the allocator `name` is kept; no node's name has two tokens."""
+    return subject(Stream.STATUS, "allocator", name.replace(".", "_"))
 
 
 def sealed(
