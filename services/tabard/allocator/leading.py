@@ -26,7 +26,7 @@ from tabard.allocator.words import Words
 from tabard.allocator.writer import FencedError, append
 from tabard.bus.port import Bus, BusUnavailable, Stream
 from tabard.events.errors import EventError
-from tabard.ledger.messages import recorded
+from tabard.ledger.messages import holds_up, recorded
 from tabard.ledger.state import State
 
 _log = structlog.get_logger()
@@ -131,11 +131,16 @@ class Leader:
             if message is None:
                 break
             if message.sequence > self._cursor:
+                record = None
                 try:
                     record = recorded(Stream.OBSERVED, message)
                     events = answer(self._state, self._indexes, record, batch.at)
                 except EventError as error:
-                    return _Poison(message.sequence, str(error))
+                    if holds_up(message, error):
+                        return _Poison(message.sequence, str(error))
+                    _log.warning("allocator.refused", subject=message.subject, reason=str(error))
+                    reject = Reject(Stream.OBSERVED.value, message.sequence, str(error))
+                    events = decide(self._state, self._indexes, reject)
                 except Exception as error:  # a fault of ours; deciding again would only repeat it
                     _log.exception("allocator.undecidable", sequence=message.sequence)
                     return _Poison(message.sequence, f"it cannot be decided: {error!r}")

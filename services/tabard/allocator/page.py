@@ -86,6 +86,11 @@ class AllocatorPage:
             ),
             *_of_state(allocator.state),
             *_of_figures(allocator.figures),
+            CounterMetricFamily(
+                "tabard_allocator_status_refused_total",
+                "Messages on STATUS that could not be read or came on another's subject.",
+                allocator.words.unreadable,
+            ),
         ]
         lags = (
             ("ledger", Stream.LEDGER, allocator.state.sequence, "Ledger events not folded."),
@@ -155,7 +160,8 @@ def _of_state(state: State) -> list[Metric]:
         GaugeMetricFamily("tabard_allocator_nodes", "Nodes.", len(state.nodes)),
         CounterMetricFamily(
             "tabard_allocator_quarantined_total",
-            "Events that operators had passed over, in the ledger's whole life.",
+            "Events that were refused, or that operators had passed over, in the ledger's whole "
+            "life.",
             len(state.quarantined),
         ),
     ]

@@ -65,7 +65,7 @@ class Allocator:
         self._patience = patience if patience is not None else Patience()
         self._draw = draw
         self._saver = Saver(checkpoint, self._pace.checkpoint_s)
-        self._words = Words()
+        self.words = Words()
         self._changed = asyncio.Event()
         self.figures = Figures()
         self.role: Role = "starting"
@@ -101,7 +101,7 @@ class Allocator:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = (
-                    tasks.create_task(self._words.hear(self._bus), name="allocator.hear"),
+                    tasks.create_task(self.words.hear(self._bus), name="allocator.hear"),
                     tasks.create_task(self._speak(), name="allocator.speak"),
                 )
                 try:
@@ -134,7 +134,7 @@ class Allocator:
             self._bus,
             self.state,
             self._holder,
-            self._words,
+            self.words,
             self._saver,
             self._patience,
             self._pace,
@@ -181,7 +181,7 @@ class Allocator:
         self.leader = Leader(
             self._bus,
             state,
-            self._words,
+            self.words,
             self._saver,
             self.figures,
             self._patience,

@@ -26,6 +26,8 @@ class Words:
     """`hear` fills it; `news` is set when an allocator says that its role has changed."""
 
     def __init__(self) -> None:
+        self.unreadable = 0
+        """Messages that could not be read, or came on another subject than their own."""
         self.news = asyncio.Event()
         self._watermarks: dict[str, int] = {}
         self._allocators: dict[str, tuple[int, AllocatorStatus]] = {}
@@ -55,6 +57,7 @@ class Words:
         try:
             said = recorded(Stream.STATUS, message).event
         except EventError as error:
+            self.unreadable += 1
             # The node's watermark stays where it was, which holds releases back.
             _log.warning("allocator.status_unreadable", reason=str(error))
             return
