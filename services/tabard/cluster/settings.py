@@ -31,6 +31,9 @@ HUB: tuple[IPv4Interface | IPv6Interface, ...] = (
 )
 BUS_PORT = 4222
 
+ALLOCATORS_MAX = 9
+"""Most allocators of one cluster: one leads, and each other costs what a leader costs in memory."""
+
 SERVICE_SETTINGS = ("LOG_FORMAT", "LOG_LEVEL")
 """Settings of every service."""
 INSTALL_SETTINGS = (
@@ -45,6 +48,9 @@ INSTALL_SETTINGS = (
 )
 """Settings of the allocator that the first start writes to the ledger, for good; a later start may
 change ENFORCEMENT alone."""
+ALLOCATOR_SETTINGS = (*INSTALL_SETTINGS, "SILENCE_MS")
+"""Settings of every allocator: those of the install, and after how long a silence of the leader
+another one leads."""
 AGENT_SETTINGS = (
     "IDENTITIES_MAX",
     "POLICIES_MAX",
@@ -72,6 +78,7 @@ class Settings:
 
     name: str = ""
     nodes: int = 3
+    allocators: int = 1
     mode: ModeName = "overlay"
     pods: PodsName | None = None
     dataplane: Literal["auto", "ebpf", "memory"] = "auto"
@@ -97,7 +104,11 @@ class Settings:
             )
         if not 1 <= self.nodes <= NODES_MAX:
             raise ClusterError(f"{self.nodes} nodes asked for; 1 to {NODES_MAX} are possible")
-        known = (*SERVICE_SETTINGS, *INSTALL_SETTINGS, *AGENT_SETTINGS)
+        if not 1 <= self.allocators <= ALLOCATORS_MAX:
+            raise ClusterError(
+                f"{self.allocators} allocators asked for; 1 to {ALLOCATORS_MAX} are possible"
+            )
+        known = (*SERVICE_SETTINGS, *ALLOCATOR_SETTINGS, *AGENT_SETTINGS)
         if unknown := sorted(self.extra.keys() - set(known)):
             raise ClusterError(
                 f"there is no setting {unknown[0]!r}; settings are {', '.join(known)}"
