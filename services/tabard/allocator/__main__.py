@@ -74,6 +74,7 @@ async def _allocate(settings: Settings, patience: Patience, page: AllocatorPage)
         tick_s=settings.tick_ms / 1000,
         checkpoint_s=settings.checkpoint_ms / 1000,
         silence_s=settings.silence_ms / 1000,
+        limits=settings.limits(),
     )
     try:
         async with Checkpoint.open(settings.data / CHECKPOINT_FILE) as checkpoint:

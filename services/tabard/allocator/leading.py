@@ -6,7 +6,7 @@ batch carries the cursor through which OBSERVED has had its effect.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from tabard.allocator.patience import Patience
 from tabard.allocator.plan import Indexes
 from tabard.allocator.quarantine import operators_word
 from tabard.allocator.saving import Saver
-from tabard.allocator.words import Words
+from tabard.allocator.words import Words, unattended
 from tabard.allocator.writer import FencedError, append
 from tabard.bus.port import Bus, BusUnavailable, Stream
 from tabard.events.errors import EventError
@@ -32,6 +32,8 @@ from tabard.ledger.state import State
 _log = structlog.get_logger()
 
 OBSERVED_PER_BATCH_MAX = 1_000
+LISTENING_GAP_S = 5.0
+"""Longest time between two ticks in which nodes are taken to have been heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Leader:
         self._cursor = state.cursors.get(Stream.OBSERVED, 0)
         self._inbox = Inbox()
         self._tick_at = 0.0
+        self._ticked_at = 0.0
+        self._passed = 0
 
     @property
     def cursor(self) -> int:
@@ -84,6 +88,8 @@ class Leader:
 
         Raises FencedError when another allocator took the lead: then the state is nobody's.
         """
+        self._hear(self._words.watermarks)
+        self._words.attend = self._hear
         try:
             async with asyncio.TaskGroup() as tasks:
                 readers = (
@@ -96,6 +102,8 @@ class Leader:
                     reader.cancel()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
+        finally:
+            self._words.attend = unattended
         _log.info("allocator.drained", sequence=self._state.sequence, cursor=self._cursor)
 
     async def _step(self, tasks: asyncio.TaskGroup) -> None:
@@ -104,8 +112,10 @@ class Leader:
         await self._inbox.wait(max(0.0, self._tick_at - loop.time()))
         batch = Batch(self._state, self._indexes, self._clock())
         ticked = loop.time() >= self._tick_at
-        if ticked and self._tick(batch):
-            self._tick_at = loop.time() + self._pace.tick_s
+        if ticked:
+            self._listen(loop.time())
+            if self._tick(batch):
+                self._tick_at = loop.time() + self._pace.tick_s
         poison = self._fill(batch)
         if batch.messages or self._cursor != self._state.cursors.get(Stream.OBSERVED, 0):
             await self._append(batch)
@@ -115,9 +125,17 @@ class Leader:
             await self._go_past(poison)
         self._saver.save_if_due(self._state, tasks)
 
+    def _listen(self, now: float) -> None:
+        """Let time go by for nodes, if they could be heard since the tick before."""
+        elapsed, self._ticked_at = now - self._ticked_at, now
+        if elapsed <= max(LISTENING_GAP_S, 2 * self._pace.tick_s):
+            self._indexes.watermarks.listen(self._state, round(elapsed * 1e9))
+        else:
+            self._indexes.watermarks.pause()
+
     def _tick(self, batch: Batch) -> bool:
         """Add all that is due, or as much as the batch takes; whether that was all."""
-        tick = Tick(batch.at, self._words.watermarks)
+        tick = Tick(batch.at, self._pace.limits)
         while events := decide(self._state, self._indexes, tick):
             if len(events) > batch.room:
                 return False
@@ -173,6 +191,7 @@ class Leader:
         try:
             last = await self._bus.last_sequence(Stream.LEDGER)
         except BusUnavailable:
+            self._ticked_at = 0.0  # nor was anybody heard
             return
         if last > self._state.sequence:
             raise FencedError(
@@ -203,6 +222,18 @@ class Leader:
         async with aclosing(self._bus.tail(Stream.OBSERVED, self._cursor + 1)) as batches:
             async for messages in batches:
                 await self._inbox.put(messages)
+
+    def _hear(self, watermarks: Mapping[str, int]) -> None:
+        """Nodes said how far they are. A relabelled pod waits for them, not for the clock."""
+        for node, sequence in watermarks.items():
+            self._indexes.watermarks.say(node, sequence, self._state.sequence)
+        passed = 0
+        if self._state.relabels:
+            passed = self._indexes.watermarks.passed(self._state)
+            if passed > self._passed:
+                self._tick_at = 0.0
+                self._inbox.wake()
+        self._passed = passed
 
     async def _wake_at_end(self) -> None:
         await self._patience.wait()

@@ -1,11 +1,13 @@
 """How often things are done that no event asks for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from tabard.allocator.commands import Limits
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """In seconds."""
+    """In seconds, but for `limits`."""
 
     tick_s: float = 1.0
     poll_s: float = 0.5
@@ -19,3 +21,4 @@ class Pace:
     """After so much silence of the leader a follower takes the lead: four words were not said."""
     spread_s: float = 0.25
     """Within which several followers do so, one after the other by chance."""
+    limits: Limits = field(default_factory=Limits)

@@ -39,10 +39,13 @@ class AllocatorPage:
     def _behind(self) -> str:
         """Why it neither leads nor could at any moment."""
         allocator = self.allocator
-        if allocator is None or allocator.role == "starting":
-            return "it neither leads nor follows yet"
-        if (standby := allocator.standby) is None:
+        if allocator is not None and allocator.leader is not None:
             return ""
+        standby = allocator.standby if allocator is not None else None
+        if standby is None:
+            return "it neither leads nor follows"
+        if standby.vacancy:
+            return f"nobody leads: {standby.vacancy}"
         if not standby.synced or standby.lag is None:
             return "it does not lead, and has not folded the ledger to its end"
         if standby.lag > LAG_EVENTS_MAX:

@@ -76,6 +76,8 @@ class Standby:
         self._claim_at: float | None = None
         self.synced = False
         """Whether it has once folded all that the ledger held."""
+        self.vacancy = ""
+        """Why the lead is to be taken, or empty."""
         self.vouched: dict[int, EventQuarantined] = {}
         """Ledger events that an operator let pass, which the ledger must still record."""
 
@@ -150,12 +152,12 @@ class Standby:
             signs = None if self._head is None else (self._head, place)
             is_silent = self._vigil.look(loop.time(), signs)
             if self._head is not None and self._is_at_head(self._head):
-                why = self._vacancy(is_silent)
-                if why and await self._is_due(loop.time(), is_silent):
-                    _log.info("allocator.claiming", sequence=self._head, reason=why)
-                    return
-                if not why:
+                self.vacancy = self._vacancy(is_silent)
+                if not self.vacancy:
                     self._claim_at = None
+                elif await self._is_due(loop.time(), is_silent):
+                    _log.info("allocator.claiming", sequence=self._head, reason=self.vacancy)
+                    return
             await self._pause(loop.time())
         raise StopRequested
 

@@ -1,7 +1,7 @@
 """What nodes and allocators said last on STATUS, heard for as long as the process lives."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -14,27 +14,35 @@ from tabard.ledger.messages import recorded
 
 _log = structlog.get_logger()
 
-WATERMARKS_MAX = 65_536
-"""Nodes whose last word is kept; the oldest makes room, and holds back releases until it speaks."""
+NODES_MAX = 65_536
+"""Nodes whose last word is kept; the oldest makes room, and counts as one that never spoke."""
 ALLOCATORS_MAX = 256
 """Allocators' processes whose last word is kept; the oldest makes room."""
 
 _T = TypeVar("_T")
 
 
+def unattended(heard: Mapping[str, int]) -> None:
+    """What is done with nodes' words while nobody attends to them."""
+
+
 class Words:
-    """`hear` fills it; `news` is set when an allocator says that its role has changed."""
+    """`hear` fills it; `news` is set when an allocator says that its role has changed.
+
+    `attend` is given the watermarks that nodes said, as they come.
+    """
 
     def __init__(self) -> None:
         self.unreadable = 0
         """Messages that could not be read, or came on another subject than their own."""
         self.news = asyncio.Event()
+        self.attend: Callable[[Mapping[str, int]], None] = unattended
         self._watermarks: dict[str, int] = {}
         self._allocators: dict[str, tuple[int, AllocatorStatus]] = {}
 
     @property
     def watermarks(self) -> Mapping[str, int]:
-        """By node; follows what is heard."""
+        """By node, as it said it last."""
         return self._watermarks
 
     def place(self, holder: str) -> int:
@@ -50,24 +58,30 @@ class Words:
         """Keep the last word of each, for ever."""
         async with aclosing(bus.tail(Stream.STATUS, 1)) as batches:
             async for messages in batches:
-                for message in messages:
-                    self.take(message)
+                said = [self.take(message) for message in messages]
+                nodes = {word.node: word.sequence for word in said if isinstance(word, NodeStatus)}
+                if nodes:
+                    self.attend(nodes)
 
-    def take(self, message: Stored) -> None:
+    def take(self, message: Stored) -> NodeStatus | AllocatorStatus | None:
+        """The word in a message of STATUS; None if there is none that can be read."""
         try:
             said = recorded(Stream.STATUS, message).event
         except EventError as error:
             self.unreadable += 1
             # The node's watermark stays where it was, which holds releases back.
             _log.warning("allocator.status_unreadable", reason=str(error))
-            return
+            return None
         if isinstance(said, NodeStatus):
-            _keep(self._watermarks, said.node, said.sequence, WATERMARKS_MAX)
-        elif isinstance(said, AllocatorStatus):
+            _keep(self._watermarks, said.node, said.sequence, NODES_MAX)
+            return said
+        if isinstance(said, AllocatorStatus):
             before = self._allocators.get(said.holder)
             _keep(self._allocators, said.holder, (message.sequence, said), ALLOCATORS_MAX)
             if before is None or before[1].role != said.role:
                 self.news.set()
+            return said
+        return None
 
 
 def _keep(kept: dict[str, _T], key: str, value: _T, most: int) -> None:

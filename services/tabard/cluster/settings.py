@@ -48,9 +48,9 @@ INSTALL_SETTINGS = (
 )
 """Settings of the allocator that the first start writes to the ledger, for good; a later start may
 change ENFORCEMENT alone."""
-ALLOCATOR_SETTINGS = (*INSTALL_SETTINGS, "SILENCE_MS")
-"""Settings of every allocator: those of the install, and after how long a silence of the leader
-another one leads."""
+ALLOCATOR_SETTINGS = (*INSTALL_SETTINGS, "SILENCE_MS", "NODE_LOST_MS", "RELABEL_TIMEOUT_MS")
+"""Settings of every allocator: those of the install, after how long a silence of the leader another
+one leads, and for how long nodes are waited for."""
 AGENT_SETTINGS = (
     "IDENTITIES_MAX",
     "POLICIES_MAX",
