@@ -58,13 +58,14 @@ async def begin(
             setattr(state, field.name, getattr(found, field.name))
         _log.info("snapshot.taken", sequence=entry.sequence)
         return entry
-    if first > 1 and (through is None or through > 0):
+    if first > 1 and (through is None or through >= first):
         raise TrimmedAway(
-            f"LEDGER begins at {first}, what was before is trimmed, and no snapshot "
-            f"{'' if through is None else f'from there to {through} '}can be taken{refused}; "
-            "the archives of trims have what was before: --nats file:ARCHIVE reads them",
+            f"LEDGER begins at {first}, and no snapshot leads on from there"
+            f"{refused or ': the bucket holds none'}; put the bucket's newest snapshot back",
             first,
         )
+    if first > 1 and through:
+        raise TrimmedAway(_away(through, first), first)
     return None
 
 
@@ -72,8 +73,11 @@ async def refuse_trimmed(bus: Bus, state: State) -> None:
     """TrimmedAway if the ledger was trimmed beyond what `state` needs next."""
     first = await bus.first_sequence(Stream.LEDGER)
     if state.sequence + 1 < first:
-        raise TrimmedAway(
-            f"LEDGER begins at {first}: {state.sequence + 1} and what is between was trimmed away "
-            "meanwhile; begin anew, at a snapshot",
-            first,
-        )
+        raise TrimmedAway(_away(state.sequence + 1, first), first)
+
+
+def _away(sequence: int, first: int) -> str:
+    return (
+        f"LEDGER begins at {first}: {sequence} was trimmed away, and is in the archive of that trim "
+        "(--nats file:ARCHIVE reads it)"
+    )
