@@ -46,6 +46,7 @@ Command = (
     | observed.WorkloadSet
     | observed.WorkloadRemoved
     | observed.QuarantineRequested
+    | observed.TrimRequested
     | Resolve
     | Reject
     | Tick

@@ -78,6 +78,6 @@ async def refuse_trimmed(bus: Bus, state: State) -> None:
 
 def _away(sequence: int, first: int) -> str:
     return (
-        f"LEDGER begins at {first}: {sequence} was trimmed away, and is in the archive of that trim "
+        f"LEDGER begins at {first}: {sequence} was trimmed away; the archive of that trim has it "
         "(--nats file:ARCHIVE reads it)"
     )
