@@ -3,7 +3,7 @@
 A trim ends at a snapshot, S: the ledger then begins at the event at S, which vouches for it. Before
 anything goes, the log is folded once more through S and must come to the snapshot's digest; one
 more good snapshot at least stands behind S; all before S is in a file that was read back; and the
-ledger itself says that it is trimmed. Then what stands before S is removed, and never more, whatever
+ledger itself says that it is trimmed. Then what stands before S is removed, never more, whatever
 dies on the way.
 """
 
