@@ -15,6 +15,7 @@ from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Bus, BusError, Outgoing, Stream
 from tabard.cli import reach
 from tabard.cli.archived import ArchivedBus, paths_of
+from tabard.cli.documents import COMMANDS
 from tabard.events import ledger as events
 from tabard.events.codec import decode
 from tabard.events.observed import TrimRequested
@@ -115,6 +116,7 @@ def test_a_trim_ends_at_the_last_snapshot_that_may_be(
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
     assert (found["first"], found["removed"], found["snapshot"]) == (9, 8, 9)
+    assert list(found) == [field.name for field in COMMANDS["ledger trim"]]
     assert first(ledger) == 9
     assert Path(found["archive"]).name == "LEDGER-1-8.jsonl.gz"
     said = asyncio.run(
