@@ -72,7 +72,8 @@ class Follower:
             log.error("agent.state_discarded", reason=unfit)
         if unfit or not reconciler.state.sequence:
             state = State()
-            await begin(bus, state)
+            if await begin(bus, state) is not None and self._report.clear("ledger"):
+                log.info("agent.ledger_resumed", sequence=state.sequence)
             reconciler.restored(state)
         self._resumed = True
         end = await bus.last_sequence(Stream.LEDGER)
