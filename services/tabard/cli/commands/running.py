@@ -21,8 +21,11 @@ def up(
         DataplaneName, typer.Option(help="What enforces; auto takes ebpf where it can.")
     ] = DataplaneName.AUTO,
     nats: Annotated[
-        str, typer.Option(metavar="URL", help="An existing bus instead of one of its own.")
+        str, typer.Option(metavar="URL,…", help="An existing bus instead of one of its own.")
     ] = "",
+    bus_servers: Annotated[
+        int, typer.Option(help="How many servers hold the cluster's own bus: 1, 3 or 5.")
+    ] = 1,
     replicas: Annotated[int, typer.Option(help="Stream replicas on an existing bus.")] = 1,
     data: Annotated[
         str, typer.Option(metavar="DIR", help="State directory, kept; else a temporary one.")
@@ -55,10 +58,13 @@ def up(
     pairs = [text.partition("=") for text in settings_given or []]
     if bad := [name for name, equals, _ in pairs if not equals]:
         usage(f"--set {bad[0]}: write NAME=VALUE")
-    if replicas not in (1, 3, 5):
-        usage("--replicas must be 1, 3 or 5")
+    for option, number in (("--replicas", replicas), ("--bus-servers", bus_servers)):
+        if number not in (1, 3, 5):
+            usage(f"{option} must be 1, 3 or 5")
     if replicas > 1 and not nats:
-        usage("--replicas needs --nats: the cluster's own bus is one server")
+        usage("--replicas needs --nats; of the cluster's own bus --bus-servers says how many")
+    if bus_servers > 1 and nats:
+        usage("--bus-servers makes a bus, --nats uses one that is there: give one of them")
     from pathlib import Path
 
     from tabard.cli import failing
@@ -74,6 +80,7 @@ def up(
             pods=None if pods is None else pods.value,
             dataplane=dataplane.value,
             nats=tuple(url.strip() for url in nats.split(",") if url.strip()),
+            bus_servers=bus_servers,
             replicas=replicas,
             data=Path(data) if data else None,
             ready_timeout_s=ready_timeout,
