@@ -14,21 +14,24 @@ from tabard.ledger.checkpoint import Checkpoint, check
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import sealed
 from tabard.ledger.reader import Stopped
+from tabard.ledger.start import begin
 from tabard.ledger.state import State
 
 _log = structlog.get_logger()
 
 
 async def loaded(bus: Bus, checkpoint: Checkpoint, patience: Patience) -> State:
-    """The state in the checkpoint if that is of this ledger, else the one before all events."""
+    """The state in the checkpoint if that is of this ledger, else the newest snapshot's, else the
+    one before all events. TrimmedAway if the ledger has not its beginning any more."""
     saved = await checkpoint.load()
-    if saved is None:
-        return State()
-    found = saved
-    if reason := await patience.through(lambda: check(bus, found)):
+    if saved is not None:
+        found = saved
+        if not (reason := await patience.through(lambda: check(bus, found))):
+            return saved
         _log.warning("checkpoint.discarded", path=str(checkpoint.path), reason=reason)
-        return State()
-    return saved
+    state = State()
+    await patience.through(lambda: begin(bus, state))
+    return state
 
 
 async def claim(

@@ -84,9 +84,12 @@ async def listed(bus: Bus) -> list[Entry]:
 async def store(bus: Bus, frozen: Frozen, by: str) -> Entry:
     """Put a snapshot into the bucket, thawed and digested before and read back whole after it.
 
-    Replaces one of the same sequence, with its mark. SnapshotError if it would not be taken.
+    Replaces one of the same sequence, with its mark. SnapshotError if it would not be taken, as
+    where the state is not this ledger's.
     """
-    content, found = await asyncio.to_thread(_packed, frozen, by)
+    content, state, found = await asyncio.to_thread(_packed, frozen, by)
+    if reason := await check(bus, state):
+        raise SnapshotError(f"snapshot {frozen.sequence} is not stored: {reason}")
     marks = [entry.kept for entry in await listed(bus) if entry.sequence == frozen.sequence]
     metadata = {
         "tabard-chain": frozen.chain.hex(),
@@ -153,14 +156,15 @@ def _release() -> str:
     return version("tabard")
 
 
-def _packed(frozen: Frozen, by: str) -> tuple[bytes, bytes]:
-    """(the object's bytes, the state's digest); on a thread, for it takes a while."""
-    found = digest(thaw(frozen.chunks))
+def _packed(frozen: Frozen, by: str) -> tuple[bytes, State, bytes]:
+    """(the object's bytes, the state that they hold, its digest); on a thread: it takes a while."""
+    state = thaw(frozen.chunks)
+    found = digest(state)
     manifest = (frozen.sequence, frozen.chain, found, _release(), by)
     deflate = zlib.compressobj(_LEVEL)
     parts = [_FORM, deflate.compress(msgpack.packb(manifest))]
     parts += [deflate.compress(msgpack.packb(chunk)) for chunk in frozen.chunks]
-    return b"".join([*parts, deflate.flush()]), found
+    return b"".join([*parts, deflate.flush()]), state, found
 
 
 def _taken(entry: Entry, pieces: list[bytes]) -> State:
