@@ -14,6 +14,7 @@ from tabard.bus.jetstream.tail import tail
 from tabard.bus.port import (
     READ_MESSAGES_MAX,
     BusUnavailable,
+    Denied,
     Link,
     Outgoing,
     Stored,
@@ -55,6 +56,10 @@ class JetStreamBus:
         await streams.ensure(self._connection, replicas)
         await streams.ensure_bucket(self._connection, replicas)
 
+    async def keep_flows(self) -> None:
+        replicas = (await streams.info(self._connection, Stream.LEDGER)).replicas
+        await streams.ensure(self._connection, replicas, [Stream.FLOWS])
+
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
         check_outgoing(stream, messages)
         if stream is Stream.OBSERVED:
@@ -63,10 +68,12 @@ class JetStreamBus:
             return await Publication(self._connection, stream, messages).run()
         try:
             return await Publication(self._connection, stream, messages).run(FLOWS_PATIENCE_S)
-        except BusUnavailable:
-            # Kept in memory, the stream itself ends with its server, and nobody else makes it anew.
-            replicas = (await streams.info(self._connection, Stream.LEDGER)).replicas
-            await streams.ensure(self._connection, replicas, [stream])
+        except BusUnavailable as error:
+            # Kept in memory, the stream itself ends with its server.
+            try:
+                await self.keep_flows()
+            except Denied:
+                raise error from None
             return await Publication(self._connection, stream, messages).run()
 
     async def append(self, messages: Sequence[Outgoing], expected_last: int) -> int:
