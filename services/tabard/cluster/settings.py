@@ -33,6 +33,8 @@ BUS_PORT = 4222
 
 BUS_SERVERS = (1, 3, 5)
 """How many servers hold the bus: a majority of them must be up, so an even number gains nothing."""
+ALLOCATORS_MAX = 9
+"""Most allocators of one cluster: one leads, and each other costs what a leader costs in memory."""
 
 SERVICE_SETTINGS = ("LOG_FORMAT", "LOG_LEVEL")
 """Settings of every service."""
@@ -48,6 +50,9 @@ INSTALL_SETTINGS = (
 )
 """Settings of the allocator that the first start writes to the ledger, for good; a later start may
 change ENFORCEMENT alone."""
+ALLOCATOR_SETTINGS = (*INSTALL_SETTINGS, "SILENCE_MS", "NODE_LOST_MS", "RELABEL_TIMEOUT_MS")
+"""Settings of every allocator: those of the install, after how long a silence of the leader another
+one leads, and for how long nodes are waited for."""
 AGENT_SETTINGS = (
     "IDENTITIES_MAX",
     "POLICIES_MAX",
@@ -75,6 +80,7 @@ class Settings:
 
     name: str = ""
     nodes: int = 3
+    allocators: int = 1
     mode: ModeName = "overlay"
     pods: PodsName | None = None
     dataplane: Literal["auto", "ebpf", "memory"] = "auto"
@@ -106,7 +112,11 @@ class Settings:
             raise ClusterError("a bus has 1, 3 or 5 servers, and as many replicas of a stream")
         if self.nats and self.bus_servers > 1:
             raise ClusterError("either an existing bus is used, or one of several servers is made")
-        known = (*SERVICE_SETTINGS, *INSTALL_SETTINGS, *AGENT_SETTINGS)
+        if not 1 <= self.allocators <= ALLOCATORS_MAX:
+            raise ClusterError(
+                f"{self.allocators} allocators asked for; 1 to {ALLOCATORS_MAX} are possible"
+            )
+        known = (*SERVICE_SETTINGS, *ALLOCATOR_SETTINGS, *AGENT_SETTINGS)
         if unknown := sorted(self.extra.keys() - set(known)):
             raise ClusterError(
                 f"there is no setting {unknown[0]!r}; settings are {', '.join(known)}"

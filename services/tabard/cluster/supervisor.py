@@ -31,12 +31,12 @@ from tabard.cluster.errors import ClusterError
 from tabard.cluster.processes import Child, Launched, Process, Restarts
 from tabard.cluster.profile import Profile
 from tabard.cluster.programs import (
-    ALLOCATOR,
     SOURCE,
     Place,
     agent,
     agent_name,
     allocator,
+    allocator_names,
     source,
 )
 from tabard.cluster.readiness import Readiness
@@ -259,7 +259,8 @@ class Cluster:
         them all; the kernel chooses ports, so that clusters do not collide; and as the supervisor
         holds them, a service that is started again is found where it was.
         """
-        names = (ALLOCATOR, SOURCE, *(agent_name(node.name) for node in self.nodes))
+        allocators = allocator_names(self.settings.allocators)
+        names = (*allocators, SOURCE, *(agent_name(node.name) for node in self.nodes))
         for name in names:
             listener = socket.create_server(("127.0.0.1", 0))
             self._listeners[name] = stack.enter_context(listener)
@@ -311,7 +312,11 @@ class Cluster:
             {name: listener.fileno() for name, listener in self._listeners.items()},
         )
         in_hub = path(self.profile.netns) if self.profile.netns else ""
-        programs = {ALLOCATOR: allocator(here, in_hub), SOURCE: source(here, in_hub)}
+        programs = {
+            name: allocator(here, in_hub, name)
+            for name in allocator_names(self.settings.allocators)
+        }
+        programs[SOURCE] = source(here, in_hub)
         for node in self.nodes:
             namespace = ""
             if self.profile.dataplane == "ebpf":

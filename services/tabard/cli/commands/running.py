@@ -10,6 +10,9 @@ from tabard.cli.options import Cluster, DataplaneName, Files, ModeName, PodsName
 def up(
     files: Files = None,
     nodes: Annotated[int, typer.Option(min=1, max=100, help="How many nodes.")] = 3,
+    allocators: Annotated[
+        int, typer.Option(min=1, max=9, help="How many allocators: one leads, the rest stand by.")
+    ] = 1,
     mode: Annotated[
         ModeName, typer.Option(help="How packets carry identities between nodes.")
     ] = ModeName.OVERLAY,
@@ -48,10 +51,12 @@ def up(
     NUMBERS_CLUSTER_BITS, FIXED (JSON: number in 128-255 to labels), RETIRE_GRACE_MS, NAMES_KEPT_MS.
     In the ledger too, until a later start with the same --data says otherwise: ENFORCEMENT
     (default: policies isolate pods; always: all are isolated; never: nothing is enforced). Of each
-    agent: IDENTITIES_MAX, POLICIES_MAX, NODES_MAX, PREFIXES_MAX, HOSTS_MAX, ENDPOINTS_MAX,
-    CONNTRACK_MAX, FRAGMENTS_MAX (entries of its maps), DRIFT_INTERVAL_MS, RCU_EXPEDITED (0 leaves
-    the kernel's grace periods alone while a pod is attached), NODE_LABELS (KEY=VALUE,… beside the
-    hostname). Of every service: LOG_FORMAT (json or console), LOG_LEVEL.
+    allocator: SILENCE_MS (of the leader, after which another leads), NODE_LOST_MS and
+    RELABEL_TIMEOUT_MS (for how long nodes are waited for). Of each agent: IDENTITIES_MAX,
+    POLICIES_MAX, NODES_MAX, PREFIXES_MAX, HOSTS_MAX, ENDPOINTS_MAX, CONNTRACK_MAX, FRAGMENTS_MAX
+    (entries of its maps), DRIFT_INTERVAL_MS, RCU_EXPEDITED (0 leaves the kernel's grace periods
+    alone while a pod is attached), NODE_LABELS (KEY=VALUE,… beside the hostname). Of every service:
+    LOG_FORMAT (json or console), LOG_LEVEL.
 
     Example: tabard up -f compose/shop --nodes 3
     """
@@ -76,6 +81,7 @@ def up(
         settings = Settings(
             name=name,
             nodes=nodes,
+            allocators=allocators,
             mode=mode.value,
             pods=None if pods is None else pods.value,
             dataplane=dataplane.value,
