@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from tabard.agent.gate import ATTACHES_MAX
 from tabard.dataplane.maps import MAP_NAMES
@@ -14,16 +14,16 @@ from tabard.dataplane.port import MapSizes
 from tabard.events.observed import Pairs
 from tabard.identity.labels import HOSTNAME
 from tabard.identity.syntax import LABEL_VALUE, LABEL_VALUE_MAX, is_label_key
+from tabard.process.connection import BusSettings
 from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
 
 
-class Settings(BaseSettings):
+class Settings(BusSettings):
     """Times in milliseconds."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    nats: Listed
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     data: Path
     log_level: LogLevel = "info"
@@ -84,8 +84,8 @@ class Settings(BaseSettings):
     def _labels(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         keys = set()
         for label in values:
-            key, _, value = label.partition("=")
-            if not (is_label_key(key) and LABEL_VALUE.fullmatch(value)):
+            key, separator, value = label.partition("=")
+            if not (separator and is_label_key(key) and LABEL_VALUE.fullmatch(value)):
                 raise ValueError(f"{label!r} is no label key=value in Kubernetes label syntax")
             if key in keys:
                 raise ValueError(f"label {key} is there twice")

@@ -5,22 +5,23 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from tabard.allocator.commands import Limits
 from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
-from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel, from_json
+from tabard.process.connection import BusSettings
+from tabard.process.environment import PREFIX, LogFormat, LogLevel, from_json
 from tabard.process.http import HttpAddress
 
 
-class Settings(BaseSettings):
+class Settings(BusSettings):
     """Times in milliseconds. All but the first four groups are set at install, for ever, save
     `enforcement`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    nats: Listed = Field(min_length=1)
     data: Path
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
@@ -31,6 +32,10 @@ class Settings(BaseSettings):
 
     tick_ms: int = Field(default=1_000, ge=10)
     checkpoint_ms: int = Field(default=10_000, ge=10)
+    node_lost_ms: int = Field(default=600_000, ge=1_000)
+    """How long a node may get no further before nothing waits for it any more."""
+    relabel_timeout_ms: int = Field(default=3_000, ge=0)
+    """How long a running pod's new identity waits for all nodes to know it."""
 
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     numbers_cluster_id: int = 0
@@ -38,7 +43,9 @@ class Settings(BaseSettings):
     labels_include: Annotated[tuple[str, ...], NoDecode, BeforeValidator(from_json)] = ()
     """Regular expressions of label keys, as JSON; see tabard.identity.labels.LabelFilter."""
     labels_exclude: Annotated[tuple[str, ...], NoDecode, BeforeValidator(from_json)] = ()
-    fixed: Annotated[dict[int, tuple[str, ...]], NoDecode, BeforeValidator(from_json)] = {}
+    fixed: Annotated[dict[int, tuple[str, ...]], NoDecode, BeforeValidator(from_json)] = Field(
+        default_factory=dict
+    )
     """Identities fixed by the operator, as JSON: `{"128": ["k8s:app=dns", …]}`."""
     retire_grace_ms: int = Field(default=300_000, ge=0)
     """How long an identity without users is kept."""
@@ -61,6 +68,9 @@ class Settings(BaseSettings):
         if len(sets) < len(self.fixed):
             raise ValueError("fixed: one label set has two numbers")
         return self
+
+    def limits(self) -> Limits:
+        return Limits(self.node_lost_ms, self.relabel_timeout_ms)
 
     def adopted(self) -> SettingsAdopted:
         """What a new ledger says of them."""

@@ -1,9 +1,11 @@
 """The parsers' fuzzer, for as long as it is let:
 
-    make fuzz TARGET=events SECONDS=600 SEED=7      # TARGET=parsers: all of them in turn
+    make fuzz TARGET=events SECONDS=600 SEED=7
+    make fuzz TARGET=parsers                        # all of them in turn
+    make fuzz TARGET=frames                         # the kernel's programs; root
 
-What fails is made small, written into `findings`, and replayed by the tests from then on; the corpus
-grows by what reached something new. The exit code says whether anything failed.
+What fails is made small, written into `findings`, and replayed by the tests from then on; the
+corpus grows by what reached something new. The exit code says whether anything failed.
 """
 
 import argparse
@@ -17,10 +19,10 @@ from random import Random
 
 import structlog
 
+from fuzzing.parsers.frames import frames
 from fuzzing.parsers.hunt import SMALLER_S, Hunt, corpus, grow, keep, smaller
 from fuzzing.parsers.target import Target
 from fuzzing.parsers.targets import TARGETS
-
 
 SAID_MAX = 3_000
 """Most characters of a traceback."""
@@ -47,13 +49,16 @@ def hunted(target: Target, seconds: float, seed: int) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make fuzz TARGET=…", description="the parsers' fuzzer")
-    parser.add_argument("target", choices=["parsers", *TARGETS])
+    parser.add_argument("target", choices=["parsers", "frames", *TARGETS])
     parser.add_argument("--seconds", type=float, default=60, help="CPU time of each target")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
     asked = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     print(f"seed {asked.seed}", flush=True)
+    if asked.target == "frames":
+        with frames() as target:
+            return 0 if hunted(target, asked.seconds, asked.seed) else 1
     chosen = TARGETS.values() if asked.target == "parsers" else [TARGETS[asked.target]]
     return 0 if all([hunted(target, asked.seconds, asked.seed) for target in chosen]) else 1
 

@@ -213,7 +213,7 @@ def corpus(target: Target) -> list[bytes]:
 
 
 def grow(target: Target, more: Sequence[bytes]) -> int:
-    """Keep what of the corpus and of `more` reaches something that nothing smaller does; how many."""
+    """Keep what of the corpus and `more` reaches something that nothing smaller does; how many."""
     tracer, reached = Tracer(), set[Arc]()
     for data in target.seeds():
         with tracer.watching():

@@ -184,6 +184,8 @@ def _other(random: Random, value: Any, pool: Values) -> Any:
         case str() if value and random.random() < 0.5:
             at = random.randrange(len(value))
             return value[:at] + random.choice(TEXTS)[:300] + value[at + random.randrange(2) :]
+        case bytes() if value and random.random() < 0.8:
+            return BYTES.bent(random, value, value)
         case bytes() if value:
             return random.choice((value[:-1], value + b"\0", bytes(len(value)), value * 2))
     return random.choice((random.choice(TEXTS), random.choice(NUMBERS)))
@@ -258,7 +260,7 @@ def _read_messages(data: bytes) -> list[Any]:
 
 def _write_messages(value: Any) -> bytes:
     if not isinstance(value, list | tuple):
-        raise ValueError("no messages")
+        raise ValueError("no messages")  # noqa: TRY004
     return b"".join(map(write_msgpack, value))
 
 
@@ -291,30 +293,7 @@ MSGPACK = Form(_PACKED, read_msgpack, write_msgpack)
 MESSAGES = Form(_PACKED, _read_messages, _write_messages)
 """One msgpack value after the other."""
 JSON = Form(_JSON, _read_json, _write_json)
-YAML = Form(
-    (
-        *_JSON,
-        b"---\n",
-        b"- ",
-        b"  ",
-        b"\n",
-        b"&a ",
-        b"*a",
-        b"<<: ",
-        b"!!python/object:os ",
-        b"!!int ",
-    )
-    + (
-        b"!!binary ",
-        b"? ",
-        b"|\n",
-        b"!!timestamp ",
-        b"\t",
-        b"\xef\xbb\xbf",
-        b"!!set ",
-        b"\xc2\x85",
-    ),
-    _read_json,
-    _write_json,
-)
+_YAML = (b"---\n", b"- ", b"  ", b"\n", b"&a ", b"*a", b"<<: ", b"!!python/object:os ", b"!!int ")
+_YAML += (b"!!binary ", b"? ", b"|\n", b"!!timestamp ", b"\t", b"\xef\xbb\xbf", b"!!set ", b"\xc2\x85")
+YAML = Form((*_JSON, *_YAML), _read_json, _write_json)
 """JSON is YAML: seeds that are JSON are bent as values, others as text."""

@@ -25,7 +25,7 @@ from tabard.events.errors import EventError
 from tabard.events.status import FlowSeen, FlowsSeen, NodeStatus, StatusEvent
 from tabard.ledger.checkpoint import Checkpoint
 from tabard.ledger.digest import digest
-from tabard.ledger.messages import recorded
+from tabard.ledger.messages import observed_subject, recorded
 from tabard.ledger.reader import Stopped, take
 from tabard.ledger.snapshot import SnapshotError, freeze, thaw
 from tabard.ledger.state import State
@@ -33,7 +33,7 @@ from tabard.policy.compile import Attachment, Provisional
 
 
 def _payloads() -> list[bytes]:
-    """One of each event and shape in the golden ledgers, and of what nodes say."""
+    """One of each event and shape in golden ledgers, and of what nodes say."""
     found: dict[Any, bytes] = {}
     for golden in every():
         for message in golden.ledger:
@@ -87,38 +87,41 @@ def _split(data: bytes) -> list[bytes]:
 
 
 def _observed(data: bytes) -> None:
-    """The allocator decides on whatever can be read; what it writes can be folded."""
+    """The allocator decides on whatever can be read; what it writes can be folded and compiled."""
     desk = Desk(checked=False)
     for sequence, payload in enumerate(_split(data), 1):
         with contextlib.suppress(EventError):
-            desk.observe(recorded(Stream.OBSERVED, Stored(sequence, "", payload, 0)).event)
+            place = observed_subject(decode(payload, Stream.OBSERVED, sequence).event)
+            desk.observe(recorded(Stream.OBSERVED, Stored(sequence, place, payload, 0)).event)
     desk.tick(after_ms=2_000)
     assert digest(desk.refolded()) == digest(desk.state)
+    judged(desk.state)
 
 
 def _ledger(data: bytes) -> None:
     """A ledger whose chain is right, whatever its events say: what stops its reader changes nothing,
-    and what it says so far can be kept, compiled and judged."""
-    state = State()
-    previous = chain.GENESIS
-    stopped = None
-    for sequence, payload in enumerate(_split(data), 1):
-        if payload[:1] == b"\x99" and len(payload) > 18:
-            payload = b"\x98" + payload[1:-18]
-        if payload[:1] != b"\x98":
-            break
-        sealed, previous = chain.link(previous, payload)
-        before = freeze(state) if stopped is None and sequence % 8 == 0 else None
-        try:
-            take(state, Stored(sequence, "", sealed, 0))
-        except Stopped as error:
-            assert before is None or freeze(state) == before, f"{error}, and it changed the state"
-            stopped = error
-            break
+    and what it says so far can be kept."""
+    payloads = _split(data)
+    state, stopped = _read(payloads)
     assert digest(thaw(freeze(state))) == digest(state)
-    judged(state)
     if stopped is not None:
+        before, _ = _read(payloads[: state.sequence])
+        assert freeze(before) == freeze(state), f"{stopped}, and it changed the state"
         raise stopped
+
+
+def _read(payloads: Sequence[bytes]) -> tuple[State, Stopped | None]:
+    state, previous = State(), chain.GENESIS
+    for sequence, payload in enumerate(payloads, 1):
+        if payload[:1] == b"\x99" and len(payload) > 18:  # a chain of its own
+            payload = b"\x98" + payload[1:-18]
+        if payload[:1] == b"\x98":
+            payload, previous = chain.link(previous, payload)
+        try:
+            take(state, Stored(sequence, "", payload, 0))
+        except Stopped as error:
+            return state, error
+    return state, None
 
 
 def _snapshots() -> list[bytes]:

@@ -119,7 +119,8 @@ def _frame(data: bytes) -> None:
 
 _STORED = (
     b"NATS/1.0\r\nNats-Msg-Id: 00\r\nNats-Stream: LEDGER\r\nNats-Subject: tabard.ledger.x\r\n"
-    b"Nats-Sequence: 881\r\nNats-Last-Sequence: 7\r\nNats-Time-Stamp: 2026-01-02T03:04:05.67Z\r\n\r\n"
+    b"Nats-Sequence: 881\r\nNats-Last-Sequence: 7\r\n"
+    b"Nats-Time-Stamp: 2026-01-02T03:04:05.67Z\r\n\r\n"
 )
 
 
@@ -153,6 +154,6 @@ def _answered(data: bytes) -> None:
 TARGETS = (
     Target("gate", JSON, _lines, _request, (GateError,)),
     Target("dns", BYTES, _queries, _message),
-    Target("frames", BYTES, _frames, _frame),
+    Target("datagrams", BYTES, _frames, _frame),
     Target("answers", BYTES, _answers, _answered, (BusError,)),
 )
