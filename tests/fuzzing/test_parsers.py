@@ -17,6 +17,7 @@ from fuzzing.parsers.hunt import Hunt, corpus, failure, findings, grow, keep, sm
 from fuzzing.parsers.mutation import BYTES, JSON, PARTS_MAX
 from fuzzing.parsers.target import Target
 from fuzzing.parsers.targets import TARGETS
+from tabard.cli import selector
 
 FOUND = [(name, path) for name, target in TARGETS.items() for path in findings(target)]
 every = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
@@ -51,8 +52,6 @@ def test_bent_inputs_are_taken_or_refused(target: Target) -> None:
 
 
 def _planted(data: bytes) -> None:
-    from tabard.cli import selector
-
     selector.parse(data.decode(errors="replace"))
     if b"!" in data:
         raise KeyError("planted")
@@ -75,7 +74,7 @@ def test_a_fault_is_found_made_small_and_kept() -> None:
     (found,) = hunting.failures.values()
     assert found.place[0] == "KeyError"
     least = smaller(PLANTED, found, float("inf"))
-    assert (least.data, least.place) == (b"!", found.place)
+    assert (least.data[:1], len(least.data), least.place) == (b"!", 2, found.place)
     kept = keep(PLANTED, least)
     assert findings(PLANTED) == [kept]
     assert failure(PLANTED, kept.read_bytes()) == least

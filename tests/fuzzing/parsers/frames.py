@@ -5,7 +5,7 @@ flows and fragments of before count. Needs root; without it there is nothing to 
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,20 +32,26 @@ FRAME_BYTES_MAX = 2_000
 
 @contextmanager
 def frames() -> Iterator[Target]:
-    """The target, with a kernel of each mode."""
-    kernels: dict[str, Kernel] = {}
+    """The target, with kernels of its own."""
+    kernels: dict[Mode, Kernel] = {}
     with tempfile.TemporaryDirectory() as directory:
         sources = tunnelled_sources(Path(directory))
         try:
             for mode in Mode:
-                kernels[mode.name] = Kernel(mode, SIZES, sources)
-            yield Target("frames", MSGPACK, _seeds, lambda data: _take(kernels, data), short=400)
+                kernels[mode] = Kernel(mode, SIZES, sources)
+            yield frames_at(kernels)
         finally:
             for kernel in kernels.values():
                 kernel.remove()
 
 
-def _take(kernels: dict[str, Kernel], data: bytes) -> None:
+def frames_at(kernels: Mapping[Mode, Kernel]) -> Target:
+    """The target on these kernels, which have `tunnelled_sources`."""
+    by_name = {mode.name: kernel for mode, kernel in kernels.items()}
+    return Target("frames", MSGPACK, _seeds, lambda data: _take(by_name, data), short=150)
+
+
+def _take(kernels: Mapping[str, Kernel], data: bytes) -> None:
     try:
         mode, *sent = read_msgpack(data)
     except (ValueError, TypeError):

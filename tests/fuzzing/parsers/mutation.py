@@ -294,6 +294,15 @@ MESSAGES = Form(_PACKED, _read_messages, _write_messages)
 """One msgpack value after the other."""
 JSON = Form(_JSON, _read_json, _write_json)
 _YAML = (b"---\n", b"- ", b"  ", b"\n", b"&a ", b"*a", b"<<: ", b"!!python/object:os ", b"!!int ")
-_YAML += (b"!!binary ", b"? ", b"|\n", b"!!timestamp ", b"\t", b"\xef\xbb\xbf", b"!!set ", b"\xc2\x85")
+_YAML += (
+    b"!!binary ",
+    b"? ",
+    b"|\n",
+    b"!!timestamp ",
+    b"\t",
+    b"\xef\xbb\xbf",
+    b"!!set ",
+    b"\xc2\x85",
+)
 YAML = Form((*_JSON, *_YAML), _read_json, _write_json)
 """JSON is YAML: seeds that are JSON are bent as values, others as text."""

@@ -48,7 +48,7 @@ def _payloads() -> list[bytes]:
 
 
 def _shape(payload: bytes) -> tuple[Any, ...]:
-    """What of an event decides how it is read, coarsely: its type, its fields, a document's kind."""
+    """What of an event decides how it is read, coarsely: its type, fields, a document's kind."""
     name, version, *_, data = msgpack.unpackb(payload, strict_map_key=False)[:ENVELOPE_FIELDS]
     document = data.get("document") or {}
     shown = (document.get("kind"), tuple(document.get("spec") or ()))
@@ -99,8 +99,8 @@ def _observed(data: bytes) -> None:
 
 
 def _ledger(data: bytes) -> None:
-    """A ledger whose chain is right, whatever its events say: what stops its reader changes nothing,
-    and what it says so far can be kept."""
+    """A ledger whose chain is right, whatever its events say: what stops its reader changes
+    nothing, and what it says so far can be kept."""
     payloads = _split(data)
     state, stopped = _read(payloads)
     assert digest(thaw(freeze(state))) == digest(state)
@@ -223,6 +223,7 @@ TARGETS = (
         MESSAGES,
         lambda: _stories(lambda golden: [encode(r.event, r.envelope) for r in golden.observed], 40),
         _observed,
+        short=25,
     ),
     Target(
         "ledger",
@@ -230,8 +231,9 @@ TARGETS = (
         lambda: _stories(lambda golden: [message.payload for message in golden.ledger], 60),
         _ledger,
         (Stopped,),
+        short=60,
     ),
     Target("snapshot", SNAPSHOT, _snapshots, _snapshot, (SnapshotError,)),
-    Target("checkpoint", BYTES, _files, _checkpoint),
+    Target("checkpoint", BYTES, _files, _checkpoint, short=60),
     Target("attachments", MSGPACK, _attached, unpacked, (ValueError,)),
 )

@@ -12,15 +12,18 @@ from tabard.agent import packets as told
 from tabard.agent import requests
 from tabard.agent.dns import frames, messages
 from tabard.agent.errors import GateError
+from tabard.bus.jetstream import objects
 from tabard.bus.jetstream.tail import Cursor
 from tabard.bus.jetstream.wire import Reply, answer, stored_message, stored_sequence
-from tabard.bus.port import BusError
+from tabard.bus.port import BusError, Stored
+from tabard.bus.subjects import BUCKET, RECORDS
 from tabard.dataplane.maps import Direction, Mode, address
 from tabard.dataplane.memory import MemoryDataplane
 from tabard.dataplane.port import NodeConfig
 from tabard.events.codec import encode
 from tabard.events.envelope import Envelope
 from tabard.events.observed import PodStarted
+from tabard.ledger import archive
 from traffic import LOCAL
 
 
@@ -151,7 +154,29 @@ def _answered(data: bytes) -> None:
         assert isinstance(said, dict) and isinstance(code, int) and isinstance(description, str)  # noqa: PT018
 
 
+def _records() -> list[bytes]:
+    record = {
+        "name": "881", "bucket": BUCKET, "nuid": "a1b2", "size": 7, "chunks": 1, "digest": DIGEST,
+        "metadata": {"tabard-sequence": "881"}, "options": {"max_chunk_size": 131072},
+    }  # fmt: skip
+    return [json.dumps(each).encode() for each in (record, {**record, "deleted": True})]
+
+
+DIGEST = "SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU="
+
+
+def _record(data: bytes) -> None:
+    """Whoever may write to the bucket writes what he likes there: it is a record or passed over."""
+    for subject in (RECORDS + "ODgx", RECORDS + "x"):
+        record = objects._read(Stored(1, subject, data, 0))
+        if record is not None:
+            info = objects._info(record, 1)
+            assert (info.name, subject) == ("881", RECORDS + "ODgx")
+            archive._entry(info)
+
+
 TARGETS = (
+    Target("objects", JSON, _records, _record),
     Target("gate", JSON, _lines, _request, (GateError,)),
     Target("dns", BYTES, _queries, _message),
     Target("datagrams", BYTES, _frames, _frame),

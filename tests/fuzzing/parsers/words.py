@@ -18,6 +18,7 @@ from fuzzing.parsers.mutation import BYTES, JSON, YAML
 from fuzzing.parsers.target import Target
 from tabard.agent.settings import Settings as AgentSettings
 from tabard.allocator.settings import Settings as AllocatorSettings
+from tabard.auth import book, keys
 from tabard.cli import moments, naming, selector
 from tabard.cluster import profile
 from tabard.cluster.errors import ClusterError
@@ -138,7 +139,24 @@ def _profile(data: bytes) -> None:
     assert found.alive in (True, False)
 
 
+def _books() -> list[bytes]:
+    first, second, third = (keys.new_key().public for _ in range(3))
+    document = {
+        "version": 1,
+        "servers": {"nats-1": ["127.0.0.1", "nats-1.example"]},
+        "keys": {"allocator": [first], "agent.n1": [second, third], "operator": [third]},
+        "authority_follows": False,
+    }
+    return [json.dumps(document).encode()]
+
+
+def _seeds() -> list[bytes]:
+    return [keys.new_key().seed.encode(), keys.new_key().public.encode()]
+
+
 TARGETS = (
+    Target("book", JSON, _books, lambda data: book.read(_text(data)), (book.BookFault,)),
+    Target("seeds", BYTES, _seeds, lambda data: keys.parse(_text(data)), (ValueError,)),
     Target("manifests", YAML, _manifests, _manifest, (ManifestError,)),
     Target("settings", JSON, _environments, _settings),
     Target("profile", JSON, _profiles, _profile, (ClusterError,)),
