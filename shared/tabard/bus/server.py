@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import structlog
 
-from tabard.bus.config import Address, ServerConfig, text
+from tabard.bus.config import Address, ServerConfig, Tls, include, text
 from tabard.bus.port import BusError
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,8 @@ class EmbeddedServer:
     Clients connect to `host`:`port`; port 0 takes a free one and keeps it over restarts of this
     object. Monitoring is always on loopback. `sync_always` syncs each write to disk before it
     is acknowledged: without it a loss of power costs up to two minutes of acknowledged writes.
-    `netns` is a namespace's name under /run/netns, or its path; its loopback must be up.
+    `netns` is a namespace's name under /run/netns, or its path; its loopback must be up. `accounts`
+    is a file that says who may do what; without it, everybody may do everything.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class EmbeddedServer:
         sync_always: bool = True,
         netns: str | None = None,
         binary: Path | str | None = None,
+        tls: Tls | None = None,
+        accounts: Path | None = None,
     ) -> None:
         self._data = Path(data_dir).absolute()
         self._host = host
@@ -71,6 +74,8 @@ class EmbeddedServer:
         self._sync_always = sync_always
         self._netns = netns
         self._binary = Path(binary or Path(sysconfig.get_path("scripts")) / "nats-server")
+        self._tls = tls
+        self._accounts = accounts
         self._process: subprocess.Popen[bytes] | None = None
         self._monitoring_port = 0
         self._worker: ThreadPoolExecutor | None = None
@@ -78,7 +83,7 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        return f"nats://{self._host}:{self._port}"
+        return f"{'tls' if self._tls else 'nats'}://{self._host}:{self._port}"
 
     @property
     def monitoring_url(self) -> str:
@@ -193,6 +198,8 @@ class EmbeddedServer:
             ports=self._data / "run",
             log=self._data / "nats-server.log",
             sync_always=self._sync_always,
+            tls=self._tls,
+            accounts=include(self._accounts, self._data) if self._accounts else "",
         )
 
     def _take_lock(self) -> None:
