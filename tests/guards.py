@@ -15,7 +15,6 @@ import nats
 from tabard.auth.directory import Directory, begin, opened
 from tabard.auth.keys import read_key
 from tabard.auth.roles import Holder, Role, holder
-from tabard.bus.config import Tls
 from tabard.bus.jetstream import JetStreamBus, Options
 from tabard.bus.server import LOOPBACK, EmbeddedServer
 
@@ -32,8 +31,7 @@ def directory(path: Path, now: datetime | None = None) -> Directory:
 
 def server(auth: Directory, data: Path, name: str = "nats") -> EmbeddedServer:
     """A server with the directory's certificate and accounts; not started."""
-    tls = Tls(auth.certificate(name), auth.certificate_key(name), auth.ca)
-    return EmbeddedServer(data, tls=tls, accounts=auth.accounts)
+    return EmbeddedServer(data, guard=auth.guard(name))
 
 
 @dataclass(frozen=True, slots=True)

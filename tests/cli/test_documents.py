@@ -12,7 +12,7 @@ import pytest
 from clusters import running
 from command import Tabard
 from domains import to_names
-from ledgers import POLICY, append, append_raw, bound, say, small
+from ledgers import POLICY, append, append_raw, bound, replica, say, small, speak
 from shops import SHOP
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Outgoing, Stream
@@ -100,6 +100,7 @@ def ledger(store: MemoryStore) -> None:
         )
         await say(bus, "n1", 8, endpoints=1, map_writes=(("hosts", 2),), full=(("hosts", 1),))
         await say(bus, "n2", 7)
+        await speak(bus, replica("h-1", "leading"))
         await bus.publish(Stream.OBSERVED, [Outgoing("tabard.observed.junk", b"\xc1")])
 
     asyncio.run(build())

@@ -216,6 +216,28 @@ OBJECTS: Mapping[str, tuple[Field, ...]] = {
 }
 """A row of each kind that `get` shows."""
 
+ALLOCATORS = (
+    Field("name", "string", "the same for all its processes"),
+    Field(
+        "status",
+        "string",
+        "Leading, Following, Starting, Stopped (as it was asked to), Silent (it is down or cut "
+        "off), Failing (`error` says why), or Fenced (another leads, which it has not noticed)",
+    ),
+    Field("role", "string", "leading, following, starting or stopped, as it said"),
+    Field("holder", "string", "its process, as in the ledger's epoch.claimed"),
+    Field("epoch", "integer", "the ledger's, as far as it has it"),
+    Field("sequence", "integer", "through which it has the ledger"),
+    Field("lag", "integer", "the ledger's head minus its sequence"),
+    Field("cursor", "integer", "through which OBSERVED has had its effect, as far as it knows"),
+    Field("observed_lag", "integer?", "OBSERVED's head minus its cursor"),
+    Field("waiting", "integer", "observed events that it has read and not decided"),
+    Field("superseded", "integer", "observed events that it passed over for later ones"),
+    Field("error", "string", "what it stands before, or empty"),
+    Field("said_at", "integer", "when it said so"),
+    Field("age_ms", "integer", "how long ago that was"),
+)
+
 STATUS = (
     Field(
         "ledger",
@@ -247,6 +269,12 @@ STATUS = (
             Field("epoch", "integer", "how often the lead was taken"),
             Field("holder", "string", "who took it last, empty if nobody yet"),
         ),
+    ),
+    Field(
+        "allocators",
+        "[object]",
+        "what each allocator said of itself last; none with --at",
+        ALLOCATORS,
     ),
     Field(
         "enforcement",

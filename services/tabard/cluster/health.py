@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from tabard.bus.port import Bus, BusError, SequenceGap, Stream, StreamInfo
+from tabard.cluster.allocators import Allocators, AllocatorWord
 from tabard.cluster.checkup import Check, fault, ok, warn
 from tabard.cluster.watermarks import Watermark, silent, watermarks
 from tabard.events.errors import EventError
@@ -89,6 +90,9 @@ async def _told_by_the_ledger(bus: Bus, info: StreamInfo) -> AsyncIterator[Check
     except SequenceGap as error:
         yield fault("state", str(error), "tabard events verify")
     yield await _allocator(bus, state)
+    for name, said in sorted((await Allocators().heard(bus)).items()):
+        if not said.gone(info.now):
+            yield allocator(name, said, state, info.now)
     words = await watermarks(bus, state.nodes)
     if not state.nodes:
         yield warn("nodes", "none joined", "tabard up")
@@ -114,6 +118,25 @@ async def _allocator(bus: Bus, state: State) -> Check:
     if lag > LAG_EVENTS_MAX:
         return fault("allocator", fact, "tabard status, then the allocator's log")
     return ok("allocator", fact)
+
+
+def allocator(name: str, word: AllocatorWord, state: State, now: int) -> Check:
+    """One allocator, held against the ledger; `now` by the bus's clock."""
+    row, said, age_s = f"allocator {name}", word.status, word.age_s(now)
+    leads = said.holder == state.holder
+    lag = max(0, state.sequence - said.sequence)
+    fact = f"{said.role}, {lag} events behind the ledger, spoke {age_s:.1f} s ago"
+    log = "tabard metrics, then the allocator's log"
+    if word.silent(now):
+        # Should it lead, another one will; if there is no other, nothing is decided.
+        return (fault if leads else warn)(row, f"{fact}: it is down or cut off", log)
+    if said.error:
+        return fault(row, f"{fact}: stands before {said.error}", "tabard status")
+    if said.role == "stopped":
+        return warn(row, fact, log)
+    if lag > LAG_EVENTS_MAX:
+        return warn(row, f"{fact}: it cannot take the lead", log)
+    return ok(row, fact)
 
 
 def node(name: str, word: Watermark | None, head: int, now: int) -> Check:

@@ -5,14 +5,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tabard.auth.directory import Directory
+from tabard.cluster import guard
 from tabard.cluster.network import UNDERLAY_DEVICE
 from tabard.cluster.processes import Program
 from tabard.cluster.profile import Profile
-from tabard.cluster.settings import AGENT_SETTINGS, INSTALL_SETTINGS, SERVICE_SETTINGS, NodePlace
+from tabard.cluster.settings import (
+    AGENT_SETTINGS,
+    ALLOCATOR_SETTINGS,
+    SERVICE_SETTINGS,
+    NodePlace,
+)
 from tabard.netns.enter import path
 
 ALLOCATOR = "allocator"
 SOURCE = "source"
+
+
+def allocator_names(number: int) -> tuple[str, ...]:
+    """The process names of a cluster's allocators."""
+    if number == 1:
+        return (ALLOCATOR,)
+    return tuple(f"{ALLOCATOR}.{index}" for index in range(1, number + 1))
 
 
 def agent_name(node: str) -> str:
@@ -31,6 +45,8 @@ class Place:
     """`Settings.extra`."""
     listeners: Mapping[str, int] = field(default_factory=dict)
     """Process name → descriptor of the socket on which it serves its page."""
+    auth: Directory | None = None
+    """Keys and certificates, of a bus that asks for them."""
 
     def program(self, name: str, data: Path, netns: str, **settings: str) -> Program:
         """The service of the process `name`, told by TABARD_… variables and by no others of that
@@ -43,6 +59,7 @@ class Place:
             "CLUSTER": self.profile.name,
             "DATA": str(data),
             "LOG_LEVEL": self.log_level,
+            **guard.settings(self.auth, name),
             **{key: value for key, value in self.extra.items() if key in SERVICE_SETTINGS},
             **settings,
         }
@@ -57,11 +74,12 @@ class Place:
         )
 
 
-def allocator(place: Place, netns: str) -> Program:
-    data = Path(place.profile.data) / "allocator"
-    chosen = {name: value for name, value in place.extra.items() if name in INSTALL_SETTINGS}
-    holder = f"{place.profile.name}-1"
-    return place.program(ALLOCATOR, data, netns, HOLDER=holder, **chosen)
+def allocator(place: Place, netns: str, name: str = ALLOCATOR) -> Program:
+    """The allocator of the process `name`, one of `allocator_names`."""
+    data = Path(place.profile.data) / name
+    chosen = {key: value for key, value in place.extra.items() if key in ALLOCATOR_SETTINGS}
+    holder = f"{ALLOCATOR}-{name.partition('.')[2] or 1}"
+    return place.program(name, data, netns, HOLDER=holder, **chosen)
 
 
 def source(place: Place, netns: str) -> Program:

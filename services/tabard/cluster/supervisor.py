@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -22,24 +22,27 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
+from tabard.auth.directory import Directory
+from tabard.auth.roles import Role
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Bus, Stream
-from tabard.bus.server import EmbeddedServer
-from tabard.cluster import network, pids, preflight, profile
+from tabard.bus.server import LOOPBACK, EmbeddedServer
+from tabard.cluster import guard, network, pids, preflight, profile
+from tabard.cluster.bus import hosts, is_server, led, servers
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.processes import Child, Launched, Process, Restarts
 from tabard.cluster.profile import Profile
 from tabard.cluster.programs import (
-    ALLOCATOR,
     SOURCE,
     Place,
     agent,
     agent_name,
     allocator,
+    allocator_names,
     source,
 )
 from tabard.cluster.readiness import Readiness
-from tabard.cluster.settings import BUS_PORT, HUB, NodePlace, Settings, places, pods_for
+from tabard.cluster.settings import NodePlace, Settings, places, pods_for
 from tabard.cluster.sweep import notes, sweep
 from tabard.cluster.watermarks import enforced
 from tabard.ledger.follow import catch_up
@@ -56,7 +59,6 @@ EXITS_AT_START_MAX = 3
 """A process that ended so often before the cluster was ready will not come up."""
 SOCKET_BYTES_MAX = 107
 """Longest path of a unix socket (sun_path, unix(7))."""
-NATS = "nats"
 
 
 class Cluster:
@@ -79,8 +81,11 @@ class Cluster:
         self._tell = tell
         self._stack = AsyncExitStack()
         self._profile: Profile | None = None
+        self._servers: dict[str, EmbeddedServer] = {}
+        """The bus's own, by process name."""
         self._bus: Bus | None = None
         self._listeners: dict[str, socket.socket] = {}
+        self._auth: Directory | None = None
 
     # What a running cluster is.
 
@@ -107,7 +112,8 @@ class Cluster:
         return self.profile.socket(node)
 
     def pid(self, name: str) -> int:
-        """Of the process `name` (`nats`, `allocator`, `source`, `agent.n1`, …); 0 while down."""
+        """Of the process `name` (`nats` or `nats.1`, …, `allocator`, `source`, `agent.n1`, …); 0
+        while it is down."""
         return self._child(name).pid
 
     def exits(self, name: str) -> int:
@@ -162,13 +168,17 @@ class Cluster:
                 f"NO PACKET IS ENFORCED BY A KERNEL: the memory dataplane is used, because {lack}"
             )
         pods = pods_for(dataplane, self.settings.pods)
+        if self.settings.auth is not None:
+            self._auth = await _wholly(guard.given, self.settings.auth.absolute())
         await self._claim(dataplane, pods, stack)
         real = dataplane == "ebpf"
         hub = hub_namespace(self.name)
         if real:
             await _wholly(preflight.mount_bpf_fs)
             self._tell(f"network: {len(self.nodes)} nodes, {self.settings.mode}")
-            plan = network.plan(self.name, self.nodes, self.settings.mode)
+            plan = network.plan(
+                self.name, self.nodes, self.settings.mode, self.settings.bus_servers
+            )
             await _wholly(network.lay, plan)
         own_bus = not self.settings.nats
         if own_bus and real:
@@ -178,9 +188,17 @@ class Cluster:
 
         if own_bus:
             await self._start_bus(tasks, hub if real else "")
-        self._bus = await JetStreamBus.connect(list(self.profile.nats), name=f"tabard-{self.name}")
-        stack.push_async_callback(self._bus.close)
-        await self._bus.ensure_streams(self.settings.replicas)
+        async with _bus(self.profile.nats, self._auth, Role.ADMIN) as admin:
+            await led(
+                admin,
+                self._servers.values(),
+                self.settings.stream_replicas,
+                self.settings.ready_timeout_s,
+                self._check_exits,
+            )
+        self._bus = await stack.enter_async_context(
+            _bus(self.profile.nats, self._auth, Role.OPERATOR)
+        )
         self._tell(f"bus: {', '.join(self.profile.nats)}{self._whose_network()}")
 
         before = await self._bus.last_sequence(Stream.LEDGER)
@@ -212,6 +230,7 @@ class Cluster:
             pods=pods,
             http=self._listen(stack),
         )
+        claimed = self._with_credentials(claimed)
         longest = len(os.fsencode(claimed.socket(self.nodes[-1].name)))
         try:
             if longest > SOCKET_BYTES_MAX:
@@ -248,7 +267,8 @@ class Cluster:
         them all; the kernel chooses ports, so that clusters do not collide; and as the supervisor
         holds them, a service that is started again is found where it was.
         """
-        names = (ALLOCATOR, SOURCE, *(agent_name(node.name) for node in self.nodes))
+        allocators = allocator_names(self.settings.allocators)
+        names = (*allocators, SOURCE, *(agent_name(node.name) for node in self.nodes))
         for name in names:
             listener = socket.create_server(("127.0.0.1", 0))
             self._listeners[name] = stack.enter_context(listener)
@@ -274,19 +294,34 @@ class Cluster:
                 log.warning("cluster.swept", cluster=old.name, pid=old.pid)
                 sweep(old, self._directory, self.settings.stop_timeout_s)
 
+    def _with_credentials(self, said: Profile) -> Profile:
+        """The profile with how commands come to a guarded bus."""
+        if self._auth is None:
+            return said
+        seed = guard.seed(self._auth, Role.OPERATOR)
+        return replace(said, nkey=str(seed), ca=str(self._auth.ca))
+
     async def _sweep(self) -> None:
         await _wholly(sweep, self.profile, self._directory, self.settings.stop_timeout_s)
 
     async def _start_bus(self, tasks: asyncio.TaskGroup, netns: str) -> None:
-        server = EmbeddedServer(
-            self.data / "bus",
-            host=str(HUB[0].ip) if netns else "127.0.0.1",
-            port=BUS_PORT if netns else 0,
-            sync_always=True,
-            netns=netns or None,
+        count = self.settings.bus_servers
+        guards = {}
+        if self.settings.secure:
+            at = {name: (host, LOOPBACK, "localhost") for name, host in hosts(count, netns).items()}
+            self._auth = await _wholly(guard.guarded, self.data, at, self._listeners)
+            guards = {name: self._auth.guard(name) for name in at}
+        self._servers = await _wholly(servers, count, self.name, self.data, netns, guards)
+        async with asyncio.TaskGroup() as starting:
+            for name, server in self._servers.items():
+                starting.create_task(self._begin(tasks, name, server, server.log), name=name)
+        self._profile = replace(
+            self.profile,
+            nats=tuple(server.url for server in self._servers.values()),
+            netns=netns,
+            monitoring=tuple(server.monitoring_url for server in self._servers.values()),
         )
-        await self._begin(tasks, NATS, server, self.data / "bus" / "nats-server.log")
-        self._profile = replace(self.profile, nats=(server.url,), netns=netns)
+        self._profile = self._with_credentials(self._profile)
         profile.write(self.profile, self._directory)
 
     async def _start_programs(self, tasks: asyncio.TaskGroup) -> None:
@@ -296,9 +331,14 @@ class Cluster:
             dict(os.environ),
             self.settings.extra,
             {name: listener.fileno() for name, listener in self._listeners.items()},
+            self._auth,
         )
         in_hub = path(self.profile.netns) if self.profile.netns else ""
-        programs = {ALLOCATOR: allocator(here, in_hub), SOURCE: source(here, in_hub)}
+        programs = {
+            name: allocator(here, in_hub, name)
+            for name in allocator_names(self.settings.allocators)
+        }
+        programs[SOURCE] = source(here, in_hub)
         for node in self.nodes:
             namespace = ""
             if self.profile.dataplane == "ebpf":
@@ -322,8 +362,8 @@ class Cluster:
     async def _stop_children(self) -> None:
         """The source first, while it can still remove its pods; the bus last."""
         await self._stop(lambda name: name == SOURCE)
-        await self._stop(lambda name: name not in (SOURCE, NATS))
-        await self._stop(lambda name: name == NATS)
+        await self._stop(lambda name: name != SOURCE and not is_server(name))
+        await self._stop(is_server)
 
     async def _stop(self, chosen: Callable[[str], bool]) -> None:
         async with asyncio.TaskGroup() as stopping:
@@ -369,6 +409,19 @@ async def _wholly(function: Callable[P, T], *arguments: P.args, **named: P.kwarg
         raise
 
 
+@asynccontextmanager
+async def _bus(
+    nats: Sequence[str], auth: Directory | None, role: Role
+) -> AsyncIterator[JetStreamBus]:
+    """The bus, in a role where it asks for one."""
+    options = guard.options(auth, role)
+    bus = await JetStreamBus.connect(nats, name=f"tabard-up-{role}", options=options)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
 async def _kept_name(settings: Settings) -> str:
     """The name that a kept ledger carries; empty if there is none."""
     if settings.data is not None:
@@ -376,10 +429,9 @@ async def _kept_name(settings: Settings) -> str:
             return (settings.data / "name").read_text().strip()
     if not settings.nats:
         return ""
-    bus = await JetStreamBus.connect(list(settings.nats), name="tabard-up")
-    try:
-        await bus.ensure_streams(settings.replicas)
+    auth = None if settings.auth is None else await _wholly(guard.given, settings.auth)
+    async with _bus(settings.nats, auth, Role.ADMIN) as admin:
+        await admin.ensure_streams(settings.stream_replicas)
+    async with _bus(settings.nats, auth, Role.OPERATOR) as bus:
         adopted = (await catch_up(bus, State())).settings
-    finally:
-        await bus.close()
     return adopted.cluster if adopted is not None else ""

@@ -35,6 +35,8 @@ from tabard.auth.certificates import (
 )
 from tabard.auth.keys import Key, KeyFault, new_key, read_key
 from tabard.auth.roles import Holder
+from tabard.bus.config import Tls
+from tabard.bus.server import Guard
 
 RENEW_BEFORE = timedelta(days=30)
 """A server's certificate that expires sooner is made anew where servers are started."""
@@ -72,6 +74,11 @@ class Directory:
 
     def certificate_key(self, server: str) -> Path:
         return self.path / "servers" / f"{server}.key"
+
+    def guard(self, server: str) -> Guard:
+        """What a nats-server of this name is configured with."""
+        tls = Tls(self.certificate(server), self.certificate_key(server), self.ca)
+        return Guard(tls, self.accounts)
 
     def about(self, server: str) -> About:
         """What a server's certificate says; AuthError if it cannot be read."""

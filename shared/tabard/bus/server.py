@@ -19,12 +19,14 @@ import sysconfig
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from tabard.bus.config import Address, ServerConfig, Tls, include, text
+from tabard.bus.config import Address, Membership, ServerConfig, Tls, include, text
 from tabard.bus.port import BusError
 
 log = structlog.get_logger(__name__)
@@ -47,14 +49,26 @@ class ServerError(BusError):
     """The embedded nats-server could not be started."""
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What makes a server trusted, and has it trust nobody without a key."""
+
+    tls: Tls
+    accounts: Path
+    """A file of its configuration's language, which says who may do what."""
+
+
 class EmbeddedServer:
     """One nats-server on `data_dir`; what it stored is there again at the next start.
 
     Clients connect to `host`:`port`; port 0 takes a free one and keeps it over restarts of this
     object. Monitoring is always on loopback. `sync_always` syncs each write to disk before it
     is acknowledged: without it a loss of power costs up to two minutes of acknowledged writes.
-    `netns` is a namespace's name under /run/netns, or its path; its loopback must be up. `accounts`
-    is a file that says who may do what; without it, everybody may do everything.
+    `netns` is a namespace's name under /run/netns, or its path; its loopback must be up.
+
+    With a `membership` it is one of several that hold streams together. It is ready when it
+    answers, for whether JetStream has a leader hangs on the others. Without a `guard` whoever
+    reaches it may do everything.
     """
 
     def __init__(
@@ -65,8 +79,11 @@ class EmbeddedServer:
         sync_always: bool = True,
         netns: str | None = None,
         binary: Path | str | None = None,
-        tls: Tls | None = None,
-        accounts: Path | None = None,
+        *,
+        name: str = NAME,
+        monitoring_port: int = 0,
+        membership: Membership | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._data = Path(data_dir).absolute()
         self._host = host
@@ -74,20 +91,29 @@ class EmbeddedServer:
         self._sync_always = sync_always
         self._netns = netns
         self._binary = Path(binary or Path(sysconfig.get_path("scripts")) / "nats-server")
-        self._tls = tls
-        self._accounts = accounts
         self._process: subprocess.Popen[bytes] | None = None
-        self._monitoring_port = 0
+        self._name = name
+        self._membership = membership
+        self._guard = guard
+        self._monitoring_port = monitoring_port
         self._worker: ThreadPoolExecutor | None = None
         self._lock: int | None = None
 
     @property
     def url(self) -> str:
-        return f"{'tls' if self._tls else 'nats'}://{self._host}:{self._port}"
+        return f"{'tls' if self._guard else 'nats'}://{self._host}:{self._port}"
+
+    @property
+    def log(self) -> Path:
+        """What the server says of itself."""
+        return self._data / "nats-server.log"
 
     @property
     def monitoring_url(self) -> str:
-        """Base of /healthz, /varz, /jsz and /connz; reachable inside the namespace only."""
+        """Base of /healthz, /varz, /jsz and /connz; reachable inside the namespace only.
+
+        Known once it has started, and then kept over restarts as the port for clients is.
+        """
         return f"http://{LOOPBACK}:{self._monitoring_port}"
 
     @property
@@ -115,6 +141,10 @@ class EmbeddedServer:
             await self.stop()
             raise
         log.info("bus.server_started", url=self.url, pid=self.pid, data=str(self._data))
+
+    async def in_step(self) -> bool:
+        """Whether it says that JetStream is led, and that its own replicas are current."""
+        return self.pid > 0 and await self._on_worker(partial(self._answers_well, "/healthz"))
 
     async def wait(self) -> int:
         """Return the exit code when the server has ended, by `stop` or by itself."""
@@ -190,16 +220,21 @@ class EmbeddedServer:
             )
 
     def _config(self) -> ServerConfig:
+        guard, membership = self._guard, self._membership
+        if guard and membership:
+            # Servers show each other who they are.
+            membership = replace(membership, tls=replace(guard.tls, verify=True))
         return ServerConfig(
-            name=NAME,
+            name=self._name,
             listen=Address(self._host, self._port),
-            monitoring=Address(LOOPBACK),
+            monitoring=Address(LOOPBACK, self._monitoring_port),
             store=self._data,
             ports=self._data / "run",
-            log=self._data / "nats-server.log",
+            log=self.log,
             sync_always=self._sync_always,
-            tls=self._tls,
-            accounts=include(self._accounts, self._data) if self._accounts else "",
+            membership=membership,
+            tls=guard.tls if guard else None,
+            accounts=include(guard.accounts, self._data) if guard else "",
         )
 
     def _take_lock(self) -> None:
@@ -238,9 +273,13 @@ class EmbeddedServer:
             self._monitoring_port = _port(ports["monitoring"])
         except (FileNotFoundError, ValueError):
             return False
+        alone = self._membership is None
+        return self._answers_well("/healthz" if alone else "/healthz?js-enabled-only=true")
+
+    def _answers_well(self, path: str) -> bool:
         connection = http.client.HTTPConnection(LOOPBACK, self._monitoring_port, timeout=1)
         try:
-            connection.request("GET", "/healthz")
+            connection.request("GET", path)
             return connection.getresponse().status == 200
         except OSError:
             return False
@@ -261,6 +300,8 @@ class EmbeddedServer:
     def _end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
+            # One that SIGSTOP holds takes its SIGTERM only when it goes on.
+            self._process.send_signal(signal.SIGCONT)
             try:
                 self._process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:

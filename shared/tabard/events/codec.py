@@ -80,6 +80,7 @@ TYPES: Mapping[type, tuple[str, int]] = {
     ledger.EventQuarantined: ("quarantine.recorded", 1),
     ledger.CursorAdvanced: ("cursor.advanced", 1),
     status.NodeStatus: ("node.status", 1),
+    status.AllocatorStatus: ("allocator.status", 1),
     status.FlowSeen: ("flow.seen", 1),
     status.FlowsSeen: ("flows.seen", 1),
 }
