@@ -7,7 +7,16 @@ import typer
 from typer.core import TyperGroup
 
 from tabard.cli import advice, credentials
-from tabard.cli.commands import auth, changing, events, observing, policy, reading, running
+from tabard.cli.commands import (
+    auth,
+    changing,
+    events,
+    keeping,
+    observing,
+    policy,
+    reading,
+    running,
+)
 
 _NUMBERS = {
     "int_parsing": "whole number",
@@ -98,4 +107,6 @@ for command in (
     app.command()(command)
 app.add_typer(events.app, name="events")
 app.add_typer(policy.app, name="policy")
+app.add_typer(keeping.snapshots, name="snapshots")
+app.add_typer(keeping.ledger, name="ledger")
 app.add_typer(auth.app, name="auth")

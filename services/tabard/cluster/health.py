@@ -12,7 +12,9 @@ from tabard.events.errors import EventError
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import holds_up, recorded
 from tabard.ledger.reader import Stopped
+from tabard.ledger.start import TrimmedAway
 from tabard.ledger.state import State
+from tabard.ledger.trimming import lost_beginning
 
 SKEW_MS_MAX = 1_000.0
 """Events are told by several machines' clocks: more apart, their order in time is no order."""
@@ -35,7 +37,7 @@ async def examine(bus: Bus, clock: Callable[[], int] = time.time_ns) -> AsyncIte
     yield skew((before + after) // 2, info.now, (after - before) / 2e6)
     for stream in Stream:
         yield await _stream(bus, stream)
-    yield holes(info)
+    yield holes(info, await lost_beginning(bus, info.first))
     async for check in _told_by_the_ledger(bus, info):
         yield check
 
@@ -65,15 +67,15 @@ def _replicas(number: int) -> str:
     return "one replica" if number == 1 else f"{number} replicas, all current"
 
 
-def holes(info: StreamInfo) -> Check:
-    """LEDGER never loses an event; its chain is another question (`tabard events verify`)."""
-    if info.first > 1:
-        lost = f"LEDGER begins at {info.first}: its past cannot be replayed"
+def holes(info: StreamInfo, lost: str = "") -> Check:
+    """LEDGER loses no event but by a trim, and `lost` says what it lost otherwise; its chain is
+    another question (`tabard events verify`)."""
+    if lost:
         return fault("ledger", lost, "restore the bus from a copy")
     if info.holes:
-        fact = f"{info.holes} of LEDGER/1-{info.last} are missing"
+        fact = f"{info.holes} of LEDGER/{info.first}-{info.last} are missing"
         return fault("ledger", fact, "tabard events verify, which names the first")
-    return ok("ledger", f"LEDGER/1-{info.last} without a hole")
+    return ok("ledger", f"LEDGER/{info.first}-{info.last} without a hole")
 
 
 async def _told_by_the_ledger(bus: Bus, info: StreamInfo) -> AsyncIterator[Check]:
@@ -87,6 +89,9 @@ async def _told_by_the_ledger(bus: Bus, info: StreamInfo) -> AsyncIterator[Check
         return
     except Stopped as error:
         yield fault("state", str(error), f"tabard events show {error.sequence}")
+    except TrimmedAway as error:
+        yield fault("state", str(error), "tabard snapshots verify")
+        return
     except SequenceGap as error:
         yield fault("state", str(error), "tabard events verify")
     yield await _allocator(bus, state)

@@ -308,7 +308,10 @@ class Cluster:
         count = self.settings.bus_servers
         guards = {}
         if self.settings.secure:
-            at = {name: (host, LOOPBACK, "localhost") for name, host in hosts(count, netns).items()}
+            at = {
+                name: tuple(dict.fromkeys((host, LOOPBACK, "localhost")))
+                for name, host in hosts(count, netns).items()
+            }
             self._auth = await _wholly(guard.guarded, self.data, at, self._listeners)
             guards = {name: self._auth.guard(name) for name in at}
         self._servers = await _wholly(servers, count, self.name, self.data, netns, guards)
