@@ -22,12 +22,23 @@ _log = structlog.get_logger()
 
 async def loaded(bus: Bus, checkpoint: Checkpoint, patience: Patience) -> State:
     """The state in the checkpoint if that is of this ledger, else the newest snapshot's, else the
-    one before all events. TrimmedAway if the ledger has not its beginning any more."""
+    one before all events.
+
+    LostError if the ledger ends before the checkpoint: a new ledger would be empty. TrimmedAway if
+    it has not its beginning any more, and nothing leads on from where it begins.
+    """
     saved = await checkpoint.load()
     if saved is not None:
         found = saved
         if not (reason := await patience.through(lambda: check(bus, found))):
             return saved
+        last = await patience.through(lambda: bus.last_sequence(Stream.LEDGER))
+        if 0 < last < found.sequence:
+            raise LostError(
+                f"LEDGER ends at {last}, but {checkpoint.path} was folded through "
+                f"{found.sequence}: events are lost, or the bus was replaced; restore it, or "
+                "remove that file to go on with what the bus holds now"
+            )
         _log.warning("checkpoint.discarded", path=str(checkpoint.path), reason=reason)
     state = State()
     await patience.through(lambda: begin(bus, state))
