@@ -81,11 +81,11 @@ async def listed(bus: Bus) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.sequence, reverse=True)
 
 
-async def store(bus: Bus, frozen: Frozen, by: str) -> Entry:
+async def store(bus: Bus, frozen: Frozen, by: str, kept: str = "") -> Entry:
     """Put a snapshot into the bucket, thawed and digested before and read back whole after it.
 
-    Replaces one of the same sequence, with its mark. SnapshotError if it would not be taken, as
-    where the state is not this ledger's.
+    Replaces one of the same sequence, with its mark if `kept` is none. SnapshotError if it would
+    not be taken, as where the state is not this ledger's.
     """
     content, state, found = await asyncio.to_thread(_packed, frozen, by)
     if reason := await check(bus, state):
@@ -97,7 +97,7 @@ async def store(bus: Bus, frozen: Frozen, by: str) -> Entry:
         "tabard-schema": str(SCHEMA),
         "tabard-release": _release(),
         "tabard-by": by,
-        "tabard-kept": marks[0] if marks else "",
+        "tabard-kept": kept or "".join(marks),
     }
     info = await bus.objects.put(str(frozen.sequence), content, metadata)
     try:
