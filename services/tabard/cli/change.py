@@ -260,14 +260,15 @@ def label(
     async def change(bus: Bus, state: State) -> Sequence[ObservedEvent]:
         await catch_up(bus, state)
         found = pod_named(state, pod)
-        labels = dict(found.labels)
+        carried = state.relabels.get(found.uid, found).labels
+        labels = dict(carried)
         for key, value in changes:
             if value is None:
                 labels.pop(key, None)
             else:
                 labels[key] = value
         pairs = tuple(sorted(labels.items()))
-        return [] if pairs == found.labels else [PodLabelsChanged(found.uid, pairs)]
+        return [] if pairs == carried else [PodLabelsChanged(found.uid, pairs)]
 
     _change("label the pod", change, until, timeout_s, cluster, nats)
 
