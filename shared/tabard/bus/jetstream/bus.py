@@ -14,12 +14,16 @@ from tabard.bus.jetstream.tail import tail
 from tabard.bus.port import (
     READ_MESSAGES_MAX,
     BusUnavailable,
+    Denied,
     Link,
     Outgoing,
     Stored,
     Stream,
     StreamInfo,
 )
+
+FLOWS_PATIENCE_S = 1.0
+"""How long FLOWS is taken to be there, though nobody answers."""
 
 
 class JetStreamBus:
@@ -52,17 +56,24 @@ class JetStreamBus:
         await streams.ensure(self._connection, replicas)
         await streams.ensure_bucket(self._connection, replicas)
 
+    async def keep_flows(self) -> None:
+        replicas = (await streams.info(self._connection, Stream.LEDGER)).replicas
+        await streams.ensure(self._connection, replicas, [Stream.FLOWS])
+
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
         check_outgoing(stream, messages)
         if stream is Stream.OBSERVED:
             return await self._observed.publish(messages)
-        try:
+        if stream is not Stream.FLOWS:
             return await Publication(self._connection, stream, messages).run()
-        except BusUnavailable:
-            if stream is not Stream.FLOWS:
-                raise
-            # Kept in memory, the stream itself ends with its server, and nobody else makes it anew.
-            await streams.ensure(self._connection, replicas=1, streams=[stream])
+        try:
+            return await Publication(self._connection, stream, messages).run(FLOWS_PATIENCE_S)
+        except BusUnavailable as error:
+            # Kept in memory, the stream itself ends with its server.
+            try:
+                await self.keep_flows()
+            except Denied:
+                raise error from None
             return await Publication(self._connection, stream, messages).run()
 
     async def append(self, messages: Sequence[Outgoing], expected_last: int) -> int:

@@ -15,8 +15,9 @@ class Options:
 
     connect_timeout_s: float = 10.0
     """For the first connection; afterwards the bus tries for ever."""
-    request_timeout_s: float = 10.0
-    """For one call to be answered, a reconnection on the way included."""
+    request_timeout_s: float = 15.0
+    """For one call to be answered, a reconnection on the way included, or the election of a leader
+    for the stream, which takes JetStream 4 to 9 s."""
     user: str | None = None
     password: str | None = None
     user_credentials: str | None = None
@@ -28,7 +29,7 @@ class Options:
     does then, and a server without TLS is refused. None: the system's, for tls:// alone."""
     inbox_prefix: str = "_INBOX"
     """Answers arrive below it, unless `nkey` is given."""
-    api_prefix: str = "$JS.API"
-    """`$JS.<domain>.API` behind a leaf node."""
+    api_prefix: str = ""
+    """`$JS.<domain>.API` behind a leaf node; empty: GUARDED_API with `nkey`, else API."""
     ledger_bytes_max: int = LEDGER_BYTES_MAX
     """LEDGER refuses appends beyond it: it is never shortened."""
