@@ -100,6 +100,8 @@ def ledger(store: MemoryStore) -> None:
             events.PolicyRefused("NetworkPolicy", "shop", "bad", "spec.x: unknown", "x.yaml:9"),
             events.PolicyAccepted("CiliumNetworkPolicy", "shop", "names", named, ""),
             events.NameResolved("a.io", (("192.0.2.7", 5), ("10.0.0.1", 7))),
+            events.RelabelPlanned("uid-web-0", 256, (("app", "new"),)),
+            events.NumbersExhausted(1, (("k8s:app", 1),)),
         )
         await archive.store(bus, archive.Frozen.of(await catch_up(bus, State())), "test")
         await say(bus, "n1", 8, endpoints=1, map_writes=(("hosts", 2),), full=(("hosts", 1),))

@@ -140,9 +140,14 @@ def _of_state(state: State) -> list[Metric]:
         ),
         gauges(
             "tabard_allocator_identities",
-            "Identities: live ones, and numbers retired and not yet free.",
+            "Identities: live ones, numbers retired and not yet free, and free ones that a lost "
+            "node may take for what they were.",
             "state",
-            {"live": len(state.identities), "retired": len(state.retired)},
+            {
+                "live": len(state.identities),
+                "retired": len(state.retired),
+                "doubtful": len(state.doubtful),
+            },
         ),
         gauges(
             "tabard_allocator_refused",
@@ -160,7 +165,26 @@ def _of_state(state: State) -> list[Metric]:
             "Accepted policies.",
             sum(kind not in REFERENT_KINDS for kind, _, _ in state.policies),
         ),
-        GaugeMetricFamily("tabard_allocator_nodes", "Nodes.", len(state.nodes)),
+        gauges(
+            "tabard_allocator_nodes",
+            "Nodes: those that are waited for, lost ones, and those that may not join.",
+            "state",
+            {
+                "live": len(state.nodes) - len(state.lost),
+                "lost": len(state.lost),
+                "refused": len(state.refused_nodes),
+            },
+        ),
+        GaugeMetricFamily(
+            "tabard_allocator_relabels_planned",
+            "Running pods whose new identity waits for nodes to know it.",
+            len(state.relabels),
+        ),
+        GaugeMetricFamily(
+            "tabard_allocator_numbers_exhausted",
+            "1 while pods wait and no number is free; the ledger says which label keys use most.",
+            state.exhausted is not None,
+        ),
         CounterMetricFamily(
             "tabard_allocator_quarantined_total",
             "Events that were refused, or that operators had passed over, in the ledger's whole "

@@ -25,7 +25,7 @@ from tabard.cli.printing import (
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row, date
 from tabard.cli.selector import LabelSelector
-from tabard.cli.tables import VIEWS, Column, chosen, laid_out
+from tabard.cli.tables import VIEWS, Column, chosen, laid_out, trouble
 from tabard.cli.views import Reading, status
 from tabard.cli.watching import differences, watch
 from tabard.cluster.allocators import Allocators
@@ -79,7 +79,7 @@ COLUMNS = (
     Column("DIGEST", "digest", whole=_digest),
     Column("ADDRESSES", "addresses", wide=True),
     Column("POD-CIDRS", "pod_cidrs", wide=True),
-    Column("ERROR", "error"),
+    Column("ERROR", "error", whole=trouble),
 )
 
 
@@ -301,6 +301,12 @@ def _head(found: Row, wide: bool) -> list[str]:
     lines.append(f"enforcement {found['enforcement']}")
     counted = ", ".join(f"{count} {what}" for what, count in found["pods"].items())
     lines.append(f"pods       {counted}")
+    if exhausted := found["exhausted"]:
+        heaviest = ", ".join(f"{each['key']} ({each['values']})" for each in exhausted["heaviest"])
+        lines.append(
+            f"EXHAUSTED  no identity number is free, {exhausted['identities']} are in use; most "
+            f"values: {heaviest}"
+        )
     if found["quarantined"]:
         lines.append(f"quarantined {', '.join(found['quarantined'])}")
     if found["error"]:
