@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import structlog
 
-from tabard.bus.config import Address, ServerConfig, text
+from tabard.bus.config import Address, Membership, ServerConfig, text
 from tabard.bus.port import BusError
 
 log = structlog.get_logger(__name__)
@@ -54,6 +54,9 @@ class EmbeddedServer:
     object. Monitoring is always on loopback. `sync_always` syncs each write to disk before it
     is acknowledged: without it a loss of power costs up to two minutes of acknowledged writes.
     `netns` is a namespace's name under /run/netns, or its path; its loopback must be up.
+
+    With a `membership` it is one of several that hold streams together. It is ready when it
+    answers, for whether JetStream has a leader hangs on the others.
     """
 
     def __init__(
@@ -64,6 +67,10 @@ class EmbeddedServer:
         sync_always: bool = True,
         netns: str | None = None,
         binary: Path | str | None = None,
+        *,
+        name: str = NAME,
+        monitoring_port: int = 0,
+        membership: Membership | None = None,
     ) -> None:
         self._data = Path(data_dir).absolute()
         self._host = host
@@ -72,7 +79,9 @@ class EmbeddedServer:
         self._netns = netns
         self._binary = Path(binary or Path(sysconfig.get_path("scripts")) / "nats-server")
         self._process: subprocess.Popen[bytes] | None = None
-        self._monitoring_port = 0
+        self._name = name
+        self._membership = membership
+        self._monitoring_port = monitoring_port
         self._worker: ThreadPoolExecutor | None = None
         self._lock: int | None = None
 
@@ -82,7 +91,10 @@ class EmbeddedServer:
 
     @property
     def monitoring_url(self) -> str:
-        """Base of /healthz, /varz, /jsz and /connz; reachable inside the namespace only."""
+        """Base of /healthz, /varz, /jsz and /connz; reachable inside the namespace only.
+
+        Known once it has started, and then kept over restarts as the port for clients is.
+        """
         return f"http://{LOOPBACK}:{self._monitoring_port}"
 
     @property
@@ -186,13 +198,14 @@ class EmbeddedServer:
 
     def _config(self) -> ServerConfig:
         return ServerConfig(
-            name=NAME,
+            name=self._name,
             listen=Address(self._host, self._port),
-            monitoring=Address(LOOPBACK),
+            monitoring=Address(LOOPBACK, self._monitoring_port),
             store=self._data,
             ports=self._data / "run",
             log=self._data / "nats-server.log",
             sync_always=self._sync_always,
+            membership=self._membership,
         )
 
     def _take_lock(self) -> None:
@@ -233,7 +246,8 @@ class EmbeddedServer:
             return False
         connection = http.client.HTTPConnection(LOOPBACK, self._monitoring_port, timeout=1)
         try:
-            connection.request("GET", "/healthz")
+            of_itself = "/healthz" if self._membership is None else "/healthz?js-enabled-only=true"
+            connection.request("GET", of_itself)
             return connection.getresponse().status == 200
         except OSError:
             return False
