@@ -27,6 +27,7 @@ from tabard.bus.port import Bus, Stream
 from tabard.bus.server import EmbeddedServer
 from tabard.cluster import network, pids, preflight, profile
 from tabard.cluster.errors import ClusterError
+from tabard.cluster.holds import holds
 from tabard.cluster.processes import Child, Launched, Process, Restarts
 from tabard.cluster.profile import Profile
 from tabard.cluster.programs import (
@@ -286,7 +287,9 @@ class Cluster:
             netns=netns or None,
         )
         await self._begin(tasks, NATS, server, self.data / "bus" / "nats-server.log")
-        self._profile = replace(self.profile, nats=(server.url,), netns=netns)
+        self._profile = replace(
+            self.profile, nats=(server.url,), netns=netns, monitoring=(server.monitoring_url,)
+        )
         profile.write(self.profile, self._directory)
 
     async def _start_programs(self, tasks: asyncio.TaskGroup) -> None:
@@ -314,7 +317,8 @@ class Cluster:
         self, tasks: asyncio.TaskGroup, name: str, process: Process, file: Path
     ) -> None:
         restarts = Restarts(self.settings.restart_delay_ms, self.settings.restart_delay_ms_max)
-        child = Child(name, process, notes(self.data) / name, file, restarts)
+        hold = holds(self.data) / name
+        child = Child(name, process, notes(self.data) / name, file, restarts, hold)
         self.children[name] = child
         await child.begin()
         tasks.create_task(child.run(), name=f"cluster.{name}")

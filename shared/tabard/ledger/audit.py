@@ -48,6 +48,11 @@ class Audit:
         self._broken: list[int] = []
         self._digest = blake2b(digest_size=16)
 
+    @property
+    def reached(self) -> int:
+        """The last sequence that was taken, or the one before the first."""
+        return self._next - 1
+
     def take(self, messages: Iterable[Stored]) -> None:
         for message in messages:
             if message.sequence > self._next:

@@ -10,7 +10,7 @@ What the server still has in memory it does not read from its disk.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from secrets import token_hex
 from typing import Any
@@ -57,19 +57,6 @@ async def placed(
             await _api(connection, f"CONSUMER.DELETE.{stream}.{name}")
 
 
-async def replica(
-    connection: Connection, stream: Stream, consumer: str, through: int
-) -> AsyncGenerator[list[Stored], None]:
-    """What the server of `consumer` stores through `through`, with whatever gaps it has."""
-    last = 0
-    while last < through:
-        batch = await _next(connection, stream, consumer)
-        if not batch:
-            return
-        last = batch[-1].sequence
-        yield [stored for stored in batch if stored.sequence <= through]
-
-
 async def _make(connection: Connection, stream: Stream, name: str, start: int) -> str:
     """Make a consumer; the server that it came to, "" outside of a cluster."""
     config = {
@@ -97,8 +84,8 @@ async def _api(connection: Connection, verb: str, body: object = None) -> dict[s
     return answer(await connection.request(subject, payload, verb))[0]
 
 
-async def _next(connection: Connection, stream: Stream, consumer: str) -> list[Stored]:
-    """The next messages of a consumer; [] if there are none now."""
+async def next_batch(connection: Connection, stream: Stream, consumer: str) -> list[Stored]:
+    """The next messages that the server of `consumer` stores, with whatever gaps; [] at the end."""
     what = f"a read of {stream} by consumer {consumer}"
     found: list[Stored] = []
     end: asyncio.Future[int] = asyncio.get_running_loop().create_future()

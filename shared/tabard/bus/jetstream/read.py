@@ -81,19 +81,26 @@ async def direct(connection: Connection, stream: Stream, start: int, limit: int)
     On LEDGER and OBSERVED cut before a gap; where it begins with one, others are asked. A gap that
     all have is SequenceGap on LEDGER; on OBSERVED what is too old is gone.
     """
-    found = await _once(connection, stream, start, limit)
+    found = await _direct(connection, stream, start, limit)
+    return whole(stream, start, await filled(connection, stream, start, found))
+
+
+async def filled(
+    connection: Connection, stream: Stream, start: int, found: list[Stored]
+) -> list[Stored]:
+    """`found` from `start` on; if there is a gap at `start`, what a replica has that has less."""
     asked = 1
     while stream in UNBROKEN and found and found[0].sequence > start and asked < ASKS_MAX:
-        another = await _once(connection, stream, start, 1)
+        another = await _direct(connection, stream, start, 1)
         asked += 1
         if another and another[0].sequence < found[0].sequence:
             found = another
     if asked > 1 and found[0].sequence == start:
         log.warning("bus.replica_left_out", stream=stream.value, sequence=start, asked=asked)
-    return whole(stream, start, found)
+    return found
 
 
-async def _once(connection: Connection, stream: Stream, start: int, limit: int) -> list[Stored]:
+async def _direct(connection: Connection, stream: Stream, start: int, limit: int) -> list[Stored]:
     what = f"a read of {stream} from {start}"
     found: list[Stored] = []
 
