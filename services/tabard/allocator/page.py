@@ -9,6 +9,7 @@ from tabard.bus.port import Bus, Stream
 from tabard.policy.reading import REFERENT_KINDS
 from tabard.process import bus
 from tabard.process.metrics import counters, gauges
+from tabard.process.replicas import ReplicaWatch
 
 
 class AllocatorPage:
@@ -17,6 +18,7 @@ class AllocatorPage:
     def __init__(self, patience: Patience) -> None:
         self.bus: Bus | None = None
         self.allocator: Allocator | None = None
+        self.replicas: ReplicaWatch | None = None
         self._patience = patience
 
     def unready(self) -> str:
@@ -43,6 +45,8 @@ class AllocatorPage:
                 bool(self._patience.stands_before),
             ),
         ]
+        if self.replicas is not None:
+            families += self.replicas.families()
         if leader is not None:
             families += _of_leader(leader)
             cursor = leader.cursor

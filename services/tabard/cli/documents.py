@@ -24,7 +24,16 @@ from tabard.cli.fields import (
     WORKLOADS,
     Field,
 )
-from tabard.cli.judgements import CHECKED, DOCTOR, EXPLAINED, MATRIX, METRICS, PAIR, PLACE
+from tabard.cli.judgements import (
+    CHECKED,
+    DOCTOR,
+    EXPLAINED,
+    MATRIX,
+    METRICS,
+    PAIR,
+    PLACE,
+    REPLICAS,
+)
 from tabard.cli.kinds import SHOWN
 
 EVENT = Field("event", "string", "ADDED, MODIFIED or DELETED")
@@ -137,6 +146,8 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "policy lint", LINTED
     yield "policy diff", DIFFERENCE
     yield "policy trim", TRIMMED
+    yield "bus status", REPLICAS
+    yield "bus check", REPLICAS
     yield "doctor", DOCTOR
     yield "metrics", METRICS
 

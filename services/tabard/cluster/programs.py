@@ -61,7 +61,8 @@ def allocator(place: Place, netns: str) -> Program:
     data = Path(place.profile.data) / "allocator"
     chosen = {name: value for name, value in place.extra.items() if name in INSTALL_SETTINGS}
     holder = f"{place.profile.name}-1"
-    return place.program(ALLOCATOR, data, netns, HOLDER=holder, **chosen)
+    monitoring = ",".join(place.profile.monitoring)
+    return place.program(ALLOCATOR, data, netns, HOLDER=holder, BUS_MONITORING=monitoring, **chosen)
 
 
 def source(place: Place, netns: str) -> Program:
