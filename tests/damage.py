@@ -1,14 +1,19 @@
-"""Damage to what a nats-server stores: found by the file format, done while the server is stopped.
+"""Damage to what a nats-server stores, done while it is stopped, and three servers to suffer it.
 
 A block holds records: length (4 bytes, the highest bit says that there are headers), sequence (8),
 time (8), length of the subject (2), subject, message, checksum (8); numbers are little-endian.
 """
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from tabard.bus.port import Stream
+from tabard.bus.jetstream import JetStreamBus, Options
+from tabard.bus.members import free_seats, members
+from tabard.bus.port import BusUnavailable, Stream
+from tabard.ledger.replicas import Survey, survey
 
 HEADER_BYTES = 22
 
@@ -27,11 +32,11 @@ def flip(stream: Path, sequence: int) -> None:
 
 
 def cut(stream: Path, sequence: int) -> None:
-    """End a block in the middle of a message, and forget the index: all from there to the block's
-    end is lost, and the server knows."""
+    """End a block in the middle of a message: all from there to the block's end is lost, and the
+    server knows. (Without its index too it would know no better than that the stream ends there,
+    and get the rest from its leader.)"""
     block, at, _ = _record(stream, sequence)
     os.truncate(block, at + HEADER_BYTES + 4)
-    (stream / "msgs" / "index.db").unlink(missing_ok=True)
 
 
 def blocks(stream: Path) -> list[Path]:
@@ -53,3 +58,74 @@ def _records(content: bytes) -> Iterator[tuple[int, int, int]]:
         length = int.from_bytes(content[at : at + 4], "little") & 0x7FFFFFFF
         yield at, length, int.from_bytes(content[at + 4 : at + 12], "little")
         at += length
+
+
+class Cluster:
+    """Three real nats-servers with Tabard's streams on each of them, to be damaged one by one."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.servers = members("damaged", root, free_seats(3))
+
+    @property
+    def urls(self) -> list[str]:
+        return [server.url for server in self.servers.values()]
+
+    @property
+    def monitoring(self) -> list[str]:
+        return [server.monitoring_url for server in self.servers.values()]
+
+    async def start(self) -> JetStreamBus:
+        """Start all; a bus on them, with the streams."""
+        await asyncio.gather(*(server.start() for server in self.servers.values()))
+        options = Options(request_timeout_s=1.0)
+        bus = await JetStreamBus.connect(self.urls, name="damaged", options=options)
+        while True:
+            try:
+                await bus.ensure_streams(3)
+                return bus
+            except BusUnavailable:  # the servers have no leader yet
+                continue
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(server.stop() for server in self.servers.values()))
+
+    @asynccontextmanager
+    async def down(self, server: str) -> AsyncIterator[None]:
+        """As `tabard.cluster.repair.Hands`."""
+        await self.servers[server].stop()
+        try:
+            yield
+        finally:
+            await self.servers[server].start()
+
+    async def harm(
+        self, server: str, harm: Callable[[Path], None], stream: Stream = Stream.LEDGER
+    ) -> Survey:
+        """Stop a server, `harm` what it stores of a stream, start it; what all say then."""
+        async with self.down(server):
+            harm(folder(self.root / server, stream))
+        return await self.told(
+            lambda found: all(
+                each.replica is not None and (each.replica.group or each.replica.wanted == 1)
+                for each in found.standings
+            )
+        )
+
+    async def told(self, enough: Callable[[Survey], bool]) -> Survey:
+        """Ask all servers until `enough`."""
+        async with asyncio.timeout(30):
+            while not enough(found := await survey(self.monitoring)):
+                pass
+        return found
+
+    async def give_lead(self, bus: JetStreamBus, stream: Stream, server: str) -> None:
+        """Have `server`'s replica lead, which nothing but its log of appends is asked for."""
+        async with asyncio.timeout(30):
+            while (found := await survey(self.monitoring)).leader(stream) != server:
+                if not (before := found.leader(stream)):
+                    continue
+                await bus.give_lead(stream, server)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(2):  # an election; who wins it may be another
+                        await self.told(lambda found: found.leader(stream) not in ("", before))

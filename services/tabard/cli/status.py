@@ -24,8 +24,8 @@ from tabard.cli.printing import (
     tell_next,
 )
 from tabard.cli.reach import Target, target, with_bus
-from tabard.cli.replicas import found_by_allocators, word
 from tabard.cli.records import Row, date
+from tabard.cli.replicas import found_by_allocators, word
 from tabard.cli.selector import LabelSelector
 from tabard.cli.tables import VIEWS, Column, chosen, laid_out
 from tabard.cli.views import Reading, status
@@ -35,7 +35,6 @@ from tabard.ledger.digest import digest
 from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
-
 
 LOOK_S = 5.0
 """How often -w asks the bus's servers for what they count."""

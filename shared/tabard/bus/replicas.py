@@ -128,7 +128,8 @@ def _replica(name: str, account: str, detail: Mapping[str, Any]) -> Replica:
         server=name,
         account=account,
         stream=Stream(detail["name"]),
-        leads=not cluster or cluster.get("leader") == name,
+        # A server that has just started knows the stream before it is in its cluster.
+        leads=cluster.get("leader") == name if cluster else int(config["num_replicas"]) == 1,
         first=int(state["first_seq"]) if messages else last + 1,
         last=last,
         messages=messages,

@@ -80,7 +80,7 @@ async def _make(connection: Connection, stream: Stream, name: str, start: int) -
 
 async def _api(connection: Connection, verb: str, body: object = None) -> dict[str, Any]:
     payload = b"" if body is None else json.dumps(body).encode()
-    subject = f"{connection.options.api_prefix}.{verb}"
+    subject = f"{connection.api}.{verb}"
     return answer(await connection.request(subject, payload, verb))[0]
 
 
@@ -103,7 +103,7 @@ async def next_batch(connection: Connection, stream: Stream, consumer: str) -> l
         inbox = f"{session.inbox}.{token_hex(6)}"
         number = client.listen(inbox, on_message)
         request = {"batch": READ_MESSAGES_MAX, "max_bytes": READ_BYTES_MAX, "no_wait": True}
-        to = f"{connection.options.api_prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        to = f"{connection.api}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         try:
             client.send(encode_publish(to, inbox, b"", json.dumps(request).encode()))
             status = await end
