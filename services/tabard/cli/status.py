@@ -30,7 +30,9 @@ from tabard.cli.selector import LabelSelector
 from tabard.cli.tables import VIEWS, Column, chosen, laid_out
 from tabard.cli.views import Reading, status
 from tabard.cli.watching import differences, watch
+from tabard.cluster.allocators import Allocators
 from tabard.cluster.errors import ClusterError
+from tabard.cluster.watermarks import Watermark
 from tabard.ledger.digest import digest
 from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
@@ -48,6 +50,26 @@ def _digest(node: Row) -> str:
     return f"{node['digest'][:8]}@{node['digest_at']}{mark}"
 
 
+def _age(age_ms: int) -> str:
+    return f"{age_ms / 1000:.1f} s"
+
+
+ALLOCATORS = (
+    Column("ALLOCATOR", "name"),
+    Column("STATUS", "status"),
+    Column("EPOCH", "epoch"),
+    Column("SEQUENCE", "sequence"),
+    Column("LAG", "lag"),
+    Column("CURSOR", "cursor"),
+    Column("OBSERVED-LAG", "observed_lag"),
+    Column("WAITING", "waiting", wide=True),
+    Column("SUPERSEDED", "superseded", wide=True),
+    Column("SAID", "age_ms", form=_age),
+    Column("HOLDER", "holder", wide=True),
+    Column("ERROR", "error"),
+)
+RESTLESS = frozenset({"said_at", "age_ms"})
+"""Keys of an allocator whose change alone is no news."""
 COLUMNS = (
     Column("NODE", "name"),
     Column("STATUS", "status"),
@@ -82,7 +104,7 @@ def show_status(
     read = _found_by_allocators(cluster, nats) if at is None else {}
 
     async def work(bus: Bus, reached: Target) -> bool:
-        state, trouble = State(), ""
+        state, trouble, roll = State(), "", Allocators()
         replicas = await word(reached, read) if at is None else None
         digests: dict[int, bytes] = {}
         through = await sequence_at(bus, at)
@@ -103,7 +125,13 @@ def show_status(
             own = {"cluster": _cluster(reached), "bus": replicas, "error": trouble}
             return status(reading, rows) | own
 
-        found = document(await known(bus, state) if at is None else await past(bus, state))
+        async def present(
+            bus: Bus, state: State, words: dict[str, Watermark] | None = None
+        ) -> Reading:
+            said = await roll.heard(bus)
+            return replace(await known(bus, state, words), allocators=said)
+
+        found = document(await present(bus, state) if at is None else await past(bus, state))
         if not follow or trouble:
             _print(found, output)
             return bool(trouble or found["diverged"])
@@ -128,7 +156,7 @@ def show_status(
             async with asyncio.TaskGroup() as tasks:
                 looking = tasks.create_task(look(), name="status.replicas")
                 try:
-                    await watch(bus, state, known, go_on, timeout_s)
+                    await watch(bus, state, present, go_on, timeout_s)
                 finally:
                     looking.cancel()
         return bool(found["diverged"])
@@ -210,9 +238,15 @@ def _showing(output: Output) -> Iterator[Callable[[Row], None]]:
 
 
 def _news(before: Row, after: Row) -> bool:
-    """Whether more than the nodes' clocks went on."""
-    rest = any(before[key] != after[key] for key in after if key != "nodes")
-    return rest or bool(_changes(before, after))
+    """Whether more than the clocks of nodes and allocators went on."""
+    rest = any(before[key] != after[key] for key in after if key not in ("nodes", "allocators"))
+    return rest or bool(_changes(before, after) or _turns(before, after))
+
+
+def _turns(before: Row | None, after: Row) -> list[tuple[str, Row]]:
+    """Changes of allocators."""
+    old = {row["name"]: row for row in before["allocators"]} if before else {}
+    return list(differences(old, {row["name"]: row for row in after["allocators"]}, RESTLESS))
 
 
 def _changes(before: Row | None, after: Row) -> list[tuple[str, Row]]:
@@ -234,6 +268,11 @@ def _print_changed(before: Row | None, found: Row, wide: bool) -> None:
     for line in _head(found, wide):
         if line not in known:
             show_line(line)
+    turned = {row["name"] for event, row in _turns(before, found) if event != "DELETED"}
+    _, *rows = _allocators(found, wide)
+    for row, line in zip(found["allocators"], rows, strict=True):
+        if row["name"] in turned:
+            show_line(line)
     _, *rows = _nodes(found, wide)
     changed = {row["name"] for event, row in _changes(before, found) if event != "DELETED"}
     for row, line in zip(found["nodes"], rows, strict=True):
@@ -243,11 +282,17 @@ def _print_changed(before: Row | None, found: Row, wide: bool) -> None:
 
 def _lines(found: Row, wide: bool) -> list[tuple[str, str]]:
     """Each with its style at a terminal."""
-    titles, *nodes = _nodes(found, wide)
-    return [(line, "") for line in (*_head(found, wide), "")] + [
-        (titles, "bold"),
-        *((line, "") for line in nodes),
-    ]
+    lines = [(line, "") for line in _head(found, wide)]
+    tables = [_nodes(found, wide)]
+    if found["allocators"]:
+        tables.insert(0, _allocators(found, wide))
+    for titles, *rows in tables:
+        lines += [("", ""), (titles, "bold"), *((row, "") for row in rows)]
+    return lines
+
+
+def _allocators(found: Row, wide: bool) -> list[str]:
+    return table(*laid_out(ALLOCATORS, found["allocators"], wide=wide))
 
 
 def _nodes(found: Row, wide: bool) -> list[str]:

@@ -8,7 +8,7 @@ from tabard.bus.port import Bus
 from tabard.cli.failing import fail
 from tabard.cli.ground import Ground
 from tabard.cli.moments import At
-from tabard.cli.past import sequence_at
+from tabard.cli.past import begin_whole, sequence_at
 from tabard.cli.printing import tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.views import Reading
@@ -52,6 +52,7 @@ def follow_steps(
 
     async def work(bus: Bus, target: Target) -> None:
         state, provenance = State(), Provenance()
+        await begin_whole(bus, state)
         await catch_up(bus, state, observe=provenance.observe)
         see(state, provenance, None)
         async with lasting(timeout_s), aclosing(follow(bus, state, 1)) as steps:
@@ -73,6 +74,7 @@ def follow_states(
 
     async def work(bus: Bus, target: Target) -> None:
         state, provenance = State(), Provenance()
+        await begin_whole(bus, state)
         await catch_up(bus, state, observe=provenance.observe)
         seen = -1
 
@@ -102,7 +104,9 @@ def _of_manifests(what: str, files: Sequence[str], notes: bool) -> Ground:
 def _of_ledger(what: str, where: Where) -> Ground:
     async def work(bus: Bus, target: Target) -> Ground:
         state, provenance = State(), Provenance()
-        await catch_up(bus, state, await sequence_at(bus, where.at), provenance.observe)
+        through = await sequence_at(bus, where.at)
+        await begin_whole(bus, state, through)
+        await catch_up(bus, state, through, provenance.observe)
         return Ground(state, Engine(state), provenance)
 
     return with_bus(what, where.cluster, where.nats, work)

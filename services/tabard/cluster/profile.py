@@ -2,7 +2,7 @@
 
 `<run directory>/<name>.json` holds name, pid and started (of the supervisor), nats (URLs), netns
 (of the bus, empty if none), data and keep_data, nodes, mode, dataplane, pods, http (service → URL),
-nkey and ca (files), monitoring (URLs of the bus servers').
+nkey and ca (files), monitoring (URLs).
 """
 
 import json
@@ -36,12 +36,12 @@ class Profile:
     pods: str
     http: Mapping[str, str] = field(default_factory=dict)
     """Service → the URL under which its /metrics, /healthz and /readyz are."""
-    monitoring: tuple[str, ...] = ()
-    """Base URLs of the monitoring of the bus's own servers, in `netns`; empty for a foreign bus."""
     nkey: str = ""
     """File of the seed with which commands come to a bus that asks who they are; else empty."""
     ca: str = ""
     """File of the certificates by which they know its servers; empty if it speaks no TLS."""
+    monitoring: tuple[str, ...] = ()
+    """Where each of the bus's own servers is monitored, in `netns`; in the order of `nats`."""
 
     @property
     def alive(self) -> bool:
@@ -115,7 +115,7 @@ def read(name: str, directory: Path) -> Profile | None:
         known = {each.name for each in fields(Profile)}
         values = {key: value for key, value in json.loads(text).items() if key in known}
         values |= {key: tuple(values[key]) for key in ("nats", "nodes")}
-        values |= {key: tuple(values.get(key, ())) for key in ("monitoring",)}
+        values["monitoring"] = tuple(values.get("monitoring", ()))
         return Profile(**values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ClusterError(

@@ -19,6 +19,7 @@ import sysconfig
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -90,6 +91,11 @@ class EmbeddedServer:
         return f"nats://{self._host}:{self._port}"
 
     @property
+    def log(self) -> Path:
+        """What the server says of itself."""
+        return self._data / "nats-server.log"
+
+    @property
     def monitoring_url(self) -> str:
         """Base of /healthz, /varz, /jsz and /connz; reachable inside the namespace only.
 
@@ -122,6 +128,10 @@ class EmbeddedServer:
             await self.stop()
             raise
         log.info("bus.server_started", url=self.url, pid=self.pid, data=str(self._data))
+
+    async def in_step(self) -> bool:
+        """Whether it says that JetStream is led, and that its own replicas are current."""
+        return self.pid > 0 and await self._on_worker(partial(self._answers_well, "/healthz"))
 
     async def wait(self) -> int:
         """Return the exit code when the server has ended, by `stop` or by itself."""
@@ -203,7 +213,7 @@ class EmbeddedServer:
             monitoring=Address(LOOPBACK, self._monitoring_port),
             store=self._data,
             ports=self._data / "run",
-            log=self._data / "nats-server.log",
+            log=self.log,
             sync_always=self._sync_always,
             membership=self._membership,
         )
@@ -244,10 +254,13 @@ class EmbeddedServer:
             self._monitoring_port = _port(ports["monitoring"])
         except (FileNotFoundError, ValueError):
             return False
+        alone = self._membership is None
+        return self._answers_well("/healthz" if alone else "/healthz?js-enabled-only=true")
+
+    def _answers_well(self, path: str) -> bool:
         connection = http.client.HTTPConnection(LOOPBACK, self._monitoring_port, timeout=1)
         try:
-            of_itself = "/healthz" if self._membership is None else "/healthz?js-enabled-only=true"
-            connection.request("GET", of_itself)
+            connection.request("GET", path)
             return connection.getresponse().status == 200
         except OSError:
             return False
@@ -268,6 +281,8 @@ class EmbeddedServer:
     def _end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
+            # One that SIGSTOP holds takes its SIGTERM only when it goes on.
+            self._process.send_signal(signal.SIGCONT)
             try:
                 self._process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
