@@ -78,7 +78,7 @@ class Cluster:
     async def start(self) -> JetStreamBus:
         """Start all; a bus on them, with the streams."""
         await asyncio.gather(*(server.start() for server in self.servers.values()))
-        options = Options(request_timeout_s=1.0)
+        options = Options(request_timeout_s=3.0)
         bus = await JetStreamBus.connect(self.urls, name="damaged", options=options)
         while True:
             try:
