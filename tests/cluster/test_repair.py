@@ -1,9 +1,15 @@
 """Real damage to one replica of three: who finds it, who believes it, and how it is mended."""
 
 import asyncio
+import json
+import os
+import secrets
 import shutil
+import subprocess
+import sys
 import uuid
-from collections.abc import AsyncIterator
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +22,8 @@ from tabard.bus.port import Outgoing, Stream
 from tabard.bus.server import EmbeddedServer
 from tabard.cluster import repair
 from tabard.cluster.errors import ClusterError
+from tabard.cluster.settings import Settings
+from tabard.cluster.supervisor import Cluster
 from tabard.events.envelope import Envelope
 from tabard.events.ledger import CursorAdvanced
 from tabard.ledger.digest import digest
@@ -23,6 +31,8 @@ from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import sealed
 from tabard.ledger.replicas import examine, read_all
 from tabard.ledger.state import State
+from tabard.process import replicas as process_replicas
+from tabard.process.replicas import ReplicaWatch
 
 pytestmark = pytest.mark.nats
 
@@ -76,40 +86,68 @@ async def folded(bus: JetStreamBus) -> set[tuple[int, bytes]]:
     return {(state.sequence, digest(state)) for state in states}
 
 
-async def test_a_flipped_bit_shows_when_replicas_are_read_and_no_reader_believes_it(
+async def test_a_flipped_bit_shows_when_replicas_are_read_and_a_metric_says_so(
+    cluster: damage.Cluster, bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_replicas, "COUNT_INTERVAL_S", 0.05)
+    watch = ReplicaWatch(cluster.monitoring, read_s=3600)
+    async with watch.looking(bus):
+        await shown(watch, lambda figures: len(figures["tabard_bus_replica_holes"]) == 12)
+        victim = await follower(cluster)
+        counted = await cluster.harm(victim, partial(damage.flip, sequence=700))
+        assert [each.faults for each in counted.of(Stream.LEDGER)] == [(), (), ()]
+
+        found = await examine(bus, cluster.monitoring)
+        hurt = [each for each in found.standings if each.faults]
+        assert [(each.server, each.stream) for each in hurt] == [(victim, Stream.LEDGER)]
+        assert (hurt[0].holes, hurt[0].faults) == (1, ("1 messages are missing: 700",))
+        # Not after an hour: a server was started again.
+        figures = await shown(
+            watch, lambda figures: any(figures["tabard_bus_replica_holes"].values())
+        )
+        assert {place for place, holes in figures["tabard_bus_replica_holes"].items() if holes} == {
+            (victim, "LEDGER")
+        }
+        async with cluster.down(victim):
+            figures = await shown(
+                watch, lambda figures: not figures["tabard_bus_replica_reachable"][(victim,)]
+            )
+        assert sum(figures["tabard_bus_replica_reachable"].values()) == 2
+
+
+async def shown(
+    watch: ReplicaWatch, enough: Callable[[dict[str, dict[tuple[str, ...], float]]], bool]
+) -> dict[str, dict[tuple[str, ...], float]]:
+    """Metric → labels' values → figure, once there are some and `enough` of them."""
+    async with asyncio.timeout(30):
+        while True:
+            figures = {
+                family.name: {tuple(each.labels.values()): each.value for each in family.samples}
+                for family in watch.families()
+            }
+            if figures and enough(figures):
+                return figures
+            await asyncio.sleep(0.01)
+
+
+async def test_who_reads_and_appends_while_a_damaged_replica_leads_knows_the_true_ledger(
     cluster: damage.Cluster, bus: JetStreamBus
 ) -> None:
     truth = await folded(bus)
     victim = await follower(cluster)
-    counted = await cluster.harm(victim, partial(damage.flip, sequence=700))
-    assert [each.faults for each in counted.of(Stream.LEDGER)] == [(), (), ()]
+    await cluster.harm(victim, partial(damage.flip, sequence=700))
     await cluster.give_lead(bus, Stream.LEDGER, victim)
-
     assert await folded(bus) == truth
     assert {(await bus.read(Stream.LEDGER, 700, 1))[0].sequence for _ in range(READS)} == {700}
 
-    found = await examine(bus, cluster.monitoring)
-    hurt = [each for each in found.standings if each.faults]
-    assert [(each.server, each.stream, each.holes) for each in hurt] == [(victim, Stream.LEDGER, 1)]
-    assert hurt[0].faults == ("1 messages are missing: 700",)
-
-
-async def test_who_appends_while_a_damaged_replica_leads_appends_to_the_true_ledger(
-    cluster: damage.Cluster, bus: JetStreamBus
-) -> None:
-    victim = await follower(cluster)
-    await cluster.harm(victim, partial(damage.cut, sequence=700))
-    await cluster.give_lead(bus, Stream.LEDGER, victim)
     state = await catch_up(bus, State())
-    assert state.sequence == EVENTS
-    messages, chain = sealed(
-        state.chain, [(CursorAdvanced("OBSERVED", 1), Envelope(bytes(16), "key", 1))]
-    )
+    event = (CursorAdvanced("OBSERVED", 1), Envelope(bytes(16), "key", 1))
+    messages, chain = sealed(state.chain, [event])
     await append(bus, messages, EVENTS, lambda attempt: asyncio.sleep(0.05))
     assert {each[0] for each in await folded(bus)} == {EVENTS + 1}
     assert (await catch_up(bus, State())).chain == chain
     found = await cluster.told(
-        lambda found: all(each.behind == 0 for each in found.of(Stream.LEDGER))
+        lambda found: all(each.replica and not each.behind for each in found.of(Stream.LEDGER))
     )
     audits = await read_all(bus, found, Stream.LEDGER)
     whole = {audited.digest for server, audited in audits.items() if server != victim}
@@ -141,20 +179,50 @@ async def test_a_hole_is_counted_repaired_from_the_others_and_refused_without_a_
     with pytest.raises(ClusterError, match=r"no server 'nats\.9' answers"):
         repair.check(found, "nats.9", [Stream.LEDGER])
 
-    told: list[str] = []
-    for server, stream in ((victim, Stream.LEDGER), (other, Stream.OBSERVED)):
-        found = await examine(bus, cluster.monitoring)
-        repair.check(found, server, [stream])
-        after = await repair.repair(
-            bus, cluster.monitoring, found, server, [stream], cluster, told.append
-        )
-        assert all(each.good for each in after.of(stream))
+    after = await repair.repair(
+        bus, cluster.monitoring, found, victim, [Stream.LEDGER], cluster, print
+    )
+    assert all(each.good for each in after.of(Stream.LEDGER))
+    await follow_what_is_printed(cluster, other)
+    await cluster.told(
+        lambda found: all(each.replica and not each.behind for each in found.of(Stream.OBSERVED))
+    )
     found = await examine(bus, cluster.monitoring)
     assert all(each.good for each in found.standings)
     (aside,) = (cluster.root / victim / "aside").glob("LEDGER-*")
     assert damage.blocks(aside / "stream")
     assert (aside / "log").is_dir()
     assert await folded(bus) == truth
+
+
+async def follow_what_is_printed(cluster: damage.Cluster, server: str) -> None:
+    """Type what `tabard bus repair` prints for a bus that no `tabard up` of this machine runs."""
+    options = ("--nats", ",".join(cluster.urls), "--monitoring", ",".join(cluster.monitoring))
+    code, printed, said = await tabard("bus", "repair", server, *options)
+    again = f"next: tabard bus check --monitoring {options[3]} --nats {options[1]}"
+    assert (code, said.splitlines()[-1]) == (0, again)
+    before, _, rest = printed.partition("systemctl stop nats-server\n")
+    moves, _, after = rest.partition("systemctl start nats-server\n")
+    assert all(line.startswith("#") for line in (before + after).splitlines())
+    async with cluster.down(server):
+        await asyncio.to_thread(subprocess.run, ["sh", "-ec", moves], check=True)
+
+
+async def tabard(*words: str, run_directory: Path | None = None) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of a command in a process of its own."""
+    chosen = {} if run_directory is None else {"TABARD_RUN_DIR": str(run_directory)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tabard.cli",
+        *words,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=os.environ | chosen,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
 
 
 async def test_an_observed_event_that_a_replica_lost_is_read_from_another(
@@ -197,3 +265,45 @@ async def test_an_event_that_a_replica_holds_otherwise_is_told_by_its_chain_and_
     found = await examine(bus, cluster.monitoring)
     assert repair.damaged(found, victim) == (Stream.LEDGER,)
     assert await folded(bus) == truth
+
+
+async def test_a_running_clusters_server_is_examined_and_repaired_by_commands(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(
+        name=f"t{secrets.token_hex(4)}", nodes=1, dataplane="memory", pods="none", bus_servers=3
+    )
+    async with Cluster(settings, directory=tmp_path) as cluster:
+        head = await cluster.bus.last_sequence(Stream.LEDGER)
+        run = partial(tabard, run_directory=tmp_path)
+        assert (await run("bus", "check"))[0] == 0
+        store = cluster.data / "bus" / "nats.2"
+        async with repair.SupervisedHands(cluster.data).down("nats.2"):
+            assert not cluster.pid("nats.2")
+            damage.cut(damage.folder(store), head // 2)
+        code, status = 0, ""
+        while not code:  # until it is up again, and says what it lacks
+            code, status, _ = await run("bus", "status", "-o", "json")
+        async with asyncio.timeout(30):
+            while not [row for row in json.loads(status)["replicas"] if row["holes"]]:
+                code, status, _ = await run("bus", "status", "-o", "json")
+        assert [
+            (row["server"], row["stream"], row["holes"])
+            for row in json.loads(status)["replicas"]
+            if row["holes"]
+        ] == [("nats.2", "LEDGER", head - head // 2 + 1)]
+        _, told, said = await run("status")
+        assert "3 of 3 servers answer, DAMAGED" in told
+        assert "next: tabard bus check" in said.splitlines()
+        assert "replicas" in (await run("doctor"))[1]
+
+        exits = cluster.exits("nats.2")
+        code, _, said = await run("bus", "repair", "nats.2")
+        assert (code, said.splitlines()[-1]) == (0, "repaired: nats.2 holds what the others hold")
+        assert cluster.exits("nats.2") == exits  # it was not taken for a crash, nor started early
+        assert (await run("bus", "check"))[0] == 0
+        code, _, said = await run("bus", "repair", "nats.2")
+        assert (code, said.splitlines()[-1]) == (
+            0,
+            "the replica of any stream at nats.2 is whole: nothing to repair",
+        )

@@ -28,7 +28,7 @@ def show_status(output: Output, monitoring: str, cluster: str, nats: str) -> Non
         fail(what, error)
     found = run(what, survey(urls), chosen.inside())
     _print(found, output)
-    _end(found)
+    _end(found, monitoring)
 
 
 def check_replicas(
@@ -57,7 +57,7 @@ def check_replicas(
 
     found = with_bus("read the bus's replicas", cluster, nats, work)
     _print(found, output)
-    _end(found)
+    _end(found, monitoring)
 
 
 def repair_server(
@@ -82,12 +82,12 @@ def repair_server(
         hands = _hands(chosen, server)
         if hands is None:
             print("\n".join(steps(found, server, wanted)))
+            tell_next(_following("check", monitoring))
             return None
         return await repair(_jetstream(bus), urls, found, server, wanted, hands, tell)
 
     after = with_bus(f"repair {server}", cluster, nats, work)
     if after is None:
-        tell_next("tabard bus check")
         return
     tell(f"repaired: {server} holds what the others hold")
     _print(after, Output.TABLE)
@@ -124,12 +124,17 @@ def _cells(row: dict[str, Any], titles: Sequence[str]) -> list[Any]:
     return [row[title.lower()] for title in titles]
 
 
-def _end(found: Survey) -> None:
+def _following(command: str, monitoring: str) -> str:
+    """A command on the bus, of the same servers that this one was told of."""
+    return f"tabard bus {command}" + (f" --monitoring {monitoring}" if monitoring else "")
+
+
+def _end(found: Survey, monitoring: str) -> None:
     faults = replicas.faults(found)
     for fault in faults:
         tell(fault)
     hurt = [each.server for each in found.standings if each.holes or (each.faults and each.replica)]
     if hurt:
-        tell_next(f"tabard bus repair {hurt[0]}")
+        tell_next(_following(f"repair {hurt[0]}", monitoring))
     if faults or hurt or any(each.faults for each in found.standings):
         raise SystemExit(Exit.FAILED)

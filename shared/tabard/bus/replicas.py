@@ -68,6 +68,8 @@ class Server:
     store: str = ""
     """The directory that holds `ACCOUNT/streams/STREAM`."""
     replicas: tuple[Replica, ...] = ()
+    started: str = ""
+    """When its process did, in the server's own words."""
     now: int = 0
     failure: str = ""
     """Why there is no answer."""
@@ -110,6 +112,7 @@ def server(url: str, varz: Mapping[str, Any], jsz: Mapping[str, Any]) -> Server:
             for detail in account.get("stream_detail") or ()
             if _ours(detail)
         ),
+        str(varz["start"]),
         stored_at(str(varz["now"]).encode()),
     )
 

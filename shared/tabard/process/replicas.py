@@ -39,6 +39,7 @@ class ReplicaWatch:
         self._read_s = read_s
         self._counted: Survey | None = None
         self._read: Holes = {}
+        self._started: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._told: dict[str, frozenset[str]] = {}
 
@@ -68,11 +69,18 @@ class ReplicaWatch:
             self._counted = found = await survey(self._monitoring)
             self._names |= {each.url: each.name for each in found.servers if each.name}
             self._tell("counted", found)
+            if self._started_again(found):
+                due = time.monotonic()  # what is damaged on a disk shows from then on
             if self._read_s and time.monotonic() >= due:
                 await self._read_replicas(bus, found)
                 again_s = AGAIN_S if any(self._read.values()) else self._read_s
                 due = time.monotonic() + min(again_s, self._read_s)
             await asyncio.sleep(COUNT_INTERVAL_S)
+
+    def _started_again(self, found: Survey) -> bool:
+        before = dict(self._started)
+        self._started |= {each.name: each.started for each in found.servers if each.name}
+        return self._started != before
 
     async def _read_replicas(self, bus: JetStreamBus, found: Survey) -> None:
         for stream in READ:
