@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tabard.bus.jetstream import JetStreamBus, Options
 from tabard.bus.members import free_seats, members
@@ -37,6 +38,29 @@ def cut(stream: Path, sequence: int) -> None:
     and get the rest from its leader.)"""
     block, at, _ = _record(stream, sequence)
     os.truncate(block, at + HEADER_BYTES + 4)
+
+
+def answers(**detail: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What server `a` of three says at /varz and /jsz of a LEDGER with two holes, or `detail`."""
+    known = {
+        "name": "LEDGER",
+        "config": {"subjects": ["tabard.ledger.>"], "num_replicas": 3, "max_age": 0},
+        "state": {
+            "messages": 5,
+            "bytes": 50,
+            "first_seq": 1,
+            "first_ts": "2026-01-02T03:04:05.6Z",
+            "last_seq": 7,
+            "num_deleted": 2,
+        },
+        "cluster": {"raft_group": "S", "leader": "b", "replicas": [{"name": "b"}, {"name": "c"}]},
+    }
+    varz = {"server_name": "a", "now": "2026-01-02T03:04:06Z", "start": "2026-01-02T03:00:00Z"}
+    jsz = {
+        "config": {"store_dir": "/data/jetstream"},
+        "account_details": [{"name": "$G", "stream_detail": [known | detail]}],
+    }
+    return varz, jsz
 
 
 def blocks(stream: Path) -> list[Path]:

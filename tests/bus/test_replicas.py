@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from damage import answers
 from tabard.bus.monitoring import ANSWER_BYTES_MAX, ask
 from tabard.bus.port import Stream
 from tabard.bus.replicas import (
@@ -139,28 +140,6 @@ def test_a_stream_with_fewer_replicas_than_it_is_to_have_is_told_at_its_leader()
     pair = frozenset("ab")
     told = faults(replica("a", peers=pair), replica("b", peers=pair))
     assert told == {"a": ("2 of 3 replicas are placed",)}
-
-
-def answers(**detail: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    known = {
-        "name": "LEDGER",
-        "config": {"subjects": ["tabard.ledger.>"], "num_replicas": 3, "max_age": 0},
-        "state": {
-            "messages": 5,
-            "bytes": 50,
-            "first_seq": 1,
-            "first_ts": "2026-01-02T03:04:05.6Z",
-            "last_seq": 7,
-            "num_deleted": 2,
-        },
-        "cluster": {"raft_group": "S", "leader": "b", "replicas": [{"name": "b"}, {"name": "c"}]},
-    }
-    varz = {"server_name": "a", "now": "2026-01-02T03:04:06Z", "start": "2026-01-02T03:00:00Z"}
-    jsz = {
-        "config": {"store_dir": "/data/jetstream"},
-        "account_details": [{"name": "$G", "stream_detail": [known | detail]}],
-    }
-    return varz, jsz
 
 
 def test_a_servers_answers_are_read() -> None:
