@@ -55,7 +55,7 @@ def check_replicas(
                 tell_next("tabard events verify")
         return found
 
-    found = with_bus("read the bus's replicas", cluster, nats, work)
+    found = with_bus("read the bus's replicas", cluster, nats, work, as_admin=True)
     _print(found, output)
     _end(found, monitoring)
 
@@ -86,7 +86,7 @@ def repair_server(
             return None
         return await repair(_jetstream(bus), urls, found, server, wanted, hands, tell)
 
-    after = with_bus(f"repair {server}", cluster, nats, work)
+    after = with_bus(f"repair {server}", cluster, nats, work, as_admin=True)
     if after is None:
         return
     tell(f"repaired: {server} holds what the others hold")

@@ -141,9 +141,7 @@ _READ_REPLICAS = tuple(
 _HEAR_ALL = tuple(Stream)
 _PODS = (PodStarted, PodLabelsChanged, PodStopped)
 _OPERATORS = tuple(
-    kind
-    for kind in get_args(ObservedEvent)
-    if kind not in (*BY_NODES, PodStarted, PodStopped, TrimRequested)
+    kind for kind in get_args(ObservedEvent) if kind not in (*BY_NODES, PodStarted, TrimRequested)
 )
 
 
