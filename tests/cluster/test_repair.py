@@ -10,6 +10,7 @@ import sys
 import uuid
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -57,19 +58,19 @@ async def bus(cluster: damage.Cluster) -> AsyncIterator[JetStreamBus]:
     await made.close()
 
 
-async def fill(bus: JetStreamBus, forged: int = 0) -> None:
-    """The ledger's events are the same on each call, but the one at `forged`."""
-    chain, last = State().chain, 0
-    while last < EVENTS:
-        batch = [
-            (
-                CursorAdvanced("OBSERVED", sequence + (sequence == forged)),
-                Envelope(uuid.UUID(int=sequence).bytes, "key", 1),
-            )
-            for sequence in range(last + 1, last + 501)
-        ]
-        messages, chain = sealed(chain, batch)
-        last = await bus.append(messages, last)
+async def fill(bus: JetStreamBus, changed: int = 0) -> None:
+    """The ledger's events are the same on each call, but for a bit of the one at `changed`."""
+    events = [
+        (CursorAdvanced("OBSERVED", sequence), Envelope(uuid.UUID(int=sequence).bytes, "key", 1))
+        for sequence in range(1, EVENTS + 1)
+    ]
+    messages, _ = sealed(State().chain, events)
+    if changed:
+        payload = bytearray(messages[changed - 1].payload)
+        payload[10] ^= 4
+        messages[changed - 1] = replace(messages[changed - 1], payload=bytes(payload))
+    for last in range(0, EVENTS, 500):
+        await bus.append(messages[last : last + 500], last)
     await bus.publish(
         Stream.OBSERVED, [Outgoing("tabard.observed.x", b"%d" % n) for n in range(1, EVENTS + 1)]
     )
@@ -250,7 +251,7 @@ async def test_an_event_that_a_replica_holds_otherwise_is_told_by_its_chain_and_
     try:
         forger = await JetStreamBus.connect(other.url, name="forger")
         await forger.ensure_streams()
-        await fill(forger, forged=700)
+        await fill(forger, changed=700)
         await forger.close()
     finally:
         await other.stop()
@@ -263,7 +264,11 @@ async def test_an_event_that_a_replica_holds_otherwise_is_told_by_its_chain_and_
     await cluster.harm(victim, forge)
     assert (await bus.read(Stream.LEDGER, EVENTS, 1))[0].sequence == EVENTS
     found = await examine(bus, cluster.monitoring)
-    assert repair.damaged(found, victim) == (Stream.LEDGER,)
+    (hurt,) = (each for each in found.standings if each.faults)
+    assert (hurt.server, hurt.faults) == (
+        victim,
+        ("1 events do not follow from the one before: LEDGER/700",),
+    )
     assert await folded(bus) == truth
 
 
