@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
@@ -125,7 +126,7 @@ async def test_nodes_start_cold_from_snapshots_good_or_not_and_behind_a_trim(
             publishing.cancel()
 
         # The follower ends, so that what is spoilt stays so.
-        await follower.kill()
+        await follower.signal(signal.SIGTERM)
         entries = await archive.listed(bus)
         assert len(entries) == 3
         await spoil(nats_url, entries[0])

@@ -87,7 +87,7 @@ async def store(bus: Bus, frozen: Frozen, by: str, kept: str = "") -> Entry:
     Replaces one of the same sequence, with its mark if `kept` is none. SnapshotError if it would
     not be taken, as where the state is not this ledger's.
     """
-    content, state, found = await asyncio.to_thread(_packed, frozen, by)
+    content, state, found = await asyncio.to_thread(packed, frozen, by)
     if reason := await check(bus, state):
         raise SnapshotError(f"snapshot {frozen.sequence} is not stored: {reason}")
     marks = [entry.kept for entry in await listed(bus) if entry.sequence == frozen.sequence]
@@ -113,7 +113,7 @@ async def load(bus: Bus, entry: Entry) -> State:
     if it must not be taken."""
     try:
         pieces = [piece async for piece in bus.objects.get(entry.info)]
-        state = await asyncio.to_thread(_taken, entry, pieces)
+        state = await asyncio.to_thread(taken, entry.sequence, b"".join(pieces))
     except (ObjectDamaged, ObjectMissing, SnapshotError) as error:
         raise SnapshotError(f"{entry.place} is refused: {error}") from error
     if reason := await check(bus, state):
@@ -156,8 +156,8 @@ def _release() -> str:
     return version("tabard")
 
 
-def _packed(frozen: Frozen, by: str) -> tuple[bytes, State, bytes]:
-    """(the object's bytes, the state that they hold, its digest); on a thread: it takes a while."""
+def packed(frozen: Frozen, by: str) -> tuple[bytes, State, bytes]:
+    """(the object's bytes, the state that they hold, its digest)"""
     state = thaw(frozen.chunks)
     found = digest(state)
     manifest = (frozen.sequence, frozen.chain, found, _release(), by)
@@ -167,17 +167,17 @@ def _packed(frozen: Frozen, by: str) -> tuple[bytes, State, bytes]:
     return b"".join([*parts, deflate.flush()]), state, found
 
 
-def _taken(entry: Entry, pieces: list[bytes]) -> State:
-    """The state in an object's bytes; SnapshotError. On a thread, for it takes a while."""
+def taken(named: int, content: bytes) -> State:
+    """The state in the bytes of the object of that name; SnapshotError if it is not there whole."""
     try:
-        (sequence, chain, claimed, _release, _by), *chunks = _unpacked(b"".join(pieces))
+        (sequence, chain, claimed, _release, _by), *chunks = _unpacked(content)
     except SnapshotError:
         raise
     except Exception as error:  # bytes of unknown origin fail in ways of any type
         raise SnapshotError(f"it cannot be read ({error!r})") from error
     with uncollected():
         state = thaw(chunks)
-    if (state.sequence, state.chain) != (sequence, chain) or sequence != entry.sequence:
+    if (state.sequence, state.chain) != (sequence, chain) or sequence != named:
         raise SnapshotError(f"it holds LEDGER/{state.sequence}, not what it is named")
     if digest(state) != claimed:
         raise SnapshotError("its state does not come to the digest that it claims")
