@@ -15,7 +15,7 @@ from tabard.ledger.archive import Frozen
 from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
 
-SOON = dataclasses.replace(LIVE, snapshot_events=20, snapshot_look_s=0.05)
+SOON = dataclasses.replace(LIVE, snapshot_events=20, snapshot_look_s=0.1)
 
 
 async def busy(bus: MemoryBus, first: int, count: int = 20) -> None:
@@ -86,7 +86,7 @@ async def test_too_few_events_are_no_reason_until_time_has_gone_by() -> None:
     async with running(a):
         await a.becomes("leading")
         await busy(bus, 0)
-        await for_a_while(0.3)
+        await for_a_while(0.8)
         assert await makers(bus) == {}
         hour = 3_600 * 10**9
         clock = bus.store.clock

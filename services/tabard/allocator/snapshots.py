@@ -24,6 +24,8 @@ _log = structlog.get_logger()
 
 SHARE_MAX = 0.05
 """Most of its time that a process may spend on snapshots."""
+LOOKS_ALONE = 5
+"""A leader that heard no follower for so many looks is alone."""
 FIRST_S_MAX = 60.0
 """A ledger without a snapshot gets its first one after so long, or after `Pace.snapshot_s`."""
 
@@ -53,14 +55,16 @@ class Snapshots:
 
     async def run(self, bus: Bus) -> None:
         """Look now and then whether one is due and this process's to take, for ever."""
-        pause_s = 0.0
+        loop = asyncio.get_running_loop()
+        pause_s, heard, heard_at = 0.0, self._words.followers(self._by), loop.time()
         while True:
-            heard = self._words.followers(self._by)
             await asyncio.sleep(max(pause_s, self._pace.snapshot_look_s * uniform(0.5, 1.0)))
-            pause_s = 0.0
-            speaking = self._words.followers(self._by).items() - heard.items()
+            pause_s, before, heard = 0.0, heard, self._words.followers(self._by)
+            if heard.items() - before.items():
+                heard_at = loop.time()
+            is_alone = loop.time() - heard_at > LOOKS_ALONE * self._pace.snapshot_look_s
             role, state = self._standing()
-            if role not in ("following", "leading") or (role == "leading" and speaking):
+            if role != "following" and not (role == "leading" and is_alone):
                 continue
             try:
                 if await self._is_due(bus, state.sequence):
