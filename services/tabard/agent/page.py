@@ -15,7 +15,7 @@ from tabard.dataplane.port import DataplaneError, MapSizes
 from tabard.process import bus
 from tabard.process.metrics import counters, gauges
 
-PARTS = ("bus", "ledger", "dataplane", "drift", "checkpoint", "dns", "names")
+PARTS = ("bus", "holder", "ledger", "dataplane", "node", "drift", "checkpoint", "dns", "names")
 """Of the agent, that can be in trouble (the keys of `Report.troubles`)."""
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from tabard.dataplane.maps import MAP_NAMES
-from tabard.events.status import NodeStatus
+from tabard.events.status import Holder, NodeStatus
 
 
 class Report:
@@ -26,6 +26,8 @@ class Report:
         self.digest_at = 0
         self.troubles: dict[str, str] = {}
         """Part of the agent → why it does not go on."""
+        self.holder: Holder | None = None
+        self.heartbeat_ms = 0
         self.changed = asyncio.Event()
 
     def enforced(self, sequence: int, endpoints: int) -> None:
@@ -76,4 +78,6 @@ class Report:
             full=tuple(sorted(self.full.items())),
             digest=self.digest,
             digest_at=self.digest_at,
+            holder=self.holder,
+            heartbeat_ms=self.heartbeat_ms,
         )

@@ -16,6 +16,7 @@ from tabard.identity.labels import HOSTNAME
 from tabard.identity.syntax import LABEL_VALUE, LABEL_VALUE_MAX, is_label_key
 from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
+from tabard.process.places import locks, run_directory
 
 
 class Settings(BaseSettings):
@@ -37,6 +38,8 @@ class Settings(BaseSettings):
     """`key=value` each; what policies select nodes by, beside the hostname."""
     mode: Literal["overlay", "native"] = "overlay"
     dataplane: Literal["ebpf", "memory"] = "ebpf"
+    run_dir: Path = Field(default_factory=run_directory)
+    """Where the agents of this machine lock their nodes: the same for all of them."""
     socket: Path | None = None
     """The gate's; `agent.sock` in `data` if not given."""
     netns: str = ""
@@ -109,6 +112,10 @@ class Settings(BaseSettings):
     @property
     def socket_path(self) -> Path:
         return self.socket if self.socket is not None else self.data / "agent.sock"
+
+    @property
+    def locks(self) -> Path:
+        return locks(self.run_dir, self.cluster)
 
     def map_sizes(self) -> MapSizes:
         maps = (*MAP_NAMES, "conntrack", "fragments")

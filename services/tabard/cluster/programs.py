@@ -83,6 +83,9 @@ def agent(place: Place, node: NodePlace, namespace: str) -> Program:
     """
     data = Path(place.profile.data) / "nodes" / node.name
     outside = bool(namespace) and not place.profile.netns
+    chosen = {name: value for name, value in place.extra.items() if name in AGENT_SETTINGS}
+    if run_directory := place.environment.get("TABARD_RUN_DIR"):
+        chosen["RUN_DIR"] = run_directory
     return place.program(
         agent_name(node.name),
         data,
@@ -95,5 +98,5 @@ def agent(place: Place, node: NodePlace, namespace: str) -> Program:
         DATAPLANE=place.profile.dataplane,
         SOCKET=str(place.profile.socket(node.name)),
         NETNS=namespace if outside else "",
-        **{name: value for name, value in place.extra.items() if name in AGENT_SETTINGS},
+        **chosen,
     )

@@ -72,7 +72,7 @@ TYPES: Mapping[type, tuple[str, int]] = {
     ledger.NameForgotten: ("name.forgotten", 1),
     ledger.EventQuarantined: ("quarantine.recorded", 1),
     ledger.CursorAdvanced: ("cursor.advanced", 1),
-    status.NodeStatus: ("node.status", 1),
+    status.NodeStatus: ("node.status", 2),
     status.FlowSeen: ("flow.seen", 1),
     status.FlowsSeen: ("flows.seen", 1),
 }
@@ -88,6 +88,7 @@ UPCASTERS: Mapping[tuple[str, int], Upcaster] = {
     ("node.joined", 1): _as_it_was,
     ("node.added", 1): _as_it_was,
     ("settings.adopted", 1): _as_it_was,
+    ("node.status", 1): _as_it_was,
 }
 """(type, old version) → function from that version's data to the next one's."""
 
