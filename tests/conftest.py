@@ -21,6 +21,7 @@ from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.read import api
+from tabard.bus.jetstream.streams import BUCKET_STREAM
 from tabard.bus.port import Stream
 from tabard.bus.server import EmbeddedServer
 
@@ -106,7 +107,7 @@ async def nats_url(nats_server: EmbeddedServer) -> str:
         # nats-server removes the folder of its last stream in the background, and may hit the next.
         keep = b'{"name":"KEEP","subjects":["keep"]}'
         await connection.request("$JS.API.STREAM.CREATE.KEEP", keep, "making stream KEEP")
-        for stream in Stream:
+        for stream in (*Stream, BUCKET_STREAM):
             await api(connection, "STREAM.DELETE", stream)
     finally:
         await connection.close()

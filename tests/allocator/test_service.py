@@ -51,9 +51,9 @@ from tabard.events.ledger import (
     NamespaceLabelled,
     SettingsAdopted,
 )
-from tabard.events.observed import PolicySet, QuarantineRequested
+from tabard.events.observed import NodeJoined, PodStopped, PolicySet, QuarantineRequested
 from tabard.events.status import NodeStatus
-from tabard.ledger.messages import status
+from tabard.ledger.messages import observed, status, status_subject
 
 STORY = [
     joined("n1"),
@@ -340,6 +340,36 @@ async def test_an_unreadable_event_stops_it_until_an_operator_says_to_go_on(kind
     assert state.quarantined == {("OBSERVED", 2): "a bad tool"}
     assert set(state.endpoints) == {"a", "b"}
     assert [type(event).__name__ for event in await effects(bus)].count("EventQuarantined") == 1
+
+
+async def test_what_a_node_may_write_stops_nothing_and_what_it_may_not_say_is_refused() -> None:
+    bus = MemoryBus()
+    stolen = observed(PodStopped("a"), Envelope(b"0" * 16, "a", 0)).payload
+    other = observed(NodeJoined("n2", ("192.0.2.2",), ()), Envelope(b"1" * 16, "n2", 0)).payload
+    joined = subject(Stream.OBSERVED, "node.joined", "n1")
+    async with running(bus) as task:
+        await publish(bus, started("a"))
+        said = (stolen, other, b"\xc1")
+        await bus.publish(Stream.OBSERVED, [Outgoing(joined, payload) for payload in said])
+        await publish(bus, started("b"))
+        await caught_up(bus, task)
+    state = await folded(bus)
+    assert (set(state.endpoints), set(state.nodes)) == ({"a", "b"}, set())
+    reasons = [state.quarantined["OBSERVED", sequence] for sequence in (2, 3, 4)]
+    assert "its own subject is tabard.observed.pod.stopped" in reasons[0]
+    assert "its own subject is tabard.observed.node.joined.n2" in reasons[1]
+    assert "not msgpack" in reasons[2]
+
+
+async def test_a_node_does_not_speak_for_another_one() -> None:
+    bus = MemoryBus()
+    forged = status(NodeStatus("n1", 9, "memory", 0, ()), Envelope(bytes(16), "n1", 0)).payload
+    await bus.publish(Stream.STATUS, [Outgoing(status_subject("n2"), forged)])
+    with structlog.testing.capture_logs() as logs:
+        async with running(bus) as task:
+            await publish(bus, *STORY)
+            await caught_up(bus, task)
+    assert "its own subject is tabard.status.node.n1" in str(logs)
 
 
 async def test_it_stops_before_an_unreadable_event_again_after_a_restart() -> None:

@@ -13,7 +13,9 @@ from tabard.bus.port import (
     Bus,
     BusUnavailable,
     Conflict,
+    ObjectMissing,
     Outgoing,
+    SequenceGap,
     Stored,
     Stream,
     subject,
@@ -335,6 +337,81 @@ async def test_a_tail_from_before_the_first_sequence_is_refused(bus: Bus) -> Non
         await anext(bus.tail(Stream.LEDGER, 0))
 
 
+async def test_an_object_comes_back_as_it_was_put(bus: Bus) -> None:
+    objects = bus.objects
+    assert await objects.listed() == []
+    content = {"7": b"", "12": bytes(range(256)) * 1000, "9": b"x"}
+    for name, each in content.items():
+        info = await objects.put(name, each, {"key": f"of {name}"})
+        assert (info.name, info.size, info.metadata) == (name, len(each), {"key": f"of {name}"})
+    listed = await objects.listed()
+    assert [info.name for info in listed] == ["12", "7", "9"]
+    for info in listed:
+        assert b"".join([piece async for piece in objects.get(info)]) == content[info.name]
+        assert info.stored_at > 0
+
+
+async def test_an_object_put_again_replaces_the_one_before_it(bus: Bus) -> None:
+    old = await bus.objects.put("1", b"old" * 100_000, {})
+    new = await bus.objects.put("1", b"new", {"a": "b"})
+    (listed,) = await bus.objects.listed()
+    assert (listed.digest, listed.metadata) == (new.digest, {"a": "b"})
+    assert [piece async for piece in bus.objects.get(listed)] == [b"new"]
+    with pytest.raises(ObjectMissing, match="'1'"):
+        await anext(bus.objects.get(old))
+
+
+async def test_a_marked_object_keeps_its_bytes(bus: Bus) -> None:
+    info = await bus.objects.put("1", b"bytes", {"old": "1"})
+    await bus.objects.mark(info, {"kept": "yes"})
+    (listed,) = await bus.objects.listed()
+    assert (listed.digest, listed.metadata) == (info.digest, {"kept": "yes"})
+    assert [piece async for piece in bus.objects.get(listed)] == [b"bytes"]
+
+
+async def test_a_deleted_object_is_gone_and_deleting_it_again_does_nothing(bus: Bus) -> None:
+    info, other = await bus.objects.put("1", b"1", {}), await bus.objects.put("2", b"2", {})
+    await bus.objects.delete(info)
+    await bus.objects.delete(info)
+    assert [each.name for each in await bus.objects.listed()] == ["2"]
+    for call in (anext(bus.objects.get(info)), bus.objects.mark(info, {})):
+        with pytest.raises(ObjectMissing, match="'1'"):
+            await call
+    assert [piece async for piece in bus.objects.get(other)] == [b"2"]
+    assert await bus.objects.tidy(0) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata"), [("", {}), ("a b", {}), ("x" * 129, {}), ("x", {"a": "b" * 4096})]
+)
+async def test_an_object_beyond_its_bounds_is_refused(
+    bus: Bus, name: str, metadata: dict[str, str]
+) -> None:
+    with pytest.raises(ValueError, match=r"name|metadata"):
+        await bus.objects.put(name, b"", metadata)
+
+
+async def test_a_trimmed_ledger_begins_where_it_was_trimmed(bus: Bus) -> None:
+    await bus.append(outgoing(20, Stream.LEDGER), 0)
+    assert await bus.trim(8) == 8
+    assert await bus.trim(8) == 8
+    assert await bus.trim(3) == 8
+    assert await bus.first_sequence(Stream.LEDGER) == 8
+    assert numbers(await bus.read(Stream.LEDGER, 8)) == list(range(7, 20))
+    with pytest.raises(SequenceGap, match="7"):
+        await bus.read(Stream.LEDGER, 7)
+    assert await bus.append(outgoing(1, Stream.LEDGER, 20), 20) == 21
+    assert (await bus.info(Stream.LEDGER)).holes == 0
+
+
+@pytest.mark.parametrize("before", [0, -1, 21])
+async def test_a_trim_of_nothing_or_of_everything_is_refused(bus: Bus, before: int) -> None:
+    await bus.append(outgoing(20, Stream.LEDGER), 0)
+    with pytest.raises(ValueError, match="before"):
+        await bus.trim(before)
+    assert await bus.first_sequence(Stream.LEDGER) == 1
+
+
 async def test_a_closed_bus_is_unavailable(connect: Connect) -> None:
     bus, other = await connect(), await connect()
     await bus.close()
@@ -347,6 +424,9 @@ async def test_a_closed_bus_is_unavailable(connect: Connect) -> None:
         bus.info(Stream.LEDGER),
         bus.read(Stream.LEDGER, 1),
         bus.last_on_subject(Stream.LEDGER, subject(Stream.LEDGER, "x")),
+        bus.trim(1),
+        bus.objects.put("1", b"", {}),
+        bus.objects.listed(),
         anext(bus.tail(Stream.LEDGER, 1)),
     ):
         with pytest.raises(BusUnavailable, match="closed"):

@@ -92,8 +92,8 @@ async def test_an_allocator_that_does_not_keep_up_is_told(
     await append(bus, *small())
     for expected in ([], ["allocator"]):
         word = QuarantineRequested("OBSERVED", 99, "a test")
-        readable = observed(word, first_cause("", 9)).payload
-        await bus.publish(Stream.OBSERVED, [Outgoing("tabard.observed.x", readable)] * 2)
+        readable = replace(observed(word, first_cause("", 9)), id="")
+        await bus.publish(Stream.OBSERVED, [readable] * 2)
         found = faults(await checked(bus))
         assert [name for name in found if name == "allocator"] == expected
 

@@ -7,12 +7,11 @@ from collections import deque
 
 import structlog
 
-from tabard.bus.port import Bus, BusError, Outgoing, Stream, subject
+from tabard.bus.port import Bus, BusError, Stream
 from tabard.dataplane.maps import address_text
 from tabard.dataplane.port import Verdict
-from tabard.events.codec import encode
 from tabard.events.status import FlowRow, FlowsSeen
-from tabard.ledger.messages import first_cause
+from tabard.ledger.messages import first_cause, flows
 
 log = structlog.get_logger(__name__)
 
@@ -47,14 +46,13 @@ class Flows:
 
     async def run(self, bus: Bus) -> None:
         """Publish for ever, one event at a time."""
-        where = subject(Stream.FLOWS, self._node.replace(".", "_"))
         while True:
             await asyncio.sleep(self._spacing_s)
             if (event := self.batch()) is None:
                 continue
-            payload = encode(event, first_cause(self._node, time.time_ns()))
+            message = flows(event, first_cause(self._node, time.time_ns()))
             try:
-                await bus.publish(Stream.FLOWS, [Outgoing(where, payload)])
+                await bus.publish(Stream.FLOWS, [message])
             except BusError as error:
                 self.lost += len(event.flows)
                 log.warning("agent.flows_lost", lost=self.lost, error=str(error))

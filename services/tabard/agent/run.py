@@ -13,7 +13,6 @@ from tabard.agent.page import AgentPage
 from tabard.agent.server import Judge
 from tabard.agent.service import Agent
 from tabard.agent.settings import Settings
-from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Bus
 from tabard.dataplane.maps import Mode, address
 from tabard.dataplane.port import Dataplane, DataplaneError, NodeConfig
@@ -50,7 +49,7 @@ def main() -> int:
 
 async def _run(settings: Settings) -> int:
     async def connect() -> Bus:
-        return await JetStreamBus.connect(settings.nats, name=f"agent-{settings.node}")
+        return await settings.connect(f"agent-{settings.node}")
 
     dataplane, judge = _dataplane(settings)
     agent = Agent(settings, dataplane, connect, judge)

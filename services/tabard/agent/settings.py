@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from tabard.agent.gate import ATTACHES_MAX
 from tabard.dataplane.maps import MAP_NAMES
@@ -14,17 +14,17 @@ from tabard.dataplane.port import MapSizes
 from tabard.events.observed import Pairs
 from tabard.identity.labels import HOSTNAME
 from tabard.identity.syntax import LABEL_VALUE, LABEL_VALUE_MAX, is_label_key
+from tabard.process.connection import BusSettings
 from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
 from tabard.process.places import locks, run_directory
 
 
-class Settings(BaseSettings):
+class Settings(BusSettings):
     """Times in milliseconds."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    nats: Listed
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     data: Path
     log_level: LogLevel = "info"

@@ -18,7 +18,7 @@ from tabard.allocator.patience import Patience, StopRequested
 from tabard.allocator.service import Allocator, Pace
 from tabard.allocator.settings import Settings
 from tabard.allocator.writer import FencedError, LostError
-from tabard.bus.jetstream import JetStreamBus, Options
+from tabard.bus.jetstream import Options
 from tabard.bus.port import BusError
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError
 from tabard.ledger.reader import Stopped
@@ -67,9 +67,7 @@ async def _allocate(settings: Settings, patience: Patience, page: AllocatorPage)
     # Tried for ever, so each try is short: a request to stop waits for no more than one.
     options = Options(connect_timeout_s=CONNECT_TIMEOUT_S)
     try:
-        page.bus = bus = await patience.through(
-            lambda: JetStreamBus.connect(settings.nats, name=name, options=options)
-        )
+        page.bus = bus = await patience.through(lambda: settings.connect(name, options))
     except StopRequested:
         return
     holder = f"{settings.holder}/{os.getpid()}-{secrets.token_hex(4)}"

@@ -24,6 +24,8 @@ class Figures:
             buckets=EVENTS,
         )
         self._appended: Counter[str] = Counter()
+        self.unheard = 0
+        """Messages on STATUS that could not be read, or came on another subject than their own."""
 
     def appended(self, messages: Sequence[Outgoing], took_s: float) -> None:
         """A batch is in the ledger."""

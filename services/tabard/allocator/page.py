@@ -99,7 +99,13 @@ def _of_leader(leader: Leader) -> list[Metric]:
         GaugeMetricFamily("tabard_allocator_nodes", "Nodes.", len(state.nodes)),
         CounterMetricFamily(
             "tabard_allocator_quarantined_total",
-            "Events that operators had passed over, in the ledger's whole life.",
+            "Events that were refused, or that operators had passed over, in the ledger's whole "
+            "life.",
             len(state.quarantined),
+        ),
+        CounterMetricFamily(
+            "tabard_allocator_status_refused_total",
+            "Messages on STATUS that could not be read or came on another's subject.",
+            figures.unheard,
         ),
     ]

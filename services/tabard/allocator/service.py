@@ -26,7 +26,7 @@ from tabard.events.errors import EventError
 from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.events.status import NodeStatus
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError, pause_s
-from tabard.ledger.messages import recorded
+from tabard.ledger.messages import holds_up, recorded
 from tabard.ledger.state import State, enforcement_of
 
 _log = structlog.get_logger()
@@ -215,11 +215,16 @@ class Leader:
             if message is None:
                 break
             if message.sequence > self._cursor:
+                record = None
                 try:
                     record = recorded(Stream.OBSERVED, message)
                     events = answer(self._state, self._indexes, record, batch.at)
                 except EventError as error:
-                    return _Poison(message.sequence, str(error))
+                    if holds_up(message, error):
+                        return _Poison(message.sequence, str(error))
+                    _log.warning("allocator.refused", subject=message.subject, reason=str(error))
+                    reject = Reject(Stream.OBSERVED.value, message.sequence, str(error))
+                    events = decide(self._state, self._indexes, reject)
                 except Exception as error:  # a fault of ours; deciding again would only repeat it
                     _log.exception("allocator.undecidable", sequence=message.sequence)
                     return _Poison(message.sequence, f"it cannot be decided: {error!r}")
@@ -317,6 +322,7 @@ class Leader:
                         status = recorded(Stream.STATUS, message).event
                     except EventError as error:
                         # The node's watermark stays where it was, which holds releases back.
+                        self.figures.unheard += 1
                         _log.warning("allocator.status_unreadable", reason=str(error))
                         continue
                     if isinstance(status, NodeStatus):

@@ -5,22 +5,22 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
-from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
+from tabard.process.connection import BusSettings
+from tabard.process.environment import PREFIX, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
 
 
-class Settings(BaseSettings):
+class Settings(BusSettings):
     """Times in milliseconds. All but the first four groups are set at install, for ever, save
     `enforcement`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    nats: Listed = Field(min_length=1)
     data: Path
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     labels_include: tuple[str, ...] = ()
     """Regular expressions of label keys, as JSON; see tabard.identity.labels.LabelFilter."""
     labels_exclude: tuple[str, ...] = ()
-    fixed: dict[int, tuple[str, ...]] = {}
+    fixed: dict[int, tuple[str, ...]] = Field(default_factory=dict)
     """Identities fixed by the operator, as JSON: `{"128": ["k8s:app=dns", …]}`."""
     retire_grace_ms: int = Field(default=300_000, ge=0)
     """How long an identity without users is kept."""

@@ -5,6 +5,7 @@ from contextvars import ContextVar
 
 _options: ContextVar[str] = ContextVar("options", default="")
 _moment: ContextVar[str] = ContextVar("moment", default="")
+_first: ContextVar[str] = ContextVar("first", default="")
 _OF_A_MOMENT = ("get", "describe")
 """Commands that look for what another did not find."""
 _OWN_CLUSTER = ("up", "demo")
@@ -15,11 +16,17 @@ def forget() -> None:
     """Begin a command: nothing is chosen yet."""
     _options.set("")
     _moment.set("")
+    _first.set("")
 
 
 def keep(option: str, value: str) -> None:
     """This command was given `option`, which chooses a cluster."""
     _options.set(f"{_options.get()} {option} {shlex.quote(value)}")
+
+
+def keep_first(option: str, value: str) -> None:
+    """This command was given `option`, which stands before its name."""
+    _first.set(f"{_first.get()} {option} {shlex.quote(value)}")
 
 
 def keep_moment(text: str) -> None:
@@ -35,4 +42,4 @@ def following(command: str) -> str:
     if program != "tabard" or "--cluster" in rest or name in _OWN_CLUSTER:
         return command
     then = _moment.get() if name in _OF_A_MOMENT and "--at" not in rest else ""
-    return command + then + _options.get()
+    return program + _first.get() + command[len(program) :] + then + _options.get()

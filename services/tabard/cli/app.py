@@ -1,11 +1,12 @@
 """Commands and their options. What they do is imported only when one runs."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from tabard.cli import advice
+from tabard.cli import advice, credentials
 from tabard.cli.commands import changing, events, observing, policy, reading, running
 
 _NUMBERS = {
@@ -53,12 +54,28 @@ def main(
         bool,
         typer.Option("--version", help="Show the version.", is_eager=True, callback=_version),
     ] = False,
+    nkey: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="NKey seed to come to the bus with; else TABARD_NATS_NKEY."
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Certificates that vouch for the bus; else TABARD_NATS_CA."
+        ),
+    ] = None,
 ) -> None:
     """Tabard: identity-based network security for pods, from events on a bus.
 
     Example: tabard up -f compose/shop --nodes 3
     """
     advice.forget()
+    for option, file in (("--nkey", nkey), ("--ca", ca)):
+        if file is not None:
+            advice.keep_first(option, str(file))
+    credentials.given.set(credentials.Credentials(nkey, ca))
 
 
 for command in (

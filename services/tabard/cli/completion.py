@@ -171,17 +171,17 @@ def _of_state(context: typer.Context, names: "Callable[[State], Iterable[str]]")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     state = State()
 
-    async def fold(urls: tuple[str, ...]) -> None:
+    async def fold(chosen: reach.Target) -> None:
         async with (
             asyncio.timeout(COMPLETE_S_MAX),
-            reach.connected(urls, COMPLETE_S_MAX) as bus,
+            reach.connected(chosen, COMPLETE_S_MAX) as bus,
         ):
             await catch_up(bus, state)
 
     try:
         chosen = reach.target(*_chosen(context))
         with chosen.inside():
-            asyncio.run(fold(chosen.nats))
+            asyncio.run(fold(chosen))
     except (ClusterError, NamespaceError, BusError, TimeoutError, Stopped):
         # What was read before is offered all the same.
         pass

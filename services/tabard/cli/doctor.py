@@ -65,7 +65,7 @@ async def _examined(chosen: Target) -> list[Check]:
     """What is found, as far as the bus answers."""
     found: list[Check] = []
     try:
-        async with asyncio.timeout(CLUSTER_S_MAX), reach.connected(chosen.nats, BUS_S_MAX) as bus:
+        async with asyncio.timeout(CLUSTER_S_MAX), reach.connected(chosen, BUS_S_MAX) as bus:
             async for check in health.examine(bus):
                 found.append(check)
     except (BusError, TimeoutError) as error:

@@ -18,7 +18,7 @@ from tabard.cli.watching import Changes, watch
 from tabard.cluster.watermarks import Watermark, watermarks
 from tabard.events.errors import EventError
 from tabard.ledger.follow import catch_up
-from tabard.ledger.messages import recorded
+from tabard.ledger.messages import holds_up, recorded
 from tabard.ledger.state import State
 
 
@@ -71,7 +71,7 @@ def _unreadable(message: Stored) -> str:
     try:
         recorded(Stream.OBSERVED, message)
     except EventError as error:
-        return str(error)
+        return str(error) if holds_up(message, error) else ""
     return ""
 
 

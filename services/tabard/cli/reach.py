@@ -4,9 +4,12 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-from tabard.bus.port import Bus
+from tabard.auth.keys import KeyFault, read_key
+from tabard.bus.port import Bus, BusError
+from tabard.cli.credentials import NONE, Credentials, given, of_environment
 from tabard.cli.failing import fail, run
 from tabard.cluster import network, profile
 from tabard.cluster.errors import ClusterError, NoCluster
@@ -21,6 +24,7 @@ class Target:
 
     nats: tuple[str, ...]
     profile: Profile | None = None
+    credentials: Credentials = NONE
 
     def inside(self) -> AbstractContextManager[object]:
         """Where the event loop must run to reach the bus."""
@@ -30,10 +34,15 @@ class Target:
 
 
 def target(cluster: str, nats: str, environment: Mapping[str, str] | None = None) -> Target:
-    """The cluster that the options name, else TABARD_CLUSTER, the only one running, TABARD_NATS."""
+    """The cluster that the options name, else TABARD_CLUSTER, the only one running, TABARD_NATS.
+
+    Its credentials are those of the options, else the cluster's own, or the environment's for a bus
+    that is named by its URL.
+    """
     environment = os.environ if environment is None else environment
+    elsewhere = given.get().or_else(of_environment(environment))
     if nats and not cluster:
-        return Target(_urls(nats))
+        return Target(_urls(nats), credentials=elsewhere)
     name = cluster or environment.get("TABARD_CLUSTER", "")
     directory = profile.run_directory(environment)
     try:
@@ -41,13 +50,14 @@ def target(cluster: str, nats: str, environment: Mapping[str, str] | None = None
     except NoCluster as error:
         fallback = environment.get("TABARD_NATS", "")
         if fallback and not name:
-            return Target(_urls(fallback))
+            return Target(_urls(fallback), credentials=elsewhere)
         others = profile.running_clusters(directory)
         if others and name not in profile.names(directory) and not profile.roots_may_run():
             meant = f"the same command with --cluster {others[0].name}"
             raise NoCluster(str(error), meant) from error
         raise
-    return Target(found.nats, found)
+    own = Credentials(*(Path(file) if file else None for file in (found.nkey, found.ca)))
+    return Target(found.nats, found, given.get().or_else(own))
 
 
 def _urls(text: str) -> tuple[str, ...]:
@@ -55,12 +65,18 @@ def _urls(text: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def connected(urls: tuple[str, ...], timeout_s: float = 10.0) -> AsyncIterator[Bus]:
-    """A bus at one of `urls`; BusUnavailable if none answers in time."""
+async def connected(chosen: Target, timeout_s: float = 10.0) -> AsyncIterator[Bus]:
+    """The bus; BusUnavailable if none of its servers answers in time, BusError without a key."""
     from tabard.bus.jetstream import JetStreamBus, Options
 
-    options = Options(connect_timeout_s=timeout_s)
-    bus = await JetStreamBus.connect(list(urls), name="tabard-cli", options=options)
+    nkey, ca = chosen.credentials.nkey, chosen.credentials.ca
+    if nkey is not None:
+        try:
+            read_key(nkey)
+        except KeyFault as error:  # the bus would try for as long as it may
+            raise BusError(str(error)) from error
+    options = Options(connect_timeout_s=timeout_s, nkey=nkey, ca=ca)
+    bus = await JetStreamBus.connect(chosen.nats, name="tabard-cli", options=options)
     try:
         yield bus
     finally:
@@ -75,7 +91,7 @@ def with_bus(what: str, cluster: str, nats: str, work: Callable[[Bus, Target], A
         fail(what, error)
 
     async def body() -> T:
-        async with connected(chosen.nats) as bus:
+        async with connected(chosen) as bus:
             return await work(bus, chosen)
 
     return run(what, body(), chosen.inside())

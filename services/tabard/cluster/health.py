@@ -9,7 +9,7 @@ from tabard.cluster.checkup import Check, fault, ok, warn
 from tabard.cluster.watermarks import Watermark, silent, watermarks
 from tabard.events.errors import EventError
 from tabard.ledger.follow import catch_up
-from tabard.ledger.messages import recorded
+from tabard.ledger.messages import holds_up, recorded
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
 
@@ -107,6 +107,8 @@ async def _allocator(bus: Bus, state: State) -> Check:
         try:
             recorded(Stream.OBSERVED, message)
         except EventError as error:
+            if not holds_up(message, error):
+                break
             shown = f"tabard events show {message.sequence} --stream {Stream.OBSERVED}"
             return fault("allocator", f"{fact}: stands before {error}", shown)
     if lag > LAG_EVENTS_MAX:

@@ -1,7 +1,8 @@
 """The profile: one JSON file for each running cluster, by which commands on this machine find it.
 
 `<run directory>/<name>.json` holds name, pid and started (of the supervisor), nats (URLs), netns
-(of the bus, empty if none), data and keep_data, nodes, mode, dataplane, pods, http (service → URL).
+(of the bus, empty if none), data and keep_data, nodes, mode, dataplane, pods, http (service → URL),
+nkey and ca (files).
 """
 
 import json
@@ -34,6 +35,10 @@ class Profile:
     pods: str
     http: Mapping[str, str] = field(default_factory=dict)
     """Service → the URL under which its /metrics, /healthz and /readyz are."""
+    nkey: str = ""
+    """File of the seed with which commands come to a bus that asks who they are; else empty."""
+    ca: str = ""
+    """File of the certificates by which they know its servers; empty if it speaks no TLS."""
 
     @property
     def alive(self) -> bool:

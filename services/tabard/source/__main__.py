@@ -10,7 +10,6 @@ import sys
 import structlog
 import uvloop
 
-from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import BusError
 from tabard.ledger.reader import Stopped
 from tabard.process.environment import settings_or_exit
@@ -51,7 +50,7 @@ async def _run(settings: Settings) -> None:
 
 
 async def _keep_pods(settings: Settings, page: SourcePage) -> None:
-    bus = await JetStreamBus.connect(settings.nats, name=f"tabard-source-{settings.cluster}")
+    bus = await settings.connect(f"tabard-source-{settings.cluster}")
     page.bus, page.source = bus, Source(bus, _keeper(settings))
     try:
         work = asyncio.ensure_future(page.source.run())

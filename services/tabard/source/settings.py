@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from tabard.netns.names import RUN
-from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
+from tabard.process.connection import BusSettings
+from tabard.process.environment import PREFIX, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
 
 
-class Settings(BaseSettings):
+class Settings(BusSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    nats: Listed = Field(min_length=1)
     cluster: str = Field(pattern=f"^{RUN.pattern}$")
     data: Path
     """This process's own directory; measurements of pod starts are written there."""

@@ -1,7 +1,7 @@
 """Checks of arguments, made alike by every adapter; a bad argument is a ValueError."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tabard.bus.port import (
     BATCH_MESSAGES_MAX,
@@ -18,6 +18,9 @@ NAME_BYTES_MAX = 512
 # A NATS subject without wildcards: tokens of printable ASCII parted by single dots. ASCII only, so
 # that its length in characters is its length in bytes.
 _SUBJECT = re.compile(r"[!-)+\-/-=?-~]+(\.[!-)+\-/-=?-~]+)+")
+_OBJECT_NAME = re.compile(r"[!-~]{1,128}")
+METADATA_BYTES_MAX = 4096
+"""What an object's metadata may take, keys and values together."""
 # What may stand in a header without ending its line.
 _ID = re.compile(r"[ -~]*")
 
@@ -56,3 +59,12 @@ def check_read(start: int, limit: int = READ_MESSAGES_MAX) -> None:
         raise ValueError(f"start is {start}; sequences start at 1")
     if not 1 <= limit <= READ_MESSAGES_MAX:
         raise ValueError(f"limit is {limit}; a read returns 1 to {READ_MESSAGES_MAX} messages")
+
+
+def check_object(name: str, metadata: Mapping[str, str]) -> None:
+    """ValueError unless an object may have this name and metadata."""
+    if not _OBJECT_NAME.fullmatch(name):
+        raise ValueError(f"object name {name[:80]!r} is not 1 to 128 characters of printable ASCII")
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+    if size > METADATA_BYTES_MAX:
+        raise ValueError(f"metadata of object {name} has {size} bytes, over {METADATA_BYTES_MAX}")

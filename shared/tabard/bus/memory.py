@@ -1,18 +1,24 @@
 """The bus in memory: for pure tests and a simulator; nothing is durable, no time passes inside."""
 
 import asyncio
+import dataclasses
+import hashlib
 import itertools
+from base64 import urlsafe_b64encode
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from tabard.bus.arguments import check_batch, check_outgoing, check_read
+from tabard.bus.arguments import check_batch, check_object, check_outgoing, check_read
 from tabard.bus.port import (
     READ_MESSAGES_MAX,
     BusUnavailable,
     Conflict,
     Link,
+    ObjectDamaged,
+    ObjectInfo,
+    ObjectMissing,
     Outgoing,
     SequenceGap,
     Stored,
@@ -80,6 +86,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], int] | None = None) -> None:
         self.clock = clock if clock is not None else itertools.count(1).__next__
         self.logs = {stream: _Log(stream) for stream in Stream}
+        self.objects: dict[str, tuple[ObjectInfo, bytes]] = {}
         self.changed = asyncio.Event()
 
     def notify(self) -> None:
@@ -184,6 +191,20 @@ class MemoryBus:
             else:
                 await changed.wait()
 
+    async def trim(self, before: int) -> int:
+        await self._turn()
+        log = self.store.logs[Stream.LEDGER]
+        if not 1 <= before <= log.last:
+            raise ValueError(f"before is {before}, and LEDGER ends at {log.last}")
+        self.store.forget(
+            Stream.LEDGER, *(each.sequence for each in log.messages if each.sequence < before)
+        )
+        return log.messages[0].sequence
+
+    @property
+    def objects(self) -> "MemoryObjects":
+        return MemoryObjects(self.store, self._turn)
+
     @property
     def link(self) -> Link:
         return Link(not self._closed, 1, "the bus was closed" if self._closed else "")
@@ -197,3 +218,62 @@ class MemoryBus:
         await asyncio.sleep(0)
         if self._closed:
             raise BusUnavailable("the bus was closed")
+
+
+class MemoryObjects:
+    """`Objects` of a `MemoryStore`; what is put is there at once, so there are never remains."""
+
+    PIECE_BYTES = 128 << 10
+
+    def __init__(self, store: MemoryStore, turn: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._turn = turn
+
+    async def put(self, name: str, content: bytes, metadata: Mapping[str, str]) -> ObjectInfo:
+        check_object(name, metadata)
+        await self._turn()
+        digest = urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
+        chunks = -(-len(content) // self.PIECE_BYTES)
+        info = ObjectInfo(
+            name, len(content), chunks, f"SHA-256={digest}", self._store.clock(), dict(metadata)
+        )
+        self._store.objects[name] = info, content
+        return info
+
+    async def get(self, info: ObjectInfo) -> AsyncGenerator[bytes, None]:
+        await self._turn()
+        held, content = self._held(info)
+        for at in range(0, len(content), self.PIECE_BYTES):
+            yield content[at : at + self.PIECE_BYTES]
+            await self._turn()
+        digest = urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
+        if (len(content), f"SHA-256={digest}") != (held.size, held.digest):
+            raise ObjectDamaged(f"object {info.name!r} is not what was put")
+
+    async def listed(self) -> list[ObjectInfo]:
+        await self._turn()
+        return [self._store.objects[name][0] for name in sorted(self._store.objects)]
+
+    async def mark(self, info: ObjectInfo, metadata: Mapping[str, str]) -> ObjectInfo:
+        check_object(info.name, metadata)
+        await self._turn()
+        held, content = self._held(info)
+        marked = dataclasses.replace(held, metadata=dict(metadata), stored_at=self._store.clock())
+        self._store.objects[info.name] = marked, content
+        return marked
+
+    async def delete(self, info: ObjectInfo) -> None:
+        await self._turn()
+        held = self._store.objects.get(info.name)
+        if held is not None and held[0].digest == info.digest:
+            del self._store.objects[info.name]
+
+    async def tidy(self, age_s: float) -> int:
+        await self._turn()
+        return 0
+
+    def _held(self, info: ObjectInfo) -> tuple[ObjectInfo, bytes]:
+        held = self._store.objects.get(info.name)
+        if held is None or held[0].digest != info.digest:
+            raise ObjectMissing(f"the bucket has object {info.name!r} no more as it was listed")
+        return held

@@ -1,6 +1,6 @@
 """The Bus port: what Tabard asks of a bus, in Tabard's words."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -76,6 +76,21 @@ class StreamInfo:
     """Whether a full stream refuses new messages, or drops its oldest."""
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object of the bucket, as the bucket's own record of it says: nothing is checked yet."""
+
+    name: str
+    size: int
+    """Bytes."""
+    chunks: int
+    digest: str
+    """`SHA-256=` and the hash of all bytes, base64 with - and _."""
+    stored_at: int
+    """When the record was written, in nanoseconds since the Unix epoch, by the bus's clock."""
+    metadata: Mapping[str, str]
+
+
 class BusError(Exception):
     """The bus could not do it; the message says what, where, and what to do next."""
 
@@ -96,6 +111,15 @@ class SequenceGap(BusError):
     """A message that must be there is not: the log has a hole. Names stream and sequence."""
 
 
+class ObjectMissing(BusError):
+    """The bucket has no object of this name."""
+
+
+class ObjectDamaged(BusError):
+    """An object is not what was put: cut, changed or mixed up. Names it; what was read of it is to
+    be thrown away."""
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """How a bus's connection stands."""
@@ -107,11 +131,51 @@ class Link:
     """Why it is not connected, or was not the last time."""
 
 
+class Objects(Protocol):
+    """The bucket TABARD_SNAPSHOTS: named objects of any size, each whole or not there.
+
+    All methods raise BusUnavailable when the bus gives no answer.
+    """
+
+    async def put(self, name: str, content: bytes, metadata: Mapping[str, str]) -> ObjectInfo:
+        """Store an object; one of the same name is replaced at once when all of it is durable.
+
+        Broken off anywhere, it leaves what was there before, and chunks that `tidy` removes.
+        """
+        ...
+
+    def get(self, info: ObjectInfo) -> AsyncGenerator[bytes, None]:
+        """The object's bytes in pieces, checked: whoever reads to the end without an error has read
+        what was put. ObjectDamaged otherwise, before or after the last piece.
+
+        ObjectMissing if it was deleted or replaced since `info` was listed.
+        """
+        ...
+
+    async def listed(self) -> list[ObjectInfo]:
+        """All whole objects, by name; [] where no bucket was made."""
+        ...
+
+    async def mark(self, info: ObjectInfo, metadata: Mapping[str, str]) -> ObjectInfo:
+        """Give the object other metadata; its bytes stay."""
+        ...
+
+    async def delete(self, info: ObjectInfo) -> None:
+        """Remove the object; nothing if it is not there."""
+        ...
+
+    async def tidy(self, age_s: float) -> int:
+        """Remove what puts that were broken off left behind, once its newest chunk is `age_s` old;
+        how many such remains there were."""
+        ...
+
+
 class Bus(Protocol):
     """Ordered durable streams. All methods raise BusUnavailable when the bus gives no answer."""
 
     async def ensure_streams(self, replicas: int = 1) -> None:
-        """Create the four streams where absent; StreamMismatch for one with other settings."""
+        """Create the four streams and the bucket where absent; StreamMismatch for one with other
+        settings."""
         ...
 
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
@@ -168,6 +232,19 @@ class Bus(Protocol):
         message is noticed within two seconds. While the bus is away it waits. SequenceGap on
         LEDGER as in `read`. End it by closing the iterator (`aclose`).
         """
+        ...
+
+    async def trim(self, before: int) -> int:
+        """Remove LEDGER's messages before sequence `before`, for ever; the first sequence kept.
+
+        Never more than these, also if it is broken off: then some of the oldest may be gone, and
+        trimming again goes on. BusError if this stream denies it.
+        """
+        ...
+
+    @property
+    def objects(self) -> Objects:
+        """The bucket of snapshots."""
         ...
 
     @property

@@ -24,6 +24,7 @@ from typing import TypeVar
 
 import structlog
 
+from tabard.bus.config import Address, ServerConfig, text
 from tabard.bus.port import BusError
 
 log = structlog.get_logger(__name__)
@@ -32,29 +33,12 @@ READY_TIMEOUT_S = 60.0
 """A server is ready when it has recovered its streams; with a large store that takes a while."""
 READY_POLL_S = 0.02
 STOP_TIMEOUT_S = 10.0
+NAME = "tabard"
+"""Of a server that is in no cluster."""
+LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
-
-_CONFIG = """\
-# Written at each start by Tabard; changes are lost.
-server_name: "tabard"
-host: "{host}"
-port: {port}
-http: "127.0.0.1:-1"
-ports_file_dir: "{data}/run"
-log_file: "{data}/nats-server.log"
-logfile_size_limit: 10MB
-max_payload: 1MB
-jetstream {{
-  store_dir: "{data}"
-  sync_interval: {sync}
-  max_memory_store: 512MB
-  # LEDGER reserves its max_bytes; the disk, not this number, is the limit.
-  max_file_store: 1TB
-  limits {{ default_max_consumers: -1 }}
-}}
-"""
 
 _T = TypeVar("_T")
 
@@ -75,7 +59,7 @@ class EmbeddedServer:
     def __init__(
         self,
         data_dir: Path | str,
-        host: str = "127.0.0.1",
+        host: str = LOOPBACK,
         port: int = 0,
         sync_always: bool = True,
         netns: str | None = None,
@@ -99,7 +83,7 @@ class EmbeddedServer:
     @property
     def monitoring_url(self) -> str:
         """Base of /healthz, /varz, /jsz and /connz; reachable inside the namespace only."""
-        return f"http://127.0.0.1:{self._monitoring_port}"
+        return f"http://{LOOPBACK}:{self._monitoring_port}"
 
     @property
     def pid(self) -> int:
@@ -185,14 +169,7 @@ class EmbeddedServer:
         for stale in run.glob("*.ports"):
             stale.unlink()
         config = self._data / "nats-server.conf"
-        config.write_text(
-            _CONFIG.format(
-                host=self._host,
-                port=self._port or -1,
-                data=self._data,
-                sync="always" if self._sync_always else "2m",
-            )
-        )
+        config.write_text(text(self._config()))
         with (self._data / "nats-server.out").open("wb") as out:
             assert self._lock is not None
             self._process = subprocess.Popen(
@@ -206,6 +183,17 @@ class EmbeddedServer:
                 # The lock stays taken until the server itself is gone, whoever started it.
                 pass_fds=(self._lock,),
             )
+
+    def _config(self) -> ServerConfig:
+        return ServerConfig(
+            name=NAME,
+            listen=Address(self._host, self._port),
+            monitoring=Address(LOOPBACK),
+            store=self._data,
+            ports=self._data / "run",
+            log=self._data / "nats-server.log",
+            sync_always=self._sync_always,
+        )
 
     def _take_lock(self) -> None:
         # Two servers on one store would destroy it, and nats-server does not look.
@@ -243,7 +231,7 @@ class EmbeddedServer:
             self._monitoring_port = _port(ports["monitoring"])
         except (FileNotFoundError, ValueError):
             return False
-        connection = http.client.HTTPConnection("127.0.0.1", self._monitoring_port, timeout=1)
+        connection = http.client.HTTPConnection(LOOPBACK, self._monitoring_port, timeout=1)
         try:
             connection.request("GET", "/healthz")
             return connection.getresponse().status == 200

@@ -17,5 +17,10 @@ class NewerVersionError(EventError):
     """The event was written by a newer release than this one."""
 
 
+class MisplacedError(EventError):
+    """The event came on another subject than its own: whoever wrote it may not have been allowed to
+    say it, and it does not count."""
+
+
 class ChainError(EventError):
     """The event's chain hash does not follow from the event before it."""

@@ -1,16 +1,25 @@
-"""Events as bus messages: which subject, which id, and the chain hash on LEDGER."""
+"""Events as bus messages: which subject, which id, and the chain hash on LEDGER.
 
+The bus holds each writer to the subjects that are its own, so what a message says counts only on
+its own subject (`recorded`); the name of the node that speaks is part of it.
+"""
+
+import re
 import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, assert_never
 
 from tabard.bus.port import Outgoing, Stored, Stream, subject
 from tabard.events import chain
 from tabard.events.codec import TYPES, decode, encode, type_name
 from tabard.events.envelope import Envelope, Recorded
+from tabard.events.errors import EventError, MisplacedError
 from tabard.events.ledger import EventQuarantined, LedgerEvent
-from tabard.events.observed import ObservedEvent, QuarantineRequested
-from tabard.events.status import NodeStatus
+from tabard.events.observed import NameAnswered, NodeJoined, ObservedEvent, QuarantineRequested
+from tabard.events.status import FlowSeen, FlowsSeen, NodeStatus, StatusEvent
+
+BY_NODES = (NodeJoined, NameAnswered)
+"""What nodes say on OBSERVED, each of itself."""
 
 
 def first_cause(key: str, at: int, event_id: bytes | None = None) -> Envelope:
@@ -21,11 +30,30 @@ def first_cause(key: str, at: int, event_id: bytes | None = None) -> Envelope:
 
 def observed(event: ObservedEvent, envelope: Envelope) -> Outgoing:
     """`event` as a message for OBSERVED; published twice with one envelope, it is stored once."""
-    if isinstance(event, QuarantineRequested):
-        to = quarantine_subject(Stream.OBSERVED, event.stream, event.sequence)
-    else:
-        to = subject(Stream.OBSERVED, type_name(event))
-    return Outgoing(to, encode(event, envelope), envelope.id.hex())
+    return Outgoing(observed_subject(event), encode(event, envelope), envelope.id.hex())
+
+
+def observed_subject(event: ObservedEvent) -> str:
+    """The only subject on which `event` counts."""
+    match event:
+        case QuarantineRequested(stream, sequence):
+            return quarantine_subject(Stream.OBSERVED, stream, sequence)
+        case NodeJoined(node) | NameAnswered(node):
+            return subject(Stream.OBSERVED, TYPES[type(event)][0], node_token(node))
+        case _:
+            return subject(Stream.OBSERVED, type_name(event))
+
+
+def holds_up(message: Stored, error: EventError) -> bool:
+    """Whether the allocator stops before this message of OBSERVED, unreadable because of `error`.
+
+    By no more than nodes may write, and by nothing on another subject than its own, is anybody held
+    up: that is refused.
+    """
+    return not (isinstance(error, MisplacedError) or message.subject.startswith(_BY_NODES))
+
+
+_BY_NODES = tuple(subject(Stream.OBSERVED, TYPES[kind][0]) + "." for kind in BY_NODES)
 
 
 def status(event: NodeStatus, envelope: Envelope) -> Outgoing:
@@ -35,7 +63,44 @@ def status(event: NodeStatus, envelope: Envelope) -> Outgoing:
 
 def status_subject(node: str) -> str:
     """Where the last word of `node` is kept."""
-    return subject(Stream.STATUS, node.replace(".", "_"))
+    return subject(Stream.STATUS, "node", node_token(node))
+
+
+def flows(event: FlowsSeen, envelope: Envelope) -> Outgoing:
+    """`event` as a message for FLOWS."""
+    return Outgoing(flows_subject(event.node), encode(event, envelope))
+
+
+def flows_subject(node: str) -> str:
+    """Where the flows that `node` saw are."""
+    return subject(Stream.FLOWS, node_token(node))
+
+
+def node_token(node: str) -> str:
+    """A node's name as one token of a subject: no two names have the same.
+
+    A dot is `_`, and what a node's name cannot hold anyway is its bytes in hex, as `=5F`.
+    """
+    return _NO_TOKEN.sub(_escaped, node)
+
+
+_NO_TOKEN = re.compile(r"[^A-Za-z0-9-]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    if found[0] == ".":
+        return "_"
+    return "".join(f"={byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
+
+
+def _status_subject(event: StatusEvent) -> str:
+    match event:
+        case NodeStatus():
+            return status_subject(event.node)
+        case FlowSeen() | FlowsSeen():
+            return flows_subject(event.node)
+        case _:
+            assert_never(event)
 
 
 def sealed(
@@ -65,5 +130,18 @@ def quarantine_subject(on: Stream, stream: str, sequence: int) -> str:
 
 
 def recorded(stream: Stream, message: Stored) -> Recorded[Any]:
-    """The event that a stored message holds; EventError if it holds none that can be read."""
-    return decode(message.payload, stream, message.sequence, message.stored_at)
+    """The event that a stored message holds; EventError if it holds none that can be read.
+
+    MisplacedError for one that did not come on its own subject. On LEDGER only leading allocators
+    write, and the chain holds them.
+    """
+    record: Recorded[Any] = decode(message.payload, stream, message.sequence, message.stored_at)
+    if stream is not Stream.LEDGER:
+        event = record.event
+        own = _status_subject(event) if isinstance(event, StatusEvent) else observed_subject(event)
+        if message.subject != own:
+            raise MisplacedError(
+                f"{record.place}: {type_name(event)} came on {message.subject}, but its own "
+                f"subject is {own}: it may have been written by someone who may not say this"
+            )
+    return record

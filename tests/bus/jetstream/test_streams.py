@@ -46,7 +46,6 @@ async def test_the_server_has_every_setting_as_asked(nats_bus: JetStreamBus, nat
     ("stream", "change"),
     [
         (Stream.LEDGER, {"deny_delete": False}),
-        (Stream.LEDGER, {"deny_purge": False}),
         (Stream.LEDGER, {"max_age": 3_600_000_000_000}),
         (Stream.LEDGER, {"discard": "old"}),
         (Stream.LEDGER, {"allow_atomic": False}),

@@ -3,8 +3,9 @@
 `client` alone touches nats-py's insides; `connection` keeps one client alive and carries requests;
 `wire` is pure (bytes in, values out); `publish`, `append`, `read` and `tail` are the port's verbs;
 `batch` stores many messages at once, and `gathering` lets publishes that come at once go together;
-`streams` says what the streams must be. Stock ordered consumers, KV watches and `publish_async`
-stay out: each loses messages or hangs when a connection breaks.
+`streams` says what the streams must be; `objects` is the bucket of snapshots. Stock ordered
+consumers, KV watches, object stores and `publish_async` stay out: each loses messages or hangs when
+a connection breaks.
 """
 
 from tabard.bus.jetstream.bus import JetStreamBus

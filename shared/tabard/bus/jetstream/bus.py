@@ -7,6 +7,7 @@ from tabard.bus.jetstream import read, streams
 from tabard.bus.jetstream.append import append
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.gathering import Gathering
+from tabard.bus.jetstream.objects import JetStreamObjects
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.publish import Publication
 from tabard.bus.jetstream.tail import tail
@@ -49,6 +50,7 @@ class JetStreamBus:
 
     async def ensure_streams(self, replicas: int = 1) -> None:
         await streams.ensure(self._connection, replicas)
+        await streams.ensure_bucket(self._connection, replicas)
 
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
         check_outgoing(stream, messages)
@@ -91,6 +93,13 @@ class JetStreamBus:
     def tail(self, stream: Stream, start: int) -> AsyncGenerator[list[Stored], None]:
         check_read(start)
         return tail(self._connection, stream, start)
+
+    async def trim(self, before: int) -> int:
+        return await streams.trim(self._connection, before)
+
+    @property
+    def objects(self) -> JetStreamObjects:
+        return JetStreamObjects(self._connection)
 
     @property
     def link(self) -> Link:

@@ -12,6 +12,7 @@ nats-py does the handshake, TLS, authentication, parsing and keep-alive. Two pat
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from nats.aio.client import Client as NatsClient
@@ -42,6 +43,8 @@ class Client(NatsClient):
         self._on_over = on_over
         self.failure = ""
         """The last error that nats-py reported, for messages to people."""
+        self.tls_only = False
+        """Whether to say nothing to a server that does not ask for TLS."""
         self._handlers: dict[int, OnMessage] = {}
 
     @property
@@ -103,6 +106,15 @@ class Client(NatsClient):
         self._pending_data_size += len(message)
         if self._flush_queue is not None and self._flush_queue.empty():
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    def _connect_command(self) -> Any:
+        # nats-py goes on in plain text where the server asks for no TLS: so would whoever sits
+        # between us and a server that does.
+        if self.tls_only and not self._server_info.get("tls_required"):
+            raise ConnectionError(
+                "the server does not speak TLS, and only a server that does is trusted here"
+            )
+        return super()._connect_command()
 
     async def _read_loop(self) -> None:
         # However it ends (end of file, protocol error, an exception that nats-py only logs), no

@@ -9,14 +9,17 @@ ends in `close`.
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from secrets import token_hex
 from urllib.parse import urlsplit
 
 import structlog
 
+from tabard.auth.keys import KeyFault, read_key
 from tabard.bus.jetstream.client import Client, OnMessage, heed_cancellation
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.wire import Reply, encode_publish
@@ -186,18 +189,19 @@ class Connection:
         what: str,
         take: Callable[[Reply], bool] = lambda reply: True,
         restart: Callable[[], object] = lambda: None,
+        headers: bytes = b"",
     ) -> Reply:
         """One request and its answers, up to the one of which `take` says that it is the last.
 
-        For questions only: if the connection is lost, it is asked again on the next one, after
-        `restart`. `what` names it in errors.
+        For questions, and what may be done twice: if the connection is lost, it is asked again on
+        the next one, after `restart`. `what` names it in errors.
         """
         async with self.deadline(what):
             reply = None
             while reply is None:
                 session = await self.session()
                 last: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
-                token = session.send(subject, b"", payload, partial(_settle, last, take))
+                token = session.send(subject, headers, payload, partial(_settle, last, take))
                 try:
                     reply = await last
                 finally:
@@ -266,8 +270,17 @@ class Connection:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
 
     async def _open(self, url: str) -> Session | None:
-        session = Session(self.options.inbox_prefix)
-        client, options = session.client, self.options
+        options = self.options
+        try:
+            key = read_key(options.nkey) if options.nkey else None
+            tls = _trusting(options.ca) if options.ca else None
+        except (KeyFault, OSError) as error:
+            self._note_failure(str(error))
+            return None
+        inbox = key.inbox if key else options.inbox_prefix
+        session = Session(inbox)
+        client = session.client
+        client.tls_only = bool(tls) or urlsplit(url).scheme == "tls"
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
                 await client.connect(
@@ -281,22 +294,25 @@ class Connection:
                     user=options.user,
                     password=options.password,
                     user_credentials=options.user_credentials,
-                    nkeys_seed=options.nkeys_seed,
-                    inbox_prefix=options.inbox_prefix,
-                    tls=options.tls,
+                    nkeys_seed_str=key.seed if key else None,
+                    inbox_prefix=inbox,
+                    tls=tls,
                 )
             heed_cancellation()
             session.start()
             return session
         except Exception as error:
             # Whatever it is (refused, TLS, authentication, a half-started server): try again.
-            self._failure = client.failure or str(error) or type(error).__name__
-            log.warning("bus.connect_failed", name=self.name, reason=self._failure)
             await client.abandon()
+            self._note_failure(client.failure or str(error) or type(error).__name__)
             return None
         except asyncio.CancelledError:
             await client.abandon()
             raise
+
+    def _note_failure(self, reason: str) -> None:
+        self._failure = reason
+        log.warning("bus.connect_failed", name=self.name, reason=reason)
 
     def _enter(self, session: Session) -> None:
         self._session = session
@@ -346,3 +362,13 @@ def _settle(
             last.set_result(reply)
     except (BusError, ValueError) as error:
         last.set_exception(BusError(f"unreadable answer of nats-server: {error}"))
+
+
+def _trusting(ca: Path) -> ssl.SSLContext:
+    """For servers that `ca` vouches for, and no others; OSError if it cannot be read."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError as error:
+        raise OSError(f"CA file {ca} holds no certificate in PEM: {error.reason}") from error
+    except OSError as error:
+        raise OSError(f"CA file {ca} cannot be read: {error.strerror}") from error

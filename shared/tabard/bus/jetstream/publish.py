@@ -37,9 +37,7 @@ RETRY_DELAY_S = 0.1
 class Publication:
     """The messages of one `publish`: which are acknowledged, and which are under way."""
 
-    def __init__(
-        self, connection: Connection, stream: Stream, messages: Sequence[Outgoing]
-    ) -> None:
+    def __init__(self, connection: Connection, stream: str, messages: Sequence[Outgoing]) -> None:
         self._connection = connection
         self._stream = stream
         self._messages = messages
@@ -55,7 +53,7 @@ class Publication:
 
     async def run(self) -> list[int]:
         """Their sequences, once all are durable."""
-        if self._stream is Stream.OBSERVED and len(self._messages) >= BATCH_MESSAGES_MIN:
+        if self._stream == Stream.OBSERVED and len(self._messages) >= BATCH_MESSAGES_MIN:
             await self._store_batches()
         for tries in range(TRIES_MAX):
             acknowledged = self._count()
@@ -65,7 +63,7 @@ class Publication:
                 raise self._refusal
             if self._count() == len(self._messages):
                 if tries and self._sequences != sorted(self._sequences):
-                    log.warning("bus.published_out_of_order", stream=self._stream.value)
+                    log.warning("bus.published_out_of_order", stream=str(self._stream))
                 return self._sequences
             if self._count() == acknowledged and "lost" not in self._trouble:
                 break
@@ -97,7 +95,7 @@ class Publication:
         except BusError as error:
             stored = {"error": str(error)}
         if (stored.get("stream"), stored.get("count")) != (self._stream, end - start):
-            log.debug("bus.batch_not_taken", stream=self._stream.value, answer=stored)
+            log.debug("bus.batch_not_taken", stream=str(self._stream), answer=stored)
             return False
         self._sequences[start:end] = range(stored["seq"] + 1 - (end - start), stored["seq"] + 1)
         return True

@@ -24,7 +24,7 @@ BEHIND_RETRY_S = 0.05
 
 
 async def api(
-    connection: Connection, verb: str, stream: Stream, body: object = None
+    connection: Connection, verb: str, stream: str, body: object = None
 ) -> dict[str, Any]:
     """JetStream's answer to `verb`, such as STREAM.INFO; with its `error`, if it is one."""
     what = f"{verb} of {stream}"

@@ -1,4 +1,4 @@
-"""What the four streams must be. A stream that is there already is checked, never changed.
+"""What the four streams and the bucket must be. What is there already is checked, never changed.
 
 Every setting that Tabard leans on is listed, also where it is the server's default: a stream made
 by other hands may differ there.
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.read import api, leader_info
-from tabard.bus.jetstream.wire import STREAM_NOT_FOUND_CODE, stored_at
+from tabard.bus.jetstream.wire import PURGE_DENIED_CODE, STREAM_NOT_FOUND_CODE, stored_at
 from tabard.bus.port import BusError, Stream, StreamInfo, StreamMismatch, subject
 
 NANOSECONDS = 1_000_000_000
@@ -18,6 +18,13 @@ FLOWS_AGE_S_MAX = 3600
 FLOWS_BYTES_MAX = 64 << 20
 DUPLICATE_WINDOW_S = 600
 """How long OBSERVED remembers a message id: longer than a source needs to publish again."""
+
+BUCKET = "TABARD_SNAPSHOTS"
+BUCKET_STREAM = f"OBJ_{BUCKET}"
+CHUNKS, RECORDS = f"$O.{BUCKET}.C.", f"$O.{BUCKET}.M."
+"""What precedes an object's nuid, and its encoded name, in its messages' subjects (ADR-20)."""
+BUCKET_BYTES_MAX = 8 << 30
+"""A snapshot of a million pods takes 21 MB; a full bucket refuses new ones."""
 
 Settings = Mapping[str, object]
 
@@ -68,7 +75,9 @@ def settings(replicas: int, ledger_bytes_max: int) -> dict[Stream, Settings]:
             "discard": "new",
             "max_bytes": ledger_bytes_max,
             "deny_delete": True,
-            "deny_purge": True,
+            # A purge is the one way to trim that takes a sequence and never goes beyond it; denied
+            # once, it is for ever. Who may ask for one is the bus's credentials' business.
+            "deny_purge": False,
             "allow_atomic": True,
         },
         Stream.STATUS: {"max_msgs_per_subject": 1},
@@ -92,12 +101,29 @@ def settings(replicas: int, ledger_bytes_max: int) -> dict[Stream, Settings]:
     }
 
 
+def bucket_settings(replicas: int) -> Settings:
+    """The bucket's settings: those of any JetStream client's object store, and a bound."""
+    return {
+        **_UNLIMITED,
+        "name": BUCKET_STREAM,
+        "subjects": [CHUNKS + ">", RECORDS + ">"],
+        "num_replicas": replicas,
+        "discard": "new",
+        "max_bytes": BUCKET_BYTES_MAX,
+        "allow_rollup_hdrs": True,
+    }
+
+
 def differences(want: Settings, have: Mapping[str, Any]) -> list[str]:
-    """`name: want X, have Y` for each setting that differs; absent, null, false and 0 are equal."""
+    """`name: want X, have Y` for each setting that differs; absent, null, false and 0 are equal.
+
+    A LEDGER of before there was trimming denies purges, for ever; it is as good, but stays whole.
+    """
     return [
         f"{name}: want {value!r}, have {have.get(name)!r}"
         for name, value in want.items()
         if (have.get(name) or None) != (value or None)
+        and not (name == "deny_purge" and want["name"] == Stream.LEDGER)
     ]
 
 
@@ -107,19 +133,28 @@ async def ensure(
     """Create those of `streams` that are absent, and refuse those that differ."""
     wanted = settings(replicas, connection.options.ledger_bytes_max)
     for stream in streams:
-        want = wanted[stream]
-        have = await api(connection, "STREAM.INFO", stream)
-        if have.get("error", {}).get("err_code") == STREAM_NOT_FOUND_CODE:
-            # What is null stays out of the request: the server takes some nulls for a value.
-            request = {name: value for name, value in want.items() if value is not None}
-            have = await api(connection, "STREAM.CREATE", stream, request)
-        if error := have.get("error"):
-            raise BusError(f"stream {stream} could not be made at {connection}: {error}")
-        if wrong := differences(want, have["config"]):
-            raise StreamMismatch(
-                f"stream {stream} at {connection} is not as Tabard needs it, and is left as it "
-                f"is: {'; '.join(wrong)}. Change it there, or use another server"
-            )
+        await _ensure(connection, wanted[stream])
+
+
+async def ensure_bucket(connection: Connection, replicas: int) -> None:
+    """Create the bucket's stream if it is absent, and refuse one that differs."""
+    await _ensure(connection, bucket_settings(replicas))
+
+
+async def _ensure(connection: Connection, want: Settings) -> None:
+    stream = str(want["name"])
+    have = await api(connection, "STREAM.INFO", stream)
+    if have.get("error", {}).get("err_code") == STREAM_NOT_FOUND_CODE:
+        # What is null stays out of the request: the server takes some nulls for a value.
+        request = {name: value for name, value in want.items() if value is not None}
+        have = await api(connection, "STREAM.CREATE", stream, request)
+    if error := have.get("error"):
+        raise BusError(f"stream {stream} could not be made at {connection}: {error}")
+    if wrong := differences(want, have["config"]):
+        raise StreamMismatch(
+            f"stream {stream} at {connection} is not as Tabard needs it, and is left as it "
+            f"is: {'; '.join(wrong)}. Change it there, or use another server"
+        )
 
 
 async def faults(connection: Connection, stream: Stream) -> list[str]:
@@ -139,6 +174,26 @@ async def faults(connection: Connection, stream: Stream) -> list[str]:
         if each.get("offline") or not each.get("current")
     ]
     return wrong
+
+
+async def trim(connection: Connection, before: int) -> int:
+    """Purge LEDGER's messages before sequence `before`; the first sequence kept."""
+    # A purge of {"seq": 0} would be one of everything.
+    if before < 1:
+        raise ValueError(f"before is {before}; sequences start at 1")
+    last = (await leader_info(connection, Stream.LEDGER))["state"]["last_seq"]
+    if before > last:
+        raise ValueError(f"before is {before}, and LEDGER ends at {last}: its last message stays")
+    found = await api(connection, "STREAM.PURGE", Stream.LEDGER, {"seq": before})
+    if error := found.get("error"):
+        if error.get("err_code") == PURGE_DENIED_CODE:
+            raise BusError(
+                f"stream {Stream.LEDGER} at {connection} denies purges, for ever: it was made "
+                "before there was trimming. It can be used on, but not trimmed"
+            )
+        raise BusError(f"nats-server refused STREAM.PURGE of {Stream.LEDGER}: {error}")
+    first: int = (await leader_info(connection, Stream.LEDGER))["state"]["first_seq"]
+    return first
 
 
 Number = TypeVar("Number", int, float)

@@ -19,6 +19,7 @@ UNAVAILABLE_CODES = frozenset({10008, 10158, 10176})
 """JetStream temporarily unavailable · this id is being stored · batch incomplete (new leader)."""
 FULL_CODE = 10077
 STREAM_NOT_FOUND_CODE = 10059
+PURGE_DENIED_CODE = 10110
 
 _SEQUENCE = b"\r\nNats-Sequence: "
 _SUBJECT = b"\r\nNats-Subject: "

@@ -1,0 +1,189 @@
+"""The text of a nats-server.conf, from values. Pure.
+
+Texts are written in double quotes with escapes, in which nats-server looks for no variables and no
+includes; names, hosts and ports are held against what they may be. So no path or name adds a line.
+Only `accounts` goes in as it is: a text in nats-server's own words, made by code of ours, whose
+secrets' places, if any, it must have put through `quoted`.
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from tabard.bus.port import PAYLOAD_BYTES_MAX, BusError
+
+FREE_PORT = 0
+"""A port for the server to choose; it tells which in its ports file."""
+MAX_PAYLOAD_BYTES = 1 << 20
+LOG_BYTES_MAX = 10 << 20
+"""nats-server begins a new log beyond it, and keeps the old one beside it."""
+MEMORY_BYTES_MAX = 512 << 20
+"""Most that streams in memory may hold together."""
+FILE_BYTES_MAX = 1 << 40
+"""LEDGER reserves its max_bytes; the disk, not this number, is the limit."""
+SYNC_SLACK_S = 120
+"""Without syncing each write: nats-server's own interval."""
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_ESCAPES = {'"': r"\"", "\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+assert PAYLOAD_BYTES_MAX < MAX_PAYLOAD_BYTES
+
+
+class ConfigError(BusError):
+    """A value that a server cannot be configured with; names the value and what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens: an IP address or a host's name, and a port (FREE_PORT: any)."""
+
+    host: str
+    port: int = FREE_PORT
+
+    def __post_init__(self) -> None:
+        if not _HOST.fullmatch(self.host) and not _is_ip_address(self.host):
+            raise ConfigError(f"host {self.host!r} is neither an IP address nor a host's name")
+        if not 0 <= self.port <= 0xFFFF:
+            raise ConfigError(f"port {self.port} is not within 0 to 65535")
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port or -1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM. With `verify` a peer must show a certificate that `ca` vouches for."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+    verify: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A server's place in a cluster: where it hears the others, and where they hear it.
+
+    `peers` may hold the server's own address too: one list then does for all.
+    """
+
+    name: str
+    listen: Address
+    peers: tuple[Address, ...]
+    tls: Tls | None = None
+
+    def __post_init__(self) -> None:
+        _check_name("cluster name", self.name)
+        if not self.listen.port or not all(peer.port for peer in self.peers):
+            raise ConfigError("servers of a cluster find each other at fixed ports: none may be 0")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """One nats-server with JetStream."""
+
+    name: str
+    """Unique within its cluster, and the same at every start: replicas belong to names."""
+    listen: Address
+    """For clients."""
+    monitoring: Address
+    """/healthz, /varz, /jsz; it asks for no credentials."""
+    store: Path
+    """JetStream makes its directory `jetstream` in it."""
+    ports: Path
+    """A directory for the file that tells the ports which the server chose."""
+    log: Path
+    sync_always: bool = True
+    """Sync each write to disk before it is acknowledged; else every SYNC_SLACK_S."""
+    membership: Membership | None = None
+    """None: a server of its own."""
+    tls: Tls | None = None
+    """For clients."""
+    accounts: str = ""
+    """`accounts { … }`, `authorization { … }` or an `include`, in nats-server's words, as it is."""
+
+    def __post_init__(self) -> None:
+        _check_name("server name", self.name)
+
+
+def text(config: ServerConfig) -> str:
+    """The configuration file."""
+    lines = [
+        "# Written at each start by Tabard; changes are lost.",
+        f"server_name: {quoted(config.name)}",
+        f"listen: {quoted(str(config.listen))}",
+        f"http: {quoted(str(config.monitoring))}",
+        f"ports_file_dir: {quoted(config.ports)}",
+        f"log_file: {quoted(config.log)}",
+        f"logfile_size_limit: {LOG_BYTES_MAX}",
+        f"max_payload: {MAX_PAYLOAD_BYTES}",
+        "jetstream {",
+        f"  store_dir: {quoted(config.store)}",
+        f"  sync_interval: {'always' if config.sync_always else f'{SYNC_SLACK_S}s'}",
+        f"  max_memory_store: {MEMORY_BYTES_MAX}",
+        f"  max_file_store: {FILE_BYTES_MAX}",
+        "  limits { default_max_consumers: -1 }",
+        "}",
+        *_tls(config.tls, ""),
+    ]
+    if (place := config.membership) is not None:
+        routes = (f"    {quoted(f'nats-route://{peer}')}" for peer in place.peers)
+        lines += [
+            "cluster {",
+            f"  name: {quoted(place.name)}",
+            f"  listen: {quoted(str(place.listen))}",
+            "  routes: [",
+            *routes,
+            "  ]",
+            *_tls(place.tls, "  "),
+            "}",
+        ]
+    if config.accounts:
+        lines.append(config.accounts)
+    return "\n".join(lines) + "\n"
+
+
+def quoted(value: str | Path) -> str:
+    """`value` as one quoted text of the configuration's language, whatever it holds."""
+    return '"' + "".join(_escaped(character) for character in str(value)) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if character < " " or character == "\x7f":
+        return f"\\x{ord(character):02X}"
+    return character
+
+
+def _tls(tls: Tls | None, indent: str) -> list[str]:
+    if tls is None:
+        return []
+    lines = [
+        "tls {",
+        f"  cert_file: {quoted(tls.certificate)}",
+        f"  key_file: {quoted(tls.key)}",
+        f"  ca_file: {quoted(tls.ca)}",
+        f"  verify: {'true' if tls.verify else 'false'}",
+        "}",
+    ]
+    return [indent + line for line in lines]
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host  # what follows it may be anything
+
+
+def _check_name(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{what} {name!r} is not usable: 1 to 64 of a-z, A-Z, 0-9 and inner '.', '_', '-'"
+        )
