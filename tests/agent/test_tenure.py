@@ -93,7 +93,7 @@ async def test_of_two_that_began_at_once_the_younger_stands_down_and_the_elder_s
     await elder.claim(bus)
     await younger.claim(bus)
     await say(bus, elder.me)
-    with pytest.raises(AlreadyRunning, match="process 7 on a.*started before this one"):
+    with pytest.raises(AlreadyRunning, match=r"process 7 on a.*started before this one"):
         await younger.look(bus)
     await say(bus, younger.me)
     await elder.look(bus)

@@ -94,6 +94,8 @@ class Reconciler:
         """Held from compiling to written, and while the maps are read."""
         self.listeners: list[Callable[[Sequence[LedgerRecord]], None]] = []
         """Told of what was folded, as it was."""
+        self.stale_after_s = 0
+        """The shortest bound that policies set on a local pod (Endpoint.stale_after_s); 0: none."""
         self.ticks = 0
         self.figures = Figures()
         self._compiler = Compiler()
@@ -266,6 +268,8 @@ class Reconciler:
         self._is_egress_enforced = any(
             EndpointFlag.EGRESS_ENFORCED in endpoint.flags for endpoint in endpoints
         )
+        bounds = (endpoint.stale_after_s for endpoint in endpoints)
+        self.stale_after_s = min(filter(None, bounds), default=0)
         if self.dataplane.guards_node or not any(map(is_of_node, endpoints)):
             self.report.clear("node")
         elif self.report.fail("node", UNGUARDED):

@@ -13,6 +13,7 @@ from tabard.agent.dns.proxy import DnsProxy
 from tabard.agent.drift import DriftCheck
 from tabard.agent.flows import Flows
 from tabard.agent.follower import Follower, stand_offline
+from tabard.agent.freshness import Freshness
 from tabard.agent.gate import Gate
 from tabard.agent.holding import held
 from tabard.agent.reconciler import Reconciler
@@ -70,6 +71,13 @@ class Agent:
             spacing_s=settings.tick_spacing_ms / 1000,
         )
         self.follower = Follower(self.reconciler, self.report)
+        self.freshness = Freshness(
+            self.reconciler,
+            self.report,
+            lambda: self.bus,
+            after_s=settings.stale_after_s,
+            denies=settings.denies_when_stale,
+        )
         self.dns = DnsProxy(self.reconciler, self.follower, self.report, lambda: self.bus)
 
     async def run(self) -> None:
@@ -136,6 +144,7 @@ class Agent:
                     "checkpoints": checkpoints.run(),
                     "drift": drift.run(),
                     "dns": self.dns.run(),
+                    "freshness": self.freshness.run(),
                     "digest": keep_digest(
                         self.reconciler,
                         self.follower,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from tabard.agent.gate import ATTACHES_MAX
-from tabard.dataplane.maps import MAP_NAMES
+from tabard.dataplane.maps import MAP_NAMES, STALE_AFTER_S_MAX
 from tabard.dataplane.port import MapSizes
 from tabard.events.observed import Pairs
 from tabard.identity.labels import HOSTNAME
@@ -57,6 +57,11 @@ class Settings(BusSettings):
     flows_spacing_ms: int = Field(default=200, ge=1)
     offline_after_ms: int = Field(default=2_000, ge=0)
     """Without the ledger's end for so long, a started agent serves from its checkpoint."""
+    staleness_after_ms: int = Field(default=30_000, ge=1_000, le=STALE_AFTER_S_MAX * 1_000)
+    """An agent that did not know for so long that it enforces the ledger's head is stale; in whole
+    seconds, rounded up."""
+    staleness_then: Literal["hold", "deny-new"] = "hold"
+    """What the kernel does then: go on, or open no new flows of the node's pods."""
     attaches_max: int = Field(default=ATTACHES_MAX, ge=1)
     rcu_expedited: bool = True
     """Whether grace periods may be expedited while a pod is attached or a write waits for one
@@ -112,6 +117,14 @@ class Settings(BusSettings):
     @property
     def socket_path(self) -> Path:
         return self.socket if self.socket is not None else self.data / "agent.sock"
+
+    @property
+    def stale_after_s(self) -> int:
+        return -(-self.staleness_after_ms // 1_000)
+
+    @property
+    def denies_when_stale(self) -> bool:
+        return self.staleness_then == "deny-new"
 
     @property
     def locks(self) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 
 class Holder(NamedTuple):
@@ -56,14 +56,14 @@ class NodeStatus:
     lag: int = 0
     """Ledger events that it knows of and does not enforce."""
     fresh_at: int = 0
-    """When it last knew that it enforced the ledger's head; 0: not since its start."""
+    """When it last knew that it enforced the ledger's head, in nanoseconds since the Unix epoch; 0:
+    not since its start."""
     stale_since: int = 0
-    """Since when that is longer ago than `stale_after_ms`; 0: it is not. Both in nanoseconds since
-    the Unix epoch."""
+    """When that became too long ago, by `stale_after_ms` or `deny_after_ms`; 0: it is not."""
     stale_after_ms: int = 0
-    """0 from an agent of before there was a bound."""
-    stale_then: Literal["hold", "deny-new"] = "hold"
-    """What its kernel does then."""
+    """After how long it counts as stale; 0 from an agent of before there was a bound."""
+    deny_after_ms: int = 0
+    """After how long some of its endpoints open no new flows; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)

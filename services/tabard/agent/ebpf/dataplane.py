@@ -130,7 +130,10 @@ class EbpfDataplane:
         self._maps = migration.open_maps(layout.shapes(self.sizes), directory, others)
         if self._settings().filled:
             return
-        if not others or any(migration.copy_entries(self._maps, other) for other in others):
+        copied = next(filter(None, (migration.copy_entries(self._maps, it) for it in others)), None)
+        if copied is not None:
+            self._set(filled=True, fresh_at=copied.fresh_at)
+        elif not others:
             self._set(filled=True)
         else:
             self._staged = True
@@ -174,6 +177,7 @@ class EbpfDataplane:
             tunnel_port=config.tunnel_port,
             overlay_ifindex=overlay,
             guards_node=self._has_node(),
+            stale_after_s=config.stale_after_s,
         )
         if config.mode is Mode.OVERLAY:
             self._attach(self._pins.overlay, "from_overlay", overlay)
@@ -357,6 +361,9 @@ class EbpfDataplane:
                     f"the kernel takes no membarrier(2): {error.strerror}; boot without nohz_full"
                 ) from error
         self._lingers = False
+
+    def refresh(self, at: int) -> None:
+        self._set(fresh_at=at)
 
     # ---- interfaces
 
