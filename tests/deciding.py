@@ -1,10 +1,10 @@
 """A ledger in memory with the allocator's decisions, for tests: given, when, then."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tabard.allocator.batch import Batch
-from tabard.allocator.commands import Tick
+from tabard.allocator.commands import Limits, Tick
 from tabard.allocator.decide import answer, decide
 from tabard.allocator.numbering import FreeNumbers
 from tabard.allocator.plan import Indexes
@@ -30,6 +30,7 @@ MS = 1_000_000
 TICK = "tick"
 START = 1_700_000_000_000_000_000
 GRACE_MS = 1_000
+LIMITS = Limits(node_lost_ms=60_000, relabel_timeout_ms=3_000)
 
 SETTINGS = SettingsAdopted(
     cluster="default",
@@ -75,17 +76,28 @@ class Desk:
         self._append(list(events), None)
 
     def tick(
-        self, watermarks: Mapping[str, int] | None = None, after_ms: int = 0
+        self,
+        watermarks: Mapping[str, int] | None = None,
+        after_ms: int = 0,
+        silent: Collection[str] = (),
     ) -> list[LedgerEvent]:
-        """All that one tick calls for; every node is up to date if nothing else is said."""
+        """All that one tick calls for; every node keeps up to date if nothing else is said, but the
+        `silent` ones, which say nothing."""
         self.now += after_ms * MS
-        words = dict.fromkeys(self.state.nodes, self.state.sequence)
-        tick = Tick(self.now, words if watermarks is None else watermarks)
+        heard = self.indexes.watermarks
+        heard.listen(self.state, after_ms * MS)
         said: list[LedgerEvent] = []
-        while events := decide(self.state, self.indexes, tick):
+        while True:
+            end = self.state.sequence
+            spoken = (name for name in self.state.nodes if name not in silent)
+            words = dict.fromkeys(spoken, end) if watermarks is None else watermarks
+            for node, sequence in words.items():
+                heard.say(node, sequence, end)
+            events = decide(self.state, self.indexes, Tick(self.now, LIMITS))
+            if not events:
+                return said
             self._append(events, None)
             said += events
-        return said
 
     def _append(self, events: list[LedgerEvent], cause: Any) -> None:
         while events:
@@ -121,7 +133,8 @@ class Teller(Desk):
 
     def __init__(self, settings: SettingsAdopted = SETTINGS, numbers: int = 60_000) -> None:
         super().__init__(settings, checked=False)
-        self.state = State()
+        # Nothing is written yet; the indexes know the object.
+        self.state.__init__()  # type: ignore[misc]
         self.now = START
         self.grace_ms = settings.retire_grace_ms
         self.told: list[bytes] = []

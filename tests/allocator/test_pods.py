@@ -274,6 +274,7 @@ def test_a_full_number_space_makes_pods_wait_and_says_which_labels_fill_it() -> 
     assert desk.observe(started("c", {"job": "3"})) == []
     # A known label set needs no number.
     assert kinds(desk.observe(started("d", {"job": "1"}))) == ["EndpointBound"]
+    assert kinds(desk.tick()) == ["NumbersExhausted"]
     assert desk.tick() == []
 
 
@@ -293,6 +294,7 @@ def test_a_released_number_goes_to_the_pods_that_wait_oldest_first() -> None:
         "IdentityAllocated",
         "EndpointBound",
         "EndpointBound",
+        "NumbersExhausted",
     ]
     assert set(desk.state.endpoints) == {"b", "d"}
     assert list(desk.state.waiting) == ["c"]

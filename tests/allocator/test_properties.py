@@ -12,6 +12,7 @@ from tabard.allocator.decide import answer
 from tabard.allocator.numbering import Numbering
 from tabard.events.envelope import Envelope, Recorded
 from tabard.events.ledger import LedgerEvent
+from tabard.events.observed import QuarantineRequested
 from tabard.identity.labels import LabelSet, cidr_label, host_cidr, pod_labels
 from tabard.identity.numbers import NumberSpace, is_cidr
 from tabard.policy.reading import read_object
@@ -29,6 +30,7 @@ def check_invariants(desk: Desk) -> None:
     assert all(number in space or is_cidr(number) for number in state.identities)
     # Users are counted right, and who has none is idle.
     users = Counter(endpoint.identity for endpoint in state.endpoints.values())
+    users.update(plan.identity for plan in state.relabels.values())
     named = [read_object(accepted.document).cidrs() for accepted in state.policies.values()]
     named += [map(host_cidr, held) for held in state.names.values()]
     for prefix in chain(*named, *(node.cidrs() for node in state.nodes.values())):
@@ -45,17 +47,18 @@ def check_invariants(desk: Desk) -> None:
         for address in endpoint.addresses
     }
     assert state.bindings == holders
-    # Each endpoint has the identity of its labels, here and now.
+    # Each endpoint has the identity of its labels, here and now, or is to have it.
     for endpoint in state.endpoints.values():
+        to_be = state.relabels.get(endpoint.uid, endpoint)
         labels = pod_labels(
             namespace=endpoint.namespace,
-            labels=dict(endpoint.labels),
+            labels=dict(to_be.labels),
             namespace_labels=state.namespaces.get(endpoint.namespace, {}),
             service_account=endpoint.service_account,
             cluster="default",
             label_filter=desk.indexes.label_filter,
         )
-        assert endpoint.identity == (1 if endpoint.host_network else state.numbers[labels])
+        assert to_be.identity == (1 if endpoint.host_network else state.numbers[labels])
         assert endpoint.uid not in state.waiting
 
 
@@ -131,7 +134,8 @@ def test_a_decision_cut_off_by_a_dying_bus_is_completed_when_decided_again(
 def test_what_is_decided_does_not_depend_on_how_it_is_batched(
     story: list[Any], sizes: list[int]
 ) -> None:
-    story = [event for event in story if event != "tick"]
+    # What an operator may vouch for depends on how far the ledger is, cursors and all.
+    story = [event for event in story if not isinstance(event, str | QuarantineRequested)]
     one_by_one = Desk()
     expected = [event for told in story for event in one_by_one.observe(told)]
     desk = Desk()

@@ -83,7 +83,7 @@ def test_one_tick_is_bounded_and_the_next_goes_on() -> None:
     for number in range(TICK_EVENTS_MAX + 1):
         desk.observe(started(f"p{number}", {"job": str(number)}))
         desk.observe(stopped(f"p{number}"))
-    tick = Tick(desk.now + GRACE_MS * MS, {})
+    tick = Tick(desk.now + GRACE_MS * MS)
     assert len(decide(desk.state, desk.indexes, tick)) == TICK_EVENTS_MAX
     said = desk.tick(after_ms=GRACE_MS)
     assert kinds(said).count("IdentityRetired") == TICK_EVENTS_MAX + 1

@@ -10,6 +10,7 @@ STORIES = {
     "every_event": story.every_event,
     "domain_names": story.domain_names,
     "every_language": story.every_language,
+    "closed_loops": story.closed_loops,
     "told_by_chance": lambda: story.told_by_chance(20261127),
 }
 

@@ -16,12 +16,12 @@ import msgpack
 
 from golden.verdicts import flows, said
 from tabard.bus.port import Stored
+from tabard.events.codec import decode
 from tabard.events.envelope import Recorded
 from tabard.events.errors import EventError
 from tabard.events.observed import ObservedEvent
 from tabard.ledger.digest import digest
 from tabard.ledger.fold import LedgerRecord
-from tabard.ledger.messages import recorded
 from tabard.ledger.reader import take
 from tabard.ledger.state import State
 
@@ -48,7 +48,7 @@ class Golden:
         found = []
         for message in _stored(self.folder / "observed.xz"):
             try:
-                found.append(recorded("OBSERVED", message))  # type: ignore[arg-type]
+                found.append(decode(message.payload, "OBSERVED", message.sequence))
             except EventError:
                 continue
         return found

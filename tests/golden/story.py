@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +20,7 @@ from tabard.events.observed import (
     NamespaceRemoved,
     NodeJoined,
     NodeLeft,
+    PodStarted,
     PolicyRemoved,
     PolicySet,
     QuarantineRequested,
@@ -149,6 +151,62 @@ def domain_names() -> Teller:
         PolicySet(to_names("*.example.com", labels={"app": "web"}, port=80), "names.yaml:1"),
         said("other.example.com", "203.0.113.200", "2001:db8::9"),
     )
+    return teller
+
+
+def closed_loops() -> Teller:
+    """Relabels that wait for nodes, nodes that are lost, return and are refused, numbers that run
+    out, suffice again, and may still be taken for what they were."""
+    teller = Teller(FIXED, numbers=6)
+
+    places = count(1)
+
+    def web(uid: str, node: int, **labels: str) -> PodStarted:
+        at = next(places)
+        address = f"10.244.{node}.{at}"
+        return started(uid, labels, address, namespace="shop", node=f"n{node}", at=at)
+
+    def node(number: int, cidr: str) -> NodeJoined:
+        return NodeJoined(f"n{number}", (f"192.168.9.{number}",), (cidr,))
+
+    inside = [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}]}]
+    teller.tell(
+        *(node(number, f"10.244.{number}.0/24") for number in (1, 2, 3)),
+        node(4, "10.244.3.128/25"),
+        namespace("shop", team="red"),
+        web("a", 1, app="web"),
+        web("b", 2, app="db"),
+        web("c", 3, app="web"),
+        _policy("in", "shop", ingress=inside),
+        _policy("out", "shop", egress=[{"to": [{"ipBlock": {"cidr": "8.8.8.0/24"}}]}]),
+        relabelled("a", app="api"),
+        relabelled("b", app="mid"),
+        relabelled("b", app="api"),
+        TICK,
+        relabelled("c", app="late"),
+    )
+    teller.tick(after_ms=4_000, silent=["n3"])  # it is not waited for any longer
+    teller.tick(after_ms=90_000, silent=["n3"])  # it is lost
+    teller.tell(stopped("c"), web("d", 1, app="web"))
+    for _ in range(3):  # what c was is released, and doubtful
+        teller.tick(after_ms=GRACE_MS, silent=["n3"])
+    teller.claim(2)
+    teller.tell(namespace("shop", team="blue"))
+    teller.tick(silent=["n2", "n3"])
+    teller.tell(*(web(f"x{number}", 1, app=f"x{number}") for number in range(6)))
+    for _ in range(4):
+        teller.tick(after_ms=GRACE_MS, silent=["n3"])  # numbers run out
+    teller.tell(*(stopped(f"x{number}") for number in range(6)))
+    for _ in range(4):
+        teller.tick(after_ms=GRACE_MS)  # n3 is back, and numbers suffice
+    teller.tell(NodeLeft("n3"), TICK, node(5, "10.244.0.0/16"), TICK)
+    teller.tick(after_ms=90_000, silent=["n4"])
+    teller.tell(PolicyRemoved("NetworkPolicy", "shop", "out"))
+    for _ in range(3):  # the number of its CIDR is doubtful
+        teller.tick(after_ms=GRACE_MS, silent=["n4"])
+    teller.tell(relabelled("a", app="last"))
+    teller.tell(*(web(f"y{number}", 1, app=f"y{number}") for number in range(6)))
+    teller.tick(silent=["n2", "n4"])
     return teller
 
 

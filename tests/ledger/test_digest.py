@@ -11,6 +11,8 @@ from deciding import Desk, joined, namespace, started, stopped, tiny_space
 from ledgers import DEPLOYMENT, POLICY, small
 from scenarios import stories
 from tabard.events.ledger import (
+    NodeRefused,
+    NumbersExhausted,
     PodRefused,
     PolicyAccepted,
     PolicyRefused,
@@ -21,10 +23,12 @@ from tabard.events.observed import NodeJoined, PolicySet, WorkloadSet
 from tabard.ledger.digest import COLUMNS, Sum, digest, rows
 from tabard.ledger.fold import apply
 from tabard.ledger.snapshot import freeze, thaw
-from tabard.ledger.state import EndpointState, Identity, Node, State
+from tabard.ledger.state import EndpointState, Identity, LostNode, Node, Relabel, State
 
 DERIVED = {"numbers", "by_node", "by_namespace"}
 """Fields of State that say again what others do."""
+QUEUES = ("idle", "waiting", "refused_pods", "refused_policies", "refused_nodes", "relabels")
+"""Those whose order decides something."""
 
 
 def told(story: list[Any], desk: Desk | None = None) -> State:
@@ -66,6 +70,12 @@ def full() -> State:
     state.chain, state.epoch, state.holder = b"c" * 16, 1, "h"
     state.retired[9] = 3
     state.names = {"a.io": {"192.0.2.7": 5, "2001:db8::1": 3}}
+    state.lost["n2"] = LostNode("n2", 3, 7)
+    state.doubtful[9] = 3
+    state.exhausted = NumbersExhausted(2, (("k8s:app", 2),))
+    for name in ("n3", "n4"):
+        state.refused_nodes[name] = NodeRefused(name, ("192.0.2.1",), (), (("a", "b"),), "why")
+        state.relabels[name] = Relabel(name, 300, (("a", "b"),), 3, 4)
     assert state.settings is not None
     state.settings = dataclasses.replace(state.settings, enforcement="always", names_kept_ms=1)
     return state
@@ -74,8 +84,8 @@ def full() -> State:
 def test_the_state_of_these_tests_has_rows_in_every_section() -> None:
     assert {section for section, *_ in rows(full())} == set(COLUMNS)
     state = full()
-    for queue in (state.idle, state.waiting, state.refused_pods, state.refused_policies):
-        assert len(queue) > 1
+    for queue in QUEUES:
+        assert len(getattr(state, queue)) > 1
 
 
 def test_every_row_has_its_sections_columns() -> None:
@@ -95,6 +105,10 @@ def test_every_row_has_its_sections_columns() -> None:
         ("policy", PolicyAccepted, set()),
         ("refused_policy", PolicyRefused, {"place"}),
         ("workload", WorkloadAccepted, set()),
+        ("lost_node", LostNode, set()),
+        ("refused_node", NodeRefused, {"place"}),
+        ("exhausted", NumbersExhausted, set()),
+        ("relabel", Relabel, {"place"}),
     ],
 )
 def test_a_field_of_the_state_is_a_column_or_has_a_section(
@@ -162,14 +176,13 @@ def shuffled(value: Any, chance: random.Random) -> Any:
 
 def test_the_order_in_which_maps_were_filled_does_not_matter() -> None:
     state, chance = full(), random.Random(1)
-    ordered = {"idle", "waiting", "refused_pods", "refused_policies"}
     for field in dataclasses.fields(State):
-        if field.name not in ordered:
+        if field.name not in QUEUES:
             setattr(state, field.name, shuffled(getattr(state, field.name), chance))
     assert digest(state) == digest(full())
 
 
-@pytest.mark.parametrize("queue", ["idle", "waiting", "refused_pods", "refused_policies"])
+@pytest.mark.parametrize("queue", QUEUES)
 def test_the_order_of_what_waits_its_turn_matters(queue: str) -> None:
     state = full()
     held = getattr(state, queue)

@@ -162,13 +162,20 @@ def test_every_event_is_folded() -> None:
         events.NameResolved: events.NameResolved("a.io", (("192.0.2.7", 5),)),
         events.NameForgotten: events.NameForgotten("a.io", ("192.0.2.7",)),
         events.NodeAdded: events.NodeAdded("n9", (), ()),
+        events.NodeLost: events.NodeLost("n9", 4),
+        events.NodeReturned: events.NodeReturned("n9", 40),
+        events.NodeRefused: events.NodeRefused("n8", ("192.168.9.1",), (), (), "why"),
         events.NodeRemoved: events.NodeRemoved("n9"),
         events.NamespaceLabelled: events.NamespaceLabelled("x", (("a", "b"),)),
         events.NamespaceForgotten: events.NamespaceForgotten("x"),
         events.IdentityAllocated: events.IdentityAllocated(999, DB),
         events.IdentityRetired: events.IdentityRetired(999),
         events.IdentityReleased: events.IdentityReleased(999),
+        events.NumbersExhausted: events.NumbersExhausted(1, (("k8s:app", 1),)),
+        events.NumbersAvailable: events.NumbersAvailable(1),
         events.EndpointBound: bound("b", 200),
+        events.RelabelPlanned: events.RelabelPlanned(uid, 200, ()),
+        events.RebindPlanned: events.RebindPlanned("x", ((uid, 200),)),
         events.EndpointRelabelled: events.EndpointRelabelled(uid, 200, ()),
         events.EndpointsRebound: events.EndpointsRebound("x", ((uid, 200),)),
         events.EndpointUnbound: events.EndpointUnbound(uid),
@@ -191,6 +198,10 @@ def test_every_event_is_folded() -> None:
     assert state.workloads == {} == state.policies
     assert state.namespaces == {}
     assert set(state.nodes) == {"n1", "n2"}
+    assert set(state.refused_nodes) == {"n8"}
+    assert not state.lost
+    assert not state.relabels
+    assert state.exhausted is None
 
 
 def test_a_step_that_is_not_the_next_is_refused() -> None:

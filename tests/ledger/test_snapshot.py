@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from deciding import Desk, started
 from scenarios import stories
 from tabard.events.ledger import (
+    NodeRefused,
+    NumbersExhausted,
     PodRefused,
     PolicyAccepted,
     PolicyRefused,
@@ -16,9 +18,12 @@ from tabard.events.ledger import (
     WorkloadAccepted,
 )
 from tabard.ledger.snapshot import CHUNK_ROWS, SCHEMA, SnapshotError, freeze, thaw
-from tabard.ledger.state import EndpointState, Identity, Node, State
+from tabard.ledger.state import EndpointState, Identity, LostNode, Node, Relabel, State
 
-ORDERED = ("identities", "retired", "idle", "endpoints", "tombstones", "waiting", "policies")
+ORDERED = (
+    *("identities", "retired", "idle", "endpoints", "tombstones", "waiting", "policies"),
+    *("relabels", "refused_nodes"),
+)
 
 
 def told(story: list[Any]) -> State:
@@ -37,6 +42,12 @@ def test_a_state_comes_back_as_it_was(story: list[Any]) -> None:
     state = told(story)
     state.quarantined[("LEDGER", 7)] = "why"
     state.names = {"b.io": {"192.0.2.7": 5, "192.0.2.1": 3}, "a.io": {"2001:db8::1": 4}}
+    state.lost = {name: LostNode(name, 3, 7) for name in ("n2", "n1")}
+    state.doubtful = {300: 5, 260: 4}
+    state.exhausted = NumbersExhausted(2, (("k8s:app", 2),))
+    for name in ("n4", "n3"):
+        state.refused_nodes[name] = NodeRefused(name, ("192.0.2.1",), (), (("a", "b"),), "why")
+        state.relabels[name] = Relabel(name, 300, (("a", "b"),), 3, 4)
     back = thaw(freeze(state))
     assert back == state
     for name in ORDERED:
@@ -113,7 +124,11 @@ def test_a_change_of_what_a_state_holds_takes_a_new_schema_number() -> None:
         State,
         Identity,
         EndpointState,
+        Relabel,
         Node,
+        LostNode,
+        NodeRefused,
+        NumbersExhausted,
         PodRefused,
         PolicyAccepted,
         PolicyRefused,
@@ -125,15 +140,20 @@ def test_a_change_of_what_a_state_holds_takes_a_new_schema_number() -> None:
     }
     # If this fails, add the field to `freeze` and `thaw`, raise SCHEMA, and only then mend it here.
     assert (SCHEMA, fields) == (
-        5,
+        6,
         {
-            "State": "sequence chain epoch holder settings cursors nodes namespaces identities "
-            "numbers retired idle endpoints bindings by_node by_namespace tombstones waiting "
-            "refused_pods policies refused_policies workloads names quarantined",
+            "State": "sequence chain epoch holder settings cursors nodes lost refused_nodes "
+            "namespaces identities numbers retired doubtful exhausted idle endpoints relabels "
+            "bindings by_node by_namespace tombstones waiting refused_pods policies "
+            "refused_policies workloads names quarantined",
             "Identity": "labels allocated_at users idle_since",
             "EndpointState": "uid namespace name node identity addresses labels started_at "
             "service_account ports owner host_network bound_at",
+            "Relabel": "uid identity labels planned_at since",
             "Node": "name addresses pod_cidrs labels",
+            "LostNode": "name watermark lost_at",
+            "NodeRefused": "name addresses pod_cidrs labels reason",
+            "NumbersExhausted": "identities heaviest",
             "PodRefused": "uid namespace name reason retry node addresses labels started_at "
             "service_account ports owner host_network",
             "PolicyAccepted": "kind namespace name document origin",

@@ -1,4 +1,4 @@
-"""How long ago this node last knew that it enforced the ledger's newest, and what follows from that.
+"""How long ago this node last knew that it enforced the ledger's newest, and what follows.
 
 The bus is asked for the ledger's head from time to time. Once the node's watermark has reached what
 it answered, the node was fresh when it asked. The dataplane is told, which denies new flows by it
@@ -41,7 +41,7 @@ def boot_time() -> int:
 class Freshness:
     """`after_s` is the agent's bound, and `denies` whether its pods open no new flow beyond it.
 
-    Policies may bound some of the pods: the dataplane knows, and so does `Reconciler.stale_after_s`.
+    Policies may bound some of the pods (`Reconciler.stale_after_s`).
     """
 
     def __init__(

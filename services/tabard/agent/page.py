@@ -87,7 +87,7 @@ class AgentPage:
             ),
             GaugeMetricFamily(
                 "tabard_agent_stale",
-                "1 while it does not know for longer than a bound that it enforces the ledger's head.",
+                "1 while it has not known for too long that it enforces the ledger's head.",
                 agent.freshness.is_stale,
             ),
             GaugeMetricFamily(

@@ -71,7 +71,11 @@ async def _allocate(settings: Settings, patience: Patience, page: AllocatorPage)
     except StopRequested:
         return
     holder = f"{settings.holder}/{os.getpid()}-{secrets.token_hex(4)}"
-    pace = Pace(tick_s=settings.tick_ms / 1000, checkpoint_s=settings.checkpoint_ms / 1000)
+    pace = Pace(
+        tick_s=settings.tick_ms / 1000,
+        checkpoint_s=settings.checkpoint_ms / 1000,
+        limits=settings.limits(),
+    )
     try:
         async with Checkpoint.open(settings.data / CHECKPOINT_FILE) as checkpoint:
             allocator = Allocator(

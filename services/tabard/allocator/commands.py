@@ -1,7 +1,6 @@
 """What the allocator is asked to do: mostly what was observed, as it was observed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tabard.events import observed
 
@@ -16,11 +15,21 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """For how long nodes are waited for, in milliseconds."""
+
+    node_lost_ms: int = 600_000
+    """A node that gets no further for longer is lost."""
+    relabel_timeout_ms: int = 3_000
+    """A running pod's new identity waits no longer for nodes to know it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
-    """Time went by. `now` in nanoseconds since the Unix epoch; `watermarks` by node."""
+    """Time went by. `now` in nanoseconds since the Unix epoch."""
 
     now: int
-    watermarks: Mapping[str, int]
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from tabard.allocator import names, namespaces, objects, pods, retirement
+from tabard.allocator import names, namespaces, nodes, objects, pods, relabels, retirement
 from tabard.allocator.commands import Command, Reject, Resolve, Tick
 from tabard.allocator.plan import REASON_MAX, Indexes, Refusal
 from tabard.allocator.react import react
@@ -14,6 +14,8 @@ from tabard.events.ledger import (
     IdentityAllocated,
     LedgerEvent,
     PodRefused,
+    RebindPlanned,
+    RelabelPlanned,
 )
 from tabard.ledger.state import State
 
@@ -54,9 +56,9 @@ def decide(state: State, indexes: Indexes, command: Command) -> list[LedgerEvent
         case observed.PolicyRemoved():
             return objects.remove_policy(state, command)
         case observed.NodeJoined():
-            return objects.join(state, indexes, command)
+            return nodes.join(state, indexes, command)
         case observed.NodeLeft():
-            return objects.leave(state, command)
+            return nodes.leave(state, command)
         case observed.WorkloadSet():
             return objects.set_workload(state, command)
         case observed.WorkloadRemoved():
@@ -71,10 +73,14 @@ def decide(state: State, indexes: Indexes, command: Command) -> list[LedgerEvent
             return _quarantined(state, command)
         case Tick():
             return (
-                names.expire(state, indexes, command, TICK_EVENTS_MAX)
+                nodes.judge(state, indexes, command, TICK_EVENTS_MAX)
+                or nodes.readmit(state, indexes)
+                or relabels.carry_out(state, indexes, command, TICK_EVENTS_MAX)
+                or names.expire(state, indexes, command, TICK_EVENTS_MAX)
                 or retirement.retire(state, command, TICK_EVENTS_MAX)
-                or retirement.release(state, command, TICK_EVENTS_MAX)
+                or retirement.release(state, indexes, TICK_EVENTS_MAX)
                 or pods.retry(state, indexes, TICK_EVENTS_MAX)
+                or retirement.report(state, indexes)
             )
         case _:
             assert_never(command)
@@ -89,10 +95,12 @@ def _quarantined(state: State, command: observed.QuarantineRequested | Reject) -
 def ahead(events: list[LedgerEvent]) -> int:
     """How many of the first `events` may be written ahead of the rest of their decision.
 
-    Allocating changes nothing for anybody, and what is refused in the end may be refused before;
-    decided again after that, the rest is shorter. A refused pod's two events stay together.
+    Allocating and planning change nothing for anybody, and what is refused in the end may be
+    refused before; decided again after that, the rest is shorter. A refused pod's two events stay
+    together.
     """
+    early = IdentityAllocated | EndpointUnbound | PodRefused | RelabelPlanned | RebindPlanned
     for at, event in enumerate(events):
-        if not isinstance(event, IdentityAllocated | EndpointUnbound | PodRefused):
+        if not isinstance(event, early):
             return at
     return len(events)

@@ -36,18 +36,25 @@ def entity(event: LedgerEvent) -> str:
             return event.holder
         case events.SettingsAdopted():
             return event.cluster
-        case events.NodeAdded() | events.NodeRemoved():
+        case (
+            events.NodeAdded()
+            | events.NodeRemoved()
+            | events.NodeRefused()
+            | events.NodeLost()
+            | events.NodeReturned()
+        ):
             return event.name
         case events.NamespaceLabelled() | events.NamespaceForgotten():
             return event.name
         case events.NameResolved() | events.NameForgotten():
             return event.name
-        case events.EndpointsRebound():
+        case events.EndpointsRebound() | events.RebindPlanned():
             return event.namespace
         case events.IdentityAllocated() | events.IdentityRetired() | events.IdentityReleased():
             return str(event.identity)
         case (
             events.EndpointBound()
+            | events.RelabelPlanned()
             | events.EndpointRelabelled()
             | events.EndpointUnbound()
             | events.EndpointTombstoned()
@@ -66,5 +73,7 @@ def entity(event: LedgerEvent) -> str:
             return f"{event.stream}/{event.sequence}"
         case events.CursorAdvanced():
             return event.stream
+        case events.NumbersExhausted() | events.NumbersAvailable():
+            return "numbers"
         case _:
             assert_never(event)

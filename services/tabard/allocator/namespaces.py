@@ -1,21 +1,21 @@
 """Namespaces: a change of their labels changes every pod in them, all at once."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from tabard.allocator.plan import Indexes, Plan, Refusal, check_size
 from tabard.allocator.pods import refused_pod, resolve
+from tabard.allocator.relabels import CHANGES_MAX, is_known, rebinding
 from tabard.events.ledger import (
-    EndpointsRebound,
     EndpointUnbound,
     LedgerEvent,
     NamespaceForgotten,
     NamespaceLabelled,
+    RebindPlanned,
+    RelabelPlanned,
 )
 from tabard.events.observed import NamespaceLabelsSet, NamespaceRemoved
 from tabard.ledger.state import State
-
-CHANGES_MAX = 4_096
-"""Most endpoints in one EndpointsRebound: with the longest UIDs it has about 600 kB."""
 
 
 def label(state: State, indexes: Indexes, event: NamespaceLabelsSet) -> list[LedgerEvent]:
@@ -40,7 +40,7 @@ def _changed(
     labels: Mapping[str, str],
     head: Sequence[LedgerEvent],
 ) -> list[LedgerEvent]:
-    """Refusals and allocations, then `head` and all changes of identity.
+    """Refusals and allocations, then plans, `head` and all changes of identity.
 
     What stands before `head` takes no pod from one identity to another, so it may be written ahead
     of the rest where all of it together is too long for one batch. The pods are looked at even if
@@ -48,19 +48,31 @@ def _changed(
     """
     plan = Plan(state, indexes, {name: labels})
     refusals: list[LedgerEvent] = []
-    changes = []
+    planned: list[LedgerEvent] = []
+    changes: list[tuple[str, int]] = []
     for uid in state.by_namespace.get(name, ()):
         endpoint = state.endpoints[uid]
+        relabel = state.relabels.get(uid)
+        carried = endpoint.labels if relabel is None else relabel.labels
         try:
-            number = resolve(plan, endpoint, endpoint.labels)
+            number = resolve(plan, endpoint, carried)
         except Refusal as refusal:
             # As for a label change of its own: it must not keep rights that it no longer has.
-            refusals += [refused_pod(endpoint, refusal), EndpointUnbound(uid)]
+            refused = refused_pod(dataclasses.replace(endpoint, labels=carried), refusal)
+            refusals += [refused, EndpointUnbound(uid)]
             continue
-        if number != endpoint.identity:
+        if number == (endpoint.identity if relabel is None else relabel.identity):
+            continue
+        if carried == endpoint.labels:
             changes.append((uid, number))
-    rebound = [
-        EndpointsRebound(name, tuple(changes[start : start + CHANGES_MAX]))
-        for start in range(0, len(changes), CHANGES_MAX)
-    ]
-    return [*refusals, *plan.allotment.events, *head, *rebound]
+        else:
+            planned.append(RelabelPlanned(uid, number, carried))
+    rebound: list[LedgerEvent] = []
+    if all(is_known(plan, number) for number in {number for _, number in changes}):
+        rebound += rebinding(name, changes)
+    else:
+        planned += (
+            RebindPlanned(name, tuple(changes[start : start + CHANGES_MAX]))
+            for start in range(0, len(changes), CHANGES_MAX)
+        )
+    return [*refusals, *plan.allotment.events, *planned, *head, *rebound]

@@ -1,15 +1,9 @@
-"""Policies, workloads and nodes: what is kept as its author wrote it."""
-
-from collections.abc import Iterable
+"""Policies and workloads: what is kept as its author wrote it."""
 
 from tabard.allocator import validity
-from tabard.allocator.numbering import Allotment
-from tabard.allocator.plan import REASON_MAX, Indexes, Refusal, check_size
+from tabard.allocator.plan import REASON_MAX, Indexes, Refusal, check_size, number_cidrs
 from tabard.events.ledger import (
-    IdentityAllocated,
     LedgerEvent,
-    NodeAdded,
-    NodeRemoved,
     PolicyAccepted,
     PolicyForgotten,
     PolicyRefused,
@@ -17,15 +11,12 @@ from tabard.events.ledger import (
     WorkloadForgotten,
 )
 from tabard.events.observed import (
-    NodeJoined,
-    NodeLeft,
     PolicyRemoved,
     PolicySet,
     WorkloadRemoved,
     WorkloadSet,
 )
-from tabard.identity.labels import LabelSet, cidr_label
-from tabard.ledger.state import Node, State
+from tabard.ledger.state import State
 from tabard.policy.model import PolicyError
 from tabard.policy.reading import KINDS, check_keys, read_object
 
@@ -60,17 +51,7 @@ def _accepted(state: State, indexes: Indexes, event: PolicySet) -> list[LedgerEv
         return []
     accepted = PolicyAccepted(*policy.key, event.document, event.origin)
     check_size(accepted)
-    return [*_allocated(state, indexes, policy.cidrs()), accepted]
-
-
-def _allocated(state: State, indexes: Indexes, cidrs: Iterable[str]) -> list[IdentityAllocated]:
-    """What gives each of `cidrs` an identity; Refusal if there is none left."""
-    allotment = Allotment(state, indexes.numbering.cidr)
-    for prefix in sorted(cidrs):
-        labels = LabelSet((cidr_label(prefix),))
-        if allotment.known(labels) is None and allotment.draw(labels) is None:
-            raise Refusal("no number for a CIDR is free; remove policies that name CIDRs")
-    return allotment.events
+    return [*number_cidrs(state, indexes, policy.cidrs()), accepted]
 
 
 def remove_policy(state: State, event: PolicyRemoved) -> list[LedgerEvent]:
@@ -94,20 +75,3 @@ def set_workload(state: State, event: WorkloadSet) -> list[LedgerEvent]:
 def remove_workload(state: State, event: WorkloadRemoved) -> list[LedgerEvent]:
     key = (event.kind, event.namespace, event.name)
     return [WorkloadForgotten(*key)] if key in state.workloads else []
-
-
-def join(state: State, indexes: Indexes, event: NodeJoined) -> list[LedgerEvent]:
-    """A node, or another underlay address, pod CIDR or label of a known one.
-
-    Each CIDR that it uses gets an identity first. Refusal if the labels are too large.
-    """
-    node = Node(event.name, event.addresses, event.pod_cidrs, event.labels)
-    if state.nodes.get(event.name) == node:
-        return []
-    added = NodeAdded(event.name, event.addresses, event.pod_cidrs, event.labels)
-    check_size(added)
-    return [*_allocated(state, indexes, node.cidrs()), added]
-
-
-def leave(state: State, event: NodeLeft) -> list[LedgerEvent]:
-    return [NodeRemoved(event.name)] if event.name in state.nodes else []

@@ -3,15 +3,24 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from tabard.allocator.claims import Claims
 from tabard.allocator.envelopes import entity
 from tabard.allocator.numbering import CIDR_LAST, Allotment, Numbering
+from tabard.allocator.watermarks import Watermarks
 from tabard.bus.port import PAYLOAD_BYTES_MAX
 from tabard.events.codec import encode, type_name
 from tabard.events.envelope import Envelope
-from tabard.events.ledger import IdentityAllocated, LedgerEvent, PodRefused
+from tabard.events.ledger import (
+    IdentityAllocated,
+    LedgerEvent,
+    NodeAdded,
+    NodeRemoved,
+    PodRefused,
+)
 from tabard.events.observed import Pairs, PodStarted, Ports
-from tabard.identity.labels import LabelFilter, LabelSet, pod_labels, split_label
-from tabard.ledger.state import EndpointState, State
+from tabard.identity.labels import LabelFilter, LabelSet, cidr_label, pod_labels, split_label
+from tabard.identity.numbers import is_pod
+from tabard.ledger.state import EndpointState, Node, State
 from tabard.policy.names import Asked
 
 REASON_MAX = 1_000
@@ -24,7 +33,8 @@ Pod = PodStarted | PodRefused | EndpointState
 
 
 class Indexes:
-    """What decisions look up beside the state, derived from it and kept in step with it."""
+    """What decisions look up beside the state: what is derived from it and kept in step with it,
+    and what nodes said last."""
 
     def __init__(self, state: State) -> None:
         assert state.settings is not None, "label filter and number space are among the settings"
@@ -32,29 +42,39 @@ class Indexes:
         self.label_filter = LabelFilter(state.settings.include, state.settings.exclude)
         self.numbering = Numbering(state)
         self.asked = Asked(state)
-        self._heaviest = ""
+        self.claims = Claims(state.nodes.values())
+        self.watermarks = Watermarks()
+        self._heaviest: tuple[tuple[str, int], ...] = ()
 
     def note(self, event: LedgerEvent) -> None:
         """Follow the state past `event`."""
         self.numbering.note(event)
         self.asked.note(event)
-        if isinstance(event, IdentityAllocated):
-            self._heaviest = ""
+        match event:
+            case IdentityAllocated():
+                self._heaviest = ()
+            case NodeAdded():
+                self.claims.add(Node(event.name, event.addresses, event.pod_cidrs))
+            case NodeRemoved():
+                self.claims.remove(event.name)
 
-    def heaviest_keys(self, state: State) -> str:
-        """The label keys with the most values among all identities, most first.
+    def heaviest_keys(self, state: State) -> tuple[tuple[str, int], ...]:
+        """The label keys with the most values among pods' identities, most first, and how many.
 
         Counted once while the number space stays full: it takes a second at a million labels.
         """
         if not self._heaviest:
             values = Counter(
                 ":".join(split_label(label)[:2])
-                for label in {label for held in state.numbers for label in held}
+                for label in {
+                    label
+                    for held, number in state.numbers.items()
+                    if is_pod(number)
+                    for label in held
+                }
             )
             ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
-            self._heaviest = ", ".join(
-                f"{key} ({count} values)" for key, count in ranked[:HEAVIEST_KEYS]
-            )
+            self._heaviest = tuple(ranked[:HEAVIEST_KEYS])
         return self._heaviest
 
 
@@ -125,11 +145,13 @@ class Plan:
             return drawn
         settings = self.state.settings
         assert settings is not None
+        heaviest = ", ".join(
+            f"{key} ({count} values)" for key, count in self.indexes.heaviest_keys(self.state)
+        )
         raise Refusal(
             f"no identity number is free (cluster id {settings.cluster_id}, {settings.cluster_bits}"
-            f" cluster bits); most are made by the label keys "
-            f"{self.indexes.heaviest_keys(self.state)}: exclude such a key from identities, which "
-            "is set at install, or remove pods that carry it",
+            f" cluster bits); most are made by the label keys {heaviest}: exclude such a key from "
+            "identities, which is set at install, or remove pods that carry it",
             retry=True,
         )
 
@@ -143,6 +165,16 @@ class Plan:
     def claim(self, addresses: Iterable[str], started_at: int) -> None:
         """A pod that this decision binds holds `addresses`."""
         self._claimed.update(dict.fromkeys(addresses, started_at))
+
+
+def number_cidrs(state: State, indexes: Indexes, cidrs: Iterable[str]) -> list[IdentityAllocated]:
+    """What gives each of `cidrs` an identity; Refusal if there is none left."""
+    allotment = Allotment(state, indexes.numbering.cidr)
+    for prefix in sorted(cidrs):
+        labels = LabelSet((cidr_label(prefix),))
+        if allotment.known(labels) is None and allotment.draw(labels) is None:
+            raise Refusal("no number for a CIDR is free; remove policies that name CIDRs")
+    return allotment.events
 
 
 def check_size(event: LedgerEvent) -> None:

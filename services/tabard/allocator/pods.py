@@ -5,13 +5,16 @@ from typing import Any
 
 from tabard.allocator import validity
 from tabard.allocator.plan import Indexes, Plan, Refusal, check_size
+from tabard.allocator.relabels import is_known
 from tabard.events.ledger import (
+    BEHIND_MAX,
     EndpointBound,
     EndpointRelabelled,
     EndpointTombstoned,
     EndpointUnbound,
     LedgerEvent,
     PodRefused,
+    RelabelPlanned,
 )
 from tabard.events.observed import Pairs, PodLabelsChanged, PodStarted, PodStopped
 from tabard.identity.labels import LABELS_MAX
@@ -34,7 +37,7 @@ def start(state: State, indexes: Indexes, pod: PodStarted) -> list[LedgerEvent]:
 
 
 def relabel(state: State, indexes: Indexes, change: PodLabelsChanged) -> list[LedgerEvent]:
-    """A running pod carries other labels: new identity and endpoint in one decision.
+    """A running pod carries other labels: it has another identity as soon as every node knows that.
 
     If the new identity cannot be had, the pod loses the old one and is refused: it must not go on
     with rights that its labels no longer give. A pod that was refused is tried again; one that is
@@ -158,16 +161,20 @@ def _won(plan: Plan, pod: PodStarted) -> tuple[str, ...]:
 def _moved(
     state: State, indexes: Indexes, endpoint: EndpointState, labels: Pairs
 ) -> list[LedgerEvent]:
-    if endpoint.labels == labels:
+    uid, planned = endpoint.uid, state.relabels.get(endpoint.uid)
+    if labels == (endpoint.labels if planned is None else planned.labels):
         return []
     plan = Plan(state, indexes)
     try:
-        moved = EndpointRelabelled(endpoint.uid, int(resolve(plan, endpoint, labels)), labels)
-        check_size(moved)
+        # As it will be at its longest, in case that it has to wait.
+        check_size(EndpointRelabelled(uid, 0, labels, ("-" * 253,) * BEHIND_MAX))
+        number = int(resolve(plan, endpoint, labels))
     except Refusal as refusal:
         lost = refused_pod(dataclasses.replace(endpoint, labels=labels), refusal)
-        return [lost, EndpointUnbound(endpoint.uid)]
-    return [*plan.allotment.events, moved]
+        return [lost, EndpointUnbound(uid)]
+    if number == endpoint.identity or is_known(plan, number):
+        return [*plan.allotment.events, EndpointRelabelled(uid, number, labels)]
+    return [*plan.allotment.events, RelabelPlanned(uid, number, labels)]
 
 
 def _pod(refused: PodRefused) -> PodStarted:

@@ -1,10 +1,16 @@
-"""The end of an identity: idle, then retired (in quarantine), then released."""
-
-from collections.abc import Mapping
+"""The end of an identity: idle, then retired (in quarantine), then released; and the end of all
+numbers."""
 
 from tabard.allocator.commands import Tick
-from tabard.events.ledger import IdentityReleased, IdentityRetired, LedgerEvent
-from tabard.identity.numbers import CLUSTER_MIN
+from tabard.allocator.plan import Indexes
+from tabard.events.ledger import (
+    IdentityReleased,
+    IdentityRetired,
+    LedgerEvent,
+    NumbersAvailable,
+    NumbersExhausted,
+)
+from tabard.identity.numbers import CLUSTER_MIN, is_pod
 from tabard.ledger.state import State
 
 _NS_PER_MS = 1_000_000
@@ -25,11 +31,9 @@ def retire(state: State, tick: Tick, events_max: int) -> list[LedgerEvent]:
     return retired
 
 
-def release(state: State, tick: Tick, events_max: int) -> list[LedgerEvent]:
+def release(state: State, indexes: Indexes, events_max: int) -> list[LedgerEvent]:
     """Retired numbers whose retirement every live node enforces; with no node, nobody can err."""
-    passed = min(
-        (_watermark(state, node, tick.watermarks) for node in state.nodes), default=state.sequence
-    )
+    passed = indexes.watermarks.passed(state)
     released: list[LedgerEvent] = []
     for number, retired_at in state.retired.items():  # in the order of their retirement
         if len(released) == events_max or retired_at > passed:
@@ -38,7 +42,15 @@ def release(state: State, tick: Tick, events_max: int) -> list[LedgerEvent]:
     return released
 
 
-def _watermark(state: State, node: str, watermarks: Mapping[str, int]) -> int:
-    sequence = watermarks.get(node, 0)
-    # Nobody can enforce what is not written: such a word is about another ledger.
-    return sequence if sequence <= state.sequence else 0
+def report(state: State, indexes: Indexes) -> list[LedgerEvent]:
+    """That numbers have run out, or that they suffice again; each once.
+
+    To be asked when pods that wait have been tried: whoever waits then could not be helped.
+    """
+    free = len(indexes.numbering.cluster)
+    if state.exhausted is None and state.waiting and not free:
+        pods = sum(is_pod(number) for number in state.identities)
+        return [NumbersExhausted(pods, indexes.heaviest_keys(state))]
+    if state.exhausted is not None and free and not state.waiting:
+        return [NumbersAvailable(free)]
+    return []

@@ -7,12 +7,12 @@ that is being appended, and each batch carries the cursor through which OBSERVED
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from tabard.allocator.batch import Batch
-from tabard.allocator.commands import Reject, Tick
+from tabard.allocator.commands import Limits, Reject, Tick
 from tabard.allocator.decide import ahead, answer, decide
 from tabard.allocator.figures import Figures
 from tabard.allocator.inbox import Inbox
@@ -32,8 +32,8 @@ from tabard.ledger.state import State, enforcement_of
 _log = structlog.get_logger()
 
 OBSERVED_PER_BATCH_MAX = 1_000
-WATERMARKS_MAX = 65_536
-"""Nodes whose last word is kept; the oldest makes room, and holds back releases until it speaks."""
+LISTENING_GAP_S = 5.0
+"""Longest time between two ticks in which nodes are taken to have been heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Pace:
     poll_s: float = 0.5
     """Between two looks for an operator's word while stopped."""
     checkpoint_s: float = 10.0
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +145,9 @@ class Leader:
         self._cursor = state.cursors.get(Stream.OBSERVED, 0)
         self.figures = Figures()
         self._inbox = Inbox()
-        self._watermarks: dict[str, int] = {}
         self._tick_at = 0.0
+        self._ticked_at = 0.0
+        self._passed = 0
         self._save_at = 0.0
         self._saved = 0
         self._saving: asyncio.Task[None] | None = None
@@ -188,8 +190,10 @@ class Leader:
         await self._inbox.wait(max(0.0, self._tick_at - loop.time()))
         batch = Batch(self._state, self._indexes, self._clock())
         ticked = loop.time() >= self._tick_at
-        if ticked and self._tick(batch):
-            self._tick_at = loop.time() + self._pace.tick_s
+        if ticked:
+            self._listen(loop.time())
+            if self._tick(batch):
+                self._tick_at = loop.time() + self._pace.tick_s
         poison = self._fill(batch)
         if batch.messages or self._cursor != self._state.cursors.get(Stream.OBSERVED, 0):
             await self._append(batch)
@@ -199,9 +203,17 @@ class Leader:
             await self._go_past(poison)
         self._save_if_due(tasks)
 
+    def _listen(self, now: float) -> None:
+        """Let time go by for nodes, if they could be heard since the tick before."""
+        elapsed, self._ticked_at = now - self._ticked_at, now
+        if elapsed <= max(LISTENING_GAP_S, 2 * self._pace.tick_s):
+            self._indexes.watermarks.listen(self._state, round(elapsed * 1e9))
+        else:
+            self._indexes.watermarks.pause()
+
     def _tick(self, batch: Batch) -> bool:
         """Add all that is due, or as much as the batch takes; whether that was all."""
-        tick = Tick(batch.at, self._watermarks)
+        tick = Tick(batch.at, self._pace.limits)
         while events := decide(self._state, self._indexes, tick):
             if len(events) > batch.room:
                 return False
@@ -257,6 +269,7 @@ class Leader:
         try:
             last = await self._bus.last_sequence(Stream.LEDGER)
         except BusUnavailable:
+            self._ticked_at = 0.0  # nor was anybody heard
             return
         if last > self._state.sequence:
             raise FencedError(
@@ -326,12 +339,21 @@ class Leader:
                         _log.warning("allocator.status_unreadable", reason=str(error))
                         continue
                     if isinstance(status, NodeStatus):
-                        self._watermarks.pop(status.node, None)
-                        self._watermarks[status.node] = status.sequence
-                        if len(self._watermarks) > WATERMARKS_MAX:
-                            del self._watermarks[next(iter(self._watermarks))]
+                        end = self._state.sequence
+                        self._indexes.watermarks.say(status.node, status.sequence, end)
+                self._tick_if_ready()
         finally:
             await tail.aclose()
+
+    def _tick_if_ready(self) -> None:
+        """A relabelled pod waits for nodes, not for the clock."""
+        passed = 0
+        if self._state.relabels:
+            passed = self._indexes.watermarks.passed(self._state)
+            if passed > self._passed:
+                self._tick_at = 0.0
+                self._inbox.wake()
+        self._passed = passed
 
     async def _wake_at_end(self) -> None:
         await self._patience.wait()

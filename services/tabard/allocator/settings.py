@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from tabard.allocator.commands import Limits
 from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
@@ -31,6 +32,10 @@ class Settings(BusSettings):
 
     tick_ms: int = Field(default=1_000, ge=10)
     checkpoint_ms: int = Field(default=10_000, ge=10)
+    node_lost_ms: int = Field(default=600_000, ge=1_000)
+    """How long a node may get no further before nothing waits for it any more."""
+    relabel_timeout_ms: int = Field(default=3_000, ge=0)
+    """How long a running pod's new identity waits for all nodes to know it."""
 
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     numbers_cluster_id: int = 0
@@ -61,6 +66,9 @@ class Settings(BusSettings):
         if len(sets) < len(self.fixed):
             raise ValueError("fixed: one label set has two numbers")
         return self
+
+    def limits(self) -> Limits:
+        return Limits(self.node_lost_ms, self.relabel_timeout_ms)
 
     def adopted(self) -> SettingsAdopted:
         """What a new ledger says of them."""

@@ -12,6 +12,8 @@ from tabard.events.observed import Document, Pairs, Ports
 Enforcement = Literal["default", "always", "never"]
 """Which pods are isolated: those that a policy isolates; all, in both directions; or none, and no
 policy is enforced."""
+BEHIND_MAX = 8
+"""Most nodes that one event names as not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,42 @@ class NodeAdded:
 
 @dataclass(frozen=True, slots=True)
 class NodeRemoved:
+    """A node is gone for good, or no longer wants to be what it was refused as."""
+
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRefused:
+    """A node claims what is another's. What was known of it before stays in force; it is added
+    when the other no longer stands in its way."""
+
+    name: str
+    addresses: tuple[str, ...]
+    pod_cidrs: tuple[str, ...]
+    labels: Pairs
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """A node got no further for longer than the limit: nothing waits for it any more.
+
+    Its kernel may enforce the ledger as of `watermark` for as long as it runs, so its agent must
+    fold the ledger to its end before it enforces anything newer.
+    """
+
+    name: str
+    watermark: int
+    """The last that it reported; 0 if it never did."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReturned:
+    """A lost node enforces the ledger past the event that it was lost by: it is live again."""
+
+    name: str
+    watermark: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +125,29 @@ class IdentityRetired:
 
 @dataclass(frozen=True, slots=True)
 class IdentityReleased:
-    """Every live node's watermark has passed the retirement: the number may be used again."""
+    """Every live node's watermark has passed the retirement: the number may be used again.
+
+    While a lost node's has not, all other free numbers are used before it.
+    """
 
     identity: int
+
+
+@dataclass(frozen=True, slots=True)
+class NumbersExhausted:
+    """No number is free and pods wait for one. Said once, until NumbersAvailable."""
+
+    identities: int
+    """Live ones of pods."""
+    heaviest: tuple[tuple[str, int], ...]
+    """Label keys with the most values among them, most first, and how many that are."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumbersAvailable:
+    """No pod waits for a number any more, and there are free ones."""
+
+    free: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +169,37 @@ class EndpointBound:
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointRelabelled:
-    """A running pod's labels changed; `identity` is the one that it has from here on."""
+class RelabelPlanned:
+    """A running pod's labels changed. It stays what it is until every live node knows `identity`,
+    or the time for that is over; then EndpointRelabelled follows. Takes an older plan's place."""
 
     uid: str
     identity: int
     labels: Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class RebindPlanned:
+    """A namespace's labels changed: as RelabelPlanned for each (uid, identity), with the labels
+    that it has."""
+
+    namespace: str
+    changes: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRelabelled:
+    """A running pod's labels changed; `identity` is the one that it has from here on.
+
+    What was planned for it is done with.
+    """
+
+    uid: str
+    identity: int
+    labels: Pairs
+    behind: tuple[str, ...] = ()
+    """Live nodes that were not waited for any longer (the first BEHIND_MAX): until they get there
+    they drop what the pod sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +208,8 @@ class EndpointsRebound:
 
     namespace: str
     changes: tuple[tuple[str, int], ...]
+    behind: tuple[str, ...] = ()
+    """As of EndpointRelabelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +329,19 @@ LedgerEvent = (
     | SettingsAdopted
     | NodeAdded
     | NodeRemoved
+    | NodeRefused
+    | NodeLost
+    | NodeReturned
     | NamespaceLabelled
     | NamespaceForgotten
     | IdentityAllocated
     | IdentityRetired
     | IdentityReleased
+    | NumbersExhausted
+    | NumbersAvailable
     | EndpointBound
+    | RelabelPlanned
+    | RebindPlanned
     | EndpointRelabelled
     | EndpointsRebound
     | EndpointUnbound

@@ -64,6 +64,11 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "quarantined": ("stream", "sequence", "reason"),
     "settings.names_kept_ms": ("names_kept_ms",),
     "name": ("name", "address", "expires_at"),
+    "lost_node": ("name", "watermark", "lost_at"),
+    "refused_node": ("place", "name", "addresses", "pod_cidrs", "labels", "reason"),
+    "doubtful": ("number", "sequence"),
+    "exhausted": ("identities", "heaviest"),
+    "relabel": ("place", "uid", "identity", "labels", "planned_at", "since"),
 }
 """Section → its columns. Maps in a value are sorted by key; addresses and labels are text."""
 
@@ -147,6 +152,18 @@ def rows(state: State) -> Iterator[Row]:
     for name, addresses in state.names.items():
         for address, expires_at in addresses.items():
             yield ("name", name, address, expires_at)
+    for lost in state.lost.values():
+        yield ("lost_node", lost.name, lost.watermark, lost.lost_at)
+    for place, joined in enumerate(state.refused_nodes.values()):
+        node_values = (joined.name, joined.addresses, joined.pod_cidrs, joined.labels)
+        yield ("refused_node", place, *node_values, joined.reason)
+    for number, at in state.doubtful.items():
+        yield ("doubtful", number, at)
+    if state.exhausted is not None:
+        yield ("exhausted", state.exhausted.identities, state.exhausted.heaviest)
+    for place, plan in enumerate(state.relabels.values()):
+        plan_values = (plan.uid, plan.identity, plan.labels, plan.planned_at, plan.since)
+        yield ("relabel", place, *plan_values)
 
 
 def _sorted(value: Any) -> Any:

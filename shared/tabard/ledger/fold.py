@@ -6,6 +6,7 @@ from typing import assert_never
 
 from tabard.events import ledger as events
 from tabard.events.envelope import Recorded
+from tabard.events.observed import Pairs
 from tabard.identity.labels import LabelSet, cidr_label, host_cidr
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN
 from tabard.ledger.state import (
@@ -13,7 +14,9 @@ from tabard.ledger.state import (
     TOMBSTONES_MAX,
     EndpointState,
     Identity,
+    LostNode,
     Node,
+    Relabel,
     State,
     shared,
 )
@@ -56,10 +59,15 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
             endpoint = _endpoint(state, event.uid, sequence)
             endpoint.labels = shared(event.labels)
             _move(state, endpoint, event.identity, sequence, at)
+        case events.RelabelPlanned():
+            endpoint = _endpoint(state, event.uid, sequence)
+            _plan(state, endpoint, event.identity, shared(event.labels), sequence, at)
         case events.EndpointsRebound():
-            moves = [(_endpoint(state, uid, sequence), number) for uid, number in event.changes]
-            for endpoint, number in moves:
+            for endpoint, number in _moves(state, event.changes, sequence):
                 _move(state, endpoint, number, sequence, at)
+        case events.RebindPlanned():
+            for endpoint, number in _moves(state, event.changes, sequence):
+                _plan(state, endpoint, number, endpoint.labels, sequence, at)
         case events.EndpointTombstoned():
             state.waiting.pop(event.uid, None)
             state.refused_pods.pop(event.uid, None)
@@ -76,7 +84,13 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
             state.idle.pop(event.identity, None)
             state.retired[event.identity] = sequence
         case events.IdentityReleased():
-            state.retired.pop(event.identity, None)
+            retired_at = state.retired.pop(event.identity, None)
+            if retired_at is not None and _is_doubtful(state, retired_at):
+                state.doubtful[event.identity] = retired_at
+        case events.NumbersExhausted():
+            state.exhausted = event
+        case events.NumbersAvailable():
+            state.exhausted = None
         case events.EpochClaimed():
             state.epoch, state.holder = event.epoch, event.holder
         case events.SettingsAdopted():
@@ -94,11 +108,23 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
             node = Node(event.name, event.addresses, event.pod_cidrs, shared(event.labels))
             left = state.nodes.get(event.name)
             state.nodes[event.name] = node
+            state.refused_nodes.pop(event.name, None)
             _use_cidrs(state, left.cidrs() if left is not None else (), -1, at)
             _use_cidrs(state, node.cidrs(), +1, at)
         case events.NodeRemoved():
             left = state.nodes.pop(event.name, None)
+            state.refused_nodes.pop(event.name, None)
             _use_cidrs(state, left.cidrs() if left is not None else (), -1, at)
+            _find(state, event.name)
+        case events.NodeRefused():
+            state.refused_nodes[event.name] = event
+            state.refused_nodes.move_to_end(event.name)
+            if len(state.refused_nodes) > REFUSALS_MAX:
+                state.refused_nodes.popitem(last=False)
+        case events.NodeLost():
+            state.lost[event.name] = LostNode(event.name, event.watermark, sequence)
+        case events.NodeReturned():
+            _find(state, event.name)
         case events.NamespaceLabelled():
             state.namespaces[event.name] = dict(event.labels)
         case events.NamespaceForgotten():
@@ -171,6 +197,7 @@ def _allocate(state: State, number: int, labels: LabelSet, sequence: int) -> Non
     _check_free(state, number, labels, sequence)
     state.identities[number] = Identity(labels, sequence)
     state.numbers[labels] = number
+    state.doubtful.pop(number, None)
 
 
 def _bind(state: State, event: events.EndpointBound, sequence: int, at: int) -> None:
@@ -209,6 +236,45 @@ def _move(state: State, endpoint: EndpointState, identity: int, sequence: int, a
         endpoint.identity = identity
         _use(state, identity, +1, at)
     endpoint.bound_at = sequence
+    _forget_plan(state, endpoint.uid, at)
+
+
+def _moves(
+    state: State, changes: Iterable[tuple[str, int]], sequence: int
+) -> list[tuple[EndpointState, int]]:
+    return [(_endpoint(state, uid, sequence), number) for uid, number in changes]
+
+
+def _plan(
+    state: State, endpoint: EndpointState, identity: int, labels: Pairs, sequence: int, at: int
+) -> None:
+    uid = endpoint.uid
+    before = state.relabels.get(uid)
+    _use(state, identity, +1, at)
+    _forget_plan(state, uid, at)
+    since = at if before is None else before.since
+    state.relabels[uid] = Relabel(uid, identity, labels, sequence, since)
+
+
+def _forget_plan(state: State, uid: str, at: int) -> None:
+    plan = state.relabels.pop(uid, None)
+    if plan is not None:
+        _use(state, plan.identity, -1, at)
+
+
+def _is_doubtful(state: State, retired_at: int) -> bool:
+    """Whether a lost node may still take a number that retired then for what it was."""
+    return any(node.watermark < retired_at for node in state.lost.values())
+
+
+def _find(state: State, name: str) -> None:
+    """A lost node is none any more, and what it alone made doubtful is not either."""
+    if state.lost.pop(name, None) is not None:
+        state.doubtful = {
+            number: retired_at
+            for number, retired_at in state.doubtful.items()
+            if _is_doubtful(state, retired_at)
+        }
 
 
 def _unbind(state: State, uid: str, sequence: int, at: int) -> None:
@@ -222,6 +288,7 @@ def _unbind(state: State, uid: str, sequence: int, at: int) -> None:
         index[key].pop(uid, None)
         if not index[key]:
             del index[key]
+    _forget_plan(state, uid, at)
     _use(state, endpoint.identity, -1, at)
 
 

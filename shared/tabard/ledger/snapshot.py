@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import msgpack
 
 from tabard.events.ledger import (
+    NodeRefused,
+    NumbersExhausted,
     PodRefused,
     PolicyAccepted,
     PolicyRefused,
@@ -22,9 +24,17 @@ from tabard.events.ledger import (
     WorkloadAccepted,
 )
 from tabard.identity.labels import LabelSet
-from tabard.ledger.state import EndpointState, Identity, Node, State, shared
+from tabard.ledger.state import (
+    EndpointState,
+    Identity,
+    LostNode,
+    Node,
+    Relabel,
+    State,
+    shared,
+)
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of this form; a change of State or of a type that it holds takes the next number."""
 CHUNK_ROWS = 4_096
 """Most rows in one chunk."""
@@ -50,10 +60,15 @@ def freeze(state: State) -> list[bytes]:
     sections: dict[str, Iterable[Any]] = {
         "cursors": state.cursors.items(),
         "nodes": map(_row, state.nodes.values()),
+        "lost": map(_row, state.lost.values()),
+        "refused_nodes": map(_row, state.refused_nodes.values()),
         "namespaces": ((name, tuple(pairs.items())) for name, pairs in state.namespaces.items()),
         "identities": ((number, *_row(held)) for number, held in state.identities.items()),
         "retired": state.retired.items(),
+        "doubtful": state.doubtful.items(),
+        "exhausted": [] if state.exhausted is None else [_row(state.exhausted)],
         "idle": state.idle,
+        "relabels": map(_row, state.relabels.values()),
         "tombstones": state.tombstones.items(),
         "waiting": map(_row, state.waiting.values()),
         "refused_pods": map(_row, state.refused_pods.values()),
@@ -117,13 +132,18 @@ def _thaw(chunks: Sequence[bytes]) -> State:
     state.settings = None if settings is None else SettingsAdopted(*settings)
     state.cursors = dict(rows.get("cursors", ()))
     state.nodes = {node.name: node for node in section("nodes", Node)}
+    state.lost = {node.name: node for node in section("lost", LostNode)}
+    state.refused_nodes.update((node.name, node) for node in section("refused_nodes", NodeRefused))
     state.namespaces = {name: dict(pairs) for name, pairs in rows.get("namespaces", ())}
     for number, labels, *rest in rows.get("identities", ()):
         held = LabelSet(tuple(map(shared, labels)))
         state.identities[number] = Identity(held, *rest)
         state.numbers[held] = number
     state.retired = dict(rows.get("retired", ()))
+    state.doubtful = dict(rows.get("doubtful", ()))
+    state.exhausted = next(section("exhausted", NumbersExhausted), None)
     state.idle = dict.fromkeys(rows.get("idle", ()))
+    state.relabels = {plan.uid: plan for plan in section("relabels", Relabel)}
     state.tombstones.update(rows.get("tombstones", ()))
     state.waiting = {pod.uid: pod for pod in section("waiting", PodRefused)}
     state.refused_pods.update((pod.uid, pod) for pod in section("refused_pods", PodRefused))
@@ -200,5 +220,8 @@ def _chunked(rows: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 # Rows are read back by position, so every one of these must be a slotted dataclass.
-for _cls in (Identity, EndpointState, Node, PodRefused, PolicyRefused, SettingsAdopted):
+for _cls in (
+    *(Identity, EndpointState, Node, LostNode, Relabel, NodeRefused, NumbersExhausted),
+    *(PodRefused, PolicyRefused, SettingsAdopted),
+):
     assert tuple(field.name for field in dataclasses.fields(_cls)) == tuple(_cls.__slots__)

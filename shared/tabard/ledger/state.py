@@ -14,6 +14,8 @@ from typing import TypeVar
 from tabard.events.chain import GENESIS
 from tabard.events.ledger import (
     Enforcement,
+    NodeRefused,
+    NumbersExhausted,
     PodRefused,
     PolicyAccepted,
     PolicyRefused,
@@ -26,7 +28,7 @@ from tabard.identity.labels import HOSTNAME, NODE_SOURCE, LabelSet, host_cidr, l
 TOMBSTONES_MAX = 65_536
 """UIDs of stopped pods that are remembered, so that a late start revives none of them."""
 REFUSALS_MAX = 4_096
-"""Refused policies and pods that are kept for `get`; the oldest make room."""
+"""Refused policies, pods and nodes that are kept, of each kind; the oldest make room."""
 
 SHARED_MAX = 65_536
 """Values that `shared` remembers: more than a cluster has pod templates, nodes and namespaces."""
@@ -50,8 +52,8 @@ class Identity:
     allocated_at: int
     """Ledger sequence."""
     users: int = 0
-    """Endpoints that have it; or, of a CIDR's: policies that name it, labelled nodes that are it,
-    and domain names that its one address stands for."""
+    """Endpoints that have it or are to have it; or, of a CIDR's: policies that name it, labelled
+    nodes that are it, and domain names that its one address stands for."""
     idle_since: int | None = None
     """Nanoseconds since the Unix epoch when the last user went, by the ledger's clock."""
 
@@ -74,6 +76,31 @@ class EndpointState:
     host_network: bool
     bound_at: int
     """Ledger sequence of its latest binding or identity change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relabel:
+    """What is planned for a bound pod: the identity and labels that it is to have."""
+
+    uid: str
+    identity: int
+    labels: Pairs
+    planned_at: int
+    """Ledger sequence: who enforces the ledger through it is ready."""
+    since: int
+    """When the first change was planned that still waits, in nanoseconds since the Unix epoch, by
+    the ledger's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostNode:
+    """A node that nothing waits for."""
+
+    name: str
+    watermark: int
+    """What it enforced last, as far as is known."""
+    lost_at: int
+    """Ledger sequence: once its watermark has passed it, it is live again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +135,9 @@ class State:
     cursors: dict[str, int] = field(default_factory=dict)
     """Input stream → sequence through which it has had its effect."""
     nodes: dict[str, Node] = field(default_factory=dict)
+    """The lost ones too."""
+    lost: dict[str, LostNode] = field(default_factory=dict)
+    refused_nodes: OrderedDict[str, NodeRefused] = field(default_factory=OrderedDict)
     namespaces: dict[str, Mapping[str, str]] = field(default_factory=dict)
     identities: dict[int, Identity] = field(default_factory=dict)
     """Live identities, those fixed by the operator included."""
@@ -115,10 +145,17 @@ class State:
     """The inverse: one-number-one-set."""
     retired: dict[int, int] = field(default_factory=dict)
     """Numbers in quarantine → the ledger sequence of their retirement."""
+    doubtful: dict[int, int] = field(default_factory=dict)
+    """Free numbers that a lost node may still take for what they were → the sequence of their
+    retirement."""
+    exhausted: NumbersExhausted | None = None
+    """While pods wait for a number."""
     idle: dict[int, None] = field(default_factory=dict)
     """Live identities without users, in the order in which they fell idle."""
     endpoints: dict[str, EndpointState] = field(default_factory=dict)
     """By pod UID."""
+    relabels: dict[str, Relabel] = field(default_factory=dict)
+    """By pod UID, in the order in which they were planned."""
     bindings: dict[str, str] = field(default_factory=dict)
     """Address → UID of the endpoint that holds it."""
     by_node: dict[str, dict[str, None]] = field(default_factory=dict)
@@ -142,3 +179,8 @@ class State:
 def enforcement_of(state: State) -> Enforcement:
     """The enforcement that the ledger says, also before it says any."""
     return "default" if state.settings is None else state.settings.enforcement
+
+
+def live_nodes(state: State) -> list[str]:
+    """Those that are waited for: known, and not lost."""
+    return [name for name in state.nodes if name not in state.lost]
