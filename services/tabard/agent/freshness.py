@@ -60,16 +60,16 @@ class Freshness:
         self._after_s = after_s
         self._denies = denies
         self._clock = clock
-        self._begun = clock()
-        self._fresh_at = 0
-        self._asked: deque[tuple[int, int]] = deque(maxlen=ASKED_MAX)
+        self._fresh = self._begun = clock(), time.time_ns()
+        """When the node was last fresh, by `clock` and since the Unix epoch."""
+        self._asked: deque[tuple[tuple[int, int], int]] = deque(maxlen=ASKED_MAX)
         """(when the bus was asked, the head that it answered), oldest first."""
         self._head = 0
 
     @property
     def age_s(self) -> float:
         """Since the node was fresh; of an agent that never was, since its start."""
-        return (self._clock() - (self._fresh_at or self._begun)) / SECOND
+        return (self._clock() - self._fresh[0]) / SECOND
 
     @property
     def is_stale(self) -> bool:
@@ -102,7 +102,7 @@ class Freshness:
 
     async def ask(self) -> None:
         """Ask the bus for the ledger's head."""
-        at = self._clock()
+        at = self._clock(), time.time_ns()
         head = await last_sequence(self._bus(), Stream.LEDGER)
         if head is not None:
             self._head = head
@@ -114,33 +114,29 @@ class Freshness:
         enforced = report.sequence
         if self._reconciler.standing is not Standing.IN_SYNC or "ledger" in report.troubles:
             enforced = -1  # what it enforces may not be this ledger's
-        at = 0
+        at = None
         while self._asked and self._asked[0][1] <= enforced:
             at, _ = self._asked.popleft()
-        if at:
+        if at is not None:
             try:
-                await self._reconciler.worker.call(self._reconciler.dataplane.refresh, at)
+                await self._reconciler.worker.call(self._reconciler.dataplane.refresh, at[0])
             except DataplaneError as error:
                 log.error("agent.refresh_failed", error=str(error))
             else:
-                self._fresh_at = at
+                self._fresh = at
         self._tell()
 
     def _tell(self) -> None:
         report, deny_s = self._report, self._deny_s
         report.lag = max(0, self._head - report.sequence)
-        offset = time.time_ns() - self._clock()
-        fresh_at = self._fresh_at + offset if self._fresh_at else 0
-        now = Age(fresh_at, 0, self._after_s * 1000, deny_s * 1000)
+        at = self._fresh[1]
+        fresh_at = 0 if self._fresh is self._begun else at
+        report.age = now = Age(fresh_at, 0, self._after_s * 1000, deny_s * 1000)
         if not self.is_stale:
-            report.age = now
             if report.clear("staleness"):
                 log.info("agent.fresh_again", sequence=report.sequence)
             return
-        since = report.age.stale_since or (self._fresh_at or self._begun) + offset + (
-            self._bound_s * SECOND
-        )
-        report.age = replace(now, stale_since=since)
+        report.age = replace(now, stale_since=at + self._bound_s * SECOND)
         denies = bool(deny_s) and self.age_s > deny_s
         trouble = (
             f"this node does not know for more than {self._bound_s} s what the ledger says"
