@@ -81,9 +81,9 @@ NODES = (
     Field(
         "status",
         "string",
-        "Current (enforces LEDGER's head), Lagging, Silent (its agent said nothing for 15 s; its "
-        "kernel enforces what it had), Failing (see error) or Unknown (said nothing yet, or of the "
-        "past: --at)",
+        "Current (enforces LEDGER's head), Lagging, Stopped (its agent was ended) or Silent (its "
+        "agent said nothing for 15 s; in both its kernel enforces what it had), Failing (see "
+        "error) or Unknown (said nothing yet, or of the past: --at)",
     ),
     Field("addresses", "[string]", "in the underlay"),
     Field("pod_cidrs", "[string]", "where its pods' addresses come from"),
@@ -115,6 +115,10 @@ NODES = (
         "boolean?",
         "whether it is the ledger's there; null where the two were not compared (`status` does)",
     ),
+    Field("fresh_at", "integer?", "when it last knew that it enforced LEDGER's head, if ever"),
+    Field("stale_since", "integer?", "when that became too long ago, if it did"),
+    Field("denies_new", "boolean?", "whether some of its pods open no new flows for that"),
+    Field("holder", "object?", "the process that speaks for it: host, pid, since, data"),
 )
 
 POLICIES = (
