@@ -21,9 +21,9 @@ from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.read import api
-from tabard.bus.jetstream.streams import BUCKET_STREAM
 from tabard.bus.port import Stream
 from tabard.bus.server import EmbeddedServer
+from tabard.bus.subjects import BUCKET_STREAM
 
 MUST_RUN = ("nats", "ebpf")
 ROOT_ON_LINUX = sys.platform == "linux" and os.geteuid() == 0

@@ -5,6 +5,7 @@ its process, for what the server gets is a signature of its nonce. A public key 
 """
 
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ import nkeys
 
 SEED_BYTES_MAX = 1024
 """Longest seed file that is read; a seed has 58 characters."""
+
+
+_PUBLIC = re.compile(r"U[A-Z2-7]{55}")
 
 
 class KeyFault(ValueError):
@@ -37,6 +41,11 @@ class Key:
 def inbox_of(public: str) -> str:
     """The inbox prefix of the key `public`."""
     return f"_INBOX_{public}"
+
+
+def is_public(text: object) -> bool:
+    """Whether it is a user's public key, and so has nothing in it that could be more."""
+    return isinstance(text, str) and _PUBLIC.fullmatch(text) is not None
 
 
 def new_key() -> Key:

@@ -110,6 +110,9 @@ class MemoryBus:
     async def ensure_streams(self, replicas: int = 1) -> None:
         await self._turn()
 
+    async def keep_flows(self) -> None:
+        await self._turn()
+
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
         check_outgoing(stream, messages)
         await self._turn()

@@ -99,6 +99,10 @@ class BusUnavailable(BusError):
     """No answer in time: not connected, no leader, or the answer was lost. Outcome unknown."""
 
 
+class Denied(BusError):
+    """The bus does not let this process's key do it: names what, and says so at once."""
+
+
 class Conflict(BusError):
     """The stream's last sequence is not the expected one: the append was refused as a whole."""
 
@@ -176,6 +180,10 @@ class Bus(Protocol):
     async def ensure_streams(self, replicas: int = 1) -> None:
         """Create the four streams and the bucket where absent; StreamMismatch for one with other
         settings."""
+        ...
+
+    async def keep_flows(self) -> None:
+        """Create FLOWS where it is absent: kept in memory, it ends with its server."""
         ...
 
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:

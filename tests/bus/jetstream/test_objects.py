@@ -16,7 +16,6 @@ from tabard.bus.jetstream import JetStreamBus, streams
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.read import api
-from tabard.bus.jetstream.streams import BUCKET, BUCKET_STREAM, CHUNKS, RECORDS
 from tabard.bus.port import (
     BusError,
     BusUnavailable,
@@ -26,6 +25,7 @@ from tabard.bus.port import (
     Stream,
     StreamMismatch,
 )
+from tabard.bus.subjects import BUCKET, BUCKET_STREAM, CHUNKS, RECORDS
 
 pytestmark = pytest.mark.nats
 

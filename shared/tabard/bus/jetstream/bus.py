@@ -14,6 +14,7 @@ from tabard.bus.jetstream.tail import tail
 from tabard.bus.port import (
     READ_MESSAGES_MAX,
     BusUnavailable,
+    Denied,
     Link,
     Outgoing,
     Stored,
@@ -52,17 +53,23 @@ class JetStreamBus:
         await streams.ensure(self._connection, replicas)
         await streams.ensure_bucket(self._connection, replicas)
 
+    async def keep_flows(self) -> None:
+        await streams.ensure(self._connection, replicas=1, streams=[Stream.FLOWS])
+
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
         check_outgoing(stream, messages)
         if stream is Stream.OBSERVED:
             return await self._observed.publish(messages)
         try:
             return await Publication(self._connection, stream, messages).run()
-        except BusUnavailable:
+        except BusUnavailable as error:
             if stream is not Stream.FLOWS:
                 raise
-            # Kept in memory, the stream itself ends with its server, and nobody else makes it anew.
-            await streams.ensure(self._connection, replicas=1, streams=[stream])
+            # Kept in memory, the stream itself ends with its server.
+            try:
+                await self.keep_flows()
+            except Denied:
+                raise error from None
             return await Publication(self._connection, stream, messages).run()
 
     async def append(self, messages: Sequence[Outgoing], expected_last: int) -> int:

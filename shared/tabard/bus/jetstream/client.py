@@ -11,6 +11,7 @@ nats-py does the handshake, TLS, authentication, parsing and keep-alive. Two pat
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 OnMessage = Callable[[bytes, bytes, bytes], None]
 """Called with (subject, raw headers or b"", payload) for each message of a subscription."""
+_DENIED = re.compile(
+    r"permissions violation for (?P<what>publish|subscription) to \"(?P<subject>[^\"]*)\"", re.I
+)
 WRITE_BYTES_MAX = 1 << 20
 """Bytes waiting to be written above which a client is full."""
 CLOSE_TIMEOUT_S = 1.0
@@ -37,8 +41,9 @@ def heed_cancellation() -> None:
 class Client(NatsClient):
     """One connection, used once: it never reconnects, `over` is set when it has ended."""
 
-    def __init__(self, on_over: Callable[[], None]) -> None:
+    def __init__(self, on_over: Callable[[], None], on_denied: Callable[[str], None]) -> None:
         super().__init__()
+        self._on_denied = on_denied
         self.over = asyncio.Event()
         self._on_over = on_over
         self.failure = ""
@@ -46,6 +51,7 @@ class Client(NatsClient):
         self.tls_only = False
         """Whether to say nothing to a server that does not ask for TLS."""
         self._handlers: dict[int, OnMessage] = {}
+        self._denied: set[tuple[str | Any, ...]] = set()
 
     @property
     def is_open(self) -> bool:
@@ -55,7 +61,15 @@ class Client(NatsClient):
     async def note_error(self, error: Exception) -> None:
         """nats-py's error callback. An exception in here would kill its read loop."""
         self.failure = str(error) or type(error).__name__
-        log.debug("bus.client_error", error=self.failure)
+        denied = _DENIED.search(self.failure)
+        if denied is None:
+            log.debug("bus.client_error", error=self.failure)
+            return
+        if denied.groups() not in self._denied:  # told once: a batch is as many of them
+            self._denied.add(denied.groups())
+            log.warning("bus.denied", what=denied["what"], subject=denied["subject"])
+        if denied["what"] == "publish":
+            self._on_denied(denied["subject"])
 
     def listen(self, subject: str, on_message: OnMessage) -> int:
         """Subscribe; the subscription's number, for `silence`."""

@@ -23,7 +23,8 @@ from tabard.auth.keys import KeyFault, read_key
 from tabard.bus.jetstream.client import Client, OnMessage, heed_cancellation
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.wire import Reply, encode_publish
-from tabard.bus.port import BusError, BusUnavailable, Link
+from tabard.bus.port import BusError, BusUnavailable, Denied, Link
+from tabard.bus.subjects import API, GUARDED_API
 
 log = structlog.get_logger(__name__)
 
@@ -38,13 +39,18 @@ RETRY_DELAY_S_MIN = 0.05
 RETRY_DELAY_S_MAX = 2.0
 
 
+DENIAL = Reply(b"NATS/1.0 403 Permissions Violation\r\n\r\n", b"")
+"""What stands for the server's word, on no reply subject, that a message was not let through."""
+
+
 class Session:
     """One client while it lives, and the answers that are awaited on it."""
 
     def __init__(self, inbox_prefix: str) -> None:
-        self.client = Client(on_over=self.lose)
+        self.client = Client(on_over=self.lose, on_denied=self.deny)
         self._inbox = f"{inbox_prefix}.{token_hex(12)}."
-        self._awaited: dict[int, OnReply] = {}
+        self._awaited: dict[int, tuple[str, OnReply]] = {}
+        """Token → the subject of what was sent, and who awaits the answers."""
         self._token = 0
 
     def start(self) -> None:
@@ -69,17 +75,26 @@ class Session:
         except ConnectionError as error:
             raise BusUnavailable(f"the connection to nats-server is lost: {error}") from error
         if on_reply is not None:
-            self._awaited[self._token] = on_reply
+            self._awaited[self._token] = (subject, on_reply)
         return self._token
 
     def forget(self, token: int) -> None:
         """Expect no more answers to `token`."""
         self._awaited.pop(token, None)
 
+    def deny(self, subject: str) -> None:
+        """Answer what was sent to `subject` in the server's stead, which only drops it.
+
+        It names the subject as it was mapped, and nats-py tells it in lower case.
+        """
+        for asked, on_reply in list(self._awaited.values()):
+            if subject.lower() in (asked.lower(), asked.replace(GUARDED_API, API, 1).lower()):
+                on_reply(DENIAL)
+
     def lose(self) -> None:
         """Tell everyone who awaits an answer that none will come."""
         awaited, self._awaited = self._awaited, {}
-        for on_reply in awaited.values():
+        for _, on_reply in awaited.values():
             on_reply(None)
 
     async def probe(self) -> bool:
@@ -89,8 +104,9 @@ class Session:
         try:
             self._token += 1
             token = self._token
-            self._awaited[token] = lambda reply: answered.set()
-            self.client.send(encode_publish(f"{self._inbox}{token}", "", b"", b""))
+            to = f"{self._inbox}{token}"
+            self._awaited[token] = (to, lambda reply: answered.set())
+            self.client.send(encode_publish(to, "", b"", b""))
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 await answered.wait()
         except (TimeoutError, ConnectionError):
@@ -100,9 +116,9 @@ class Session:
         return True
 
     def _on_reply(self, subject: bytes, headers: bytes, payload: bytes) -> None:
-        on_reply = self._awaited.get(int(subject[len(self._inbox) :]))
-        if on_reply is not None:
-            on_reply(Reply(headers, payload))
+        awaited = self._awaited.get(int(subject[len(self._inbox) :]))
+        if awaited is not None:
+            awaited[1](Reply(headers, payload))
 
 
 class Listener:
@@ -139,6 +155,11 @@ class Connection:
     @property
     def closed(self) -> bool:
         return bool(self._end)
+
+    @property
+    def api(self) -> str:
+        """The prefix of JetStream's API."""
+        return self.options.api_prefix or (GUARDED_API if self.options.nkey else API)
 
     @property
     def link(self) -> Link:
@@ -211,10 +232,15 @@ class Connection:
         return self.present(reply, what)
 
     def present(self, reply: Reply | None, what: str) -> Reply:
-        """`reply`, unless it says that nobody is there to answer."""
+        """`reply`, unless it says that nobody is there to answer, or that asking is denied."""
         if reply is None:
             self._check_open()
             raise BusUnavailable(f"the connection to {self} was lost during {what}")
+        if reply is DENIAL:
+            raise Denied(
+                f"nats-server at {self} does not let {self.name!r} do this: {what}; come with the "
+                "key of a role that may (tabard auth roles)"
+            )
         if reply.status == 503:
             raise BusUnavailable(
                 f"nobody answers {what} at {self}: JetStream is off or has no leader, or the "

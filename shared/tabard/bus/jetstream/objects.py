@@ -24,7 +24,6 @@ from tabard.bus.arguments import check_object
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.publish import Publication
 from tabard.bus.jetstream.read import BEHIND_RETRY_S, READ_BYTES_MAX, api
-from tabard.bus.jetstream.streams import BUCKET, BUCKET_STREAM, CHUNKS, RECORDS
 from tabard.bus.jetstream.wire import (
     STREAM_NOT_FOUND_CODE,
     Reply,
@@ -44,6 +43,7 @@ from tabard.bus.port import (
     Outgoing,
     Stored,
 )
+from tabard.bus.subjects import BUCKET, BUCKET_STREAM, CHUNKS, RECORDS, direct_get
 
 log = structlog.get_logger(__name__)
 
@@ -212,7 +212,7 @@ class JetStreamObjects:
                 found.append(stored_message(sequence, reply.headers, reply.payload))
             return is_one or not sequence
 
-        to = f"{self._connection.options.api_prefix}.DIRECT.GET.{BUCKET_STREAM}"
+        to = f"{self._connection.api}.{direct_get(BUCKET_STREAM)}"
         payload = json.dumps(body).encode()
         end = await self._connection.request(to, payload, what, take, found.clear)
         if end.status not in (0, 204, 404):

@@ -28,7 +28,7 @@ class Options:
     does then, and a server without TLS is refused. None: the system's, for tls:// alone."""
     inbox_prefix: str = "_INBOX"
     """Answers arrive below it, unless `nkey` is given."""
-    api_prefix: str = "$JS.API"
-    """`$JS.<domain>.API` behind a leaf node."""
+    api_prefix: str = ""
+    """`$JS.<domain>.API` behind a leaf node; empty: GUARDED_API with `nkey`, else API."""
     ledger_bytes_max: int = LEDGER_BYTES_MAX
     """LEDGER refuses appends beyond it: it is never shortened."""

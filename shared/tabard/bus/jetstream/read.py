@@ -17,6 +17,7 @@ from tabard.bus.jetstream.wire import (
     stored_sequence,
 )
 from tabard.bus.port import BusError, BusUnavailable, SequenceGap, Stored, Stream
+from tabard.bus.subjects import direct_get
 
 READ_BYTES_MAX = 4 << 20
 """About how many bytes one batch holds; the server ends it with the message that reaches this."""
@@ -29,7 +30,7 @@ async def api(
     """JetStream's answer to `verb`, such as STREAM.INFO; with its `error`, if it is one."""
     what = f"{verb} of {stream}"
     payload = b"" if body is None else json.dumps(body).encode()
-    subject = f"{connection.options.api_prefix}.{verb}.{stream}"
+    subject = f"{connection.api}.{verb}.{stream}"
     return answer(await connection.request(subject, payload, what))[0]
 
 
@@ -77,7 +78,7 @@ async def direct(connection: Connection, stream: Stream, start: int, limit: int)
             found.append(stored_message(sequence, reply.headers, reply.payload))
         return not sequence
 
-    subject = f"{connection.options.api_prefix}.DIRECT.GET.{stream}"
+    subject = f"{connection.api}.{direct_get(stream)}"
     request = {"seq": start, "batch": limit, "max_bytes": READ_BYTES_MAX}
     end = await connection.request(subject, json.dumps(request).encode(), what, take, found.clear)
     if end.status not in (204, 404):
@@ -102,9 +103,8 @@ def whole(stream: Stream, start: int, found: list[Stored]) -> list[Stored]:
 async def last_on_subject(connection: Connection, stream: Stream, subject: str) -> Stored | None:
     """The last message on `subject`, as one replica has it."""
     what = f"the last message on {subject}"
-    to = f"{connection.options.api_prefix}.DIRECT.GET.{stream}"
-    body = json.dumps({"last_by_subj": subject}).encode()
-    reply = await connection.request(to, body, what)
+    # The form that names the subject, so that the bus can hold a reader to some.
+    reply = await connection.request(f"{connection.api}.{direct_get(stream, subject)}", b"", what)
     if sequence := stored_sequence(reply.headers):
         return stored_message(sequence, reply.headers, reply.payload)
     if reply.status != 404:

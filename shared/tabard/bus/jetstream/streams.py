@@ -11,6 +11,7 @@ from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.read import api, leader_info
 from tabard.bus.jetstream.wire import PURGE_DENIED_CODE, STREAM_NOT_FOUND_CODE, stored_at
 from tabard.bus.port import BusError, Stream, StreamInfo, StreamMismatch, subject
+from tabard.bus.subjects import BUCKET_STREAM, CHUNKS, RECORDS, live_subject
 
 NANOSECONDS = 1_000_000_000
 OBSERVED_AGE_S_MAX = 7 * 24 * 3600
@@ -19,10 +20,6 @@ FLOWS_BYTES_MAX = 64 << 20
 DUPLICATE_WINDOW_S = 600
 """How long OBSERVED remembers a message id: longer than a source needs to publish again."""
 
-BUCKET = "TABARD_SNAPSHOTS"
-BUCKET_STREAM = f"OBJ_{BUCKET}"
-CHUNKS, RECORDS = f"$O.{BUCKET}.C.", f"$O.{BUCKET}.M."
-"""What precedes an object's nuid, and its encoded name, in its messages' subjects (ADR-20)."""
 BUCKET_BYTES_MAX = 8 << 30
 """A snapshot of a million pods takes 21 MB; a full bucket refuses new ones."""
 
@@ -55,11 +52,6 @@ _UNLIMITED: Settings = {
     "sources": None,
     "subject_transform": None,
 }
-
-
-def live_subject(stream: Stream) -> str:
-    """Where a copy of each stored message goes: `tabard.live.ledger.>` for `tabard.ledger.>`."""
-    return f"tabard.live.{stream.lower()}.>"
 
 
 def settings(replicas: int, ledger_bytes_max: int) -> dict[Stream, Settings]:

@@ -14,9 +14,9 @@ import structlog
 
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.read import BEHIND_RETRY_S, direct
-from tabard.bus.jetstream.streams import live_subject
 from tabard.bus.jetstream.wire import stored_message, stored_sequence
 from tabard.bus.port import READ_MESSAGES_MAX, BusUnavailable, Stored, Stream
+from tabard.bus.subjects import live_subject
 
 log = structlog.get_logger(__name__)
 
