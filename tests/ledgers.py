@@ -11,7 +11,7 @@ from tabard.events import ledger as events
 from tabard.events.chain import GENESIS, chain_of
 from tabard.events.codec import decode
 from tabard.events.envelope import Envelope
-from tabard.events.status import NodeStatus
+from tabard.events.status import AllocatorStatus, NodeStatus, Role
 from tabard.ledger.messages import first_cause, sealed, status
 
 
@@ -38,6 +38,20 @@ async def say(bus: Bus, node: str, sequence: int, **values: Any) -> None:
     known: dict[str, Any] = {"dataplane": "memory", "endpoints": 0, "map_writes": ()} | values
     word = NodeStatus(node, sequence, **known)
     await bus.publish(Stream.STATUS, [status(word, first_cause(node, 1, uuid.uuid4().bytes))])
+
+
+def replica(
+    name: str, role: Role = "following", sequence: int = 8, **values: Any
+) -> AllocatorStatus:
+    """What an allocator may say of itself; the one that leads `small` is `h-1`."""
+    known: dict[str, Any] = {"holder": name, "epoch": 1, "cursor": 0} | values
+    return AllocatorStatus(name=name, role=role, sequence=sequence, **known)
+
+
+async def speak(bus: Bus, word: AllocatorStatus) -> None:
+    """Publish an allocator's status."""
+    envelope = first_cause(word.name, 1, uuid.uuid4().bytes)
+    await bus.publish(Stream.STATUS, [status(word, envelope)])
 
 
 def bound(

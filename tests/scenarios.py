@@ -14,6 +14,7 @@ from tabard.events.observed import (
     PolicyRemoved,
     PolicySet,
     QuarantineRequested,
+    TrimRequested,
     WorkloadRemoved,
     WorkloadSet,
 )
@@ -105,6 +106,9 @@ malformed = st.sampled_from(
         QuarantineRequested("STATUS", 1, "no"),
         QuarantineRequested("OBSERVED", 1, "maybe"),
         QuarantineRequested("LEDGER", 1, "maybe"),
+        TrimRequested(0, bytes(16), "a.gz", bytes(32)),
+        TrimRequested(1, bytes(15), "a.gz", bytes(32)),
+        TrimRequested(1 << 40, bytes(16), "a.gz", bytes(32)),
     ]
 )
 

@@ -33,6 +33,7 @@ LABELS = {
     "outcome",
     "part",
     "reason",
+    "role",
     "state",
     "type",
 }

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deciding import SETTINGS
-from tabard.allocator.service import Allocator, Pace
+from tabard.allocator.pace import Pace
+from tabard.allocator.service import Allocator
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import Bus, Stream
 from tabard.events.ledger import (
@@ -22,7 +23,8 @@ from tabard.ledger.messages import first_cause, observed, recorded
 from tabard.ledger.snapshot import freeze, thaw
 from tabard.ledger.state import State
 
-FAST = Pace(tick_s=0.01, poll_s=0.005, checkpoint_s=0.0)
+FAST = Pace(tick_s=0.01, poll_s=0.005, checkpoint_s=0.0, look_s=0.001, silence_s=0.0, spread_s=0.0)
+"""A follower takes the lead at once: for allocators of which one runs at a time."""
 
 
 class MemoryCheckpoint:
@@ -107,13 +109,24 @@ async def caught_up(bus: Bus, task: asyncio.Task[None] | None = None) -> None:
             await asyncio.sleep(0 if isinstance(bus, MemoryBus) else 0.02)
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Return when `holds` says so."""
+async def until(holds: Callable[[], Awaitable[bool]], look_s: float = 0.0) -> None:
+    """Return when `holds` says so, asked every `look_s`."""
     async with asyncio.timeout(60):
         while True:
             if await holds():
                 return
-            await asyncio.sleep(0)
+            await asyncio.sleep(look_s)
+
+
+async def for_a_while(seconds: float) -> None:
+    """Let others run: for what must not happen meanwhile."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+
+    async def over() -> bool:
+        return loop.time() >= end
+
+    await until(over, 0.01)
 
 
 async def ledger(bus: Bus) -> list[LedgerEvent]:

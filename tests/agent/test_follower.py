@@ -6,6 +6,8 @@ from tabard.bus.memory import MemoryBus
 from tabard.bus.port import Outgoing, Stream
 from tabard.events import chain
 from tabard.events import ledger as events
+from tabard.ledger import archive
+from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
 from world import attachment
 
@@ -156,3 +158,71 @@ async def test_with_a_checkpoint_an_agent_without_a_bus_serves_from_it() -> None
     bench.reconciler.state = ledger.state
     await stand_offline(bench.reconciler, 0)
     assert bench.reconciler.standing is Standing.OFFLINE
+
+
+async def snapshot(bus: MemoryBus) -> int:
+    """Take one of the ledger's end; its sequence."""
+    state = await catch_up(bus, State(), observe=lambda record: None)
+    return (await archive.store(bus, archive.Frozen.of(state), "test")).sequence
+
+
+async def test_an_agent_that_knows_nothing_begins_at_a_snapshot_and_reads_the_tail() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    await ledger.write(bus)
+    taken = await snapshot(bus)
+    ledger.pod("default/late", {"app": "late"}, node="n2", ip="10.244.2.5")
+    end = await ledger.write(bus)
+    bench.reconciler.attachments.put(Held(attachment("web"), "tbweb"))
+    async with at_work(bench, bus=bus):
+        await until(lambda: bench.report.sequence == end)
+        assert bench.follower.events == end - taken
+        assert bench.dataplane.read() == compiled(ledger, {"web": attachment("web")})
+
+
+async def test_an_agent_that_was_away_while_the_ledger_was_trimmed_goes_on_at_a_snapshot() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    end = await ledger.write(bus)
+    bench.reconciler.attachments.put(Held(attachment("web"), "tbweb"))
+    async with at_work(bench, bus=bus):
+        await until(lambda: bench.report.sequence == end)
+        later = MemoryBus()
+        later.store.logs[Stream.LEDGER].messages += bus.store.logs[Stream.LEDGER].messages
+        later.store.logs[Stream.LEDGER].last = end
+        for number in range(3, 9):
+            ledger.pod(f"default/p{number}", {"app": "late"}, node="n2", ip=f"10.244.2.{number}")
+        await ledger.write(later)
+        taken = await snapshot(later)
+        await later.trim(taken)
+        ledger.pod("default/last", {"app": "late"}, node="n2", ip="10.244.2.9")
+        await ledger.write(later)
+        bus.store.logs, bus.store.objects = later.store.logs, later.store.objects
+        bus.store.notify()
+        await until(lambda: bench.report.sequence == ledger.written)
+        assert not bench.report.error
+        assert bench.dataplane.read() == compiled(ledger, {"web": attachment("web")})
+    # Its checkpoint may have been older still.
+    again = Bench()
+    again.reconciler.state = State(sequence=1, chain=b"x" * 16)
+    again.reconciler.attachments.put(Held(attachment("web"), "tbweb"))
+    async with at_work(again, bus=bus):
+        await until(lambda: again.report.sequence == ledger.written)
+        assert again.dataplane.read() == bench.dataplane.read()
+
+
+async def test_where_no_snapshot_leads_on_an_agent_says_so_and_enforces_what_it_has() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    bound(ledger, WEB)
+    end = await ledger.write(bus)
+    bench.reconciler.state = State(sequence=1, chain=b"x" * 16)
+    await snapshot(bus)
+    await bus.trim(end)
+    info, content = bus.store.objects[str(end)]
+    bus.store.objects[str(end)] = info, content[:-1]
+    async with at_work(bench, bus=bus):
+        await until(lambda: "no snapshot leads on" in bench.report.error)
+        assert bench.reconciler.standing is Standing.WAITING
+        bus.store.objects[str(end)] = info, content
+        await until(lambda: bench.report.sequence == end)
+        assert not bench.report.error

@@ -1,4 +1,6 @@
 import time
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,12 @@ from tabard.events.ledger import (
     EndpointUnbound,
     EventQuarantined,
     IdentityAllocated,
+    LedgerTrimmed,
     NodeRemoved,
 )
-from tabard.events.observed import QuarantineRequested
+from tabard.events.observed import QuarantineRequested, TrimRequested
+from tabard.ledger.digest import Row, rows
+from tabard.ledger.state import State
 
 
 def test_reacting_to_a_well_formed_event_is_the_event() -> None:
@@ -49,6 +54,38 @@ def test_what_does_not_stand_before_the_request_cannot_be_quarantined(
     assert isinstance(rejected, EventQuarantined)
     assert (rejected.stream, rejected.sequence) == ("OBSERVED", 1)
     assert set(desk.state.quarantined) == {("OBSERVED", 1)}
+
+
+def digest_rows(state: State) -> list[Row]:
+    return [row for row in rows(state) if row[0] not in ("ledger", "cursor")]
+
+
+def test_an_operators_trim_is_recorded_and_changes_nothing_else() -> None:
+    desk = Desk()
+    desk.observe(started("a", {"app": "web"}))
+    before = digest_rows(desk.state)
+    asked = TrimRequested(2, b"d" * 16, "LEDGER-1-2.jsonl.gz", b"s" * 32)
+    assert desk.observe(asked) == [LedgerTrimmed(2, b"d" * 16, "LEDGER-1-2.jsonl.gz", b"s" * 32)]
+    assert digest_rows(desk.state) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"before": 0},
+        {"before": 1_000},
+        {"digest": b""},
+        {"archive": ""},
+        {"archive": "a" * 1025},
+        {"archive_sha256": b"s" * 31},
+    ],
+    ids=str,
+)
+def test_a_trim_that_cannot_be_is_quarantined(change: dict[str, Any]) -> None:
+    desk = Desk()
+    asked = replace(TrimRequested(1, b"d" * 16, "a", b"s" * 32), **change)
+    (event,) = desk.observe(asked)
+    assert isinstance(event, EventQuarantined)
 
 
 def test_a_long_reason_is_cut_to_what_an_event_carries() -> None:

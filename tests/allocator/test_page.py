@@ -29,7 +29,7 @@ async def test_an_allocators_readiness_follows_its_bus_and_its_figures_the_ledge
     async with service("tabard.allocator", tmp_path, **settings) as one:
         reason = await one.becomes(503)
         assert "not connected to the bus" in reason
-        assert "does not lead" in reason
+        assert "neither leads nor follows" in reason
         assert await one.value("tabard_allocator_leading") == 0
 
         await own_nats_server.start()

@@ -1,26 +1,22 @@
 """The allocator as a process on a real nats-server, killed and stopped by real signals."""
 
 import asyncio
-import contextlib
-import json
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from allocators import Process, processes
 from deciding import Desk, started, stopped
 from serving import caught_up, effects, folded, ledger, publish
-from tabard.allocator.__main__ import CHECKPOINT_FILE, FENCED, USAGE
+from tabard.allocator.__main__ import CHECKPOINT_FILE, USAGE
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import BusUnavailable, Outgoing, Stream, subject
 from tabard.bus.server import EmbeddedServer
 from tabard.events.ledger import (
     EndpointBound,
-    EpochClaimed,
     EventQuarantined,
     IdentityAllocated,
     SettingsAdopted,
@@ -29,65 +25,6 @@ from tabard.events.observed import QuarantineRequested
 from tabard.ledger.messages import first_cause, observed, recorded
 
 pytestmark = pytest.mark.nats
-
-
-class Process:
-    """One `python -m tabard.allocator` and its log."""
-
-    def __init__(self, url: str, directory: Path, **settings: str) -> None:
-        own = {"NATS": url, "CLUSTER": "test", "DATA": str(directory / "allocator"), **settings}
-        self._environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("TABARD_")},
-            **{f"TABARD_{key}": value for key, value in own.items()},
-        }
-        self._log = directory / f"log-{id(self)}"
-        self.data = Path(own["DATA"])
-
-    async def start(self, said: str = "allocator.leading") -> None:
-        with self._log.open("wb") as out:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tabard.allocator", env=self._environment, stderr=out
-            )
-        await self.says(said)
-
-    async def says(self, event: str) -> dict[str, Any]:
-        """The first log line with this event; waits for it."""
-        async with asyncio.timeout(30):
-            while True:
-                for line in self._log.read_text().splitlines():
-                    if line.startswith("{") and (said := json.loads(line))["event"] == event:
-                        return dict(said)
-                assert self._process.returncode is None, self._log.read_text()
-                await asyncio.sleep(0.02)
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    async def signal(self, number: int) -> int:
-        """Send a signal and wait for the end; the exit code."""
-        self.send(number)
-        return await self.ended()
-
-    def send(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    async def ended(self) -> int:
-        async with asyncio.timeout(30):
-            return await self._process.wait()
-
-    async def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, AttributeError):
-            self.send(signal.SIGKILL)
-            await self.ended()
-
-
-@contextlib.asynccontextmanager
-async def processes(*every: Process) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        for process in every:
-            await process.kill()
 
 
 def burst(count: int) -> list[Any]:
@@ -150,34 +87,6 @@ def without_cluster(event: Any) -> Any:
     if isinstance(event, IdentityAllocated):
         return (event.identity, [label for label in event.labels if "policy.cluster" not in label])
     return event
-
-
-async def test_a_paused_allocator_that_resumes_is_fenced_and_appends_nothing(
-    nats_bus: JetStreamBus, nats_url: str, tmp_path: Path
-) -> None:
-    first = Process(nats_url, tmp_path / "1", HOLDER="first")
-    second = Process(nats_url, tmp_path / "2", HOLDER="second")
-    (tmp_path / "1").mkdir()
-    (tmp_path / "2").mkdir()
-    async with processes(first, second):
-        await first.start()
-        await publish(nats_bus, started("a"))
-        await caught_up(nats_bus)
-        first.send(signal.SIGSTOP)
-        # What it finds when it wakes up, and would answer if it could.
-        await publish(nats_bus, started("b"))
-        await second.start()
-        await caught_up(nats_bus)
-        first.send(signal.SIGCONT)
-        assert await first.ended() == FENCED
-        assert "allocator.fenced" in first.log()
-        await publish(nats_bus, started("c"))
-        await caught_up(nats_bus)
-        assert await second.signal(signal.SIGTERM) == 0
-    said = await ledger(nats_bus)
-    holders = [event.holder.split("/")[0] for event in said if isinstance(event, EpochClaimed)]
-    assert holders == ["first", "second"]
-    assert [event.uid for event in said if isinstance(event, EndpointBound)] == ["a", "b", "c"]
 
 
 async def test_a_bus_that_dies_and_comes_back_costs_nothing(

@@ -34,10 +34,11 @@ from serving import (
     running,
     until,
 )
-from tabard.allocator import patience, service
+from tabard.allocator import leading, patience
 from tabard.allocator.leadership import SettingsMismatch
-from tabard.allocator.service import OBSERVED_PER_BATCH_MAX, Pace
-from tabard.allocator.writer import FencedError, LostError
+from tabard.allocator.leading import OBSERVED_PER_BATCH_MAX
+from tabard.allocator.pace import Pace
+from tabard.allocator.writer import LostError
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import BATCH_MESSAGES_MAX, BusUnavailable, Outgoing, Stream, subject
 from tabard.events.codec import encode
@@ -173,7 +174,7 @@ async def killed_at(deadly: int, after: bool, checkpoint: MemoryCheckpoint, bus:
 async def test_death_at_any_call_loses_and_doubles_nothing(
     after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "OBSERVED_PER_BATCH_MAX", 1)
+    monkeypatch.setattr(leading, "OBSERVED_PER_BATCH_MAX", 1)
     expected = await effects(await told(STORY))
     deaths = 0
     for deadly in range(1, 25):
@@ -191,7 +192,7 @@ async def test_death_at_any_call_loses_and_doubles_nothing(
 async def test_cancellation_at_any_turn_loses_and_doubles_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(service, "OBSERVED_PER_BATCH_MAX", 1)
+    monkeypatch.setattr(leading, "OBSERVED_PER_BATCH_MAX", 1)
     expected = await effects(await told(STORY))
     for turns in range(60):
         bus, checkpoint = MemoryBus(), MemoryCheckpoint()
@@ -265,31 +266,6 @@ async def test_lost_answers_lose_and_double_nothing(
             await publish(bus, event)
             await caught_up(bus, task)
     assert await effects(bus) == expected
-
-
-async def test_a_started_allocator_fences_the_one_before_even_if_that_is_idle() -> None:
-    bus = MemoryBus()
-    first = asyncio.create_task(allocator(bus, holder="first").run())
-    await publish(bus, STORY[0])
-    await caught_up(bus, first)
-    async with running(bus, holder="second") as task:
-        await publish(bus, *STORY[1:])
-        await caught_up(bus, task)
-        with pytest.raises(FencedError, match="another allocator leads"):
-            await first
-    assert await effects(bus) == await effects(await told(STORY))
-    assert (await folded(bus)).epoch == 2
-
-
-async def test_two_allocators_started_at_once_do_not_both_lead() -> None:
-    bus = MemoryBus()
-    await publish(bus, *STORY)
-    both = [asyncio.create_task(allocator(bus, holder=name).run()) for name in ("x", "y")]
-    done, (leading,) = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    assert isinstance(done.pop().exception(), FencedError)
-    await caught_up(bus, leading)
-    leading.cancel()
-    assert await effects(bus) == await effects(await told(STORY))
 
 
 def poison(kind: str) -> bytes:
@@ -386,14 +362,14 @@ async def test_it_stops_before_an_unreadable_event_again_after_a_restart() -> No
 async def test_a_fault_of_its_own_stops_it_and_does_not_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = service.answer
+    real = leading.answer
 
     def faulty(state: Any, indexes: Any, record: Any, now: int) -> Any:
         if record.event == started("b"):
             raise ZeroDivisionError("a fault of ours")
         return real(state, indexes, record, now)
 
-    monkeypatch.setattr(service, "answer", faulty)
+    monkeypatch.setattr(leading, "answer", faulty)
     bus = MemoryBus()
     with structlog.testing.capture_logs() as logs:
         async with running(bus) as task:

@@ -12,7 +12,7 @@ import pytest
 from clusters import running
 from command import Tabard
 from domains import to_names
-from ledgers import POLICY, append, append_raw, bound, say, small
+from ledgers import POLICY, append, append_raw, bound, replica, say, small, speak
 from shops import SHOP
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Outgoing, Stream
@@ -22,6 +22,9 @@ from tabard.cluster import profile
 from tabard.dataplane.maps import Maps
 from tabard.dataplane.plain import plain
 from tabard.events import ledger as events
+from tabard.ledger import archive
+from tabard.ledger.follow import catch_up
+from tabard.ledger.state import State
 
 SCALARS: dict[str, Any] = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
 UNREADABLE = "events tail, of an unreadable event"
@@ -98,8 +101,10 @@ def ledger(store: MemoryStore) -> None:
             events.PolicyAccepted("CiliumNetworkPolicy", "shop", "names", named, ""),
             events.NameResolved("a.io", (("192.0.2.7", 5), ("10.0.0.1", 7))),
         )
+        await archive.store(bus, archive.Frozen.of(await catch_up(bus, State())), "test")
         await say(bus, "n1", 8, endpoints=1, map_writes=(("hosts", 2),), full=(("hosts", 1),))
         await say(bus, "n2", 7)
+        await speak(bus, replica("h-1", "leading"))
         await bus.publish(Stream.OBSERVED, [Outgoing("tabard.observed.junk", b"\xc1")])
 
     asyncio.run(build())
@@ -175,7 +180,13 @@ def asked(command: str) -> Iterator[list[str]]:
         yield [*words, "--at", "0"]
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if "," not in each])
+TRIMMED = "ledger trim"
+"""Not printed here: it takes an allocator (see test_snapshots)."""
+
+
+@pytest.mark.parametrize(
+    "command", [each for each in COMMANDS if "," not in each and each != TRIMMED]
+)
 @pytest.mark.usefixtures("ledger")
 def test_what_is_printed_has_the_keys_that_are_documented(
     tabard: Tabard, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -226,7 +237,7 @@ def test_explain_finds_commands_by_their_words(tabard: Tabard) -> None:
         return list(json.loads(tabard("explain", *words, "-o", "json").stdout))
 
     assert commands("status") == ["status"]
-    assert commands("verify") == ["events verify"]
+    assert commands("verify") == ["events verify", "snapshots verify"]
     assert commands("describe", "node") == ["describe node"]
     assert len(commands("events")) == 5
     assert commands() == list(COMMANDS)

@@ -7,16 +7,17 @@ import pytest
 
 from command import Tabard
 from domains import to_names
-from ledgers import DEPLOYMENT, append, bound, say, small
+from ledgers import DEPLOYMENT, append, bound, replica, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Stream
 from tabard.cli.get import read
 from tabard.cli.selector import parse
 from tabard.cli.tables import VIEWS, chosen, sized
-from tabard.cli.views import Reading, nodes, status
+from tabard.cli.views import Reading, allocators, nodes, status
+from tabard.cluster.allocators import AllocatorWord
 from tabard.cluster.watermarks import Watermark
 from tabard.events import ledger as events
-from tabard.events.status import NodeStatus
+from tabard.events.status import AllocatorStatus, NodeStatus
 from tabard.ledger.state import State
 
 
@@ -292,6 +293,33 @@ def test_every_kind_is_json_with_the_keys_that_its_table_shows() -> None:
         json.dumps(row)
         assert {column.key for column in view.columns} <= row.keys()
         assert set(view.name) <= row.keys()
+
+
+def test_an_allocators_status_says_what_it_does_and_whether_it_still_speaks() -> None:
+    second = 1_000_000_000
+    now = 1_000 * second
+
+    def told(age_s: float, word: AllocatorStatus) -> list[str]:
+        words = {word.name: AllocatorWord(word, now - round(age_s * second))}
+        found = replace(reading(), now=now, allocators=words)
+        return [row["status"] for row in allocators(found)]
+
+    leader = replica("h-1", "leading")
+    assert told(1, leader) == ["Leading"]
+    assert told(6, leader) == ["Silent"]
+    assert told(1, replace(leader, error="OBSERVED/9 (not msgpack)")) == ["Failing"]
+    assert told(1, replace(leader, holder="h-0")) == ["Fenced"]
+    assert told(1, replica("h-2")) == ["Following"]
+    # One that was asked to stop is not silent, and in the end not spoken of.
+    assert told(60, replica("h-2", "stopped")) == ["Stopped"]
+    assert told(601, replica("h-2", "stopped")) == []
+
+
+def test_an_allocators_lag_is_behind_both_heads() -> None:
+    words = {"h-2": AllocatorWord(replica("h-2", sequence=5, cursor=40), 7)}
+    found = replace(reading(), observed_head=100, now=7, allocators=words)
+    (row,) = allocators(found)
+    assert (row["lag"], row["observed_lag"], row["age_ms"]) == (3, 60, 0)
 
 
 def test_status_counts_lag_and_takes_the_lowest_watermark() -> None:

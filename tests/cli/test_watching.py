@@ -4,13 +4,14 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import yaml
 
 from command import Tabard
-from ledgers import append, append_raw, bound, say, small
+from ledgers import append, append_raw, bound, replica, say, small, speak
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.cli import status, watching
 from tabard.cli.get import known, named, read
@@ -18,7 +19,9 @@ from tabard.cli.printing import Output
 from tabard.cli.tables import VIEWS
 from tabard.cli.views import Reading, nodes
 from tabard.cli.watching import Changes, differences, watch
+from tabard.cluster.allocators import Allocators
 from tabard.events import ledger as events
+from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
 
@@ -198,6 +201,28 @@ async def test_a_status_in_json_is_printed_whole_at_each_change(
         )
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each["enforced"] for each in found] == [None, None, 8]
+
+
+async def test_a_status_tells_an_allocators_turns_and_not_its_heartbeats(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bus = MemoryBus()
+    await append(bus, *small())
+    state, roll = State(), Allocators()
+    await catch_up(bus, state)
+    with status._showing(Output.TABLE) as show:
+        for word in (
+            replica("h-1", "leading"),
+            replica("h-2"),
+            replica("h-2"),
+            replica("h-1", "stopped"),
+        ):
+            await speak(bus, word)
+            reading = replace(await known(bus, state, {}), allocators=await roll.heard(bus))
+            rest = {"cluster": None, "error": ""}
+            show(status.status(reading, nodes(reading)) | rest)
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "h-" in line]
+    assert lines[1:] == [["h-1", "Leading"], ["h-2", "Following"], ["h-1", "Stopped"]]
 
 
 @pytest.mark.parametrize("words", [("get", "pods"), ("get", "nodes"), ("status",)], ids=" ".join)

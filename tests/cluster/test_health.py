@@ -6,17 +6,19 @@ from typing import Any
 
 import pytest
 
-from ledgers import append, append_raw, say, small
+from ledgers import append, append_raw, replica, say, small, speak
 from tabard.bus.jetstream import JetStreamBus, Options
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Bus, Outgoing, Stream
 from tabard.cluster import health
+from tabard.cluster.allocators import AllocatorWord
 from tabard.cluster.checkup import Check, Outcome
-from tabard.cluster.health import examine, node, skew
+from tabard.cluster.health import allocator, examine, node, skew
 from tabard.cluster.watermarks import Watermark
 from tabard.events.observed import QuarantineRequested
 from tabard.events.status import NodeStatus
 from tabard.ledger.messages import first_cause, observed
+from tabard.ledger.state import State
 
 SECOND = 1_000_000_000
 
@@ -105,6 +107,25 @@ async def test_what_the_allocator_stands_before_is_told_with_what_shows_it(bus: 
     assert allocator.outcome is Outcome.FAULT
     assert "1 events behind: stands before OBSERVED/1: not msgpack" in allocator.fact
     assert allocator.next == "tabard events show 1 --stream OBSERVED"
+
+
+async def test_each_allocator_is_told_and_a_silent_leader_is_a_fault(bus: MemoryBus) -> None:
+    await append(bus, *small())
+    await speak(bus, replica("h-1", "leading"))
+    await speak(bus, replica("h-2", sequence=3))
+    found = {name: check for name, check in (await checked(bus)).items() if "allocator " in name}
+    assert {check.outcome for check in found.values()} == {Outcome.OK}
+    assert found["allocator h-2"].fact.startswith("following, 5 events behind the ledger, spoke 0.")
+    state, now = State(epoch=1, holder="h-1", sequence=8), 100 * SECOND
+    for word, age_s, outcome, fact in (
+        (replica("h-1", "leading"), 6, "fault", "down or cut off"),
+        (replica("h-2"), 6, "warn", "down or cut off"),
+        (replica("h-2", error="LEDGER/3 (not msgpack)"), 1, "fault", "stands before LEDGER/3"),
+        (replica("h-2", "stopped"), 60, "warn", "stopped"),
+    ):
+        check = allocator(word.name, AllocatorWord(word, now - age_s * SECOND), state, now)
+        assert check.outcome.value == outcome
+        assert fact in check.fact
 
 
 def test_a_nodes_trouble_is_told_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

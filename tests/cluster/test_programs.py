@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 from clusters import running
 from tabard.agent.settings import Settings as AgentSettings
 from tabard.allocator.settings import Settings as AllocatorSettings
-from tabard.cluster.programs import Place, agent, allocator, source
+from tabard.cluster.programs import Place, agent, allocator, allocator_names, source
 from tabard.cluster.settings import AGENT_SETTINGS, INSTALL_SETTINGS, SERVICE_SETTINGS, places
 from tabard.source.settings import Settings as SourceSettings
 
@@ -53,6 +53,17 @@ def test_allocator_and_source_have_places_of_their_own() -> None:
     assert started.netns == "/run/netns/tb-a-hub"
     assert started.environment["TABARD_NODES_DIR"] == "/tmp/a/nodes"
     assert started.environment["TABARD_PODS"] == "netns"
+
+
+def test_each_of_several_allocators_has_a_name_and_a_place_of_its_own() -> None:
+    (alone,) = allocator_names(1)
+    assert alone == "allocator"
+    found = [allocator(PLACE, "", name).environment for name in (alone, *allocator_names(2))]
+    assert [(each["TABARD_HOLDER"], each["TABARD_DATA"]) for each in found] == [
+        ("allocator-1", "/tmp/a/allocator"),
+        ("allocator-1", "/tmp/a/allocator.1"),
+        ("allocator-2", "/tmp/a/allocator.2"),
+    ]
 
 
 def test_each_part_gets_its_own_of_the_extra_settings() -> None:

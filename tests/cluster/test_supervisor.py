@@ -13,11 +13,14 @@ from clusters import remains
 from scraping import get
 from tabard.bus.port import Stream
 from tabard.cluster import profile, supervisor
+from tabard.cluster.allocators import Allocators
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.gate import ask
 from tabard.cluster.processes import Program
+from tabard.cluster.publish import publish
 from tabard.cluster.settings import Settings
 from tabard.cluster.supervisor import Cluster
+from tabard.events.observed import PodStopped
 
 pytestmark = pytest.mark.nats
 
@@ -82,6 +85,32 @@ async def test_a_cluster_is_ready_inside_the_block_and_gone_after_it(tmp_path: P
     assert remains(cluster.name, tmp_path, data) == []
 
 
+async def test_of_several_allocators_the_next_leads_when_one_is_killed(tmp_path: Path) -> None:
+    async with Cluster(settings(nodes=1, allocators=2), directory=tmp_path) as cluster:
+        urls = cluster.profile.http
+        for name in ("allocator.1", "allocator.2"):
+            await readied(urls[name])
+
+        async def roles() -> dict[str, str]:
+            said = await Allocators().heard(cluster.bus)
+            return {name: word.status.role for name, word in said.items()}
+
+        before = await roles()
+        assert sorted(before.values()) == ["following", "leading"]
+        leader = next(name for name, role in before.items() if role == "leading")
+        (other,) = before.keys() - {leader}
+        cluster.kill(leader.replace("-", "."), signal.SIGKILL, hold=True)
+
+        async def taken_over() -> bool:
+            return (await roles())[other] == "leading"
+
+        await scraping.until(taken_over)
+        await publish(cluster.bus, [PodStopped("x")])
+        await cluster.restart(leader.replace("-", "."))
+        await readied(urls[leader.replace("-", ".")])
+        assert await roles() == {leader: "following", other: "leading"}
+
+
 async def test_a_name_that_is_in_use_is_refused(tmp_path: Path) -> None:
     wanted = settings(nodes=1)
     async with Cluster(wanted, directory=tmp_path) as first:
@@ -108,7 +137,7 @@ async def test_a_start_that_fails_says_why_and_leaves_nothing(
 ) -> None:
     code = "print('no such bus'); raise SystemExit(3)"
     broken = Program((sys.executable, "-c", code), dict(os.environ))
-    monkeypatch.setattr(supervisor, "allocator", lambda place, netns: broken)
+    monkeypatch.setattr(supervisor, "allocator", lambda place, netns, name: broken)
     wanted = settings(nodes=1)
     with pytest.raises(ClusterError, match="no such bus"):
         await Cluster(wanted, directory=tmp_path).__aenter__()

@@ -9,6 +9,7 @@ from tabard.cli.reach import Target, with_bus
 STORIES = {
     "every_event": story.every_event,
     "domain_names": story.domain_names,
+    "a_trim": story.a_trim,
     "every_language": story.every_language,
     "closed_loops": story.closed_loops,
     "told_by_chance": lambda: story.told_by_chance(20261127),

@@ -24,6 +24,7 @@ from tabard.events.observed import (
     PolicyRemoved,
     PolicySet,
     QuarantineRequested,
+    TrimRequested,
     WorkloadRemoved,
     WorkloadSet,
 )
@@ -150,6 +151,20 @@ def domain_names() -> Teller:
         TICK,
         PolicySet(to_names("*.example.com", labels={"app": "web"}, port=80), "names.yaml:1"),
         said("other.example.com", "203.0.113.200", "2001:db8::9"),
+    )
+    return teller
+
+
+def a_trim() -> Teller:
+    """All that can happen, and that the ledger is to begin later, twice; once where it is not."""
+    teller = every_event()
+    teller.tell(
+        TrimRequested(40, bytes(range(16)), "LEDGER-1-39.jsonl.gz", bytes(range(32))),
+        started("z", {"app": "db"}, "10.244.1.2", namespace="shop"),
+        TrimRequested(60, bytes(16), "LEDGER-40-59.jsonl.gz", bytes(32)),
+        TrimRequested(1 << 40, bytes(16), "of-what-is-not-there.gz", bytes(32)),
+        relabelled("z", app="other"),
+        TICK,
     )
     return teller
 

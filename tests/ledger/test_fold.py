@@ -187,6 +187,7 @@ def test_every_event_is_folded() -> None:
         events.WorkloadAccepted: events.WorkloadAccepted("Pod", "x", "a", {}, ""),
         events.WorkloadForgotten: events.WorkloadForgotten("Pod", "x", "a"),
         events.EventQuarantined: events.EventQuarantined("OBSERVED", 3, "bad"),
+        events.LedgerTrimmed: events.LedgerTrimmed(2, bytes(16), "LEDGER-1-1.gz", bytes(32)),
         events.CursorAdvanced: events.CursorAdvanced("OBSERVED", 7),
     }
     assert set(one_of_each) == set(get_args(events.LedgerEvent))

@@ -11,6 +11,7 @@ from tabard.bus.port import Bus, BusError, Stream
 from tabard.ledger.checkpoint import check
 from tabard.ledger.follow import follow
 from tabard.ledger.reader import Stopped
+from tabard.ledger.start import begin
 from tabard.ledger.state import State
 
 log = structlog.get_logger(__name__)
@@ -58,16 +59,22 @@ class Follower:
 
     async def _follow(self, bus: Bus) -> None:
         reconciler = self._reconciler
-        if foreign := await check(bus, reconciler.state):
-            if self._resumed:
+        if unfit := await check(bus, reconciler.state):
+            # Who was away while the ledger was trimmed knows nothing wrong, but too little.
+            is_behind = reconciler.state.sequence < await bus.first_sequence(Stream.LEDGER)
+            if self._resumed and not is_behind:
                 self._stopped(
                     "agent.ledger_replaced",
-                    f"the bus holds another ledger than this node enforces: {foreign}; restore the "
+                    f"the bus holds another ledger than this node enforces: {unfit}; restore the "
                     "bus, or restart the agent to enforce what the bus holds now",
                 )
                 return
-            log.error("agent.checkpoint_discarded", reason=foreign)
-            reconciler.state = State()
+            log.error("agent.state_discarded", reason=unfit)
+        if unfit or not reconciler.state.sequence:
+            state = State()
+            if await begin(bus, state) is not None and self._report.clear("ledger"):
+                log.info("agent.ledger_resumed", sequence=state.sequence)
+            reconciler.restored(state)
         self._resumed = True
         end = await bus.last_sequence(Stream.LEDGER)
         self._reached(end)

@@ -93,7 +93,7 @@ class Reconciler:
         self.lock = asyncio.Lock()
         """Held from compiling to written, and while the maps are read."""
         self.listeners: list[Callable[[Sequence[LedgerRecord]], None]] = []
-        """Told of what was folded, as it was."""
+        """Told of what was folded, as it was; of nothing where another state took its place."""
         self.stale_after_s = 0
         """The shortest bound that policies set on a local pod (Endpoint.stale_after_s); 0: none."""
         self.ticks = 0
@@ -123,6 +123,20 @@ class Reconciler:
 
     def wake(self) -> None:
         self._wake.set()
+
+    def restored(self, state: State) -> None:
+        """`state` takes the place of what was known: events between the two were not seen."""
+        before, self.state = self.state.identities, state
+        after = state.identities
+        self._moved = True
+        self._retired |= {
+            number
+            for number, held in before.items()
+            if number not in after or after[number].labels != held.labels
+        }
+        for listener in self.listeners:
+            listener(())
+        self.wake()
 
     def folded(self, records: Iterable[LedgerRecord]) -> None:
         """`state` has gone on by `records`. Costs no tick if no map depends on them."""

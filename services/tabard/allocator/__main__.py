@@ -1,6 +1,7 @@
 """`python -m tabard.allocator`: one allocator, configured by environment variables.
 
-Exit codes: 0 stopped by SIGTERM or SIGINT, 1 failed, 2 wrong settings, 4 another allocator leads.
+Any number of them may run: one leads, the others follow and take the lead when it falls silent.
+Exit codes: 0 stopped by SIGTERM or SIGINT, 1 failed, 2 wrong settings.
 """
 
 import asyncio
@@ -13,11 +14,12 @@ import structlog
 import uvloop
 
 from tabard.allocator.leadership import SettingsMismatch
+from tabard.allocator.pace import Pace
 from tabard.allocator.page import AllocatorPage
 from tabard.allocator.patience import Patience, StopRequested
-from tabard.allocator.service import Allocator, Pace
+from tabard.allocator.service import Allocator
 from tabard.allocator.settings import Settings
-from tabard.allocator.writer import FencedError, LostError
+from tabard.allocator.writer import LostError
 from tabard.bus.jetstream import Options
 from tabard.bus.port import BusError
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError
@@ -29,7 +31,7 @@ from tabard.process.memory import collect_seldom
 
 _log = structlog.get_logger()
 
-FAILED, USAGE, FENCED = 1, 2, 4
+FAILED, USAGE = 1, 2
 CONNECT_TIMEOUT_S = 2.0
 CHECKPOINT_FILE = "allocator.db"
 
@@ -40,9 +42,6 @@ def main() -> int:
     collect_seldom()
     try:
         uvloop.run(_run(settings))
-    except FencedError as error:
-        _log.error("allocator.fenced", reason=str(error))
-        return FENCED
     except SettingsMismatch as error:
         _log.error("allocator.settings_differ", reason=str(error))
         return USAGE
@@ -74,6 +73,7 @@ async def _allocate(settings: Settings, patience: Patience, page: AllocatorPage)
     pace = Pace(
         tick_s=settings.tick_ms / 1000,
         checkpoint_s=settings.checkpoint_ms / 1000,
+        silence_s=settings.silence_ms / 1000,
         limits=settings.limits(),
     )
     try:

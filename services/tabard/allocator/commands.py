@@ -55,6 +55,7 @@ Command = (
     | observed.WorkloadSet
     | observed.WorkloadRemoved
     | observed.QuarantineRequested
+    | observed.TrimRequested
     | Resolve
     | Reject
     | Tick

@@ -13,6 +13,7 @@ from tabard.events.ledger import (
     EventQuarantined,
     IdentityAllocated,
     LedgerEvent,
+    LedgerTrimmed,
     PodRefused,
     RebindPlanned,
     RelabelPlanned,
@@ -67,6 +68,11 @@ def decide(state: State, indexes: Indexes, command: Command) -> list[LedgerEvent
             if command.stream == "LEDGER" and command.sequence > state.sequence:
                 raise Refusal(f"LEDGER/{command.sequence} is not written yet")
             return _quarantined(state, command)
+        case observed.TrimRequested():
+            if command.before > state.sequence:
+                raise Refusal(f"LEDGER/{command.before} is not written yet")
+            trimmed = (command.before, command.digest, command.archive, command.archive_sha256)
+            return [LedgerTrimmed(*trimmed)]
         case Resolve():
             return names.resolve(state, indexes, command)
         case Reject():

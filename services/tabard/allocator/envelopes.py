@@ -71,6 +71,8 @@ def entity(event: LedgerEvent) -> str:
             return f"{event.kind}/{event.namespace}/{event.name}"
         case events.EventQuarantined():
             return f"{event.stream}/{event.sequence}"
+        case events.LedgerTrimmed():
+            return f"LEDGER/{event.before}"
         case events.CursorAdvanced():
             return event.stream
         case events.NumbersExhausted() | events.NumbersAvailable():

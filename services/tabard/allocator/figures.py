@@ -24,8 +24,12 @@ class Figures:
             buckets=EVENTS,
         )
         self._appended: Counter[str] = Counter()
-        self.unheard = 0
-        """Messages on STATUS that could not be read, or came on another subject than their own."""
+        self.takeovers = 0
+        """How often it took the lead."""
+        self.fenced = 0
+        """How often it lost the lead to another."""
+        self.superseded = 0
+        """Observed events that it passed over, for later ones that undid them."""
 
     def appended(self, messages: Sequence[Outgoing], took_s: float) -> None:
         """A batch is in the ledger."""

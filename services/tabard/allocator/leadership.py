@@ -6,6 +6,11 @@ from tabard.events.ledger import Enforcement, EpochClaimed, LedgerEvent, Setting
 from tabard.ledger.state import State
 
 
+def name_of(holder: str) -> str:
+    """The allocator that a holder's process is one of: `allocator-1` of `allocator-1/4711-…`."""
+    return holder.partition("/")[0]
+
+
 class SettingsMismatch(Exception):
     """The ledger was begun with other settings than those configured; names each."""
 

@@ -1,14 +1,22 @@
 """The allocator's /metrics and /readyz, from the state of its parts."""
 
+from typing import get_args
+
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from tabard.allocator.figures import Figures
 from tabard.allocator.patience import Patience
-from tabard.allocator.service import Allocator, Leader
+from tabard.allocator.service import Allocator
 from tabard.bus.port import Bus, Stream
+from tabard.events.status import Role
+from tabard.ledger.state import State
 from tabard.policy.reading import REFERENT_KINDS
 from tabard.process import bus
 from tabard.process.metrics import counters, gauges
+
+LAG_EVENTS_MAX = 1_000
+"""A follower of a busy leader is behind by some events at any moment; by more it lags."""
 
 
 class AllocatorPage:
@@ -23,48 +31,95 @@ class AllocatorPage:
         stopped = self._patience.stands_before
         reasons = (
             bus.lack(self.bus, self._patience.failure),
-            "" if self._leads else "it does not lead yet",
+            self._behind(),
             f"it stands before {stopped}, which it cannot take" if stopped else "",
         )
         return "; ".join(reason for reason in reasons if reason)
 
-    @property
-    def _leads(self) -> bool:
-        return self.allocator is not None and self.allocator.leader is not None
+    def _behind(self) -> str:
+        """Why it neither leads nor could at any moment."""
+        allocator = self.allocator
+        if allocator is not None and allocator.leader is not None:
+            return ""
+        standby = allocator.standby if allocator is not None else None
+        if standby is None:
+            return "it neither leads nor follows"
+        if standby.vacancy:
+            return f"nobody leads: {standby.vacancy}"
+        if not standby.synced or standby.lag is None:
+            return "it does not lead, and has not folded the ledger to its end"
+        if standby.lag > LAG_EVENTS_MAX:
+            return f"it does not lead, and is {standby.lag} events behind the ledger's end"
+        return ""
 
     async def families(self) -> list[Metric]:
-        leader = self.allocator.leader if self.allocator is not None else None
+        allocator = self.allocator
+        role = allocator.role if allocator is not None else "starting"
         families = [
             *bus.families("allocator", self.bus),
-            GaugeMetricFamily("tabard_allocator_leading", "1 while it leads.", self._leads),
+            gauges(
+                "tabard_allocator_role",
+                "1 for the role that it has.",
+                "role",
+                {each: int(each == role) for each in get_args(Role)},
+            ),
+            GaugeMetricFamily("tabard_allocator_leading", "1 while it leads.", role == "leading"),
             GaugeMetricFamily(
                 "tabard_allocator_stopped",
                 "1 while it stands before an event that it cannot take; the log says which.",
                 bool(self._patience.stands_before),
             ),
         ]
-        if leader is not None:
-            families += _of_leader(leader)
-            cursor = leader.cursor
-            if (end := await bus.last_sequence(self.bus, Stream.OBSERVED)) is not None:
-                help = "Observed events, on the bus, that have not had their effect."
-                lag = max(0, end - cursor)
-                families.append(GaugeMetricFamily("tabard_allocator_cursor_lag_events", help, lag))
+        if allocator is None:
+            return families
+        leader = allocator.leader
+        cursor = (
+            leader.cursor if leader is not None else allocator.state.cursors.get(Stream.OBSERVED, 0)
+        )
+        families += [
+            GaugeMetricFamily(
+                "tabard_allocator_cursor_sequence",
+                "Observed event through which all have had their effect.",
+                cursor,
+            ),
+            GaugeMetricFamily(
+                "tabard_allocator_inbox_messages",
+                "Observed events read, not decided.",
+                leader.waiting if leader is not None else 0,
+            ),
+            *_of_state(allocator.state),
+            *_of_figures(allocator.figures),
+            CounterMetricFamily(
+                "tabard_allocator_status_refused_total",
+                "Messages on STATUS that could not be read or came on another's subject.",
+                allocator.words.unreadable,
+            ),
+        ]
+        lags = (
+            ("ledger", Stream.LEDGER, allocator.state.sequence, "Ledger events not folded."),
+            ("cursor", Stream.OBSERVED, cursor, "Observed events, on the bus, without effect yet."),
+        )
+        for name, stream, through, help in lags:
+            if (end := await bus.last_sequence(self.bus, stream)) is not None:
+                lag = max(0, end - through)
+                families.append(GaugeMetricFamily(f"tabard_allocator_{name}_lag_events", help, lag))
         return families
 
 
-def _of_leader(leader: Leader) -> list[Metric]:
-    state, figures = leader.state, leader.figures
+def _of_figures(figures: Figures) -> list[Metric]:
     return [
-        GaugeMetricFamily("tabard_allocator_epoch", "The epoch that it claimed.", state.epoch),
-        GaugeMetricFamily("tabard_allocator_ledger_sequence", "The ledger's end.", state.sequence),
-        GaugeMetricFamily(
-            "tabard_allocator_cursor_sequence",
-            "Observed event through which all have had their effect.",
-            leader.cursor,
+        CounterMetricFamily(
+            "tabard_allocator_takeovers_total", "How often it took the lead.", figures.takeovers
         ),
-        GaugeMetricFamily(
-            "tabard_allocator_inbox_messages", "Observed events read, not decided.", leader.waiting
+        CounterMetricFamily(
+            "tabard_allocator_fenced_total",
+            "How often it lost the lead to another.",
+            figures.fenced,
+        ),
+        CounterMetricFamily(
+            "tabard_allocator_superseded_total",
+            "Observed events that it passed over, for later ones that undid them.",
+            figures.superseded,
         ),
         *figures.batch_events.collect(),
         *figures.append_s.collect(),
@@ -73,6 +128,15 @@ def _of_leader(leader: Leader) -> list[Metric]:
             "Events appended to the ledger by this process as leader.",
             "type",
             figures.decisions(),
+        ),
+    ]
+
+
+def _of_state(state: State) -> list[Metric]:
+    return [
+        GaugeMetricFamily("tabard_allocator_epoch", "The ledger's epoch.", state.epoch),
+        GaugeMetricFamily(
+            "tabard_allocator_ledger_sequence", "Ledger event through which it is.", state.sequence
         ),
         gauges(
             "tabard_allocator_identities",
@@ -102,10 +166,5 @@ def _of_leader(leader: Leader) -> list[Metric]:
             "Events that were refused, or that operators had passed over, in the ledger's whole "
             "life.",
             len(state.quarantined),
-        ),
-        CounterMetricFamily(
-            "tabard_allocator_status_refused_total",
-            "Messages on STATUS that could not be read or came on another's subject.",
-            figures.unheard,
         ),
     ]

@@ -56,6 +56,8 @@ def _fault(record: Recorded[ObservedEvent]) -> str:
             return validity.answer(event)
         case observed.QuarantineRequested():
             return _quarantine_fault(record.sequence, event)
+        case observed.TrimRequested():
+            return validity.trim(event)
         case _:
             assert_never(event)
 

@@ -27,8 +27,8 @@ class Settings(BusSettings):
     log_format: LogFormat = "auto"
     http: HttpAddress = ""
     """Where /metrics, /healthz and /readyz are served; empty: nowhere."""
-    holder: str = Field(default="allocator", min_length=1, max_length=200)
-    """Name of this allocator; each of its processes adds what makes it unique."""
+    holder: str = Field(default="allocator", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    """Name of this allocator, and of no other; each of its processes adds what makes it unique."""
 
     tick_ms: int = Field(default=1_000, ge=10)
     checkpoint_ms: int = Field(default=10_000, ge=10)
@@ -36,6 +36,8 @@ class Settings(BusSettings):
     """How long a node may get no further before nothing waits for it any more."""
     relabel_timeout_ms: int = Field(default=3_000, ge=0)
     """How long a running pod's new identity waits for all nodes to know it."""
+    silence_ms: int = Field(default=2_000, ge=100)
+    """Another takes the lead after so much silence of the leader."""
 
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     numbers_cluster_id: int = 0

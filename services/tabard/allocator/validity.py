@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from tabard.events.observed import NameAnswered, NodeJoined, Pairs, PodStarted
+from tabard.events.observed import NameAnswered, NodeJoined, Pairs, PodStarted, TrimRequested
 from tabard.identity.labels import LABELS_MAX
 from tabard.identity.syntax import (
     DNS_LABEL,
@@ -27,6 +27,7 @@ ADDRESSES_MAX = 16
 CIDRS_MAX = 64
 """Most pod CIDRs of one node."""
 OWNER_MAX = 512
+ARCHIVE_MAX = 1024
 DOCUMENT_DEPTH_MAX = 64
 """Deepest nesting of a manifest; Kubernetes' own objects have about 15 levels."""
 
@@ -128,6 +129,16 @@ def answer(event: NameAnswered) -> _Fault:
     if len(set(event.addresses)) != len(event.addresses):
         return "an address is named twice"
     return next((fault for value in event.addresses if (fault := _canonical(value))), "")
+
+
+def trim(event: TrimRequested) -> _Fault:
+    if event.before < 1:
+        return f"before is {event.before}; sequences start at 1"
+    if len(event.digest) != 16 or len(event.archive_sha256) != 32:
+        return "a digest has 16 bytes, a SHA-256 32"
+    if not 1 <= len(event.archive) <= ARCHIVE_MAX:
+        return f"the archive's name has {len(event.archive)} characters, not 1 to {ARCHIVE_MAX}"
+    return ""
 
 
 def _port(name: str, number: int, protocol: str) -> _Fault:

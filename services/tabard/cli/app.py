@@ -7,7 +7,15 @@ import typer
 from typer.core import TyperGroup
 
 from tabard.cli import advice, credentials
-from tabard.cli.commands import changing, events, observing, policy, reading, running
+from tabard.cli.commands import (
+    changing,
+    events,
+    keeping,
+    observing,
+    policy,
+    reading,
+    running,
+)
 
 _NUMBERS = {
     "int_parsing": "whole number",
@@ -98,3 +106,5 @@ for command in (
     app.command()(command)
 app.add_typer(events.app, name="events")
 app.add_typer(policy.app, name="policy")
+app.add_typer(keeping.snapshots, name="snapshots")
+app.add_typer(keeping.ledger, name="ledger")

@@ -6,6 +6,7 @@ from tabard.cli.authoring import DIFFERENCE, LINTED, TRIMMED
 from tabard.cli.fields import (
     BINDINGS,
     CHAIN,
+    CUT,
     DRIFT,
     IDENTITIES,
     NAMES,
@@ -15,6 +16,9 @@ from tabard.cli.fields import (
     POLICIES,
     READABLE,
     SEQUENCE,
+    SNAPSHOT,
+    SNAPSHOTS,
+    SNAPSHOTS_VERIFIED,
     STATUS,
     STORED_AT,
     STREAMS,
@@ -127,6 +131,10 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "events show", (*READABLE, CHAIN)
     yield "events show, of an unreadable event", (*UNREADABLE, CHAIN)
     yield "events verify", VERIFIED
+    yield "snapshots list", SNAPSHOTS
+    yield "snapshots take", SNAPSHOT
+    yield "snapshots verify", SNAPSHOTS_VERIFIED
+    yield "ledger trim", CUT
     yield "drift", DRIFT
     yield "wait", WAITED
     yield "policy check", CHECKED

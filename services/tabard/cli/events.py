@@ -8,7 +8,7 @@ from tabard.cli import flows
 from tabard.cli.advice import following
 from tabard.cli.failing import Exit, Failure
 from tabard.cli.moments import At
-from tabard.cli.past import start_at, stored_by
+from tabard.cli.past import begin_whole, start_at, stored_by
 from tabard.cli.printing import (
     Output,
     as_yaml,
@@ -31,6 +31,7 @@ from tabard.ledger.follow import catch_up, take_or_ask
 from tabard.ledger.messages import recorded
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
+from tabard.ledger.trimming import lost_beginning
 
 TAIL_EVENTS = 20
 """How many past events a tail shows first."""
@@ -185,6 +186,12 @@ async def _last(bus: Bus, stream: Stream, at: At) -> int:
 
 async def _stored(bus: Bus, stream: Stream, sequence: int) -> Stored:
     """The message at exactly `sequence`; Failure if there is none."""
+    if stream is Stream.LEDGER and sequence < (first := await bus.first_sequence(stream)):
+        raise Failure(
+            f"LEDGER begins at {first}: {sequence} was trimmed away, and is in the archive of that "
+            "trim",
+            f"tabard events show {sequence} --nats file:ARCHIVE",
+        )
     try:
         messages = await bus.read(stream, sequence, 1)
     except SequenceGap as error:
@@ -204,6 +211,8 @@ async def _chain(bus: Bus, message: Stored) -> str:
     """Why the event does not follow from the stored one before it; empty if it does."""
     previous = chain.GENESIS
     if message.sequence > 1:
+        if message.sequence == await bus.first_sequence(Stream.LEDGER):
+            return ""  # what it follows was trimmed away; the snapshot here bears the same hash
         before = await _stored(bus, Stream.LEDGER, message.sequence - 1)
         claimed = chain.chain_of(before.payload)
         if claimed is None:
@@ -256,9 +265,12 @@ def quarantine(sequence: int, stream: Stream, reason: str, cluster: str, nats: s
 def verify(output: Output, cluster: str, nats: str) -> None:
     async def work(bus: Bus, target: Target) -> Row:
         state = State()
-        head = await bus.last_sequence(Stream.LEDGER)
-        found: Row = {"head": head, "verified": 0, "bad": None, "reason": ""}
+        info = await bus.info(Stream.LEDGER)
+        first, head = info.first, info.last
+        found: Row = {"first": first, "head": head, "verified": 0, "bad": None, "reason": ""}
         told = 0
+        if head:
+            await begin_whole(bus, state)
         try:
             while state.sequence < head:
                 messages = await bus.read(Stream.LEDGER, state.sequence + 1)
@@ -272,6 +284,8 @@ def verify(output: Output, cluster: str, nats: str) -> None:
             found |= {"bad": error.sequence, "reason": error.reason}
         except SequenceGap as error:
             found |= {"bad": state.sequence + 1, "reason": str(error)}
+        if lost := await lost_beginning(bus, first):
+            found |= {"bad": first, "reason": lost}
         quarantined = sorted(n for name, n in state.quarantined if name == Stream.LEDGER)
         return found | {
             "verified": state.sequence,
@@ -287,7 +301,9 @@ def verify(output: Output, cluster: str, nats: str) -> None:
             print(f"{Stream.LEDGER}/{found['head']}")
     if found["bad"] is None:
         skipped = f", {len(found['quarantined'])} quarantined" if found["quarantined"] else ""
-        tell(f"LEDGER is whole: {found['verified']} events, contiguous and chained{skipped}")
+        events = found["verified"] - found["first"] + 1
+        begins = f" from {found['first']} on" if found["first"] > 1 else ""
+        tell(f"LEDGER is whole{begins}: {events} events, contiguous and chained{skipped}")
         return
     tell(f"LEDGER/{found['bad']} is the first bad event: {found['reason']}")
     tell_next(f"tabard events show {found['bad']}")

@@ -15,6 +15,7 @@ from tabard.cli.advice import following
 from tabard.cli.printing import tell
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.ledger.reader import Stopped
+from tabard.ledger.start import TrimmedAway
 from tabard.manifests.errors import ManifestError
 from tabard.netns.enter import NamespaceError
 
@@ -99,6 +100,8 @@ def fail(what: str, error: BaseException) -> NoReturn:
         case Stopped():
             fact = f"LEDGER/{error.sequence} cannot be taken: {error.reason}"
             next_command = f"tabard events show {error.sequence}"
+        case TrimmedAway():
+            next_command = "tabard snapshots list"
         case SequenceGap():
             next_command = "tabard events verify"
         case StreamMismatch():

@@ -220,6 +220,28 @@ OBJECTS: Mapping[str, tuple[Field, ...]] = {
 }
 """A row of each kind that `get` shows."""
 
+ALLOCATORS = (
+    Field("name", "string", "the same for all its processes"),
+    Field(
+        "status",
+        "string",
+        "Leading, Following, Starting, Stopped (as it was asked to), Silent (it is down or cut "
+        "off), Failing (`error` says why), or Fenced (another leads, which it has not noticed)",
+    ),
+    Field("role", "string", "leading, following, starting or stopped, as it said"),
+    Field("holder", "string", "its process, as in the ledger's epoch.claimed"),
+    Field("epoch", "integer", "the ledger's, as far as it has it"),
+    Field("sequence", "integer", "through which it has the ledger"),
+    Field("lag", "integer", "the ledger's head minus its sequence"),
+    Field("cursor", "integer", "through which OBSERVED has had its effect, as far as it knows"),
+    Field("observed_lag", "integer?", "OBSERVED's head minus its cursor"),
+    Field("waiting", "integer", "observed events that it has read and not decided"),
+    Field("superseded", "integer", "observed events that it passed over for later ones"),
+    Field("error", "string", "what it stands before, or empty"),
+    Field("said_at", "integer", "when it said so"),
+    Field("age_ms", "integer", "how long ago that was"),
+)
+
 STATUS = (
     Field(
         "ledger",
@@ -251,6 +273,12 @@ STATUS = (
             Field("epoch", "integer", "how often the lead was taken"),
             Field("holder", "string", "who took it last, empty if nobody yet"),
         ),
+    ),
+    Field(
+        "allocators",
+        "[object]",
+        "what each allocator said of itself last; none with --at",
+        ALLOCATORS,
     ),
     Field(
         "enforcement",
@@ -334,12 +362,58 @@ CHAIN = Field(
 )
 
 VERIFIED = (
+    Field("first", "integer", "the first sequence that is kept: 1, or where it was trimmed to"),
     Field("head", "integer", "LEDGER's last sequence"),
     Field("verified", "integer", "through which all is contiguous and chained"),
     Field("bad", "integer?", "the first bad sequence, if there is one"),
     Field("reason", "string", "what is wrong with it, or empty"),
     Field("chain", "string", "hash that covers all that was verified, in hexadecimal"),
     Field("quarantined", "[integer]", "sequences that an operator let readers go on past"),
+)
+
+_SNAPSHOT = (
+    Field("sequence", "integer", "LEDGER's whose state it is"),
+    Field("stored_at", "integer", "when it was stored, or marked"),
+    Field("bytes", "integer", "its size on the bus"),
+    Field("kept", "string", "why it is kept beyond the newest, such as `trim`; or empty"),
+    Field("by", "string", "the process that made it"),
+    Field("release", "string", "of Tabard that made it"),
+    Field("schema", "string", "version of the state's form in it"),
+    Field("digest", "string", "of the state, in hexadecimal"),
+)
+
+SNAPSHOTS = (
+    Field("first", "integer", "LEDGER's first sequence that is kept"),
+    Field("head", "integer", "LEDGER's last sequence"),
+    Field("snapshots", "[object]", "newest first", _SNAPSHOT),
+)
+
+SNAPSHOT = _SNAPSHOT
+
+SNAPSHOTS_VERIFIED = (
+    Field(
+        "snapshots",
+        "[object]",
+        "oldest first",
+        (
+            Field("sequence", "integer", "LEDGER's whose state it is"),
+            Field("good", "boolean", "whether the ledger comes to it"),
+            Field(
+                "proven_from",
+                "integer?",
+                "sequence from which the ledger was folded: 0, or the oldest good snapshot's",
+            ),
+            Field("reason", "string", "why it is not good, or empty"),
+        ),
+    ),
+)
+
+CUT = (
+    Field("first", "integer", "LEDGER's first sequence from now on"),
+    Field("removed", "integer", "how many events were removed"),
+    Field("snapshot", "integer", "sequence of the snapshot that stands for them"),
+    Field("archive", "string", "file that has them"),
+    Field("sha256", "string", "hash of that file, in hexadecimal; LEDGER says it too"),
 )
 
 WAITED = (

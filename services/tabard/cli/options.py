@@ -65,7 +65,7 @@ Nats = Annotated[
     typer.Option(
         "--nats",
         metavar="URL",
-        help="Bus of a cluster that runs elsewhere.",
+        help="Bus of a cluster that runs elsewhere; file:ARCHIVE for what was trimmed.",
         callback=_kept("--nats"),
     ),
 ]

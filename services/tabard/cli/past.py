@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from tabard.bus.port import Bus, Stored, Stream
 from tabard.cli.failing import Failure
 from tabard.cli.moments import At
+from tabard.cli.printing import tell
 from tabard.cli.records import date
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.follow import take_or_ask
+from tabard.ledger.start import begin
 from tabard.ledger.state import State
 
 
@@ -66,6 +68,12 @@ async def stored_at(bus: Bus, sequence: int) -> int | None:
     return stored[0].stored_at if stored else None
 
 
+async def begin_whole(bus: Bus, state: State, through: int | None = None) -> None:
+    """Begin at the first event that is kept; tell if that is not the ledger's first."""
+    if (entry := await begin(bus, state, through, whole=True)) is not None:
+        tell(f"what led to LEDGER/{entry.sequence} was trimmed away; its archive has it")
+
+
 async def replayed(
     bus: Bus, state: State, through: int
 ) -> AsyncIterator[tuple[Stored, LedgerRecord]]:
@@ -73,6 +81,8 @@ async def replayed(
 
     Raises Stopped as `catch_up`.
     """
+    if state.sequence == 0 and through:
+        await begin_whole(bus, state, through)
     while state.sequence < through:
         messages = await bus.read(Stream.LEDGER, state.sequence + 1)
         if not messages:

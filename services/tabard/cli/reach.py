@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tabard.auth.keys import KeyFault, read_key
 from tabard.bus.port import Bus, BusError
+from tabard.cli.archived import ArchivedBus, paths_of
 from tabard.cli.credentials import NONE, Credentials, given, of_environment
 from tabard.cli.failing import fail, run
 from tabard.cluster import network, profile
@@ -69,6 +70,9 @@ async def connected(chosen: Target, timeout_s: float = 10.0) -> AsyncIterator[Bu
     """The bus; BusUnavailable if none of its servers answers in time, BusError without a key."""
     from tabard.bus.jetstream import JetStreamBus, Options
 
+    if (paths := paths_of(chosen.nats)) is not None:
+        yield ArchivedBus(paths)
+        return
     nkey, ca = chosen.credentials.nkey, chosen.credentials.ca
     if nkey is not None:
         try:

@@ -28,6 +28,8 @@ from tabard.cli.selector import LabelSelector
 from tabard.cli.tables import VIEWS, Column, chosen, laid_out
 from tabard.cli.views import Reading, status
 from tabard.cli.watching import differences, watch
+from tabard.cluster.allocators import Allocators
+from tabard.cluster.watermarks import Watermark
 from tabard.ledger.digest import digest
 from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
@@ -54,6 +56,26 @@ def _holder(node: Row) -> str:
     return f"{holder['pid']} on {holder['host']}" if holder else ""
 
 
+def _age(age_ms: int) -> str:
+    return f"{age_ms / 1000:.1f} s"
+
+
+ALLOCATORS = (
+    Column("ALLOCATOR", "name"),
+    Column("STATUS", "status"),
+    Column("EPOCH", "epoch"),
+    Column("SEQUENCE", "sequence"),
+    Column("LAG", "lag"),
+    Column("CURSOR", "cursor"),
+    Column("OBSERVED-LAG", "observed_lag"),
+    Column("WAITING", "waiting", wide=True),
+    Column("SUPERSEDED", "superseded", wide=True),
+    Column("SAID", "age_ms", form=_age),
+    Column("HOLDER", "holder", wide=True),
+    Column("ERROR", "error"),
+)
+RESTLESS = frozenset({"said_at", "age_ms"})
+"""Keys of an allocator whose change alone is no news."""
 COLUMNS = (
     Column("NODE", "name"),
     Column("STATUS", "status"),
@@ -88,7 +110,7 @@ def show_status(
     """`follow`: go on with what changes, for `timeout_s` if not None."""
 
     async def work(bus: Bus, target: Target) -> bool:
-        state, trouble = State(), ""
+        state, trouble, roll = State(), "", Allocators()
         digests: dict[int, bytes] = {}
         through = await sequence_at(bus, at)
         try:
@@ -107,7 +129,13 @@ def show_status(
             rows = chosen(view.rows(reading), view, reading.state, "", selector)
             return status(reading, rows) | {"cluster": _cluster(target), "error": trouble}
 
-        found = document(await known(bus, state) if at is None else await past(bus, state))
+        async def present(
+            bus: Bus, state: State, words: dict[str, Watermark] | None = None
+        ) -> Reading:
+            said = await roll.heard(bus)
+            return replace(await known(bus, state, words), allocators=said)
+
+        found = document(await present(bus, state) if at is None else await past(bus, state))
         if not follow or trouble:
             _print(found, output)
             return bool(trouble or found["diverged"])
@@ -123,7 +151,7 @@ def show_status(
                 found = document(reading)
                 show(found)
 
-            await watch(bus, state, known, go_on, timeout_s)
+            await watch(bus, state, present, go_on, timeout_s)
         return bool(found["diverged"])
 
     if with_bus("read the cluster's status", cluster, nats, work):
@@ -194,9 +222,15 @@ def _showing(output: Output) -> Iterator[Callable[[Row], None]]:
 
 
 def _news(before: Row, after: Row) -> bool:
-    """Whether more than the nodes' clocks went on."""
-    rest = any(before[key] != after[key] for key in after if key != "nodes")
-    return rest or bool(_changes(before, after))
+    """Whether more than the clocks of nodes and allocators went on."""
+    rest = any(before[key] != after[key] for key in after if key not in ("nodes", "allocators"))
+    return rest or bool(_changes(before, after) or _turns(before, after))
+
+
+def _turns(before: Row | None, after: Row) -> list[tuple[str, Row]]:
+    """Changes of allocators."""
+    old = {row["name"]: row for row in before["allocators"]} if before else {}
+    return list(differences(old, {row["name"]: row for row in after["allocators"]}, RESTLESS))
 
 
 def _changes(before: Row | None, after: Row) -> list[tuple[str, Row]]:
@@ -218,6 +252,11 @@ def _print_changed(before: Row | None, found: Row, wide: bool) -> None:
     for line in _head(found, wide):
         if line not in known:
             show_line(line)
+    turned = {row["name"] for event, row in _turns(before, found) if event != "DELETED"}
+    _, *rows = _allocators(found, wide)
+    for row, line in zip(found["allocators"], rows, strict=True):
+        if row["name"] in turned:
+            show_line(line)
     _, *rows = _nodes(found, wide)
     changed = {row["name"] for event, row in _changes(before, found) if event != "DELETED"}
     for row, line in zip(found["nodes"], rows, strict=True):
@@ -227,11 +266,17 @@ def _print_changed(before: Row | None, found: Row, wide: bool) -> None:
 
 def _lines(found: Row, wide: bool) -> list[tuple[str, str]]:
     """Each with its style at a terminal."""
-    titles, *nodes = _nodes(found, wide)
-    return [(line, "") for line in (*_head(found, wide), "")] + [
-        (titles, "bold"),
-        *((line, "") for line in nodes),
-    ]
+    lines = [(line, "") for line in _head(found, wide)]
+    tables = [_nodes(found, wide)]
+    if found["allocators"]:
+        tables.insert(0, _allocators(found, wide))
+    for titles, *rows in tables:
+        lines += [("", ""), (titles, "bold"), *((row, "") for row in rows)]
+    return lines
+
+
+def _allocators(found: Row, wide: bool) -> list[str]:
+    return table(*laid_out(ALLOCATORS, found["allocators"], wide=wide))
 
 
 def _nodes(found: Row, wide: bool) -> list[str]:

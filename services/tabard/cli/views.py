@@ -11,6 +11,7 @@ from typing import Any
 
 from tabard.bus.port import StreamInfo
 from tabard.cli.records import Row
+from tabard.cluster.allocators import AllocatorWord
 from tabard.cluster.watermarks import Watermark, denies_new, silent, stale_since
 from tabard.dataplane.maps import Action
 from tabard.events.ledger import PolicyAccepted
@@ -44,6 +45,8 @@ class Reading:
     streams: tuple[StreamInfo, ...] = ()
     digests: Mapping[int, bytes] = field(default_factory=dict)
     """Sequence → digest of the ledger folded through it, where it was taken."""
+    allocators: Mapping[str, AllocatorWord] = field(default_factory=dict)
+    """By name; none of the past."""
 
 
 def pods(reading: Reading) -> list[Row]:
@@ -350,6 +353,47 @@ def streams(reading: Reading) -> list[Row]:
     ]
 
 
+def allocators(reading: Reading) -> list[Row]:
+    """By name."""
+    return [
+        _allocator(reading, word)
+        for _, word in sorted(reading.allocators.items())
+        if not word.gone(reading.now)
+    ]
+
+
+def _allocator(reading: Reading, word: AllocatorWord) -> Row:
+    said = word.status
+    head = reading.observed_head
+    return {
+        "name": said.name,
+        "status": _allocator_status(reading, word),
+        "role": said.role,
+        "holder": said.holder,
+        "epoch": said.epoch,
+        "sequence": said.sequence,
+        "lag": max(0, reading.ledger_head - said.sequence),
+        "cursor": said.cursor,
+        "observed_lag": None if head is None else max(0, head - said.cursor),
+        "waiting": said.waiting,
+        "superseded": said.superseded,
+        "error": said.error,
+        "said_at": word.stored_at,
+        "age_ms": round(word.age_s(reading.now) * 1000),
+    }
+
+
+def _allocator_status(reading: Reading, word: AllocatorWord) -> str:
+    said = word.status
+    if word.silent(reading.now):
+        return "Silent"
+    if said.error:
+        return "Failing"
+    if said.role == "leading" and said.holder != reading.state.holder:
+        return "Fenced"
+    return said.role.capitalize()
+
+
 def status(reading: Reading, rows: list[Row]) -> Row:
     """All of it but `cluster` and `error`, which are not the ledger's to say.
 
@@ -374,6 +418,7 @@ def status(reading: Reading, rows: list[Row]) -> Row:
             "error": reading.observed_error,
         },
         "allocator": {"epoch": state.epoch, "holder": state.holder},
+        "allocators": allocators(reading),
         "enforcement": enforcement_of(state),
         "pods": {
             "bound": len(state.endpoints),

@@ -8,7 +8,7 @@ from tabard.bus.port import Bus, Stream
 from tabard.cli.failing import fail
 from tabard.cli.ground import Ground
 from tabard.cli.moments import At
-from tabard.cli.past import sequence_at
+from tabard.cli.past import begin_whole, sequence_at
 from tabard.cli.printing import tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import date
@@ -53,6 +53,7 @@ def follow_steps(
 
     async def work(bus: Bus, target: Target) -> None:
         state, provenance = State(), Provenance()
+        await begin_whole(bus, state)
         await catch_up(bus, state, observe=provenance.observe)
         see(state, provenance, None)
         async with lasting(timeout_s), aclosing(follow(bus, state, 1)) as steps:
@@ -74,6 +75,7 @@ def follow_states(
 
     async def work(bus: Bus, target: Target) -> None:
         state, provenance = State(), Provenance()
+        await begin_whole(bus, state)
         await catch_up(bus, state, observe=provenance.observe)
         seen = -1
 
@@ -113,7 +115,9 @@ async def _stale(bus: Bus, state: State) -> dict[str, str]:
 def _of_ledger(what: str, where: Where) -> Ground:
     async def work(bus: Bus, target: Target) -> Ground:
         state, provenance = State(), Provenance()
-        await catch_up(bus, state, await sequence_at(bus, where.at), provenance.observe)
+        through = await sequence_at(bus, where.at)
+        await begin_whole(bus, state, through)
+        await catch_up(bus, state, through, provenance.observe)
         stale = await _stale(bus, state) if where.at is None else {}
         return Ground(state, Engine(state), provenance, stale=stale)
 

@@ -5,13 +5,16 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from tabard.bus.port import Bus, BusError, SequenceGap, Stream, StreamInfo
+from tabard.cluster.allocators import Allocators, AllocatorWord
 from tabard.cluster.checkup import Check, fault, ok, warn
 from tabard.cluster.watermarks import Watermark, silent, watermarks
 from tabard.events.errors import EventError
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import holds_up, recorded
 from tabard.ledger.reader import Stopped
+from tabard.ledger.start import TrimmedAway
 from tabard.ledger.state import State
+from tabard.ledger.trimming import lost_beginning
 
 SKEW_MS_MAX = 1_000.0
 """Events are told by several machines' clocks: more apart, their order in time is no order."""
@@ -34,7 +37,7 @@ async def examine(bus: Bus, clock: Callable[[], int] = time.time_ns) -> AsyncIte
     yield skew((before + after) // 2, info.now, (after - before) / 2e6)
     for stream in Stream:
         yield await _stream(bus, stream)
-    yield holes(info)
+    yield holes(info, await lost_beginning(bus, info.first))
     async for check in _told_by_the_ledger(bus, info):
         yield check
 
@@ -64,15 +67,15 @@ def _replicas(number: int) -> str:
     return "one replica" if number == 1 else f"{number} replicas, all current"
 
 
-def holes(info: StreamInfo) -> Check:
-    """LEDGER never loses an event; its chain is another question (`tabard events verify`)."""
-    if info.first > 1:
-        lost = f"LEDGER begins at {info.first}: its past cannot be replayed"
+def holes(info: StreamInfo, lost: str = "") -> Check:
+    """LEDGER loses no event but by a trim, and `lost` says what it lost otherwise; its chain is
+    another question (`tabard events verify`)."""
+    if lost:
         return fault("ledger", lost, "restore the bus from a copy")
     if info.holes:
-        fact = f"{info.holes} of LEDGER/1-{info.last} are missing"
+        fact = f"{info.holes} of LEDGER/{info.first}-{info.last} are missing"
         return fault("ledger", fact, "tabard events verify, which names the first")
-    return ok("ledger", f"LEDGER/1-{info.last} without a hole")
+    return ok("ledger", f"LEDGER/{info.first}-{info.last} without a hole")
 
 
 async def _told_by_the_ledger(bus: Bus, info: StreamInfo) -> AsyncIterator[Check]:
@@ -86,9 +89,15 @@ async def _told_by_the_ledger(bus: Bus, info: StreamInfo) -> AsyncIterator[Check
         return
     except Stopped as error:
         yield fault("state", str(error), f"tabard events show {error.sequence}")
+    except TrimmedAway as error:
+        yield fault("state", str(error), "tabard snapshots verify")
+        return
     except SequenceGap as error:
         yield fault("state", str(error), "tabard events verify")
     yield await _allocator(bus, state)
+    for name, said in sorted((await Allocators().heard(bus)).items()):
+        if not said.gone(info.now):
+            yield allocator(name, said, state, info.now)
     words = await watermarks(bus, state.nodes)
     if not state.nodes:
         yield warn("nodes", "none joined", "tabard up")
@@ -114,6 +123,25 @@ async def _allocator(bus: Bus, state: State) -> Check:
     if lag > LAG_EVENTS_MAX:
         return fault("allocator", fact, "tabard status, then the allocator's log")
     return ok("allocator", fact)
+
+
+def allocator(name: str, word: AllocatorWord, state: State, now: int) -> Check:
+    """One allocator, held against the ledger; `now` by the bus's clock."""
+    row, said, age_s = f"allocator {name}", word.status, word.age_s(now)
+    leads = said.holder == state.holder
+    lag = max(0, state.sequence - said.sequence)
+    fact = f"{said.role}, {lag} events behind the ledger, spoke {age_s:.1f} s ago"
+    log = "tabard metrics, then the allocator's log"
+    if word.silent(now):
+        # Should it lead, another one will; if there is no other, nothing is decided.
+        return (fault if leads else warn)(row, f"{fact}: it is down or cut off", log)
+    if said.error:
+        return fault(row, f"{fact}: stands before {said.error}", "tabard status")
+    if said.role == "stopped":
+        return warn(row, fact, log)
+    if lag > LAG_EVENTS_MAX:
+        return warn(row, f"{fact}: it cannot take the lead", log)
+    return ok(row, fact)
 
 
 def node(name: str, word: Watermark | None, head: int, now: int) -> Check:

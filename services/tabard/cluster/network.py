@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tabard.cluster.errors import ClusterError
-from tabard.cluster.settings import HUB, UNDERLAY, ModeName, NodePlace
+from tabard.cluster.settings import HUB, UNDERLAY, ModeName, NodePlace, bus_hosts
 from tabard.netns import enter
 from tabard.netns.names import hub_namespace, node_namespace, pod_id_of
 
@@ -49,12 +49,16 @@ class Plan:
     sysctls: Mapping[str, Mapping[str, str]]
 
 
-def plan(run: str, nodes: Iterable[NodePlace], mode: ModeName) -> Plan:
+def plan(run: str, nodes: Iterable[NodePlace], mode: ModeName, bus_servers: int = 1) -> Plan:
     nodes = tuple(nodes)
     hub = hub_namespace(run)
     root = [f"netns add {hub}"]
     in_hub = ["link set lo up", f"link add {BRIDGE} type bridge", f"link set {BRIDGE} up"]
     in_hub += [f"addr add {gateway} dev {BRIDGE}{_nodad(gateway.version)}" for gateway in HUB]
+    in_hub += [
+        f"addr add {host}/{HUB[0].network.prefixlen} dev {BRIDGE}"
+        for host in bus_hosts(bus_servers)[1:]
+    ]
     inside = {}
     for node in nodes:
         namespace = node_namespace(run, node.name)

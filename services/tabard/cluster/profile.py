@@ -2,7 +2,7 @@
 
 `<run directory>/<name>.json` holds name, pid and started (of the supervisor), nats (URLs), netns
 (of the bus, empty if none), data and keep_data, nodes, mode, dataplane, pods, http (service → URL),
-nkey and ca (files).
+nkey and ca (files), monitoring (URLs).
 """
 
 import json
@@ -39,6 +39,8 @@ class Profile:
     """File of the seed with which commands come to a bus that asks who they are; else empty."""
     ca: str = ""
     """File of the certificates by which they know its servers; empty if it speaks no TLS."""
+    monitoring: tuple[str, ...] = ()
+    """Where each of the bus's own servers is monitored, in `netns`; in the order of `nats`."""
 
     @property
     def alive(self) -> bool:
@@ -96,6 +98,7 @@ def read(name: str, directory: Path) -> Profile | None:
         known = {each.name for each in fields(Profile)}
         values = {key: value for key, value in json.loads(text).items() if key in known}
         values |= {key: tuple(values[key]) for key in ("nats", "nodes")}
+        values["monitoring"] = tuple(values.get("monitoring", ()))
         return Profile(**values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ClusterError(

@@ -8,11 +8,23 @@ from pathlib import Path
 from tabard.cluster.network import UNDERLAY_DEVICE
 from tabard.cluster.processes import Program
 from tabard.cluster.profile import Profile
-from tabard.cluster.settings import AGENT_SETTINGS, INSTALL_SETTINGS, SERVICE_SETTINGS, NodePlace
+from tabard.cluster.settings import (
+    AGENT_SETTINGS,
+    ALLOCATOR_SETTINGS,
+    SERVICE_SETTINGS,
+    NodePlace,
+)
 from tabard.netns.enter import path
 
 ALLOCATOR = "allocator"
 SOURCE = "source"
+
+
+def allocator_names(number: int) -> tuple[str, ...]:
+    """The process names of a cluster's allocators."""
+    if number == 1:
+        return (ALLOCATOR,)
+    return tuple(f"{ALLOCATOR}.{index}" for index in range(1, number + 1))
 
 
 def agent_name(node: str) -> str:
@@ -57,11 +69,12 @@ class Place:
         )
 
 
-def allocator(place: Place, netns: str) -> Program:
-    data = Path(place.profile.data) / "allocator"
-    chosen = {name: value for name, value in place.extra.items() if name in INSTALL_SETTINGS}
-    holder = f"{place.profile.name}-1"
-    return place.program(ALLOCATOR, data, netns, HOLDER=holder, **chosen)
+def allocator(place: Place, netns: str, name: str = ALLOCATOR) -> Program:
+    """The allocator of the process `name`, one of `allocator_names`."""
+    data = Path(place.profile.data) / name
+    chosen = {key: value for key, value in place.extra.items() if key in ALLOCATOR_SETTINGS}
+    holder = f"{ALLOCATOR}-{name.partition('.')[2] or 1}"
+    return place.program(name, data, netns, HOLDER=holder, **chosen)
 
 
 def source(place: Place, netns: str) -> Program:

@@ -53,6 +53,8 @@ def key_of(event: events.ObservedEvent) -> str:
             return event.name
         case events.QuarantineRequested():
             return f"{event.stream}/{event.sequence}"
+        case events.TrimRequested():
+            return f"LEDGER/{event.before}"
         case _:
             assert_never(event)
 

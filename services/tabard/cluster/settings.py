@@ -31,6 +31,11 @@ HUB: tuple[IPv4Interface | IPv6Interface, ...] = (
 )
 BUS_PORT = 4222
 
+BUS_SERVERS = (1, 3, 5)
+"""How many servers hold the bus: a majority of them must be up, so an even number gains nothing."""
+ALLOCATORS_MAX = 9
+"""Most allocators of one cluster: one leads, and each other costs what a leader costs in memory."""
+
 SERVICE_SETTINGS = ("LOG_FORMAT", "LOG_LEVEL")
 """Settings of every service."""
 INSTALL_SETTINGS = (
@@ -45,6 +50,9 @@ INSTALL_SETTINGS = (
 )
 """Settings of the allocator that the first start writes to the ledger, for good; a later start may
 change ENFORCEMENT alone."""
+ALLOCATOR_SETTINGS = (*INSTALL_SETTINGS, "SILENCE_MS", "NODE_LOST_MS", "RELABEL_TIMEOUT_MS")
+"""Settings of every allocator: those of the install, after how long a silence of the leader another
+one leads, and for how long nodes are waited for."""
 AGENT_SETTINGS = (
     "IDENTITIES_MAX",
     "POLICIES_MAX",
@@ -74,12 +82,15 @@ class Settings:
 
     name: str = ""
     nodes: int = 3
+    allocators: int = 1
     mode: ModeName = "overlay"
     pods: PodsName | None = None
     dataplane: Literal["auto", "ebpf", "memory"] = "auto"
     nats: tuple[str, ...] = ()
-    """URLs of an existing server; empty: a server of the cluster's own."""
+    """URLs of an existing bus; empty: one of the cluster's own, of `bus_servers`."""
+    bus_servers: int = 1
     replicas: int = 1
+    """On an existing bus; its own servers hold one each."""
     data: Path | None = None
     """Kept if given; otherwise a temporary directory, removed at the end."""
     ready_timeout_s: float = 60.0
@@ -99,11 +110,29 @@ class Settings:
             )
         if not 1 <= self.nodes <= NODES_MAX:
             raise ClusterError(f"{self.nodes} nodes asked for; 1 to {NODES_MAX} are possible")
-        known = (*SERVICE_SETTINGS, *INSTALL_SETTINGS, *AGENT_SETTINGS)
+        if self.bus_servers not in BUS_SERVERS or self.replicas not in BUS_SERVERS:
+            raise ClusterError("a bus has 1, 3 or 5 servers, and as many replicas of a stream")
+        if self.nats and self.bus_servers > 1:
+            raise ClusterError("either an existing bus is used, or one of several servers is made")
+        if not 1 <= self.allocators <= ALLOCATORS_MAX:
+            raise ClusterError(
+                f"{self.allocators} allocators asked for; 1 to {ALLOCATORS_MAX} are possible"
+            )
+        known = (*SERVICE_SETTINGS, *ALLOCATOR_SETTINGS, *AGENT_SETTINGS)
         if unknown := sorted(self.extra.keys() - set(known)):
             raise ClusterError(
                 f"there is no setting {unknown[0]!r}; settings are {', '.join(known)}"
             )
+
+    @property
+    def stream_replicas(self) -> int:
+        """How often each stream is held."""
+        return self.replicas if self.nats else self.bus_servers
+
+
+def bus_hosts(servers: int) -> tuple[str, ...]:
+    """The hub's addresses for the servers of a bus, on BUS_PORT each."""
+    return tuple(str(HUB[0].ip + at) for at in range(servers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,20 +26,21 @@ from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Bus, Stream
 from tabard.bus.server import EmbeddedServer
 from tabard.cluster import network, pids, preflight, profile
+from tabard.cluster.bus import is_server, led, servers
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.processes import Child, Launched, Process, Restarts
 from tabard.cluster.profile import Profile
 from tabard.cluster.programs import (
-    ALLOCATOR,
     SOURCE,
     Place,
     agent,
     agent_name,
     allocator,
+    allocator_names,
     source,
 )
 from tabard.cluster.readiness import Readiness
-from tabard.cluster.settings import BUS_PORT, HUB, NodePlace, Settings, places, pods_for
+from tabard.cluster.settings import NodePlace, Settings, places, pods_for
 from tabard.cluster.sweep import notes, sweep
 from tabard.cluster.watermarks import enforced
 from tabard.ledger.follow import catch_up
@@ -56,7 +57,6 @@ EXITS_AT_START_MAX = 3
 """A process that ended so often before the cluster was ready will not come up."""
 SOCKET_BYTES_MAX = 107
 """Longest path of a unix socket (sun_path, unix(7))."""
-NATS = "nats"
 
 
 class Cluster:
@@ -79,6 +79,8 @@ class Cluster:
         self._tell = tell
         self._stack = AsyncExitStack()
         self._profile: Profile | None = None
+        self._servers: dict[str, EmbeddedServer] = {}
+        """The bus's own, by process name."""
         self._bus: Bus | None = None
         self._listeners: dict[str, socket.socket] = {}
 
@@ -107,7 +109,8 @@ class Cluster:
         return self.profile.socket(node)
 
     def pid(self, name: str) -> int:
-        """Of the process `name` (`nats`, `allocator`, `source`, `agent.n1`, …); 0 while down."""
+        """Of the process `name` (`nats` or `nats.1`, …, `allocator`, `source`, `agent.n1`, …); 0
+        while it is down."""
         return self._child(name).pid
 
     def exits(self, name: str) -> int:
@@ -168,7 +171,9 @@ class Cluster:
         if real:
             await _wholly(preflight.mount_bpf_fs)
             self._tell(f"network: {len(self.nodes)} nodes, {self.settings.mode}")
-            plan = network.plan(self.name, self.nodes, self.settings.mode)
+            plan = network.plan(
+                self.name, self.nodes, self.settings.mode, self.settings.bus_servers
+            )
             await _wholly(network.lay, plan)
         own_bus = not self.settings.nats
         if own_bus and real:
@@ -180,7 +185,13 @@ class Cluster:
             await self._start_bus(tasks, hub if real else "")
         self._bus = await JetStreamBus.connect(list(self.profile.nats), name=f"tabard-{self.name}")
         stack.push_async_callback(self._bus.close)
-        await self._bus.ensure_streams(self.settings.replicas)
+        await led(
+            self._bus,
+            self._servers.values(),
+            self.settings.stream_replicas,
+            self.settings.ready_timeout_s,
+            self._check_exits,
+        )
         self._tell(f"bus: {', '.join(self.profile.nats)}{self._whose_network()}")
 
         before = await self._bus.last_sequence(Stream.LEDGER)
@@ -248,7 +259,8 @@ class Cluster:
         them all; the kernel chooses ports, so that clusters do not collide; and as the supervisor
         holds them, a service that is started again is found where it was.
         """
-        names = (ALLOCATOR, SOURCE, *(agent_name(node.name) for node in self.nodes))
+        allocators = allocator_names(self.settings.allocators)
+        names = (*allocators, SOURCE, *(agent_name(node.name) for node in self.nodes))
         for name in names:
             listener = socket.create_server(("127.0.0.1", 0))
             self._listeners[name] = stack.enter_context(listener)
@@ -278,15 +290,17 @@ class Cluster:
         await _wholly(sweep, self.profile, self._directory, self.settings.stop_timeout_s)
 
     async def _start_bus(self, tasks: asyncio.TaskGroup, netns: str) -> None:
-        server = EmbeddedServer(
-            self.data / "bus",
-            host=str(HUB[0].ip) if netns else "127.0.0.1",
-            port=BUS_PORT if netns else 0,
-            sync_always=True,
-            netns=netns or None,
+        count = self.settings.bus_servers
+        self._servers = await _wholly(servers, count, self.name, self.data, netns)
+        async with asyncio.TaskGroup() as starting:
+            for name, server in self._servers.items():
+                starting.create_task(self._begin(tasks, name, server, server.log), name=name)
+        self._profile = replace(
+            self.profile,
+            nats=tuple(server.url for server in self._servers.values()),
+            netns=netns,
+            monitoring=tuple(server.monitoring_url for server in self._servers.values()),
         )
-        await self._begin(tasks, NATS, server, self.data / "bus" / "nats-server.log")
-        self._profile = replace(self.profile, nats=(server.url,), netns=netns)
         profile.write(self.profile, self._directory)
 
     async def _start_programs(self, tasks: asyncio.TaskGroup) -> None:
@@ -298,7 +312,11 @@ class Cluster:
             {name: listener.fileno() for name, listener in self._listeners.items()},
         )
         in_hub = path(self.profile.netns) if self.profile.netns else ""
-        programs = {ALLOCATOR: allocator(here, in_hub), SOURCE: source(here, in_hub)}
+        programs = {
+            name: allocator(here, in_hub, name)
+            for name in allocator_names(self.settings.allocators)
+        }
+        programs[SOURCE] = source(here, in_hub)
         for node in self.nodes:
             namespace = ""
             if self.profile.dataplane == "ebpf":
@@ -322,8 +340,8 @@ class Cluster:
     async def _stop_children(self) -> None:
         """The source first, while it can still remove its pods; the bus last."""
         await self._stop(lambda name: name == SOURCE)
-        await self._stop(lambda name: name not in (SOURCE, NATS))
-        await self._stop(lambda name: name == NATS)
+        await self._stop(lambda name: name != SOURCE and not is_server(name))
+        await self._stop(is_server)
 
     async def _stop(self, chosen: Callable[[str], bool]) -> None:
         async with asyncio.TaskGroup() as stopping:
@@ -378,7 +396,7 @@ async def _kept_name(settings: Settings) -> str:
         return ""
     bus = await JetStreamBus.connect(list(settings.nats), name="tabard-up")
     try:
-        await bus.ensure_streams(settings.replicas)
+        await bus.ensure_streams(settings.stream_replicas)
         adopted = (await catch_up(bus, State())).settings
     finally:
         await bus.close()

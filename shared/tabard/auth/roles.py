@@ -24,6 +24,7 @@ from tabard.events.observed import (
     PodStarted,
     PodStopped,
     QuarantineRequested,
+    TrimRequested,
 )
 from tabard.ledger.messages import BY_NODES, node_token
 
@@ -49,7 +50,7 @@ ABOUT = {
     Role.SOURCE: "starts and stops pods",
     Role.OPERATOR: "the command line that changes something",
     Role.AUDITOR: "the command line that only looks",
-    Role.ADMIN: "makes streams and repairs them",
+    Role.ADMIN: "makes streams, repairs and trims them; takes snapshots by hand",
     Role.SYSTEM: "the servers themselves ($SYS); no process of Tabard's has it",
 }
 
@@ -134,7 +135,9 @@ _READ_ALL = tuple(
 _HEAR_ALL = tuple(Stream)
 _PODS = (PodStarted, PodLabelsChanged, PodStopped)
 _OPERATORS = tuple(
-    kind for kind in get_args(ObservedEvent) if kind not in (*BY_NODES, PodStarted, PodStopped)
+    kind
+    for kind in get_args(ObservedEvent)
+    if kind not in (*BY_NODES, PodStarted, PodStopped, TrimRequested)
 )
 
 
@@ -177,7 +180,7 @@ def _rights(role: Role, node: str) -> Rights:
             return Rights(
                 "SOURCES",
                 _observed(*_PODS),
-                (*_FOLLOW, info(Stream.OBSERVED)),
+                (*_FOLLOW, *_BUCKET, info(Stream.OBSERVED)),
                 (Stream.LEDGER,),
             )
         case Role.OPERATOR:
@@ -185,7 +188,12 @@ def _rights(role: Role, node: str) -> Rights:
         case Role.AUDITOR:
             return Rights("AUDITORS", (), (*_READ_ALL, *_BUCKET), _HEAR_ALL)
         case Role.ADMIN:
-            return Rights(STREAMS, (), (">",), ())
+            return Rights(
+                STREAMS,
+                (*_observed(TrimRequested), CHUNKS + "*", RECORDS + "*"),
+                (">",),
+                (Stream.LEDGER,),
+            )
         case Role.SYSTEM:
             return Rights(SYSTEM)
 

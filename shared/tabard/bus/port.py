@@ -115,6 +115,10 @@ class SequenceGap(BusError):
     """A message that must be there is not: the log has a hole. Names stream and sequence."""
 
 
+class Shortened(BusError):
+    """A stream ends before a message that it had acknowledged or shown. Names both sequences."""
+
+
 class ObjectMissing(BusError):
     """The bucket has no object of this name."""
 
@@ -203,7 +207,10 @@ class Bus(Protocol):
         ...
 
     async def last_sequence(self, stream: Stream) -> int:
-        """The stream's last sequence, 0 if it never held a message."""
+        """The stream's last sequence, 0 if it never held a message.
+
+        Shortened if it stays below one that this client was told of.
+        """
         ...
 
     async def first_sequence(self, stream: Stream) -> int:
@@ -225,7 +232,7 @@ class Bus(Protocol):
         """Up to `limit` messages from sequence `start` (≥ 1) on, in order; [] at the end.
 
         On LEDGER sequences are contiguous from `start`, else SequenceGap. On streams that expire
-        messages the first may be later than `start`.
+        messages the first may be later than `start`. Shortened as of `last_sequence`.
         """
         ...
 
@@ -238,7 +245,8 @@ class Bus(Protocol):
 
         Each sequence exactly once and in order, across reconnects and server restarts; a lost live
         message is noticed within two seconds. While the bus is away it waits. SequenceGap on
-        LEDGER as in `read`. End it by closing the iterator (`aclose`).
+        LEDGER as in `read`; Shortened if the stream ends before what was given out. End it by
+        closing the iterator (`aclose`).
         """
         ...
 

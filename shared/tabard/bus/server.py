@@ -19,12 +19,13 @@ import sysconfig
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from tabard.bus.config import Address, ServerConfig, text
+from tabard.bus.config import Address, Membership, ServerConfig, text
 from tabard.bus.port import BusError
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,9 @@ class EmbeddedServer:
     object. Monitoring is always on loopback. `sync_always` syncs each write to disk before it
     is acknowledged: without it a loss of power costs up to two minutes of acknowledged writes.
     `netns` is a namespace's name under /run/netns, or its path; its loopback must be up.
+
+    With a `membership` it is one of several that hold streams together. It is ready when it
+    answers, for whether JetStream has a leader hangs on the others.
     """
 
     def __init__(
@@ -64,6 +68,10 @@ class EmbeddedServer:
         sync_always: bool = True,
         netns: str | None = None,
         binary: Path | str | None = None,
+        *,
+        name: str = NAME,
+        monitoring_port: int = 0,
+        membership: Membership | None = None,
     ) -> None:
         self._data = Path(data_dir).absolute()
         self._host = host
@@ -72,7 +80,9 @@ class EmbeddedServer:
         self._netns = netns
         self._binary = Path(binary or Path(sysconfig.get_path("scripts")) / "nats-server")
         self._process: subprocess.Popen[bytes] | None = None
-        self._monitoring_port = 0
+        self._name = name
+        self._membership = membership
+        self._monitoring_port = monitoring_port
         self._worker: ThreadPoolExecutor | None = None
         self._lock: int | None = None
 
@@ -81,8 +91,16 @@ class EmbeddedServer:
         return f"nats://{self._host}:{self._port}"
 
     @property
+    def log(self) -> Path:
+        """What the server says of itself."""
+        return self._data / "nats-server.log"
+
+    @property
     def monitoring_url(self) -> str:
-        """Base of /healthz, /varz, /jsz and /connz; reachable inside the namespace only."""
+        """Base of /healthz, /varz, /jsz and /connz; reachable inside the namespace only.
+
+        Known once it has started, and then kept over restarts as the port for clients is.
+        """
         return f"http://{LOOPBACK}:{self._monitoring_port}"
 
     @property
@@ -110,6 +128,10 @@ class EmbeddedServer:
             await self.stop()
             raise
         log.info("bus.server_started", url=self.url, pid=self.pid, data=str(self._data))
+
+    async def in_step(self) -> bool:
+        """Whether it says that JetStream is led, and that its own replicas are current."""
+        return self.pid > 0 and await self._on_worker(partial(self._answers_well, "/healthz"))
 
     async def wait(self) -> int:
         """Return the exit code when the server has ended, by `stop` or by itself."""
@@ -186,13 +208,14 @@ class EmbeddedServer:
 
     def _config(self) -> ServerConfig:
         return ServerConfig(
-            name=NAME,
+            name=self._name,
             listen=Address(self._host, self._port),
-            monitoring=Address(LOOPBACK),
+            monitoring=Address(LOOPBACK, self._monitoring_port),
             store=self._data,
             ports=self._data / "run",
-            log=self._data / "nats-server.log",
+            log=self.log,
             sync_always=self._sync_always,
+            membership=self._membership,
         )
 
     def _take_lock(self) -> None:
@@ -231,9 +254,13 @@ class EmbeddedServer:
             self._monitoring_port = _port(ports["monitoring"])
         except (FileNotFoundError, ValueError):
             return False
+        alone = self._membership is None
+        return self._answers_well("/healthz" if alone else "/healthz?js-enabled-only=true")
+
+    def _answers_well(self, path: str) -> bool:
         connection = http.client.HTTPConnection(LOOPBACK, self._monitoring_port, timeout=1)
         try:
-            connection.request("GET", "/healthz")
+            connection.request("GET", path)
             return connection.getresponse().status == 200
         except OSError:
             return False
@@ -254,6 +281,8 @@ class EmbeddedServer:
     def _end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
+            # One that SIGSTOP holds takes its SIGTERM only when it goes on.
+            self._process.send_signal(signal.SIGCONT)
             try:
                 self._process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:

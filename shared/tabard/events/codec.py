@@ -48,6 +48,7 @@ TYPES: Mapping[type, tuple[str, int]] = {
     observed.WorkloadRemoved: ("workload.removed", 1),
     observed.NameAnswered: ("name.answered", 1),
     observed.QuarantineRequested: ("quarantine.requested", 1),
+    observed.TrimRequested: ("trim.requested", 1),
     ledger.EpochClaimed: ("epoch.claimed", 1),
     ledger.SettingsAdopted: ("settings.adopted", 2),
     ledger.NodeAdded: ("node.added", 2),
@@ -78,8 +79,10 @@ TYPES: Mapping[type, tuple[str, int]] = {
     ledger.NameResolved: ("name.resolved", 1),
     ledger.NameForgotten: ("name.forgotten", 1),
     ledger.EventQuarantined: ("quarantine.recorded", 1),
+    ledger.LedgerTrimmed: ("ledger.trimmed", 1),
     ledger.CursorAdvanced: ("cursor.advanced", 1),
     status.NodeStatus: ("node.status", 2),
+    status.AllocatorStatus: ("allocator.status", 1),
     status.FlowSeen: ("flow.seen", 1),
     status.FlowsSeen: ("flows.seen", 1),
 }

@@ -324,6 +324,20 @@ class CursorAdvanced:
     sequence: int
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerTrimmed:
+    """What stands before `before` on this stream is, or is about to be, removed from it.
+
+    A snapshot at `before` stands for it, whose state has this digest; the file that was made of the
+    events has this name and SHA-256.
+    """
+
+    before: int
+    digest: bytes
+    archive: str
+    archive_sha256: bytes
+
+
 LedgerEvent = (
     EpochClaimed
     | SettingsAdopted
@@ -355,5 +369,6 @@ LedgerEvent = (
     | NameResolved
     | NameForgotten
     | EventQuarantined
+    | LedgerTrimmed
     | CursorAdvanced
 )

@@ -146,6 +146,20 @@ class QuarantineRequested:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class TrimRequested:
+    """An operator's word that the ledger is to begin at `before`, as LedgerTrimmed has it.
+
+    Whoever asks has made sure of the snapshot and the archive, and removes the events once the
+    ledger says so.
+    """
+
+    before: int
+    digest: bytes
+    archive: str
+    archive_sha256: bytes
+
+
 ObservedEvent = (
     PodStarted
     | PodLabelsChanged
@@ -160,4 +174,5 @@ ObservedEvent = (
     | WorkloadRemoved
     | NameAnswered
     | QuarantineRequested
+    | TrimRequested
 )

@@ -1,8 +1,12 @@
-"""Events on STATUS and FLOWS: what nodes say back. Nothing is decided from FLOWS."""
+"""Events on STATUS and FLOWS: what nodes say back, and what allocators say of themselves. Nothing
+is decided from FLOWS."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Role = Literal["starting", "following", "leading", "stopped"]
+"""What an allocator does; `stopped` is its last word, and gives the lead free."""
 
 
 class Holder(NamedTuple):
@@ -67,6 +71,32 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AllocatorStatus:
+    """What an allocator says about every second and at each change of its role.
+
+    The leader's are signs of life for those that follow; what it may do the ledger alone says.
+    """
+
+    name: str
+    """The same for all processes of one replica."""
+    holder: str
+    """This process, as EpochClaimed names it."""
+    role: Role
+    epoch: int
+    """As of `sequence`, like `cursor`."""
+    sequence: int
+    """Through which it has folded the ledger."""
+    cursor: int
+    """Through which OBSERVED has had its effect."""
+    waiting: int = 0
+    """Observed events that it has read and not decided."""
+    superseded: int = 0
+    """Observed events that it passed over since its start, for later ones that undid them."""
+    error: str = ""
+    """What it stands before, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
 class FlowSeen:
     """One verdict that the dataplane gave to a new flow."""
 
@@ -101,4 +131,4 @@ class FlowsSeen:
         return (FlowSeen(self.node, *row) for row in self.flows)
 
 
-StatusEvent = NodeStatus | FlowSeen | FlowsSeen
+StatusEvent = NodeStatus | AllocatorStatus | FlowSeen | FlowsSeen

@@ -80,7 +80,7 @@ class Checkpoint:
             extra = list(await self._database.execute_fetchall("SELECT data FROM extra"))
             if not chunks:
                 return None
-            with _uncollected():
+            with uncollected():
                 state = thaw([data for (data,) in chunks])
         except SnapshotError as error:
             _log.warning("checkpoint.discarded", path=str(self.path), reason=str(error))
@@ -142,13 +142,15 @@ def pause_s(spacing_s: float, took_s: float) -> float:
 
 
 async def check(bus: Bus, state: State) -> str:
-    """Why `state` is no state of this bus's ledger, or "" if it is.
+    """Why `state` is no state of this bus's ledger that can go on, or "" if it is.
 
     The ledger's event at the state's sequence must carry the state's chain hash, which covers all
     of the past.
     """
     if state.sequence == 0:
         return ""
+    if state.sequence < (first := await bus.first_sequence(Stream.LEDGER)):
+        return f"the ledger begins at LEDGER/{first}: what would follow was trimmed away"
     found = await bus.read(Stream.LEDGER, state.sequence, 1)
     if not found or found[0].sequence != state.sequence:
         return f"the ledger ends before LEDGER/{state.sequence}"
@@ -159,7 +161,7 @@ async def check(bus: Bus, state: State) -> str:
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """All that is made inside stays: looking through it for garbage would take half of the time.
 
     It is not looked through later either.

@@ -173,6 +173,8 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
             _use_cidrs(state, map(host_cidr, gone), -1, at)
         case events.EventQuarantined():
             state.quarantined[(event.stream, event.sequence)] = event.reason
+        case events.LedgerTrimmed():
+            pass  # what was true stays true, also where the bus no longer has it
         case _:
             assert_never(event)
 

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from tabard.bus.port import Bus, Stored, Stream
+from tabard.bus.port import Bus, SequenceGap, Stored, Stream
 from tabard.events.errors import EventError
 from tabard.events.ledger import EventQuarantined
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.messages import quarantine_subject, recorded
 from tabard.ledger.reader import Stopped, take
+from tabard.ledger.start import begin, refuse_trimmed
 from tabard.ledger.state import State
 
 RECORDS_MAX = 128
@@ -16,30 +17,40 @@ RECORDS_MAX = 128
 while it is held."""
 
 
-def _unseen(record: LedgerRecord) -> None:
-    """What `catch_up` shows records to where nobody asks for them."""
-
-
 async def catch_up(
     bus: Bus,
     state: State,
     through: int | None = None,
-    observe: Callable[[LedgerRecord], None] = _unseen,
+    observe: Callable[[LedgerRecord], None] | None = None,
 ) -> State:
     """Fold the ledger into `state` through sequence `through` (the present end if None), and show
     `observe` each record after it was folded.
 
-    Raises Stopped before an event that cannot be taken and is not quarantined.
+    An empty `state` begins at the newest snapshot by then; with `observe`, at the ledger's first
+    event, or if that was trimmed away at the oldest snapshot. Raises Stopped before an event that
+    cannot be taken and is not quarantined, TrimmedAway if what comes next is not kept.
     """
     end = await bus.last_sequence(Stream.LEDGER) if through is None else through
+    if state.sequence == 0 and end:
+        await begin(bus, state, end, whole=observe is not None)
     while state.sequence < end:
-        messages = await bus.read(Stream.LEDGER, state.sequence + 1)
+        messages = await _next(bus, state)
         if not messages:
             break
         wanted = [message for message in messages if message.sequence <= end]
         for record in await take_or_ask(bus, state, wanted):
-            observe(record)
+            if observe is not None:
+                observe(record)
     return state
+
+
+async def _next(bus: Bus, state: State) -> list[Stored]:
+    """What the ledger holds behind `state`; TrimmedAway if that begins later."""
+    try:
+        return await bus.read(Stream.LEDGER, state.sequence + 1)
+    except SequenceGap:
+        await refuse_trimmed(bus, state)
+        raise
 
 
 async def follow(
@@ -48,7 +59,8 @@ async def follow(
     """Fold the ledger into `state` for ever; yields each batch of records after it was folded.
 
     A batch has at most `records_max`: with 1 each step of the state is seen. Between two yields
-    `state` is through the last record given. Raises Stopped as `catch_up`.
+    `state` is through the last record given. Raises Stopped and TrimmedAway as `catch_up`; it does
+    not begin at a snapshot: who follows from nothing catches up first, or calls `begin`.
     """
     tail = bus.tail(Stream.LEDGER, state.sequence + 1)
     try:
@@ -64,6 +76,9 @@ async def follow(
                     raise
                 yield records
                 await asyncio.sleep(0)  # in a long catch-up others have a turn, and what comes next
+    except SequenceGap:
+        await refuse_trimmed(bus, state)
+        raise
     finally:
         await tail.aclose()
 

@@ -16,7 +16,7 @@ from tabard.events.envelope import Envelope, Recorded
 from tabard.events.errors import EventError, MisplacedError
 from tabard.events.ledger import EventQuarantined, LedgerEvent
 from tabard.events.observed import NameAnswered, NodeJoined, ObservedEvent, QuarantineRequested
-from tabard.events.status import FlowSeen, FlowsSeen, NodeStatus, StatusEvent
+from tabard.events.status import AllocatorStatus, FlowSeen, FlowsSeen, NodeStatus, StatusEvent
 
 BY_NODES = (NodeJoined, NameAnswered)
 """What nodes say on OBSERVED, each of itself."""
@@ -56,9 +56,9 @@ def holds_up(message: Stored, error: EventError) -> bool:
 _BY_NODES = tuple(subject(Stream.OBSERVED, TYPES[kind][0]) + "." for kind in BY_NODES)
 
 
-def status(event: NodeStatus, envelope: Envelope) -> Outgoing:
-    """`event` as a message for STATUS, where the last one of each node is kept."""
-    return Outgoing(status_subject(event.node), encode(event, envelope))
+def status(event: NodeStatus | AllocatorStatus, envelope: Envelope) -> Outgoing:
+    """`event` as a message for STATUS, where the last one of each node and allocator is kept."""
+    return Outgoing(_status_subject(event), encode(event, envelope))
 
 
 def status_subject(node: str) -> str:
@@ -77,7 +77,7 @@ def flows_subject(node: str) -> str:
 
 
 def node_token(node: str) -> str:
-    """A node's name as one token of a subject: no two names have the same.
+    """A node's or allocator's name as one token of a subject: no two names have the same.
 
     A dot is `_`, and what a node's name cannot hold anyway is its bytes in hex, as `=5F`.
     """
@@ -97,10 +97,17 @@ def _status_subject(event: StatusEvent) -> str:
     match event:
         case NodeStatus():
             return status_subject(event.node)
+        case AllocatorStatus():
+            return allocator_subject(event.name)
         case FlowSeen() | FlowsSeen():
             return flows_subject(event.node)
         case _:
             assert_never(event)
+
+
+def allocator_subject(name: str) -> str:
+    """Where the last word of the allocator `name` is kept; no node's name has two tokens."""
+    return subject(Stream.STATUS, "allocator", name.replace(".", "_"))
 
 
 def sealed(

@@ -111,6 +111,7 @@ class Provenance:
                 | events.WorkloadAccepted()
                 | events.WorkloadForgotten()
                 | events.EventQuarantined()
+                | events.LedgerTrimmed()
                 | events.CursorAdvanced()
             ):
                 pass

@@ -231,6 +231,7 @@ class Compiler:
                 | events.EpochClaimed()
                 | events.EventQuarantined()
                 | events.IdentityReleased()
+                | events.LedgerTrimmed()
                 | events.NamespaceForgotten()
                 | events.NamespaceLabelled()
                 | events.NodeLost()

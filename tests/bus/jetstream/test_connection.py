@@ -47,7 +47,7 @@ async def test_a_second_url_serves_when_the_first_is_down(nats_url: str) -> None
 
 
 async def test_a_missing_stream_is_named(nats_url: str) -> None:
-    bus = await JetStreamBus.connect(nats_url, name="test")
+    bus = await JetStreamBus.connect(nats_url, name="test", options=QUICK)
     try:
         with pytest.raises(BusError, match=r"LEDGER does not exist.*ensure_streams"):
             await bus.last_sequence(Stream.LEDGER)

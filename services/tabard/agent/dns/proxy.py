@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -105,7 +105,9 @@ class DnsProxy:
         finally:
             reconciler.listeners.remove(self._note)
 
-    def _note(self, records: Iterable[LedgerRecord]) -> None:
+    def _note(self, records: Sequence[LedgerRecord]) -> None:
+        if not records and any(map(is_proxied, self._reconciler.state.policies.values())):
+            self._needed.set()
         for record in records:
             for one in self._known or ():
                 one.note(record.event)

@@ -10,6 +10,9 @@ from tabard.cli.options import Cluster, DataplaneName, Files, ModeName, PodsName
 def up(
     files: Files = None,
     nodes: Annotated[int, typer.Option(min=1, max=100, help="How many nodes.")] = 3,
+    allocators: Annotated[
+        int, typer.Option(min=1, max=9, help="How many allocators: one leads, the rest stand by.")
+    ] = 1,
     mode: Annotated[
         ModeName, typer.Option(help="How packets carry identities between nodes.")
     ] = ModeName.OVERLAY,
@@ -21,8 +24,11 @@ def up(
         DataplaneName, typer.Option(help="What enforces; auto takes ebpf where it can.")
     ] = DataplaneName.AUTO,
     nats: Annotated[
-        str, typer.Option(metavar="URL", help="An existing bus instead of one of its own.")
+        str, typer.Option(metavar="URL,…", help="An existing bus instead of one of its own.")
     ] = "",
+    bus_servers: Annotated[
+        int, typer.Option(help="How many servers hold the cluster's own bus: 1, 3 or 5.")
+    ] = 1,
     replicas: Annotated[int, typer.Option(help="Stream replicas on an existing bus.")] = 1,
     data: Annotated[
         str, typer.Option(metavar="DIR", help="State directory, kept; else a temporary one.")
@@ -45,20 +51,25 @@ def up(
     NUMBERS_CLUSTER_BITS, FIXED (JSON: number in 128-255 to labels), RETIRE_GRACE_MS, NAMES_KEPT_MS.
     In the ledger too, until a later start with the same --data says otherwise: ENFORCEMENT
     (default: policies isolate pods; always: all are isolated; never: nothing is enforced). Of each
-    agent: IDENTITIES_MAX, POLICIES_MAX, NODES_MAX, PREFIXES_MAX, HOSTS_MAX, ENDPOINTS_MAX,
-    CONNTRACK_MAX, FRAGMENTS_MAX (entries of its maps), DRIFT_INTERVAL_MS, RCU_EXPEDITED (0 leaves
-    the kernel's grace periods alone while a pod is attached), NODE_LABELS (KEY=VALUE,… beside the
-    hostname). Of every service: LOG_FORMAT (json or console), LOG_LEVEL.
+    allocator: SILENCE_MS (of the leader, after which another leads), NODE_LOST_MS and
+    RELABEL_TIMEOUT_MS (for how long nodes are waited for). Of each agent: IDENTITIES_MAX,
+    POLICIES_MAX, NODES_MAX, PREFIXES_MAX, HOSTS_MAX, ENDPOINTS_MAX, CONNTRACK_MAX, FRAGMENTS_MAX
+    (entries of its maps), DRIFT_INTERVAL_MS, RCU_EXPEDITED (0 leaves the kernel's grace periods
+    alone while a pod is attached), NODE_LABELS (KEY=VALUE,… beside the hostname). Of every service:
+    LOG_FORMAT (json or console), LOG_LEVEL.
 
     Example: tabard up -f compose/shop --nodes 3
     """
     pairs = [text.partition("=") for text in settings_given or []]
     if bad := [name for name, equals, _ in pairs if not equals]:
         usage(f"--set {bad[0]}: write NAME=VALUE")
-    if replicas not in (1, 3, 5):
-        usage("--replicas must be 1, 3 or 5")
+    for option, number in (("--replicas", replicas), ("--bus-servers", bus_servers)):
+        if number not in (1, 3, 5):
+            usage(f"{option} must be 1, 3 or 5")
     if replicas > 1 and not nats:
-        usage("--replicas needs --nats: the cluster's own bus is one server")
+        usage("--replicas needs --nats; of the cluster's own bus --bus-servers says how many")
+    if bus_servers > 1 and nats:
+        usage("--bus-servers makes a bus, --nats uses one that is there: give one of them")
     from pathlib import Path
 
     from tabard.cli import failing
@@ -70,10 +81,12 @@ def up(
         settings = Settings(
             name=name,
             nodes=nodes,
+            allocators=allocators,
             mode=mode.value,
             pods=None if pods is None else pods.value,
             dataplane=dataplane.value,
             nats=tuple(url.strip() for url in nats.split(",") if url.strip()),
+            bus_servers=bus_servers,
             replicas=replicas,
             data=Path(data) if data else None,
             ready_timeout_s=ready_timeout,

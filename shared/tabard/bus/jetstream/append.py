@@ -1,9 +1,10 @@
 """Atomic append on LEDGER: a batch, fenced by Nats-Expected-Last-Sequence on its first message."""
 
+import asyncio
 from collections.abc import Sequence
 
 from tabard.bus.jetstream import batch
-from tabard.bus.jetstream.connection import Connection
+from tabard.bus.jetstream.connection import Connection, waits_s
 from tabard.bus.jetstream.wire import (
     FULL_CODE,
     UNAVAILABLE_CODES,
@@ -17,11 +18,26 @@ WHAT = "an append on LEDGER"
 
 
 async def append(connection: Connection, messages: Sequence[Outgoing], expected_last: int) -> int:
-    """Store `messages` right after `expected_last`; the sequence of the last."""
+    """Store `messages` right after `expected_last`; the sequence of the last.
+
+    While the stream has no leader the append is sent again: nothing of it was taken, and should
+    that be wrong the fence refuses the second.
+    """
     fence = {"Nats-Expected-Last-Sequence": str(expected_last)}
     headers = [fence, *({} for _ in messages[1:])]
-    reply = await batch.store(connection, messages, headers, WHAT)
-    return _outcome(connection.present(reply, WHAT), len(messages), expected_last)
+    waits = waits_s(connection.options.request_timeout_s)
+    while True:
+        reply = await batch.store(connection, messages, headers, WHAT)
+        if reply is None or not batch.is_for_want_of_a_leader(reply):
+            break
+        connection.miss()
+        if (wait := next(waits, None)) is None:
+            break
+        await asyncio.sleep(wait)
+    last = _outcome(connection.present(reply, WHAT), len(messages), expected_last)
+    connection.hear()
+    connection.learn(Stream.LEDGER, last)
+    return last
 
 
 def _outcome(reply: Reply, count: int, expected_last: int) -> int:

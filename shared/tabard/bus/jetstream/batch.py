@@ -13,7 +13,14 @@ from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 from tabard.bus.jetstream.connection import Connection
-from tabard.bus.jetstream.wire import Reply, encode_headers
+from tabard.bus.jetstream.question import ANSWER_TIMEOUT_S
+from tabard.bus.jetstream.wire import (
+    BATCH_INCOMPLETE_CODE,
+    NOT_AVAILABLE_CODE,
+    Reply,
+    answer,
+    encode_headers,
+)
 from tabard.bus.port import Outgoing
 
 
@@ -35,6 +42,7 @@ async def store(
         if not decided.done() and (reply is None or reply.payload or reply.status):
             decided.set_result(reply)
 
+    timeout_s = connection.options.request_timeout_s
     batch = uuid4().hex
     tokens: list[int] = []
     async with connection.deadline(what):
@@ -49,7 +57,17 @@ async def store(
                 )
                 if session.client.is_full:
                     await session.client.drain()
-            return await decided
+            # Its stream's leader may have been lost with it: nobody would say so.
+            async with connection.deadline(what, min(ANSWER_TIMEOUT_S, timeout_s)):
+                return await decided
         finally:
             for token in tokens:
                 session.forget(token)
+
+
+def is_for_want_of_a_leader(reply: Reply) -> bool:
+    """Whether a batch was surely not stored, and because nobody leads the stream, or somebody has
+    just begun to."""
+    if reply.status == 503:
+        return True
+    return not reply.status and answer(reply)[1] in (BATCH_INCOMPLETE_CODE, NOT_AVAILABLE_CODE)

@@ -22,6 +22,9 @@ from tabard.bus.port import (
     StreamInfo,
 )
 
+FLOWS_PATIENCE_S = 1.0
+"""How long FLOWS is taken to be there, though nobody answers."""
+
 
 class JetStreamBus:
     """A `Bus` on a nats-server; made by `connect`."""
@@ -54,17 +57,18 @@ class JetStreamBus:
         await streams.ensure_bucket(self._connection, replicas)
 
     async def keep_flows(self) -> None:
-        await streams.ensure(self._connection, replicas=1, streams=[Stream.FLOWS])
+        replicas = (await streams.info(self._connection, Stream.LEDGER)).replicas
+        await streams.ensure(self._connection, replicas, [Stream.FLOWS])
 
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
         check_outgoing(stream, messages)
         if stream is Stream.OBSERVED:
             return await self._observed.publish(messages)
-        try:
+        if stream is not Stream.FLOWS:
             return await Publication(self._connection, stream, messages).run()
+        try:
+            return await Publication(self._connection, stream, messages).run(FLOWS_PATIENCE_S)
         except BusUnavailable as error:
-            if stream is not Stream.FLOWS:
-                raise
             # Kept in memory, the stream itself ends with its server.
             try:
                 await self.keep_flows()

@@ -92,6 +92,11 @@ class Client(NatsClient):
             raise ConnectionError(self.failure or "the connection is closed")
         self._write(message)
 
+    def end(self, reason: str) -> None:
+        """Be over: for a server that is there, but of no use."""
+        self.failure = reason
+        self.over.set()
+
     @property
     def is_full(self) -> bool:
         """Whether so much is queued that one should `drain` before sending more."""

@@ -10,9 +10,8 @@ ends in `close`.
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ import structlog
 from tabard.auth.keys import KeyFault, read_key
 from tabard.bus.jetstream.client import Client, OnMessage, heed_cancellation
 from tabard.bus.jetstream.options import Options
+from tabard.bus.jetstream.question import Question
 from tabard.bus.jetstream.wire import Reply, encode_publish
 from tabard.bus.port import BusError, BusUnavailable, Denied, Link
 from tabard.bus.subjects import API, GUARDED_API
@@ -37,6 +37,21 @@ PROBE_FAILURES_MAX = 2
 ATTEMPT_TIMEOUT_S = 2.0
 RETRY_DELAY_S_MIN = 0.05
 RETRY_DELAY_S_MAX = 2.0
+LEADER_DELAY_S_MIN = 0.05
+LEADER_DELAY_S_MAX = 0.5
+"""Waits for a leader, which is elected within 4 to 9 s if the one before is killed, and at once if
+it was asked to end."""
+CUT_OFF_S = 12.0
+"""With several servers to choose from, how long one is believed through which no stream's leader is
+heard: longer than JetStream takes to elect one."""
+
+
+def waits_s(total_s: float) -> Iterator[float]:
+    """Waits between tries of what one leader lost and another will take, `total_s` together."""
+    delay, end = LEADER_DELAY_S_MIN, asyncio.get_running_loop().time() + total_s
+    while asyncio.get_running_loop().time() + delay < end:
+        yield delay * random.uniform(0.5, 1.0)
+        delay = min(1.5 * delay, LEADER_DELAY_S_MAX)
 
 
 DENIAL = Reply(b"NATS/1.0 403 Permissions Violation\r\n\r\n", b"")
@@ -149,6 +164,9 @@ class Connection:
         self._failure = ""
         self._connects = 0
         self._listeners: set[Listener] = set()
+        self._unheard_since: float | None = None
+        self.known: dict[str, int] = {}
+        """Stream → the highest sequence that this process was told of: it ends there, or later."""
         self._task = asyncio.create_task(self._keep_open(), name=f"bus.connection.{name}")
         self._task.add_done_callback(self._on_task_done)
 
@@ -196,6 +214,7 @@ class Connection:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
+            self.miss()
             state = "connected" if self._session is not None else "not connected"
             raise BusUnavailable(
                 f"no answer from nats-server at {self} to {what} within {seconds:g} s ({state}"
@@ -214,19 +233,22 @@ class Connection:
     ) -> Reply:
         """One request and its answers, up to the one of which `take` says that it is the last.
 
-        For questions, and what may be done twice: if the connection is lost, it is asked again on
-        the next one, after `restart`. `what` names it in errors.
+        For questions, and what may be done twice: if the connection is lost or nobody answers, it
+        is asked again, after `restart`. `what` names it in errors.
         """
         async with self.deadline(what):
             reply = None
             while reply is None:
                 session = await self.session()
-                last: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
-                token = session.send(subject, headers, payload, partial(_settle, last, take))
+                question = Question(take)
                 try:
-                    reply = await last
+                    token = session.send(subject, headers, payload, question.on_reply)
+                    try:
+                        reply = await question.last
+                    finally:
+                        session.forget(token)
                 finally:
-                    session.forget(token)
+                    question.close()
                 if reply is None:
                     restart()
         return self.present(reply, what)
@@ -242,11 +264,36 @@ class Connection:
                 "key of a role that may (tabard auth roles)"
             )
         if reply.status == 503:
+            self.miss()
             raise BusUnavailable(
                 f"nobody answers {what} at {self}: JetStream is off or has no leader, or the "
                 "stream does not exist; create the streams first (ensure_streams)"
             )
         return reply
+
+    def learn(self, stream: str, sequence: int) -> None:
+        """A message of this sequence is stored, as the stream's leader or a copy of it says."""
+        if sequence > self.known.get(stream, 0):
+            self.known[stream] = sequence
+
+    def hear(self) -> None:
+        """A stream's leader answered."""
+        self._unheard_since = None
+
+    def miss(self) -> None:
+        """No leader answered. Where none is heard for long, the server may be cut off from the
+        others; they may be better off."""
+        now = asyncio.get_running_loop().time()
+        if self._unheard_since is None:
+            self._unheard_since = now
+        elif now - self._unheard_since > CUT_OFF_S:
+            self.leave(f"no leader was heard through it for {CUT_OFF_S:g} s")
+
+    def leave(self, reason: str) -> None:
+        """Go to the next server, if there is another."""
+        if len(self._urls) > 1 and self._session is not None:
+            self._unheard_since = None
+            self._session.client.end(reason)
 
     def listen(
         self, subject: str, on_message: OnMessage, on_connect: Callable[[], None]
@@ -376,18 +423,6 @@ class Connection:
         self._announce()
         for listener in self._listeners:
             listener.on_connect()
-
-
-def _settle(
-    last: "asyncio.Future[Reply | None]", take: Callable[[Reply], bool], reply: Reply | None
-) -> None:
-    if last.done():
-        return
-    try:
-        if reply is None or take(reply):
-            last.set_result(reply)
-    except (BusError, ValueError) as error:
-        last.set_exception(BusError(f"unreadable answer of nats-server: {error}"))
 
 
 def _trusting(ca: Path) -> ssl.SSLContext:

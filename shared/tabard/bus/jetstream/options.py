@@ -15,8 +15,9 @@ class Options:
 
     connect_timeout_s: float = 10.0
     """For the first connection; afterwards the bus tries for ever."""
-    request_timeout_s: float = 10.0
-    """For one call to be answered, a reconnection on the way included."""
+    request_timeout_s: float = 15.0
+    """For one call to be answered, a reconnection on the way included, or the election of a leader
+    for the stream, which takes JetStream 4 to 9 s."""
     user: str | None = None
     password: str | None = None
     user_credentials: str | None = None

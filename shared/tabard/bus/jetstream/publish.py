@@ -18,7 +18,8 @@ from uuid import uuid4
 import structlog
 
 from tabard.bus.jetstream import batch
-from tabard.bus.jetstream.connection import Connection, Session
+from tabard.bus.jetstream.connection import Connection, Session, waits_s
+from tabard.bus.jetstream.question import ANSWER_TIMEOUT_S
 from tabard.bus.jetstream.wire import UNAVAILABLE_CODES, Reply, answer, encode_headers
 from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stream
 
@@ -30,8 +31,6 @@ WINDOW_BYTES_MAX = 4 << 20
 """Most payload bytes sent and not yet acknowledged, save for a single larger message."""
 BATCH_MESSAGES_MIN = 16
 """Fewer are not worth a batch: a server with one replica makes a log of its own for each."""
-TRIES_MAX = 5
-RETRY_DELAY_S = 0.1
 
 
 class Publication:
@@ -51,26 +50,39 @@ class Publication:
         # A message without an id gets one for the tries of this call.
         self._call = uuid4().hex
 
-    async def run(self) -> list[int]:
-        """Their sequences, once all are durable."""
-        if self._stream == Stream.OBSERVED and len(self._messages) >= BATCH_MESSAGES_MIN:
+    async def run(self, patience_s: float | None = None) -> list[int]:
+        """Their sequences, once all are durable.
+
+        Goes on while messages are acknowledged, and without any for `patience_s`; None: for as long
+        as a new leader or connection may take.
+        """
+        if patience_s is None:
+            patience_s = self._connection.options.request_timeout_s
+        if self._stream is Stream.OBSERVED and len(self._messages) >= BATCH_MESSAGES_MIN:
             await self._store_batches()
-        for tries in range(TRIES_MAX):
-            acknowledged = self._count()
-            await asyncio.sleep(RETRY_DELAY_S * (2**tries - 1))
+        tries, acknowledged = 0, -1
+        while self._count() < len(self._messages):
+            if self._count() > acknowledged:
+                acknowledged = self._count()
+                waits = waits_s(patience_s)
+            elif (wait := next(waits, None)) is not None:
+                await asyncio.sleep(wait)
+            else:
+                raise BusUnavailable(
+                    f"{acknowledged} of {len(self._messages)} messages on {self._stream} are "
+                    f"acknowledged by {self._connection}: {self._trouble}; publish again with the "
+                    "same ids"
+                )
             await self._try()
+            tries += 1
             if self._refusal is not None:
                 raise self._refusal
-            if self._count() == len(self._messages):
-                if tries and self._sequences != sorted(self._sequences):
-                    log.warning("bus.published_out_of_order", stream=str(self._stream))
-                return self._sequences
-            if self._count() == acknowledged and "lost" not in self._trouble:
-                break
-        raise BusUnavailable(
-            f"{self._count()} of {len(self._messages)} messages on {self._stream} are "
-            f"acknowledged by {self._connection}: {self._trouble}; publish again with the same ids"
-        )
+        if tries > 1 and self._sequences != sorted(self._sequences):
+            log.warning("bus.published_out_of_order", stream=str(self._stream))
+        if self._sequences:
+            self._connection.hear()
+            self._connection.learn(self._stream, max(self._sequences))
+        return self._sequences
 
     async def _store_batches(self) -> None:
         """Store messages in batches, up to the first batch that is not taken."""
@@ -89,8 +101,8 @@ class Publication:
     async def _store_batch(self, start: int, end: int) -> bool:
         headers = [{"Nats-Msg-Id": self._id(index)} for index in range(start, end)]
         what = f"publishing on {self._stream}"
-        reply = await batch.store(self._connection, self._messages[start:end], headers, what)
         try:
+            reply = await batch.store(self._connection, self._messages[start:end], headers, what)
             stored, _, _ = answer(self._connection.present(reply, what))
         except BusError as error:
             stored = {"error": str(error)}
@@ -145,12 +157,13 @@ class Publication:
 
     async def _wait(self) -> bool:
         """Wait for one more answer; False, and trouble, if none comes in time."""
-        timeout_s = self._connection.options.request_timeout_s
+        timeout_s = min(ANSWER_TIMEOUT_S, self._connection.options.request_timeout_s)
         self._progress.clear()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._progress.wait()
         except TimeoutError:
+            self._connection.miss()
             self._trouble = f"no acknowledgement within {timeout_s:g} s"
             return False
         return True

@@ -11,17 +11,23 @@ from typing import Any
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.wire import (
     STREAM_NOT_FOUND_CODE,
+    UNAVAILABLE_CODES,
     Reply,
     answer,
     stored_message,
     stored_sequence,
 )
-from tabard.bus.port import BusError, BusUnavailable, SequenceGap, Stored, Stream
+from tabard.bus.port import BusError, BusUnavailable, SequenceGap, Shortened, Stored, Stream
 from tabard.bus.subjects import direct_get
 
 READ_BYTES_MAX = 4 << 20
 """About how many bytes one batch holds; the server ends it with the message that reaches this."""
 BEHIND_RETRY_S = 0.05
+BEHIND_S_MAX = 2.0
+"""How long a server is believed whose replica does not come up with the leader's."""
+SHORTENED_S = 3.0
+"""How long a leader must insist that a stream ends before what is known of it. One that stood still
+while another was elected says so for a moment."""
 
 
 async def api(
@@ -34,9 +40,28 @@ async def api(
     return answer(await connection.request(subject, payload, what))[0]
 
 
-async def leader_info(connection: Connection, stream: Stream) -> dict[str, Any]:
-    """JetStream's STREAM.INFO as the stream's leader gives it; BusError if there is no stream."""
+async def stream_info(connection: Connection, stream: str) -> dict[str, Any]:
+    """JetStream's STREAM.INFO as the stream's leader gives it, or with an `error` that stays.
+
+    BusUnavailable without a leader: then any replica answers, also one that lacks what was
+    acknowledged.
+    """
     info = await api(connection, "STREAM.INFO", stream)
+    if (error := info.get("error")) and error.get("err_code") in UNAVAILABLE_CODES:
+        connection.miss()
+        raise BusUnavailable(f"nats-server refused STREAM.INFO of {stream} for now: {error}")
+    if info.get("cluster") and not info["cluster"].get("leader"):
+        connection.miss()
+        raise BusUnavailable(
+            f"stream {stream} at {connection} has no leader: most of its servers must be up"
+        )
+    connection.hear()
+    return info
+
+
+async def leader_info(connection: Connection, stream: Stream) -> dict[str, Any]:
+    """As `stream_info`; BusError if there is no stream."""
+    info = await stream_info(connection, stream)
     if error := info.get("error"):
         if error.get("err_code") == STREAM_NOT_FOUND_CODE:
             raise BusError(
@@ -47,14 +72,33 @@ async def leader_info(connection: Connection, stream: Stream) -> dict[str, Any]:
 
 
 async def bounds(connection: Connection, stream: Stream) -> tuple[int, int]:
-    """(first, last) sequence as the stream's leader has them; first is last + 1 if it is empty."""
-    state = (await leader_info(connection, stream))["state"]
-    last: int = state["last_seq"]
-    return (state["first_seq"] if state["messages"] else last + 1), last
+    """(first, last) sequence as the stream's leader has them; first is last + 1 if it is empty.
+
+    Shortened if the leader insists on an end before what this process was told of.
+    """
+    loop = asyncio.get_running_loop()
+    until: float | None = None
+    while True:
+        # Before asking: what is learnt meanwhile the leader need not have had when it answered.
+        known = connection.known.get(stream, 0)
+        state = (await leader_info(connection, stream))["state"]
+        last: int = state["last_seq"]
+        if last >= known:
+            return (state["first_seq"] if state["messages"] else last + 1), last
+        if until is None:
+            until = loop.time() + SHORTENED_S
+        elif loop.time() > until:
+            raise Shortened(
+                f"{stream} at {connection} ends at {last}, but {known} was stored: events are "
+                "lost, or the bus was replaced; restore it from a replica or a copy"
+            )
+        await asyncio.sleep(BEHIND_RETRY_S)
 
 
 async def read(connection: Connection, stream: Stream, start: int, limit: int) -> list[Stored]:
     """Up to `limit` messages from `start` on; [] only if the leader has none there either."""
+    loop = asyncio.get_running_loop()
+    patience = loop.time() + BEHIND_S_MAX
     async with connection.deadline(f"a read of {stream} from {start}"):
         while True:
             found = await direct(connection, stream, start, limit)
@@ -64,11 +108,34 @@ async def read(connection: Connection, stream: Stream, start: int, limit: int) -
             first, last = await bounds(connection, stream)
             if max(first, start) > last:
                 return []
+            if loop.time() > patience:
+                connection.leave(f"its replica of {stream} is behind")
+                patience = loop.time() + BEHIND_S_MAX
             await asyncio.sleep(BEHIND_RETRY_S)
 
 
 async def direct(connection: Connection, stream: Stream, start: int, limit: int) -> list[Stored]:
     """Up to `limit` messages from `start` on, as one replica has them."""
+    return whole(stream, start, await _direct(connection, stream, start, limit))
+
+
+async def after(
+    connection: Connection, stream: Stream, held: int, limit: int
+) -> list[Stored] | None:
+    """Up to `limit` messages after `held`, which the stream is known to have had, as one replica
+    has them; None if that replica has not come as far.
+
+    The message `held` itself is asked for, too: a replica that is behind does not give it.
+    """
+    found = await _direct(connection, stream, held, limit + 1)
+    if found:
+        return whole(stream, held + 1, [each for each in found if each.sequence > held])
+    # It may also have expired since, as all after it.
+    first, last = await bounds(connection, stream)
+    return [] if first > held >= last else None
+
+
+async def _direct(connection: Connection, stream: Stream, start: int, limit: int) -> list[Stored]:
     what = f"a read of {stream} from {start}"
     found: list[Stored] = []
 
@@ -83,7 +150,9 @@ async def direct(connection: Connection, stream: Stream, start: int, limit: int)
     end = await connection.request(subject, json.dumps(request).encode(), what, take, found.clear)
     if end.status not in (204, 404):
         raise BusError(f"nats-server refused {what}: {end.headers[9:60]!r}")
-    return whole(stream, start, found)
+    if found:
+        connection.learn(stream, found[-1].sequence)
+    return found
 
 
 def whole(stream: Stream, start: int, found: list[Stored]) -> list[Stored]:

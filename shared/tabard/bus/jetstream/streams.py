@@ -8,9 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from tabard.bus.jetstream.connection import Connection
-from tabard.bus.jetstream.read import api, leader_info
-from tabard.bus.jetstream.wire import PURGE_DENIED_CODE, STREAM_NOT_FOUND_CODE, stored_at
-from tabard.bus.port import BusError, Stream, StreamInfo, StreamMismatch, subject
+from tabard.bus.jetstream.read import api, leader_info, stream_info
+from tabard.bus.jetstream.wire import (
+    PURGE_DENIED_CODE,
+    STREAM_NOT_FOUND_CODE,
+    UNAVAILABLE_CODES,
+    stored_at,
+)
+from tabard.bus.port import BusError, BusUnavailable, Stream, StreamInfo, StreamMismatch, subject
 from tabard.bus.subjects import BUCKET_STREAM, CHUNKS, RECORDS, live_subject
 
 NANOSECONDS = 1_000_000_000
@@ -75,7 +80,6 @@ def settings(replicas: int, ledger_bytes_max: int) -> dict[Stream, Settings]:
         Stream.STATUS: {"max_msgs_per_subject": 1},
         Stream.FLOWS: {
             "storage": "memory",
-            "num_replicas": 1,
             "max_age": FLOWS_AGE_S_MAX * NANOSECONDS,
             "max_bytes": FLOWS_BYTES_MAX,
         },
@@ -135,13 +139,14 @@ async def ensure_bucket(connection: Connection, replicas: int) -> None:
 
 async def _ensure(connection: Connection, want: Settings) -> None:
     stream = str(want["name"])
-    have = await api(connection, "STREAM.INFO", stream)
+    have = await stream_info(connection, stream)
     if have.get("error", {}).get("err_code") == STREAM_NOT_FOUND_CODE:
         # What is null stays out of the request: the server takes some nulls for a value.
         request = {name: value for name, value in want.items() if value is not None}
         have = await api(connection, "STREAM.CREATE", stream, request)
     if error := have.get("error"):
-        raise BusError(f"stream {stream} could not be made at {connection}: {error}")
+        why = f"stream {stream} could not be made at {connection}: {error}"
+        raise BusUnavailable(why) if error.get("err_code") in UNAVAILABLE_CODES else BusError(why)
     if wrong := differences(want, have["config"]):
         raise StreamMismatch(
             f"stream {stream} at {connection} is not as Tabard needs it, and is left as it "

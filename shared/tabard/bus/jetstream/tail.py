@@ -4,6 +4,8 @@ Streams republish what they store on `tabard.live.…`. A tail subscribes there 
 only if its sequence is the next; everything else (what was before it came, what was lost, what it
 had no room for) it reads by Direct Get. It asks at its start, after each reconnection, and when
 `ASK_INTERVAL_S` have passed without news: a lost last message has no successor that shows it.
+Any replica may answer. One that lacks the message that was given out last is behind, and its
+silence says nothing.
 """
 
 import asyncio
@@ -13,7 +15,7 @@ from collections.abc import AsyncGenerator
 import structlog
 
 from tabard.bus.jetstream.connection import Connection
-from tabard.bus.jetstream.read import BEHIND_RETRY_S, direct
+from tabard.bus.jetstream.read import BEHIND_RETRY_S, BEHIND_S_MAX, after, direct
 from tabard.bus.jetstream.wire import stored_message, stored_sequence
 from tabard.bus.port import READ_MESSAGES_MAX, BusUnavailable, Stored, Stream
 from tabard.bus.subjects import live_subject
@@ -32,6 +34,10 @@ class Cursor:
 
     def __init__(self, start: int) -> None:
         self.next = start
+        self.held = 0
+        """The last message given out; 0 before the first."""
+        self.behind_since: float | None = None
+        """Since when reads find a replica that has not come as far as `held`."""
         self.ask = True
         """Whether there may be messages from `next` on that only a read will bring."""
         self.news = asyncio.Event()
@@ -74,8 +80,13 @@ class Cursor:
         count = min(len(self._live), READ_MESSAGES_MAX)
         batch = [self._live.popleft() for _ in range(count)]
         self._bytes -= sum(len(stored.payload) for stored in batch)
-        self.next = batch[-1].sequence + 1
+        self.give(batch)
         return batch
+
+    def give(self, batch: list[Stored]) -> None:
+        """`batch` is given out."""
+        self.held = batch[-1].sequence
+        self.next = self.held + 1
 
     def _clear(self) -> None:
         self._live.clear()
@@ -102,6 +113,8 @@ async def tail(
             ahead = None
             if not batch:
                 batch = cursor.take()
+                if batch:
+                    connection.learn(stream, cursor.held)
             if not batch and cursor.ask:
                 batch = await _read(connection, stream, cursor)
             if batch:
@@ -121,7 +134,10 @@ async def tail(
 async def _read(connection: Connection, stream: Stream, cursor: Cursor) -> list[Stored]:
     cursor.ask = False
     try:
-        found = await direct(connection, stream, cursor.next, READ_MESSAGES_MAX)
+        if cursor.held:
+            found = await after(connection, stream, cursor.held, READ_MESSAGES_MAX)
+        else:
+            found = await direct(connection, stream, cursor.next, READ_MESSAGES_MAX)
     except BusUnavailable as error:
         if connection.closed:
             raise
@@ -129,14 +145,30 @@ async def _read(connection: Connection, stream: Stream, cursor: Cursor) -> list[
         await _wait(cursor)
         cursor.ask = True
         return []
+    if found is None:
+        await _bear(connection, stream, cursor)
+        return []
+    cursor.behind_since = None
     if found:
-        cursor.next = found[-1].sequence + 1
+        cursor.give(found)
         # There may be more than a batch holds.
         cursor.ask = True
     elif cursor.waiting:
         # The replica that answered is behind the one that sent the live messages.
         await asyncio.sleep(BEHIND_RETRY_S)
     return found
+
+
+async def _bear(connection: Connection, stream: Stream, cursor: Cursor) -> None:
+    """A replica that is behind comes up soon, or another server's is asked."""
+    now = asyncio.get_running_loop().time()
+    if cursor.behind_since is None:
+        cursor.behind_since = now
+    elif now - cursor.behind_since > BEHIND_S_MAX:
+        connection.leave(f"its replica of {stream} is behind")
+        cursor.behind_since = None
+    await asyncio.sleep(BEHIND_RETRY_S)
+    cursor.ask = True
 
 
 async def _wait(cursor: Cursor) -> None:

@@ -15,8 +15,13 @@ from tabard.bus.port import BusError, Stored
 
 WRONG_LAST_SEQUENCE_CODES = frozenset({10071, 10164})
 """`wrong last sequence`, and the same for an expectation that another append in flight breaks."""
-UNAVAILABLE_CODES = frozenset({10008, 10158, 10176})
-"""JetStream temporarily unavailable · this id is being stored · batch incomplete (new leader)."""
+NOT_AVAILABLE_CODE = 10008
+BATCH_INCOMPLETE_CODE = 10176
+UNAVAILABLE_CODES = frozenset(
+    {10005, NOT_AVAILABLE_CODE, 10009, 10118, 10158, BATCH_INCOMPLETE_CODE}
+)
+"""Too few servers for the replicas · JetStream temporarily unavailable · not the leader · stream
+offline · this id is being stored · batch incomplete (new leader)."""
 FULL_CODE = 10077
 STREAM_NOT_FOUND_CODE = 10059
 PURGE_DENIED_CODE = 10110

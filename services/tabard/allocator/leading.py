@@ -1,0 +1,240 @@
+"""Leading: OBSERVED in, LEDGER out.
+
+The state runs ahead of the ledger by at most the one batch that is being appended, and each
+batch carries the cursor through which OBSERVED has had its effect.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import structlog
+
+from tabard.allocator.batch import Batch
+from tabard.allocator.commands import Reject, Tick
+from tabard.allocator.decide import ahead, answer, decide
+from tabard.allocator.figures import Figures
+from tabard.allocator.inbox import Inbox
+from tabard.allocator.pace import Pace
+from tabard.allocator.patience import Patience
+from tabard.allocator.plan import Indexes
+from tabard.allocator.quarantine import operators_word
+from tabard.allocator.saving import Saver
+from tabard.allocator.words import Words, unattended
+from tabard.allocator.writer import FencedError, append
+from tabard.bus.port import Bus, BusUnavailable, Stream
+from tabard.events.errors import EventError
+from tabard.ledger.messages import holds_up, recorded
+from tabard.ledger.state import State
+
+_log = structlog.get_logger()
+
+OBSERVED_PER_BATCH_MAX = 1_000
+LISTENING_GAP_S = 5.0
+"""Longest time between two ticks in which nodes are taken to have been heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Poison:
+    """An observed event that cannot be taken."""
+
+    sequence: int
+    reason: str
+
+
+class Leader:
+    """Decides on `state`, which is through the ledger's end and this process's alone to change."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        state: State,
+        words: Words,
+        saver: Saver,
+        figures: Figures,
+        patience: Patience,
+        clock: Callable[[], int],
+        pace: Pace,
+    ) -> None:
+        self._bus = bus
+        self._state = state
+        self._words = words
+        self._saver = saver
+        self._figures = figures
+        self._patience = patience
+        self._clock = clock
+        self._pace = pace
+        self._indexes = Indexes(state)
+        self._cursor = state.cursors.get(Stream.OBSERVED, 0)
+        self._inbox = Inbox()
+        self._tick_at = 0.0
+        self._ticked_at = 0.0
+        self._passed = 0
+
+    @property
+    def cursor(self) -> int:
+        """Through which OBSERVED is decided."""
+        return self._cursor
+
+    @property
+    def waiting(self) -> int:
+        """Observed messages that have come and are not decided."""
+        return len(self._inbox)
+
+    async def run(self) -> None:
+        """Lead until patience ends and what is being appended is in the ledger.
+
+        Raises FencedError when another allocator took the lead: then the state is nobody's.
+        """
+        self._hear(self._words.watermarks)
+        self._words.attend = self._hear
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                readers = (
+                    tasks.create_task(self._collect(), name="allocator.collect"),
+                    tasks.create_task(self._wake_at_end(), name="allocator.end"),
+                )
+                while not self._patience.ended:
+                    await self._step(tasks)
+                for reader in readers:
+                    reader.cancel()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+        finally:
+            self._words.attend = unattended
+        _log.info("allocator.drained", sequence=self._state.sequence, cursor=self._cursor)
+
+    async def _step(self, tasks: asyncio.TaskGroup) -> None:
+        """One batch: what is due and what has come, decided in order and appended."""
+        loop = asyncio.get_running_loop()
+        await self._inbox.wait(max(0.0, self._tick_at - loop.time()))
+        batch = Batch(self._state, self._indexes, self._clock())
+        ticked = loop.time() >= self._tick_at
+        if ticked:
+            self._listen(loop.time())
+            if self._tick(batch):
+                self._tick_at = loop.time() + self._pace.tick_s
+        poison = self._fill(batch)
+        if batch.messages or self._cursor != self._state.cursors.get(Stream.OBSERVED, 0):
+            await self._append(batch)
+        elif ticked:
+            await self._check_lead()
+        if poison is not None:
+            await self._go_past(poison)
+        self._saver.save_if_due(self._state, tasks)
+
+    def _listen(self, now: float) -> None:
+        """Let time go by for nodes, if they could be heard since the tick before."""
+        elapsed, self._ticked_at = now - self._ticked_at, now
+        if elapsed <= max(LISTENING_GAP_S, 2 * self._pace.tick_s):
+            self._indexes.watermarks.listen(self._state, round(elapsed * 1e9))
+        else:
+            self._indexes.watermarks.pause()
+
+    def _tick(self, batch: Batch) -> bool:
+        """Add all that is due, or as much as the batch takes; whether that was all."""
+        tick = Tick(batch.at, self._pace.limits)
+        while events := decide(self._state, self._indexes, tick):
+            if len(events) > batch.room:
+                return False
+            batch.add(events)
+        return True
+
+    def _fill(self, batch: Batch) -> _Poison | None:
+        """Decide what has come, as far as the batch takes it; the event before which to stop."""
+        for _ in range(OBSERVED_PER_BATCH_MAX):
+            message = self._inbox.head
+            if message is None:
+                break
+            if message.sequence > self._cursor:
+                record = None
+                try:
+                    record = recorded(Stream.OBSERVED, message)
+                    events = answer(self._state, self._indexes, record, batch.at)
+                except EventError as error:
+                    if holds_up(message, error):
+                        return _Poison(message.sequence, str(error))
+                    _log.warning("allocator.refused", subject=message.subject, reason=str(error))
+                    reject = Reject(Stream.OBSERVED.value, message.sequence, str(error))
+                    events = decide(self._state, self._indexes, reject)
+                except Exception as error:  # a fault of ours; deciding again would only repeat it
+                    _log.exception("allocator.undecidable", sequence=message.sequence)
+                    return _Poison(message.sequence, f"it cannot be decided: {error!r}")
+                if len(events) > batch.room:
+                    if not batch.messages:
+                        # Too long for any batch: what may go ahead does, and the rest is decided
+                        # again. An even number keeps the two events of a refused pod together.
+                        most = batch.room - batch.room % 2
+                        batch.add(events[: min(ahead(events), most)], record)
+                        assert batch.messages, "a decision's core fits into one batch"
+                    break
+                batch.add(events, record)
+                if message.sequence > self._cursor + 1:
+                    _log.error(
+                        "allocator.missed", first=self._cursor + 1, through=message.sequence - 1
+                    )
+                self._cursor = message.sequence
+            self._inbox.pop()
+        return None
+
+    async def _append(self, batch: Batch) -> None:
+        batch.close(self._cursor)
+        began = time.perf_counter()
+        await append(self._bus, batch.messages, batch.expected_last, self._patience.back_off)
+        self._figures.appended(batch.messages, time.perf_counter() - began)
+        _log.debug("allocator.appended", sequence=self._state.sequence, cursor=self._cursor)
+
+    async def _check_lead(self) -> None:
+        """An allocator with nothing to append must learn of its successor too."""
+        try:
+            last = await self._bus.last_sequence(Stream.LEDGER)
+        except BusUnavailable:
+            self._ticked_at = 0.0  # nor was anybody heard
+            return
+        if last > self._state.sequence:
+            raise FencedError(
+                f"LEDGER/{self._state.sequence + 1} was written by someone else: another allocator "
+                "leads"
+            )
+
+    async def _go_past(self, poison: _Poison) -> None:
+        """Stand before an event, publishing nothing, until an operator says to go on."""
+        reason = await operators_word(
+            self._bus,
+            self._patience,
+            Stream.OBSERVED,
+            poison.sequence,
+            poison.reason,
+            self._pace.poll_s,
+        )
+        batch = Batch(self._state, self._indexes, self._clock())
+        reject = Reject(Stream.OBSERVED.value, poison.sequence, reason)
+        batch.add(decide(self._state, self._indexes, reject))
+        self._inbox.pop()
+        self._cursor = poison.sequence
+        await self._append(batch)
+
+    # What runs beside
+
+    async def _collect(self) -> None:
+        async with aclosing(self._bus.tail(Stream.OBSERVED, self._cursor + 1)) as batches:
+            async for messages in batches:
+                await self._inbox.put(messages)
+
+    def _hear(self, watermarks: Mapping[str, int]) -> None:
+        """Nodes said how far they are. A relabelled pod waits for them, not for the clock."""
+        for node, sequence in watermarks.items():
+            self._indexes.watermarks.say(node, sequence, self._state.sequence)
+        passed = 0
+        if self._state.relabels:
+            passed = self._indexes.watermarks.passed(self._state)
+            if passed > self._passed:
+                self._tick_at = 0.0
+                self._inbox.wake()
+        self._passed = passed
+
+    async def _wake_at_end(self) -> None:
+        await self._patience.wait()
+        self._inbox.wake()

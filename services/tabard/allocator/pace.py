@@ -1,0 +1,24 @@
+"""How often things are done that no event asks for."""
+
+from dataclasses import dataclass, field
+
+from tabard.allocator.commands import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """In seconds, but for `limits`."""
+
+    tick_s: float = 1.0
+    poll_s: float = 0.5
+    """Between two looks for an operator's word while stopped."""
+    checkpoint_s: float = 10.0
+    word_s: float = 0.5
+    """Between two words of the leader; those of others come half as often."""
+    look_s: float = 0.25
+    """Between two looks of a follower at the leader."""
+    silence_s: float = 2.0
+    """After so much silence of the leader a follower takes the lead: four words were not said."""
+    spread_s: float = 0.25
+    """Within which several followers do so, one after the other by chance."""
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,117 @@
+"""`tabard ledger trim`: remove the ledger's oldest events, behind a snapshot and into a file."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tabard.bus.port import Bus, Stream
+from tabard.cli.failing import Failure
+from tabard.cli.past import stored_by
+from tabard.cli.printing import Output, show_value, tell
+from tabard.cli.reach import Target, with_bus
+from tabard.cli.records import Row
+from tabard.cluster.errors import NotReached
+from tabard.cluster.publish import publish
+from tabard.cluster.watermarks import silent, taken, watermark
+from tabard.events.observed import TrimRequested
+from tabard.ledger import archive
+from tabard.ledger.export import ExportError
+from tabard.ledger.trimming import KEPT, Cut, TrimRefused, finish, prepare
+
+PROGRESS_EVENTS = 50_000
+DAY_NS = 86_400 * 1_000_000_000
+
+
+def trim(
+    before: int | None,
+    keep_days: float | None,
+    directory: Path,
+    timeout_s: float,
+    output: Output,
+    cluster: str,
+    nats: str,
+) -> None:
+    """Exactly one of `before` and `keep_days` is given."""
+
+    async def work(bus: Bus, target: Target) -> Row:
+        try:
+            return await _trimmed(bus, before, keep_days, directory, timeout_s)
+        except TrimRefused as error:
+            raise Failure(str(error), "tabard snapshots take") from error
+        except ExportError as error:
+            raise Failure(str(error), "tabard ledger trim --help") from error
+
+    found = with_bus("trim the ledger", cluster, nats, work)
+    match output:
+        case Output.JSON | Output.YAML:
+            show_value(found, output)
+        case Output.NAME:
+            print(f"{Stream.LEDGER}/{found['first']}")
+    tell(
+        f"LEDGER begins at {found['first']}; {found['removed']} events before it are in "
+        f"{found['archive']}"
+    )
+
+
+async def _trimmed(
+    bus: Bus, before: int | None, keep_days: float | None, directory: Path, timeout_s: float
+) -> Row:
+    limit = await _limit(bus, before, keep_days)
+    async for place, through in _progress(bus):
+        if through < limit:
+            tell(f"{place} stands at {through}: no further")
+            limit = through
+    told = 0
+
+    def tell_progress(at: int, end: int) -> None:
+        nonlocal told
+        if at - told >= PROGRESS_EVENTS:
+            told = at
+            tell(f"{at} of {end} events folded and written")
+
+    cut, state = await prepare(bus, limit, directory, tell_progress)
+    await archive.keep(bus, cut.base, KEPT)
+    request = TrimRequested(cut.before, cut.digest, cut.path.name, cut.sha256)
+    published = await publish(bus, [request])
+    try:
+        async with asyncio.timeout(timeout_s):
+            await taken(bus, state, published.sequences[0])
+    except TimeoutError:
+        raise NotReached(
+            f"no allocator recorded the trim within {timeout_s:g} s; nothing was removed",
+            "tabard status",
+        ) from None
+    return _row(cut, await finish(bus, cut))
+
+
+def _row(cut: Cut, first: int) -> Row:
+    return {
+        "first": first,
+        "removed": first - cut.first,
+        "snapshot": cut.before,
+        "archive": str(cut.path),
+        "sha256": cut.sha256.hex(),
+    }
+
+
+async def _limit(bus: Bus, before: int | None, keep_days: float | None) -> int:
+    """The last sequence at which the ledger may begin."""
+    info = await bus.info(Stream.LEDGER)
+    if before is not None:
+        if before > info.last:
+            raise Failure(f"LEDGER ends at {info.last}, before {before}", "tabard status")
+        return before
+    assert keep_days is not None
+    return await stored_by(bus, Stream.LEDGER, info.now - int(keep_days * DAY_NS)) + 1
+
+
+async def _progress(bus: Bus) -> AsyncIterator[tuple[str, int]]:
+    """How far each live reader is that says so: what it has not seen yet must stay."""
+    now = (await bus.info(Stream.LEDGER)).now
+    next_word, last_word = 1, await bus.last_sequence(Stream.STATUS)
+    while next_word <= last_word and (messages := await bus.read(Stream.STATUS, next_word)):
+        next_word = messages[-1].sequence + 1
+        for message in messages:
+            word = watermark(message)
+            if word is not None and not silent(word, now):
+                yield f"node {word.status.node}", word.status.sequence

@@ -1,0 +1,93 @@
+"""The cluster's own bus: one nats-server, or several that each hold a replica of all streams."""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from tabard.bus.members import free_seats, members, seats_on
+from tabard.bus.port import Bus, BusUnavailable
+from tabard.bus.server import LOOPBACK, EmbeddedServer
+from tabard.cluster.errors import ClusterError, NotReached
+from tabard.cluster.settings import BUS_PORT, bus_hosts
+
+NATS = "nats"
+"""The process of the only server; of several they are `nats.1` and so on."""
+POLL_S = 0.05
+
+
+def is_server(process: str) -> bool:
+    """Whether the process of this name is a server of the bus."""
+    return process.partition(".")[0] == NATS
+
+
+def servers(count: int, cluster: str, data: Path, netns: str) -> dict[str, EmbeddedServer]:
+    """Process name → server, none of them started; `netns` is empty for this one. Blocks.
+
+    ClusterError if `data` holds a bus of another number of servers: each has its own part of what
+    the streams hold.
+    """
+    _keep(count, data)
+    store = data / "bus"
+    if count == 1:
+        host, port = (bus_hosts(1)[0], BUS_PORT) if netns else (LOOPBACK, 0)
+        return {NATS: EmbeddedServer(store, host, port, netns=netns or None)}
+    seats = seats_on(bus_hosts(count)) if netns else free_seats(count)
+    return members(cluster, store, seats, netns or None)
+
+
+def _keep(count: int, data: Path) -> None:
+    note = data / "bus-servers"
+    if note.exists():
+        kept = int(note.read_text())
+    else:
+        # A single server's store, of before there could be several.
+        kept = 1 if (data / "bus" / "jetstream").exists() else count
+    if kept != count:
+        raise ClusterError(
+            f"{data} holds a bus of {_counted(kept)}, and {_counted(count)} asked for: streams do "
+            "not move from the one to the other",
+            f"tabard up --data {data} --bus-servers {kept}",
+        )
+    note.write_text(f"{count}\n")
+
+
+def _counted(count: int) -> str:
+    return "1 server" if count == 1 else f"{count} servers"
+
+
+async def led(
+    bus: Bus,
+    servers: Collection[EmbeddedServer],
+    replicas: int,
+    timeout_s: float,
+    check: Callable[[], None],
+) -> None:
+    """Wait until JetStream and each stream have a leader; streams that are absent are made.
+
+    `servers` are the bus's own; `check` raises if waiting has become pointless. NotReached after
+    `timeout_s`.
+    """
+    reason = "most servers of the bus are not in step"
+    try:
+        async with asyncio.timeout(timeout_s):
+            while servers and not await _most_are_in_step(tuple(servers)):
+                check()
+                await asyncio.sleep(POLL_S)
+            while True:
+                check()
+                try:
+                    await bus.ensure_streams(replicas)
+                    return
+                except BusUnavailable as error:
+                    reason = str(error)
+                await asyncio.sleep(POLL_S)
+    except TimeoutError as error:
+        raise NotReached(
+            f"the bus had no leader within {timeout_s:g} s: {reason}",
+            "tabard up --data DIR, then read DIR/bus",
+        ) from error
+
+
+async def _most_are_in_step(servers: Sequence[EmbeddedServer]) -> bool:
+    answers = await asyncio.gather(*(server.in_step() for server in servers))
+    return 2 * sum(answers) > len(servers)
