@@ -26,6 +26,7 @@ PARTS = (
     "dns",
     "names",
     "staleness",
+    "lost",
 )
 """Of the agent, that can be in trouble (the keys of `Report.troubles`)."""
 
