@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tabard.cluster.network import UNDERLAY_DEVICE
@@ -15,9 +15,13 @@ from tabard.cluster.settings import (
     NodePlace,
 )
 from tabard.netns.enter import path
+from tabard.process.privileges import KERNEL, NAMESPACES
 
 ALLOCATOR = "allocator"
 SOURCE = "source"
+
+PODS_PRIVILEGES = NAMESPACES | {"CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE"}
+"""What making pods' namespaces takes, and listening on their ports below 1024."""
 
 
 def allocator_names(number: int) -> tuple[str, ...]:
@@ -43,10 +47,12 @@ class Place:
     """`Settings.extra`."""
     listeners: Mapping[str, int] = field(default_factory=dict)
     """Process name → descriptor of the socket on which it serves its page."""
+    files: frozenset[str] = frozenset()
+    """The capabilities that all need to use files (`privileges.for_files`)."""
 
     def program(self, name: str, data: Path, netns: str, **settings: str) -> Program:
         """The service of the process `name`, told by TABARD_… variables and by no others of that
-        prefix."""
+        prefix, with no capabilities but those for files."""
         inherited = {
             key: value for key, value in self.environment.items() if not key.startswith("TABARD_")
         }
@@ -66,6 +72,7 @@ class Place:
             inherited | {f"TABARD_{key}": value for key, value in own.items()},
             netns,
             () if listener is None else (listener,),
+            self.files,
         )
 
 
@@ -79,13 +86,14 @@ def allocator(place: Place, netns: str, name: str = ALLOCATOR) -> Program:
 
 def source(place: Place, netns: str) -> Program:
     data = Path(place.profile.data)
-    return place.program(
+    program = place.program(
         SOURCE,
         data / "source",
         netns,
         PODS=place.profile.pods,
         NODES_DIR=str(data / "nodes"),
     )
+    return _with(program, PODS_PRIVILEGES if place.profile.pods == "netns" else frozenset())
 
 
 def agent(place: Place, node: NodePlace, namespace: str) -> Program:
@@ -99,7 +107,7 @@ def agent(place: Place, node: NodePlace, namespace: str) -> Program:
     chosen = {name: value for name, value in place.extra.items() if name in AGENT_SETTINGS}
     if run_directory := place.environment.get("TABARD_RUN_DIR"):
         chosen["RUN_DIR"] = run_directory
-    return place.program(
+    program = place.program(
         agent_name(node.name),
         data,
         path(namespace) if namespace and not outside else "",
@@ -113,3 +121,9 @@ def agent(place: Place, node: NodePlace, namespace: str) -> Program:
         NETNS=namespace if outside else "",
         **chosen,
     )
+    needs = KERNEL if place.profile.dataplane == "ebpf" else frozenset()
+    return _with(program, needs | NAMESPACES if outside else needs)
+
+
+def _with(program: Program, capabilities: frozenset[str]) -> Program:
+    return replace(program, capabilities=program.capabilities | capabilities)

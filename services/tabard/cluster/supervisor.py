@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -47,6 +48,8 @@ from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
 from tabard.netns.enter import path
 from tabard.netns.names import hub_namespace, node_namespace
+from tabard.process import privileges
+from tabard.process.privileges import for_files
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -310,6 +313,7 @@ class Cluster:
             dict(os.environ),
             self.settings.extra,
             {name: listener.fileno() for name, listener in self._listeners.items()},
+            for_files(Path(sys.prefix), Path(privileges.__file__), writes=self.data),
         )
         in_hub = path(self.profile.netns) if self.profile.netns else ""
         programs = {

@@ -48,6 +48,7 @@ from tabard.dataplane.port import (
     Verdict,
 )
 from tabard.netns import enter
+from tabard.process.privileges import KERNEL, lacking
 
 T = TypeVar("T")
 
@@ -113,6 +114,13 @@ class EbpfDataplane:
     def open(self) -> None:
         if self._maps:
             return
+        if missing := lacking(KERNEL):
+            raise DataplaneError(
+                f"this process lacks {', '.join(missing)}, without which the kernel takes no "
+                f"programs; give it {', '.join(sorted(KERNEL))}, or run it as root"
+            )
+        if self._expedites and not os.access(grace.RCU_EXPEDITED, os.W_OK):
+            log.warning("dataplane.grace_periods_slow", cannot_write=str(grace.RCU_EXPEDITED))
         mount_bpffs(self._pins.root)
         try:
             self._open_maps()
