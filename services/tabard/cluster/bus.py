@@ -44,8 +44,8 @@ def _keep(count: int, data: Path) -> None:
         kept = 1 if (data / "bus" / "jetstream").exists() else count
     if kept != count:
         raise ClusterError(
-            f"{data} holds a bus of {_counted(kept)}, and {_counted(count)} asked for: streams do "
-            "not move from the one to the other",
+            f"{data} holds a bus of {_counted(kept)}, not of {count}: streams do not move from the "
+            "one to the other",
             f"tabard up --data {data} --bus-servers {kept}",
         )
     note.write_text(f"{count}\n")
