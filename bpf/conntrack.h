@@ -57,12 +57,6 @@ struct flow {
 };
 SHAPE(conntrack, struct flow_key, struct flow);
 
-/* What there is of the flow that a packet itself would open, where it needs judging. */
-enum own_flow {
-	OWN_ABSENT,
-	OWN_GONE, /* expired, or of an earlier pod */
-	OWN_OUTDATED, /* open, but for other reasons than those of now */
-};
 
 static __always_inline void flow_key(struct flow_key *key, const struct packet *p, int direction)
 {
@@ -180,12 +174,12 @@ static __always_inline int still_allowed(struct flow *f, const struct flow_key *
 /*
  * As what `p` is allowed, which answers a flow or continues one; REASON_DENIED if it does neither, or
  * may no longer. `peer`: the other side's identity, if it is known here (overlay nodes know the
- * bindings of their span only). `key` is the flow that `p` itself would open, and *found what there is
- * of it.
+ * bindings of their span only). `key` is the flow that `p` itself would open; *is_open is set if it is,
+ * but for other reasons than those of now.
  */
 static __always_inline int established(const struct packet *p, const struct flow_key *key,
 				       const struct endpoint *e, __u32 peer, __u64 now,
-				       enum own_flow *found)
+				       int *is_open)
 {
 	/* A guess at which lookup hits, for speed alone: servers have the lower port. */
 	int answer_likely = p->kind == KIND_ANSWER ||
@@ -205,9 +199,7 @@ static __always_inline int established(const struct packet *p, const struct flow
 				return own->flags & FLOW_PROXIED ? ALLOWED_PROXY
 								 : ALLOWED_ESTABLISHED;
 			}
-			*found = OWN_OUTDATED;
-		} else if (own) {
-			*found = OWN_GONE;
+			*is_open = 1;
 		}
 		if (!answer_likely)
 			answered = map_find(conntrack, &answered_by);

@@ -57,20 +57,22 @@ static __always_inline int is_enforced(const struct endpoint *e, int direction)
 static __always_inline int is_stale(const struct endpoint *e, int direction, __u32 peer)
 {
 	struct settings *settings = find_settings();
+	__u64 fresh_at;
 	__u32 after;
 
 	if (e->flags & OF_NODE || (direction == INGRESS && peer == IDENTITY_HOST))
 		return 0;
 	if (!settings)
 		return 1;
-	after = settings->stale_after_s;
-	if (e->stale_after_s && (!after || e->stale_after_s < after))
-		after = e->stale_after_s;
-	if (!after)
+	/* The shorter of the two, of which 0 is no bound: less one, and unsigned, it is the longest. */
+	after = e->stale_after_s - 1U;
+	if (settings->stale_after_s - 1U < after)
+		after = settings->stale_after_s - 1U;
+	if (!++after)
 		return 0;
+	fresh_at = settings->fresh_at;
 	/* Signed: the agent may have written a later time than ours. */
-	return !settings->fresh_at ||
-	       (__s64)(bpf_ktime_get_boot_ns() - settings->fresh_at) > (__s64)(after * SECOND);
+	return !fresh_at || (__s64)(bpf_ktime_get_boot_ns() - fresh_at) > (__s64)(after * SECOND);
 }
 
 /* The strength of the entry for `identity`, plus one; 0 if there is none. */

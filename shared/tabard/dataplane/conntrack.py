@@ -189,7 +189,7 @@ class Conntrack:
             # In unenforced directions too: the answers may have to pass the enforced one.
             if reason.allowed:
                 self._open(key, packet, endpoint, peer, now, reason)
-            elif own is not None:
+            elif own is not None and own.is_alive(endpoint, key, now):
                 del self._flows[key]
         return reason
 
