@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tabard.auth.directory import Directory
+from tabard.cluster import guard
 from tabard.cluster.network import UNDERLAY_DEVICE
 from tabard.cluster.processes import Program
 from tabard.cluster.profile import Profile
@@ -49,6 +51,8 @@ class Place:
     """Process name → descriptor of the socket on which it serves its page."""
     files: frozenset[str] = frozenset()
     """The capabilities that all need to use files (`privileges.for_files`)."""
+    auth: Directory | None = None
+    """Keys and certificates, of a bus that asks for them."""
 
     def program(self, name: str, data: Path, netns: str, **settings: str) -> Program:
         """The service of the process `name`, told by TABARD_… variables and by no others of that
@@ -61,6 +65,7 @@ class Place:
             "CLUSTER": self.profile.name,
             "DATA": str(data),
             "LOG_LEVEL": self.log_level,
+            **guard.settings(self.auth, name),
             **{key: value for key, value in self.extra.items() if key in SERVICE_SETTINGS},
             **settings,
         }
@@ -81,7 +86,8 @@ def allocator(place: Place, netns: str, name: str = ALLOCATOR) -> Program:
     data = Path(place.profile.data) / name
     chosen = {key: value for key, value in place.extra.items() if key in ALLOCATOR_SETTINGS}
     holder = f"{ALLOCATOR}-{name.partition('.')[2] or 1}"
-    return place.program(name, data, netns, HOLDER=holder, **chosen)
+    monitoring = ",".join(place.profile.monitoring)
+    return place.program(name, data, netns, HOLDER=holder, BUS_MONITORING=monitoring, **chosen)
 
 
 def source(place: Place, netns: str) -> Program:

@@ -68,6 +68,11 @@ class Session:
         """Token → the subject of what was sent, and who awaits the answers."""
         self._token = 0
 
+    @property
+    def inbox(self) -> str:
+        """A subject below which nobody else may listen; its own answers are one token further."""
+        return f"{self._inbox}own"
+
     def start(self) -> None:
         """Subscribe to the answers, once the client is connected."""
         self.client.listen(f"{self._inbox}*", self._on_reply)
@@ -376,8 +381,8 @@ class Connection:
             return session
         except Exception as error:
             # Whatever it is (refused, TLS, authentication, a half-started server): try again.
-            await client.abandon()
             self._note_failure(client.failure or str(error) or type(error).__name__)
+            await client.abandon()
             return None
         except asyncio.CancelledError:
             await client.abandon()
