@@ -3,7 +3,7 @@
 A seed is secret: it stays in a file that only its user can read, is never shown, and never leaves
 its process, for what the server gets is a signature of its nonce. A public key is no secret.
 
-nkeys is imported where it is used: it takes a megabyte, which a process without a key need not have.
+nkeys is imported where it is used: it takes a megabyte, which most processes need not have.
 """
 
 import os
