@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import guards
 from clusters import running
 from command import Tabard
 from domains import to_names
@@ -122,7 +123,9 @@ def own_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return {"ok": True, "sequence": 7, "entries": [entry], "count": 1}
 
     http = {"allocator": "http://127.0.0.1:1"}
-    found = replace(running("a"), netns="", data=str(tmp_path / "data"), http=http)
+    data = tmp_path / "data"
+    data.mkdir()
+    found = replace(running("a"), netns="", data=str(data), http=http, nkey="its operator's")
     profile.claim(found, profile.run_directory())
     monkeypatch.setattr("tabard.cli.drift.ask", ask)
     monkeypatch.setattr("tabard.cli.since.ask", ask)
@@ -192,6 +195,8 @@ def test_what_is_printed_has_the_keys_that_are_documented(
     tabard: Tabard, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     own_cluster(monkeypatch, tmp_path)
+    if command == "auth list":
+        guards.directory(tmp_path / "data" / "auth")
     seen: set[int] = set()
     for words in asked(command):
         result = tabard(*words, "-o", "json")

@@ -28,7 +28,17 @@ from tabard.cli.fields import (
     WORKLOADS,
     Field,
 )
-from tabard.cli.judgements import CHECKED, DOCTOR, EXPLAINED, MATRIX, METRICS, PAIR, PLACE
+from tabard.cli.judgements import (
+    CHECKED,
+    DOCTOR,
+    EXPLAINED,
+    KEYS,
+    MATRIX,
+    METRICS,
+    PAIR,
+    PLACE,
+    ROLES,
+)
 from tabard.cli.kinds import SHOWN
 
 EVENT = Field("event", "string", "ADDED, MODIFIED or DELETED")
@@ -147,6 +157,8 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "policy trim", TRIMMED
     yield "doctor", DOCTOR
     yield "metrics", METRICS
+    yield "auth list", KEYS
+    yield "auth roles", ROLES
 
 
 COMMANDS: Mapping[str, tuple[Field, ...]] = dict(_commands())
