@@ -37,6 +37,7 @@ from tabard.cli.judgements import (
     METRICS,
     PAIR,
     PLACE,
+    REPLICAS,
     ROLES,
 )
 from tabard.cli.kinds import SHOWN
@@ -155,6 +156,8 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "policy lint", LINTED
     yield "policy diff", DIFFERENCE
     yield "policy trim", TRIMMED
+    yield "bus status", REPLICAS
+    yield "bus check", REPLICAS
     yield "doctor", DOCTOR
     yield "metrics", METRICS
     yield "auth list", KEYS

@@ -143,6 +143,12 @@ def _reading(*streams: Stream) -> tuple[str, ...]:
 
 
 _READ_ALL = (*_reading(*Stream), *_BUCKET)
+_READ_REPLICAS = tuple(
+    f"CONSUMER.{verb}.{stream}.*"
+    for stream in (Stream.LEDGER, Stream.OBSERVED)
+    for verb in ("CREATE", "DELETE", "MSG.NEXT")
+)
+"""What reading each server's own replica takes: consumers of one's own."""
 _HEAR_ALL = tuple(Stream)
 _DECIDES_FROM = (Stream.OBSERVED, Stream.LEDGER, Stream.STATUS)
 _PODS = (PodStarted, PodLabelsChanged, PodStopped)
@@ -168,6 +174,7 @@ def _rights(role: Role, node: str) -> Rights:
                     info(Stream.FLOWS),
                     f"STREAM.CREATE.{Stream.FLOWS}",
                     f"STREAM.PURGE.{BUCKET_STREAM}",
+                    *_READ_REPLICAS,
                 ),
                 _DECIDES_FROM,
             )
