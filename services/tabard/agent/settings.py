@@ -84,8 +84,8 @@ class Settings(BusSettings):
     def _labels(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         keys = set()
         for label in values:
-            key, _, value = label.partition("=")
-            if not (is_label_key(key) and LABEL_VALUE.fullmatch(value)):
+            key, separator, value = label.partition("=")
+            if not (separator and is_label_key(key) and LABEL_VALUE.fullmatch(value)):
                 raise ValueError(f"{label!r} is no label key=value in Kubernetes label syntax")
             if key in keys:
                 raise ValueError(f"label {key} is there twice")

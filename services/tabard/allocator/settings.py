@@ -2,17 +2,17 @@
 
 import re
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from tabard.allocator.commands import Limits
 from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
 from tabard.process.connection import BusSettings
-from tabard.process.environment import PREFIX, LogFormat, LogLevel
+from tabard.process.environment import PREFIX, LogFormat, LogLevel, from_json
 from tabard.process.http import HttpAddress
 
 
@@ -42,10 +42,12 @@ class Settings(BusSettings):
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     numbers_cluster_id: int = 0
     numbers_cluster_bits: int = 8
-    labels_include: tuple[str, ...] = ()
+    labels_include: Annotated[tuple[str, ...], NoDecode, BeforeValidator(from_json)] = ()
     """Regular expressions of label keys, as JSON; see tabard.identity.labels.LabelFilter."""
-    labels_exclude: tuple[str, ...] = ()
-    fixed: dict[int, tuple[str, ...]] = Field(default_factory=dict)
+    labels_exclude: Annotated[tuple[str, ...], NoDecode, BeforeValidator(from_json)] = ()
+    fixed: Annotated[dict[int, tuple[str, ...]], NoDecode, BeforeValidator(from_json)] = Field(
+        default_factory=dict
+    )
     """Identities fixed by the operator, as JSON: `{"128": ["k8s:app=dns", …]}`."""
     retire_grace_ms: int = Field(default=300_000, ge=0)
     """How long an identity without users is kept."""

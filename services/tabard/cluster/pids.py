@@ -3,12 +3,17 @@
 import os
 from pathlib import Path
 
+PID_MAX = 1 << 22
+"""No kernel's pid is higher (PID_MAX_LIMIT, linux/threads.h)."""
+
 
 def started(pid: int) -> int:
     """Start of process `pid` in clock ticks since boot; ProcessLookupError if it is not there.
 
     Field 22 of /proc/<pid>/stat (proc(5)); a zombie counts as gone.
     """
+    if not 0 < pid <= PID_MAX:
+        raise ProcessLookupError(f"no process {pid}")
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import get_origin
 
 from tabard.cluster.errors import ClusterError, NoCluster
 from tabard.cluster.pids import alive
@@ -96,6 +97,7 @@ def write(profile: Profile, directory: Path) -> None:
 
 def _draft(profile: Profile, directory: Path) -> Path:
     draft = directory / f".{profile.name}.{os.getpid()}"
+    draft.touch(mode=0o600)
     draft.write_text(json.dumps(asdict(profile), indent=1) + "\n")
     return draft
 
@@ -108,19 +110,33 @@ def read(name: str, directory: Path) -> Profile | None:
     """The profile of `name`, alive or not."""
     path = _path(name, directory)
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     try:
-        known = {each.name for each in fields(Profile)}
+        known = {each.name: each.type for each in fields(Profile)}
         values = {key: value for key, value in json.loads(text).items() if key in known}
+        for key, value in values.items():
+            if not _is_of(value, known[key]):
+                raise TypeError(f"{key} is {str(value)[:80]!r}")
         values |= {key: tuple(values[key]) for key in ("nats", "nodes")}
         values["monitoring"] = tuple(values.get("monitoring", ()))
         return Profile(**values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ClusterError(
             f"{path} is no profile of this release ({error})", f"tabard down --cluster {name}"
         ) from error
+
+
+def _is_of(value: object, kind: object) -> bool:
+    """Whether JSON's `value` can stand in a field of that type."""
+    match get_origin(kind):
+        case None:
+            return type(value) is kind
+        case origin if origin is tuple:
+            return isinstance(value, list) and all(isinstance(each, str) for each in value)
+        case _:
+            return isinstance(value, dict) and all(isinstance(e, str) for e in value.values())
 
 
 def names(directory: Path) -> list[str]:

@@ -29,6 +29,14 @@ LOOK_AGAIN_S = 2.0
 """By then whoever leads no more has been told."""
 CACHE_KIB_MAX = 256
 """What SQLite may keep of the file in memory, by itself 2 MiB; the file is read once."""
+_MACHINES_FAULTS = frozenset(
+    (
+        *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
+        *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL),
+        *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL),
+    )
+)
+"""Primary result codes that say nothing about what the file holds."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS chunk (position INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS extra (id INTEGER PRIMARY KEY CHECK (id = 0), data BLOB NOT NULL) STRICT;
@@ -196,7 +204,8 @@ async def _connected(path: Path) -> aiosqlite.Connection:
 
 
 def _is_not_the_files_fault(error: sqlite3.DatabaseError) -> bool:
-    return isinstance(error, sqlite3.OperationalError)  # locked, no space, no right
+    # SQLite's own code: an OperationalError is also told of a file in a format of no release.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _MACHINES_FAULTS
 
 
 async def _made_anew(path: Path, reason: Exception) -> aiosqlite.Connection:
