@@ -20,7 +20,7 @@ from tabard.cli.failing import Exit
         ["delete"],
         ["delete", "pod"],
         ["delete", "pod", "web-0"],
-        ["delete", "node", "n1"],
+        ["delete", "service", "n1"],
         ["delete", "pod", "shop/web-0", "-f", "x"],
         ["scale", "frontend", "--replicas", "2"],
         ["scale", "deployment/frontend", "--replicas", "-1"],

@@ -28,7 +28,16 @@ from tabard.cli.fields import (
     WORKLOADS,
     Field,
 )
-from tabard.cli.judgements import CHECKED, DOCTOR, EXPLAINED, MATRIX, METRICS, PAIR, PLACE
+from tabard.cli.judgements import (
+    CHECKED,
+    DOCTOR,
+    EXPLAINED,
+    MATRIX,
+    METRICS,
+    PAIR,
+    PLACE,
+    REPLICAS,
+)
 from tabard.cli.kinds import SHOWN
 
 EVENT = Field("event", "string", "ADDED, MODIFIED or DELETED")
@@ -145,6 +154,8 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "policy lint", LINTED
     yield "policy diff", DIFFERENCE
     yield "policy trim", TRIMMED
+    yield "bus status", REPLICAS
+    yield "bus check", REPLICAS
     yield "doctor", DOCTOR
     yield "metrics", METRICS
 

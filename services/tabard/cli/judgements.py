@@ -213,6 +213,37 @@ DOCTOR = (
     ),
 )
 
+REPLICAS = (
+    Field(
+        "servers",
+        "[object]",
+        "the bus's servers",
+        (
+            Field("name", "string", "its own, empty if it gave no answer"),
+            Field("url", "string", "where it is monitored"),
+            Field("failure", "string", "why it gave no answer, or empty"),
+        ),
+    ),
+    Field(
+        "replicas",
+        "[object]",
+        "each server's replica of each stream",
+        (
+            Field("server", "string", "whose it is"),
+            Field("stream", "string", "of which stream"),
+            Field("account", "string", "the bus's account that the stream is in"),
+            Field("role", "string?", "leader or follower; null if its server says nothing of it"),
+            Field("first", "integer?", "the first sequence that it has"),
+            Field("last", "integer?", "the last one"),
+            Field("messages", "integer?", "how many it counts"),
+            Field("bytes", "integer?", "what they take"),
+            Field("holes", "integer", "messages that it must have and has not"),
+            Field("behind", "integer", "by how many it ends before the furthest one"),
+            Field("faults", "[string]", "what is wrong with it"),
+        ),
+    ),
+)
+
 METRICS = (
     Field(
         "services",

@@ -53,15 +53,26 @@ async def watermarks(bus: Bus, nodes: Iterable[str]) -> dict[str, Watermark]:
 
 
 async def taken(bus: Bus, state: State, observed: int) -> None:
-    """Fold the ledger into `state` until the allocator's cursor has passed OBSERVED/`observed`.
+    """Fold the ledger into `state` until the allocator's cursor has passed OBSERVED/`observed`, and
+    what was planned for running pods by then is carried out.
 
     Waits for ever: set a time-out around it. Stopped as `follow`.
     """
-    if state.cursors.get(Stream.OBSERVED, 0) >= observed:
+    planned: set[str] | None = None
+
+    def is_done() -> bool:
+        nonlocal planned
+        if planned is None and state.cursors.get(Stream.OBSERVED, 0) >= observed:
+            planned = set(state.relabels)
+        if planned is not None:
+            planned &= state.relabels.keys()
+        return planned is not None and not planned
+
+    if is_done():
         return
     async with aclosing(follow(bus, state)) as records:
         async for _ in records:
-            if state.cursors.get(Stream.OBSERVED, 0) >= observed:
+            if is_done():
                 return
 
 

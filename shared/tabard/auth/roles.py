@@ -132,6 +132,12 @@ _READ_ALL = tuple(
     for stream in Stream
     for question in (info(stream), direct_get(stream), direct_get(stream, subject(stream) + ".>"))
 )
+_READ_REPLICAS = tuple(
+    f"CONSUMER.{verb}.{stream}.*"
+    for stream in (Stream.LEDGER, Stream.OBSERVED)
+    for verb in ("CREATE", "DELETE", "MSG.NEXT")
+)
+"""What reading each server's own replica takes: consumers of one's own."""
 _HEAR_ALL = tuple(Stream)
 _PODS = (PodStarted, PodLabelsChanged, PodStopped)
 _OPERATORS = tuple(
@@ -155,6 +161,7 @@ def _rights(role: Role, node: str) -> Rights:
                     *_BUCKET,
                     f"STREAM.CREATE.{Stream.FLOWS}",
                     f"STREAM.PURGE.{BUCKET_STREAM}",
+                    *_READ_REPLICAS,
                 ),
                 (Stream.OBSERVED, Stream.LEDGER, Stream.STATUS),
             )

@@ -68,6 +68,11 @@ class Session:
         """Token → the subject of what was sent, and who awaits the answers."""
         self._token = 0
 
+    @property
+    def inbox(self) -> str:
+        """A subject below which nobody else may listen; its own answers are one token further."""
+        return f"{self._inbox}own"
+
     def start(self) -> None:
         """Subscribe to the answers, once the client is connected."""
         self.client.listen(f"{self._inbox}*", self._on_reply)
