@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tabard.bus.port import Bus, BusError, Stream
@@ -14,7 +15,7 @@ from tabard.cli.metrics import rows as services
 from tabard.cli.printing import Output, show_table, show_value, tell, tell_next
 from tabard.cli.reach import Target, target
 from tabard.cli.replicas import found_by_allocators, word
-from tabard.cluster import health, machine, profile
+from tabard.cluster import guard, health, machine, profile
 from tabard.cluster.checkup import Check, Outcome, fault, ok, warn
 from tabard.cluster.errors import ClusterError, NoCluster
 from tabard.netns.enter import NamespaceError
@@ -24,7 +25,8 @@ BUS_S_MAX = 3.0
 CLUSTER_S_MAX = 60.0
 COLUMNS = ("CHECK", "OUTCOME", "FACT", "NEXT")
 """The last is shown by `-o wide`; stderr says it in any case."""
-BUS_LOG = "bus/nats-server.log"
+BUS_LOGS = "**/nats-server.log"
+"""Of its only server, or of each, below the bus's directory."""
 _STANDS = re.compile(r"stands before (LEDGER|OBSERVED)/(\d+)")
 """In a service's reason: what it waits for an operator's word about."""
 
@@ -47,11 +49,21 @@ def doctor(output: Output, cluster: str, nats: str) -> None:
     if without is not None:
         checks.append(without)
     if chosen is not None:
+        checks += _guard(chosen)
         checks += _cluster(chosen)
         checks += _services(chosen)
     _print(checks, output)
     if any(check.outcome is Outcome.FAULT for check in checks):
         raise SystemExit(Exit.FAILED)
+
+
+def _guard(chosen: Target) -> Iterable[Check]:
+    """Of a cluster's own bus; whoever guards another one sees to it by `tabard auth list`."""
+    if chosen.profile is not None and (at := guard.place(Path(chosen.profile.data))).exists():
+        try:
+            yield guard.examined(guard.given(at), datetime.now(UTC))
+        except ClusterError as error:
+            yield fault("guard", str(error), error.next)
 
 
 def _cluster(chosen: Target) -> list[Check]:
@@ -94,8 +106,10 @@ async def _replicas(
 
 
 def _bus_log(chosen: Target) -> str:
-    if chosen.profile is not None and (log := Path(chosen.profile.data) / BUS_LOG).exists():
-        return f"less {log}"
+    if chosen.profile is not None:
+        logs = sorted((Path(chosen.profile.data) / "bus").glob(BUS_LOGS))
+        if logs:
+            return f"less {' '.join(map(str, logs))}"
     return f"nats server check connection -s {','.join(chosen.nats)}"
 
 
