@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from tabard.cli import advice, credentials
 from tabard.cli.commands import (
+    auth,
     changing,
     events,
     keeping,
@@ -108,3 +109,4 @@ app.add_typer(events.app, name="events")
 app.add_typer(policy.app, name="policy")
 app.add_typer(keeping.snapshots, name="snapshots")
 app.add_typer(keeping.ledger, name="ledger")
+app.add_typer(auth.app, name="auth")

@@ -97,6 +97,7 @@ def write(profile: Profile, directory: Path) -> None:
 
 def _draft(profile: Profile, directory: Path) -> Path:
     draft = directory / f".{profile.name}.{os.getpid()}"
+    draft.touch(mode=0o600)
     draft.write_text(json.dumps(asdict(profile), indent=1) + "\n")
     return draft
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tabard.auth.directory import Directory
+from tabard.cluster import guard
 from tabard.cluster.network import UNDERLAY_DEVICE
 from tabard.cluster.processes import Program
 from tabard.cluster.profile import Profile
@@ -43,6 +45,8 @@ class Place:
     """`Settings.extra`."""
     listeners: Mapping[str, int] = field(default_factory=dict)
     """Process name → descriptor of the socket on which it serves its page."""
+    auth: Directory | None = None
+    """Keys and certificates, of a bus that asks for them."""
 
     def program(self, name: str, data: Path, netns: str, **settings: str) -> Program:
         """The service of the process `name`, told by TABARD_… variables and by no others of that
@@ -55,6 +59,7 @@ class Place:
             "CLUSTER": self.profile.name,
             "DATA": str(data),
             "LOG_LEVEL": self.log_level,
+            **guard.settings(self.auth, name),
             **{key: value for key, value in self.extra.items() if key in SERVICE_SETTINGS},
             **settings,
         }

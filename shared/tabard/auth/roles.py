@@ -135,9 +135,7 @@ _READ_ALL = tuple(
 _HEAR_ALL = tuple(Stream)
 _PODS = (PodStarted, PodLabelsChanged, PodStopped)
 _OPERATORS = tuple(
-    kind
-    for kind in get_args(ObservedEvent)
-    if kind not in (*BY_NODES, PodStarted, PodStopped, TrimRequested)
+    kind for kind in get_args(ObservedEvent) if kind not in (*BY_NODES, PodStarted, TrimRequested)
 )
 
 

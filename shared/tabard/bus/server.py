@@ -19,13 +19,14 @@ import sysconfig
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from tabard.bus.config import Address, Membership, ServerConfig, text
+from tabard.bus.config import Address, Membership, ServerConfig, Tls, include, text
 from tabard.bus.port import BusError
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,15 @@ class ServerError(BusError):
     """The embedded nats-server could not be started."""
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What makes a server trusted, and has it trust nobody without a key."""
+
+    tls: Tls
+    accounts: Path
+    """A file of its configuration's language, which says who may do what."""
+
+
 class EmbeddedServer:
     """One nats-server on `data_dir`; what it stored is there again at the next start.
 
@@ -57,7 +67,8 @@ class EmbeddedServer:
     `netns` is a namespace's name under /run/netns, or its path; its loopback must be up.
 
     With a `membership` it is one of several that hold streams together. It is ready when it
-    answers, for whether JetStream has a leader hangs on the others.
+    answers, for whether JetStream has a leader hangs on the others. Without a `guard` whoever
+    reaches it may do everything.
     """
 
     def __init__(
@@ -72,6 +83,7 @@ class EmbeddedServer:
         name: str = NAME,
         monitoring_port: int = 0,
         membership: Membership | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._data = Path(data_dir).absolute()
         self._host = host
@@ -82,13 +94,14 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._name = name
         self._membership = membership
+        self._guard = guard
         self._monitoring_port = monitoring_port
         self._worker: ThreadPoolExecutor | None = None
         self._lock: int | None = None
 
     @property
     def url(self) -> str:
-        return f"nats://{self._host}:{self._port}"
+        return f"{'tls' if self._guard else 'nats'}://{self._host}:{self._port}"
 
     @property
     def log(self) -> Path:
@@ -207,6 +220,10 @@ class EmbeddedServer:
             )
 
     def _config(self) -> ServerConfig:
+        guard, membership = self._guard, self._membership
+        if guard and membership:
+            # Servers show each other who they are.
+            membership = replace(membership, tls=replace(guard.tls, verify=True))
         return ServerConfig(
             name=self._name,
             listen=Address(self._host, self._port),
@@ -215,7 +232,9 @@ class EmbeddedServer:
             ports=self._data / "run",
             log=self.log,
             sync_always=self._sync_always,
-            membership=self._membership,
+            membership=membership,
+            tls=guard.tls if guard else None,
+            accounts=include(guard.accounts, self._data) if guard else "",
         )
 
     def _take_lock(self) -> None:

@@ -84,7 +84,7 @@ class JetStreamBus:
         return (await read.bounds(self._connection, stream))[1]
 
     async def first_sequence(self, stream: Stream) -> int:
-        return (await read.bounds(self._connection, stream))[0]
+        return await read.first_sequence(self._connection, stream)
 
     async def info(self, stream: Stream) -> StreamInfo:
         return await streams.info(self._connection, stream)

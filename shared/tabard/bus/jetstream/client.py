@@ -111,10 +111,11 @@ class Client(NatsClient):
 
     async def abandon(self) -> None:
         """Close without a word to the server: a zombie would never let it finish."""
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
         # Whatever goes wrong with a socket that is thrown away: it is gone.
+        with contextlib.suppress(Exception):
+            writer = getattr(self._transport, "_io_writer", None)
+            if writer is not None:
+                writer.transport.abort()  # of TLS that the server has closed it is an error
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self.close()

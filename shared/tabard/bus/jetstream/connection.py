@@ -376,8 +376,8 @@ class Connection:
             return session
         except Exception as error:
             # Whatever it is (refused, TLS, authentication, a half-started server): try again.
-            await client.abandon()
             self._note_failure(client.failure or str(error) or type(error).__name__)
+            await client.abandon()
             return None
         except asyncio.CancelledError:
             await client.abandon()

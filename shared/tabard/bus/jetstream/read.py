@@ -71,6 +71,13 @@ async def leader_info(connection: Connection, stream: Stream) -> dict[str, Any]:
     return info
 
 
+async def first_sequence(connection: Connection, stream: Stream) -> int:
+    """As the stream's leader has it; last + 1 if the stream is empty."""
+    state = (await leader_info(connection, stream))["state"]
+    first: int = state["first_seq"] if state["messages"] else state["last_seq"] + 1
+    return first
+
+
 async def bounds(connection: Connection, stream: Stream) -> tuple[int, int]:
     """(first, last) sequence as the stream's leader has them; first is last + 1 if it is empty.
 
