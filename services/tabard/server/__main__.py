@@ -24,7 +24,7 @@ def main() -> NoReturn:
         os.umask(0o077)
         settings.data.mkdir(parents=True, exist_ok=True)
         configuration.write_text(text(settings.config()))
-        os.execv(binary, [binary, "-c", configuration])
+        os.execv(binary, [str(binary), "-c", str(configuration)])
     except OSError as error:
         print(f"tabard.server: {error}", file=sys.stderr)
         raise SystemExit(1) from error

@@ -1,4 +1,4 @@
-"""What a server, and the making of streams, is told: environment variables with the prefix TABARD_."""
+"""What a server and the making of streams are told: environment variables prefixed TABARD_."""
 
 import re
 from pathlib import Path
@@ -36,8 +36,8 @@ Place = Annotated[str, AfterValidator(_checked)]
 
 
 class Settings(BaseSettings):
-    """Of one server. Without `server_peers` it is a bus by itself; without `server_accounts` whoever
-    reaches it may do everything."""
+    """Of one server. Without `server_peers` it is a bus by itself; without `server_accounts`
+    whoever reaches it may do everything."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
