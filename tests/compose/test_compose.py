@@ -116,7 +116,7 @@ class Deployed:
         """Workload → (UID, IPv4 address) of its one pod."""
         found = json.loads(self.tabard("get", "pods", "-o", "json"))
         return {
-            each["labels"]["app"]: (each["uid"], each["addresses"][0]) for each in found["pods"]
+            each["labels"]["app"]: (each["uid"], each["addresses"][0]) for each in found["items"]
         }
 
     def leader(self) -> str:
