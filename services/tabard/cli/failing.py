@@ -103,7 +103,7 @@ def fail(what: str, error: BaseException) -> NoReturn:
         case TrimmedAway():
             next_command = "tabard snapshots list"
         case SequenceGap():
-            next_command = "tabard events verify"
+            next_command = "tabard bus check"
         case StreamMismatch():
             next_command = "tabard up --nats with another server, or mend the stream"
         case ManifestError():
