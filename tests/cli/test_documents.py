@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import guards
 from clusters import running
 from command import Tabard
 from damage import answers
@@ -127,8 +128,10 @@ def own_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     http = {"allocator": "http://127.0.0.1:1"}
     monitoring = ("http://127.0.0.1:2",)
+    data = tmp_path / "data"
+    data.mkdir()
     found = replace(
-        running("a"), netns="", data=str(tmp_path / "data"), http=http, monitoring=monitoring
+        running("a"), netns="", data=str(data), http=http, monitoring=monitoring, nkey="operator's"
     )
     profile.claim(found, profile.run_directory())
 
@@ -206,6 +209,8 @@ def test_what_is_printed_has_the_keys_that_are_documented(
     tabard: Tabard, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     own_cluster(monkeypatch, tmp_path)
+    if command == "auth list":
+        guards.directory(tmp_path / "data" / "auth")
     seen: set[int] = set()
     for words in asked(command):
         result = tabard(*words, "-o", "json")

@@ -10,6 +10,7 @@ import sys
 import uuid
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from tabard.cluster.supervisor import Cluster
 from tabard.events.envelope import Envelope
 from tabard.events.ledger import CursorAdvanced
 from tabard.ledger.digest import digest
-from tabard.ledger.follow import catch_up
+from tabard.ledger.follow import catch_up, follow
 from tabard.ledger.messages import sealed
 from tabard.ledger.replicas import examine, read_all
 from tabard.ledger.state import State
@@ -91,6 +92,7 @@ async def test_a_flipped_bit_shows_when_replicas_are_read_and_a_metric_says_so(
     cluster: damage.Cluster, bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_replicas, "COUNT_INTERVAL_S", 0.05)
+    monkeypatch.setattr(process_replicas, "AGAIN_S", 0.5)
     watch = ReplicaWatch(cluster.monitoring, read_s=3600)
     async with watch.looking(bus):
         await shown(watch, lambda figures: len(figures["tabard_bus_replica_holes"]) == 12)
@@ -140,6 +142,14 @@ async def test_who_reads_and_appends_while_a_damaged_replica_leads_knows_the_tru
     await cluster.give_lead(bus, Stream.LEDGER, victim)
     assert await folded(bus) == truth
     assert {(await bus.read(Stream.LEDGER, 700, 1))[0].sequence for _ in range(READS)} == {700}
+
+    for _ in range(3):  # as agents do
+        state = State()
+        async with aclosing(follow(bus, state)) as batches:
+            async for _records in batches:
+                if state.sequence == EVENTS:
+                    break
+        assert {(state.sequence, digest(state))} == truth
 
     state = await catch_up(bus, State())
     event = (CursorAdvanced("OBSERVED", 1), Envelope(bytes(16), "key", 1))

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tabard.bus.port import Bus, BusError, Stream
@@ -14,7 +15,7 @@ from tabard.cli.metrics import rows as services
 from tabard.cli.printing import Output, show_table, show_value, tell, tell_next
 from tabard.cli.reach import Target, target
 from tabard.cli.replicas import found_by_allocators, word
-from tabard.cluster import health, machine, profile
+from tabard.cluster import guard, health, machine, profile
 from tabard.cluster.checkup import Check, Outcome, fault, ok, warn
 from tabard.cluster.errors import ClusterError, NoCluster
 from tabard.netns.enter import NamespaceError
@@ -47,11 +48,21 @@ def doctor(output: Output, cluster: str, nats: str) -> None:
     if without is not None:
         checks.append(without)
     if chosen is not None:
+        checks += _guard(chosen)
         checks += _cluster(chosen)
         checks += _services(chosen)
     _print(checks, output)
     if any(check.outcome is Outcome.FAULT for check in checks):
         raise SystemExit(Exit.FAILED)
+
+
+def _guard(chosen: Target) -> Iterable[Check]:
+    """Of a cluster's own bus; whoever guards another one sees to it by `tabard auth list`."""
+    if chosen.profile is not None and (at := guard.place(Path(chosen.profile.data))).exists():
+        try:
+            yield guard.examined(guard.given(at), datetime.now(UTC))
+        except ClusterError as error:
+            yield fault("guard", str(error), error.next)
 
 
 def _cluster(chosen: Target) -> list[Check]:

@@ -32,11 +32,13 @@ from tabard.cli.judgements import (
     CHECKED,
     DOCTOR,
     EXPLAINED,
+    KEYS,
     MATRIX,
     METRICS,
     PAIR,
     PLACE,
     REPLICAS,
+    ROLES,
 )
 from tabard.cli.kinds import SHOWN
 
@@ -158,6 +160,8 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "bus check", REPLICAS
     yield "doctor", DOCTOR
     yield "metrics", METRICS
+    yield "auth list", KEYS
+    yield "auth roles", ROLES
 
 
 COMMANDS: Mapping[str, tuple[Field, ...]] = dict(_commands())

@@ -257,3 +257,53 @@ METRICS = (
         ),
     ),
 )
+
+KEYS = (
+    Field("path", "string", "the auth directory"),
+    Field(
+        "holders",
+        "[object]",
+        "who has a key",
+        (
+            Field("holder", "string", "a role, and a name or node: operator, agent.n1"),
+            Field("account", "string", "its account on the bus"),
+            Field("keys", "[string]", "public keys that servers take; two while it is rotated"),
+            Field("file", "string", "its seed: the secret"),
+            Field("fault", "string", "why the file cannot be used, or empty"),
+        ),
+    ),
+    Field(
+        "servers",
+        "[object]",
+        "nats-servers that have a certificate",
+        (
+            Field("server", "string", "its name"),
+            Field("hosts", "[string]", "addresses and names that the certificate is good for"),
+            Field("expires", "string", "the day (UTC) on which it does"),
+        ),
+    ),
+    Field(
+        "authority",
+        "object",
+        "who vouches for them",
+        (
+            Field("expires", "string", "the day (UTC) on which its certificate does"),
+            Field("rotating", "boolean", "whether another takes its place, and both count"),
+        ),
+    ),
+)
+ROLES = (
+    Field(
+        "roles",
+        "[object]",
+        "each role on a guarded bus",
+        (
+            Field("role", "string", "its name"),
+            Field("account", "string", "its account on the bus"),
+            Field("about", "string", "what it is for"),
+            Field("writes", "[string]", "subjects of streams"),
+            Field("asks", "[string]", "questions of JetStream's API, without its prefix"),
+            Field("hears", "[string]", "streams whose new messages it is sent"),
+        ),
+    ),
+)
