@@ -42,7 +42,7 @@ class ReplicaWatch:
         self._read: Holes = {}
         self._started: dict[str, str] = {}
         self._names: dict[str, str] = {}
-        self._told: dict[str, frozenset[str]] = {}
+        self._told: dict[str, frozenset[tuple[str, Stream]]] = {}
 
     @asynccontextmanager
     async def looking(self, bus: JetStreamBus) -> AsyncIterator[None]:
@@ -108,15 +108,21 @@ class ReplicaWatch:
         return settled
 
     def _tell(self, how: str, found: Survey) -> None:
-        """Log each fault when it is first found."""
-        faults = frozenset(
-            f"{each.server} {each.stream}: {fault}"
+        """Log what is wrong with a replica when it is first found, not as its numbers grow."""
+        faults = {
+            (each.server, each.stream): "; ".join(each.faults)
             for each in found.standings
-            for fault in each.faults
-        )
-        for fault in sorted(faults - self._told.get(how, frozenset())):
-            log.error("bus.replica_damaged", fault=fault, next="tabard bus check")
-        self._told[how] = faults
+            if each.faults
+        }
+        for server, stream in faults.keys() - self._told.get(how, frozenset()):
+            log.error(
+                "bus.replica_damaged",
+                server=server,
+                stream=stream.value,
+                fault=faults[server, stream],
+                next="tabard bus check",
+            )
+        self._told[how] = frozenset(faults)
 
     def families(self) -> list[Metric]:
         """Of each replica its holes and how far it is behind, of each server whether it answers."""
