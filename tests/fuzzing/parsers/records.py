@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -23,6 +24,8 @@ from tabard.events.codec import ENVELOPE_FIELDS, MESSAGE_BYTES_MAX, decode, enco
 from tabard.events.envelope import Envelope
 from tabard.events.errors import EventError
 from tabard.events.status import FlowSeen, FlowsSeen, NodeStatus, StatusEvent
+from tabard.ledger.archive import Frozen, taken
+from tabard.ledger.archive import packed as packed_object
 from tabard.ledger.checkpoint import Checkpoint
 from tabard.ledger.digest import digest
 from tabard.ledger.messages import observed_subject, recorded
@@ -216,6 +219,17 @@ def _checkpoint(data: bytes) -> None:
 _RAM = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
+ARCHIVED_AT = 50
+
+
+def _archived() -> list[bytes]:
+    """The object of a snapshot, deflated and not: what is deflated hides most of its bytes."""
+    state = next(state for state, _ in every()[0].replay() if state.sequence == ARCHIVED_AT)
+    content, _, _ = packed_object(Frozen.of(state), "test")
+    line, _, rest = content.partition(b"\n")
+    return [content, line + b"\n" + zlib.compress(zlib.decompress(rest), 0)]
+
+
 TARGETS = (
     Target("events", MSGPACK, _payloads, _event, (EventError,)),
     Target(
@@ -234,6 +248,7 @@ TARGETS = (
         short=60,
     ),
     Target("snapshot", SNAPSHOT, _snapshots, _snapshot, (SnapshotError,)),
+    Target("archive", BYTES, _archived, lambda data: taken(ARCHIVED_AT, data), (SnapshotError,)),
     Target("checkpoint", BYTES, _files, _checkpoint, short=60),
     Target("attachments", MSGPACK, _attached, unpacked, (ValueError,)),
 )
