@@ -31,7 +31,7 @@ def test_a_data_directory_is_one_agents_too(tmp_path: Path) -> None:
     data.mkdir()
     with (
         held(tmp_path / "here", "n1", data, SINCE) as first,
-        pytest.raises(AlreadyRunning, match="data directory .* is held by") as caught,
+        pytest.raises(AlreadyRunning, match=r"data directory .* is held by") as caught,
         held(tmp_path / "there", "n2", data, SINCE),
     ):
         pass
