@@ -157,7 +157,8 @@ FACTS: tuple[tuple[str, set[str]], ...] = (
     ("$JS.API.STREAM.DELETE.LEDGER", {"admin"}),
     ("$JS.API.STREAM.UPDATE.LEDGER", {"admin"}),
     ("$JS.API.STREAM.MSG.DELETE.LEDGER", {"admin"}),
-    ("$JS.API.CONSUMER.CREATE.LEDGER.x", {"admin"}),
+    ("$JS.API.CONSUMER.CREATE.LEDGER.x", {"admin", "allocator"}),
+    ("$JS.API.CONSUMER.CREATE.STATUS.x", {"admin"}),
     ("$SYS.REQ.SERVER.PING", set()),
 )
 

@@ -7,6 +7,7 @@ import re
 import secrets
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,40 @@ async def test_flows_that_ended_with_their_server_are_made_anew_by_an_allocator(
 def test_a_guard_that_cannot_be_is_refused(asked: dict[str, object], why: str) -> None:
     with pytest.raises(ClusterError, match=why):
         settings(**asked)
+
+
+@pytest.mark.parametrize(
+    ("days", "spoil", "outcome", "fact"),
+    [
+        (0, "", "ok", "8 keys; the certificate of nats expires on"),
+        (370, "", "warn", "the certificate of nats expires on"),
+        (400, "", "fault", "the certificate of nats expires on"),
+        (0, "keys/source.seed", "fault", "source.seed cannot be used"),
+        (0, "servers/nats.pem", "fault", "nats.pem cannot be used"),
+    ],
+)
+def test_what_is_wrong_with_a_guard_is_found_by_the_doctor(
+    tmp_path: Path, days: int, spoil: str, outcome: str, fact: str
+) -> None:
+    auth = guards.directory(tmp_path / "auth", datetime.now(UTC) - timedelta(days=days))
+    if spoil:
+        (auth.path / spoil).write_text("junk")
+    found = guard.examined(auth, datetime.now(UTC))
+    assert (found.outcome, fact in found.fact) == (outcome, True), found
+    assert bool(found.next) == (outcome != "ok")
+
+
+async def test_a_server_that_does_not_take_its_files_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "RELOAD_S_MAX", 0.5)
+    run = tmp_path / "run"
+    asked = settings(secure=True, pods="none", nodes=1)
+    async with Cluster(asked, directory=run) as cluster:
+        assert await asyncio.to_thread(guard.reload_servers, cluster.profile) == ["nats"]
+        (guard.place(cluster.data) / "accounts.conf").write_text("accounts { broken")
+        with pytest.raises(ClusterError, match=r"nats did not take the files") as raised:
+            await asyncio.to_thread(guard.reload_servers, cluster.profile)
+        said = f"grep -i reload {cluster.data}/bus/nats-server.log"
+        assert raised.value.next == said
+        await cluster.wait_enforced()

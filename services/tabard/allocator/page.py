@@ -14,6 +14,7 @@ from tabard.ledger.state import State
 from tabard.policy.reading import REFERENT_KINDS
 from tabard.process import bus
 from tabard.process.metrics import counters, gauges
+from tabard.process.replicas import ReplicaWatch
 
 LAG_EVENTS_MAX = 1_000
 """A follower of a busy leader is behind by some events at any moment; by more it lags."""
@@ -25,6 +26,7 @@ class AllocatorPage:
     def __init__(self, patience: Patience) -> None:
         self.bus: Bus | None = None
         self.allocator: Allocator | None = None
+        self.replicas: ReplicaWatch | None = None
         self._patience = patience
 
     def unready(self) -> str:
@@ -70,6 +72,8 @@ class AllocatorPage:
                 bool(self._patience.stands_before),
             ),
         ]
+        if self.replicas is not None:
+            families += self.replicas.families()
         if allocator is None:
             return families
         leader = allocator.leader

@@ -12,7 +12,7 @@ from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
 from tabard.process.connection import BusSettings
-from tabard.process.environment import PREFIX, LogFormat, LogLevel, from_json
+from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel, from_json
 from tabard.process.http import HttpAddress
 
 
@@ -29,6 +29,12 @@ class Settings(BusSettings):
     """Where /metrics, /healthz and /readyz are served; empty: nowhere."""
     holder: str = Field(default="allocator", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     """Name of this allocator, and of no other; each of its processes adds what makes it unique."""
+
+    bus_monitoring: Listed = ()
+    """Where the bus's servers are monitored, http://HOST:PORT each; empty: their replicas' health
+    is not looked after."""
+    bus_read_ms: int = Field(default=3_600_000, ge=0)
+    """How often all replicas are read, slowly; 0: never, then only what servers count is told."""
 
     tick_ms: int = Field(default=1_000, ge=10)
     checkpoint_ms: int = Field(default=10_000, ge=10)

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tabard.auth.directory import AuthError, Directory, begin, opened
-from tabard.auth.keys import KeyFault, read_key
 from tabard.auth.roles import ABOUT, Holder, HolderFault, Role, accounts_rights, holder, rights
 from tabard.cli.failing import Exit, Failure, fail
 from tabard.cli.printing import Output, counted, show_table, show_value, tell
-from tabard.cli.reach import target
+from tabard.cli.reach import Target, target
 from tabard.cluster import guard
 from tabard.cluster.errors import ClusterError
-from tabard.cluster.profile import Profile
 
 FIRST = tuple(Holder(role) for role in Role if role is not Role.AGENT)
 """Who has a key from the start on, beside the nodes."""
@@ -26,7 +24,7 @@ class Place:
     """An auth directory and, if it is a running cluster's, whose."""
 
     directory: Directory
-    profile: Profile | None
+    cluster: Target | None
 
 
 def init(path: str, servers: Sequence[str], nodes: Sequence[str]) -> None:
@@ -141,7 +139,7 @@ def _described(directory: Directory) -> dict[str, Any]:
                 "account": rights(who).account,
                 "keys": list(given.valid),
                 "file": str(directory.seed(who)),
-                "fault": _fault(directory.seed(who), given.key),
+                "fault": directory.fault(who, given.key),
             }
             for who, given in sorted(book.keys.items())
         ],
@@ -158,17 +156,6 @@ def _described(directory: Directory) -> dict[str, Any]:
             "rotating": book.authority_follows,
         },
     }
-
-
-def _fault(seed: Path, public: str) -> str:
-    """What is wrong with a seed file; one that was given to another machine is not missed."""
-    if not seed.exists():
-        return ""
-    try:
-        held = read_key(seed).public
-    except KeyFault as error:
-        return str(error)
-    return "" if held == public else f"it holds another key, {held}"
 
 
 def _show(shown: dict[str, Any], output: Output) -> None:
@@ -196,7 +183,8 @@ def _show(shown: dict[str, Any], output: Output) -> None:
 def _place(path: str, cluster: str) -> Place:
     if path:
         return Place(opened(Path(path).absolute()), None)
-    profile = target(cluster, "").profile
+    chosen = target(cluster, "")
+    profile = chosen.profile
     if profile is None:
         raise Failure("no cluster of this machine is meant", "tabard auth list --dir DIR")
     if not profile.nkey or not (found := guard.place(Path(profile.data))).exists():
@@ -204,12 +192,14 @@ def _place(path: str, cluster: str) -> Place:
             f"the bus of cluster {profile.name} is not guarded by keys of its own",
             "tabard up --secure",
         )
-    return Place(opened(found), profile)
+    return Place(opened(found), chosen)
 
 
 def _tell_servers(place: Place) -> None:
-    if place.profile is not None:
-        tell(f"told {', '.join(guard.reload_servers(place.profile))}")
+    if place.cluster is not None and place.cluster.profile is not None:
+        with place.cluster.inside():
+            told = guard.reload_servers(place.cluster.profile)
+        tell(f"in force at {', '.join(told) or 'no server: none runs'}")
     else:
         tell("now have each nats-server read its files again: nats-server --signal reload=PID")
 

@@ -346,6 +346,16 @@ STATUS = (
             Field("http", "{string: string}", "addresses of its services' metrics and health"),
         ),
     ),
+    Field(
+        "bus",
+        "object?",
+        "the bus's servers, as each says of itself; null of the past and where they are not known",
+        (
+            Field("servers", "integer", "how many are known"),
+            Field("answering", "integer", "how many of them gave an answer"),
+            Field("faults", "[string]", "what is wrong with a server or what it stores"),
+        ),
+    ),
     Field("error", "string", "why the ledger is not read further, or empty"),
 )
 

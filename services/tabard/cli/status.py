@@ -1,5 +1,6 @@
 """`tabard status`: how far ledger, allocator and each node are."""
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,18 +23,23 @@ from tabard.cli.printing import (
     table,
     tell_next,
 )
-from tabard.cli.reach import Target, with_bus
+from tabard.cli.reach import Target, target, with_bus
 from tabard.cli.records import Row, date
+from tabard.cli.replicas import found_by_allocators, word
 from tabard.cli.selector import LabelSelector
 from tabard.cli.tables import VIEWS, Column, chosen, laid_out, trouble
 from tabard.cli.views import Reading, status
 from tabard.cli.watching import differences, watch
 from tabard.cluster.allocators import Allocators
+from tabard.cluster.errors import ClusterError
 from tabard.cluster.watermarks import Watermark
 from tabard.ledger.digest import digest
 from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
+
+LOOK_S = 5.0
+"""How often -w asks the bus's servers for what they count."""
 
 
 def _digest(node: Row) -> str:
@@ -94,8 +100,12 @@ def show_status(
 ) -> None:
     """`follow`: go on with what changes, for `timeout_s` if not None."""
 
-    async def work(bus: Bus, target: Target) -> bool:
+    # Before the loop enters the bus's network namespace: services' pages are the host's.
+    read = _found_by_allocators(cluster, nats) if at is None else {}
+
+    async def work(bus: Bus, reached: Target) -> bool:
         state, trouble, roll = State(), "", Allocators()
+        replicas = await word(reached, read) if at is None else None
         digests: dict[int, bytes] = {}
         through = await sequence_at(bus, at)
         try:
@@ -112,7 +122,8 @@ def show_status(
                 digests[reading.state.sequence] = digest(reading.state)
             reading, view = replace(reading, digests=digests), VIEWS["nodes"]
             rows = chosen(view.rows(reading), view, reading.state, "", selector)
-            return status(reading, rows) | {"cluster": _cluster(target), "error": trouble}
+            own = {"cluster": _cluster(reached), "bus": replicas, "error": trouble}
+            return status(reading, rows) | own
 
         async def present(
             bus: Bus, state: State, words: dict[str, Watermark] | None = None
@@ -136,15 +147,33 @@ def show_status(
                 found = document(reading)
                 show(found)
 
-            await watch(bus, state, present, go_on, timeout_s)
+            async def look() -> None:
+                nonlocal replicas
+                while True:
+                    await asyncio.sleep(LOOK_S)
+                    replicas = await word(reached, read)
+
+            async with asyncio.TaskGroup() as tasks:
+                looking = tasks.create_task(look(), name="status.replicas")
+                try:
+                    await watch(bus, state, present, go_on, timeout_s)
+                finally:
+                    looking.cancel()
         return bool(found["diverged"])
 
     if with_bus("read the cluster's status", cluster, nats, work):
         raise SystemExit(Exit.FAILED)
 
 
-def _cluster(target: Target) -> Row | None:
-    if (profile := target.profile) is None:
+def _found_by_allocators(cluster: str, nats: str) -> dict[tuple[str, str], int]:
+    try:
+        return found_by_allocators(target(cluster, nats))
+    except ClusterError:
+        return {}  # told when the command itself looks for the cluster
+
+
+def _cluster(chosen: Target) -> Row | None:
+    if (profile := chosen.profile) is None:
         return None
     return {
         "name": profile.name,
@@ -168,6 +197,8 @@ def _print(found: Row, output: Output) -> None:
     observed = found["observed"]
     if observed["error"]:
         tell_next(f"tabard events show {observed['cursor'] + 1} --stream OBSERVED")
+    if found["bus"] and found["bus"]["faults"]:
+        tell_next("tabard bus check")
     if found["error"]:
         tell_next(f"tabard events show {found['ledger']['sequence'] + 1}")
     if found["diverged"]:
@@ -294,6 +325,10 @@ def _head(found: Row, wide: bool) -> list[str]:
         lines.append(
             f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}"
         )
+    if bus := found["bus"]:
+        whole = "replicas as they must be, by their counts" if not bus["faults"] else "DAMAGED"
+        lines.append(f"bus        {bus['answering']} of {bus['servers']} servers answer, {whole}")
+        lines += [f"           {fault}" for fault in bus["faults"]]
     if observed["error"]:
         lines.append(f"           stopped before {observed['error']}")
     allocator = found["allocator"]

@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 STEADY_S = 10.0
 """A process that lived this long is not failing: its next restart waits the shortest time."""
+HOLD_POLL_S = 0.1
+"""How often it is looked whether a process that is held down may start again."""
 LOG_TAIL_LINES = 15
 """Last lines of a log that an error shows."""
 LOG_BYTES_MAX = 10 << 20
@@ -131,11 +133,18 @@ class Restarts:
 class Child:
     """Keeps one process running. `begin` starts it, `run` is the task that minds it from then on.
 
-    `note` is the file that names the process to a later sweep, `log` the one that errors quote.
+    `note` is the file that names the process to a later sweep, `log` the one that errors quote;
+    while `hold` names a process that lives, this one is not started again (`holds`).
     """
 
     def __init__(
-        self, name: str, process: Process, note: Path, log: Path, restarts: Restarts
+        self,
+        name: str,
+        process: Process,
+        note: Path,
+        log: Path,
+        restarts: Restarts,
+        hold: Path | None = None,
     ) -> None:
         self.name = name
         self.exits = 0
@@ -144,6 +153,7 @@ class Child:
         self._process = process
         self._note = note
         self._restarts = restarts
+        self._hold = hold
         self._stopping = False
         self._held = False
         self._asked = False
@@ -169,7 +179,9 @@ class Child:
                 return
             self._note.unlink(missing_ok=True)
             delay: float | None = 0.0
-            if self._held:
+            if await self._held_by_another():
+                pass
+            elif self._held:
                 delay = None
             elif not self._asked:
                 self.exits += 1
@@ -183,6 +195,14 @@ class Child:
                 self.exits += 1
                 in_a_row += 1
                 delay = self._restarts.delay_s(in_a_row)
+
+    async def _held_by_another(self) -> bool:
+        """Wait while another process holds this one down; whether one did."""
+        held = False
+        while self._hold is not None and pids.noted(self._hold) and not self._stopping:
+            held = True
+            await asyncio.sleep(HOLD_POLL_S)
+        return held
 
     async def _begin_again(self, delay_s: float | None) -> bool:
         """Start after `delay_s`, None being whenever `restart` says; whether it runs."""

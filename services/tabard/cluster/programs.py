@@ -79,7 +79,8 @@ def allocator(place: Place, netns: str, name: str = ALLOCATOR) -> Program:
     data = Path(place.profile.data) / name
     chosen = {key: value for key, value in place.extra.items() if key in ALLOCATOR_SETTINGS}
     holder = f"{ALLOCATOR}-{name.partition('.')[2] or 1}"
-    return place.program(name, data, netns, HOLDER=holder, **chosen)
+    monitoring = ",".join(place.profile.monitoring)
+    return place.program(name, data, netns, HOLDER=holder, BUS_MONITORING=monitoring, **chosen)
 
 
 def source(place: Place, netns: str) -> Program:

@@ -30,6 +30,7 @@ from tabard.bus.server import LOOPBACK, EmbeddedServer
 from tabard.cluster import guard, network, pids, preflight, profile
 from tabard.cluster.bus import hosts, is_server, led, servers
 from tabard.cluster.errors import ClusterError
+from tabard.cluster.holds import holds
 from tabard.cluster.processes import Child, Launched, Process, Restarts
 from tabard.cluster.profile import Profile
 from tabard.cluster.programs import (
@@ -357,7 +358,8 @@ class Cluster:
         self, tasks: asyncio.TaskGroup, name: str, process: Process, file: Path
     ) -> None:
         restarts = Restarts(self.settings.restart_delay_ms, self.settings.restart_delay_ms_max)
-        child = Child(name, process, notes(self.data) / name, file, restarts)
+        hold = holds(self.data) / name
+        child = Child(name, process, notes(self.data) / name, file, restarts, hold)
         self.children[name] = child
         await child.begin()
         tasks.create_task(child.run(), name=f"cluster.{name}")

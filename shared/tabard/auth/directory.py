@@ -80,6 +80,18 @@ class Directory:
         tls = Tls(self.certificate(server), self.certificate_key(server), self.ca)
         return Guard(tls, self.accounts)
 
+    def fault(self, who: Holder, public: str) -> str:
+        """What is wrong with a holder's seed file, or empty; one that was taken to another machine
+        is not missed."""
+        file = self.seed(who)
+        if not file.exists():
+            return ""
+        try:
+            held = read_key(file).public
+        except KeyFault as error:
+            return str(error)
+        return "" if held == public else f"{file} holds another key, {held}"
+
     def about(self, server: str) -> About:
         """What a server's certificate says; AuthError if it cannot be read."""
         return self._about(self.certificate(server))

@@ -85,8 +85,7 @@ def auth_add(
 def auth_list(form: Form = Output.TABLE, place: Place = "", cluster: Cluster = "") -> None:
     """Show who has a key, and until when servers' certificates are good. No secrets.
 
-    JSON: {path, holders: [{holder, account, keys, file, fault}], servers: [{server, hosts,
-    expires}], authority: {expires, rotating}}. Exits 1 if a file cannot be used.
+    Exits 1 if a file cannot be used. `tabard explain auth list` says what each key of JSON means.
 
     Example: tabard auth list -o json
     """
@@ -114,7 +113,7 @@ def auth_revoke(
 def auth_roles(form: Form = Output.TABLE) -> None:
     """Show what each role may write, ask and hear on the bus.
 
-    JSON: {roles: [{role, account, about, writes, asks, hears}]}.
+    `tabard explain auth roles` says what each key of JSON means.
 
     Example: tabard auth roles -o wide
     """

@@ -50,6 +50,8 @@ class Client(NatsClient):
         """The last error that nats-py reported, for messages to people."""
         self.tls_only = False
         """Whether to say nothing to a server that does not ask for TLS."""
+        self.reply = b""
+        """Where the message wants its answer that is being handled: for handlers that ask."""
         self._handlers: dict[int, OnMessage] = {}
         self._denied: set[tuple[str | Any, ...]] = set()
 
@@ -151,6 +153,7 @@ class Client(NatsClient):
         handler = self._handlers.get(sid)
         if handler is None:
             return
+        self.reply = reply
         try:
             handler(subject, headers or b"", data)
         except Exception:
