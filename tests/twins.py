@@ -65,6 +65,7 @@ class Twins:
             clock=lambda: time.monotonic_ns() + self._ahead_ns,
         )
         self._counted = Counter(kernel.dataplane.counters())
+        self.known(0, 0)
 
     @property
     def maps(self) -> Maps:
@@ -77,6 +78,13 @@ class Twins:
     def age(self, seconds: int) -> None:
         self._kernel.age_flows(seconds)
         self._ahead_ns += seconds * 1_000_000_000
+
+    def known(self, age_s: int, after_s: int) -> None:
+        """The maps were the ledger's `age_s` ago, and `after_s` is the node's bound for that."""
+        at = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - age_s * 1_000_000_000
+        self._memory.refresh(at)
+        self._memory._flows._stale_after_s = after_s
+        self._kernel.dataplane._set(fresh_at=at, stale_after_s=after_s)
 
     def from_pod(self, ifindex: int, packet: Packet) -> Outcome:
         # Whatever a mark says that a pod's packet comes with, it counts for nothing.

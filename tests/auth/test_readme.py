@@ -19,9 +19,10 @@ def row(role: Role) -> str:
     if ">" in of.asks:
         reads, asks = list(names.values()), ["everything of JetStream's API"]
     else:
-        asks = [
-            f"`{each}`" for each in of.asks if not each.startswith(("STREAM.INFO.", "DIRECT.GET."))
-        ]
+        told = ("STREAM.INFO.", "DIRECT.GET.", "CONSUMER.")
+        asks = [f"`{each}`" for each in of.asks if not each.startswith(told)]
+        if any(each.startswith("CONSUMER.") for each in of.asks):
+            asks.append("consumers")
     if role is Role.AGENT:
         reads.append("its own STATUS")
     writes = [f"`{each.removeprefix('tabard.')}`" for each in of.writes]

@@ -37,6 +37,8 @@ from tabard.cli.failing import Exit
         ["up", "--nodes", "0"],
         ["up", "--replicas", "2", "--nats", "nats://x"],
         ["up", "--replicas", "3"],
+        ["up", "--bus-servers", "2"],
+        ["up", "--bus-servers", "3", "--nats", "nats://x"],
         ["up", "--name", "No Name"],
         ["policy", "check", "--from", "shop/web"],
         ["policy", "check", "--from", "web", "--to", "shop/web"],

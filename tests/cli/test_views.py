@@ -149,6 +149,29 @@ def test_a_nodes_status_is_what_an_operator_must_know_first() -> None:
     assert status_of(replace(good, sequence=7), 1) == "Lagging"
     assert status_of(replace(good, error="a map is full"), 1) == "Failing"
     assert status_of(replace(good, error="a map is full"), 16) == "Silent"
+    assert status_of(replace(good, stopped=True), 16) == "Stopped"
+
+
+def test_what_a_node_knows_grows_old_also_when_its_agent_is_gone() -> None:
+    second = 1_000_000_000
+    good = NodeStatus(
+        "n1", 8, "memory", 0, (), fresh_at=100 * second, stale_after_ms=30_000, deny_after_ms=60_000
+    )
+
+    def shown(word: NodeStatus, said_at_s: int, now_s: int) -> tuple[int | None, bool]:
+        found = replace(
+            reading(), words={"n1": Watermark(word, said_at_s * second)}, now=now_s * second
+        )
+        row = VIEWS["nodes"].rows(found)[0]
+        return row["stale_since"], row["denies_new"]
+
+    assert shown(good, 101, 102) == (None, False)
+    assert shown(good, 130, 131) == (None, False), "it speaks, and would say so"
+    assert shown(good, 101, 131) == (130 * second, False)
+    assert shown(good, 101, 161) == (130 * second, True)
+    assert shown(replace(good, stopped=True), 120, 131) == (130 * second, False)
+    assert shown(replace(good, stale_since=130 * second), 140, 141) == (130 * second, False)
+    assert shown(replace(good, fresh_at=0), 101, 900) == (None, False)
 
 
 def test_a_lost_node_is_told_from_a_silent_one_and_holds_back_no_watermark() -> None:

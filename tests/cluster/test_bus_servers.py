@@ -16,8 +16,8 @@ from deciding import started, stopped
 from servers import leader_of, until
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import BusUnavailable, Outgoing, Stream
-from tabard.cluster.bus import servers
-from tabard.cluster.errors import ClusterError
+from tabard.cluster.bus import led, servers
+from tabard.cluster.errors import ClusterError, NotReached
 from tabard.cluster.settings import Settings, bus_hosts
 from tabard.cluster.supervisor import Cluster
 from tabard.cluster.watermarks import watermarks
@@ -137,27 +137,43 @@ def test_kept_data_comes_back_with_as_many_servers_or_says_how(tmp_path: Path) -
     old = tmp_path / "old"
     (old / "bus" / "jetstream").mkdir(parents=True)
     with pytest.raises(ClusterError, match="of 1 server, not of 3") as caught:
-        servers(3, "demo", old, "")
+        servers(3, "demo", old, "", {})
     assert caught.value.next == f"tabard up --data {old} --bus-servers 1"
-    assert list(servers(1, "demo", old, "")) == ["nats"]
+    assert list(servers(1, "demo", old, "", {})) == ["nats"]
 
     new = tmp_path / "new"
     new.mkdir()
-    assert list(servers(3, "demo", new, "")) == ["nats.1", "nats.2", "nats.3"]
+    assert list(servers(3, "demo", new, "", {})) == ["nats.1", "nats.2", "nats.3"]
     for count in (1, 5):
         with pytest.raises(ClusterError, match="of 3 servers, not") as caught:
-            servers(count, "demo", new, "")
+            servers(count, "demo", new, "", {})
     assert caught.value.next == f"tabard up --data {new} --bus-servers 3"
 
 
+@pytest.mark.nats
+async def test_a_bus_without_a_majority_of_its_servers_is_not_waited_for_for_ever(
+    tmp_path: Path,
+) -> None:
+    made = servers(3, "demo", tmp_path, "", {})
+    first = made["nats.1"]
+    await first.start()
+    bus = await JetStreamBus.connect(first.url, name="test")
+    with pytest.raises(NotReached, match=r"no leader within 0\.5 s: most servers"):
+        await led(bus, made.values(), 3, 0.5, lambda: None)
+    with pytest.raises(NotReached, match=r"no leader within 0\.5 s: JetStream"):
+        await led(bus, (), 3, 0.5, lambda: None)
+    await bus.close()
+    await first.stop()
+
+
 def test_two_clusters_on_one_loopback_share_no_port(tmp_path: Path) -> None:
-    made = [servers(3, f"c{n}", tmp_path, "") for n in range(2)]
+    made = [servers(3, f"c{n}", tmp_path, "", {}) for n in range(2)]
     urls = [server.url for each in made for server in each.values()]
     assert len(set(urls)) == 6
 
 
 def test_in_a_namespace_each_server_has_an_address_and_the_usual_port(tmp_path: Path) -> None:
-    made = servers(3, "demo", tmp_path, "tb-demo-hub")
+    made = servers(3, "demo", tmp_path, "tb-demo-hub", {})
     assert [server.url for server in made.values()] == [
         f"nats://{host}:4222" for host in bus_hosts(3)
     ]

@@ -25,7 +25,8 @@ BUS_S_MAX = 3.0
 CLUSTER_S_MAX = 60.0
 COLUMNS = ("CHECK", "OUTCOME", "FACT", "NEXT")
 """The last is shown by `-o wide`; stderr says it in any case."""
-BUS_LOG = "bus/nats-server.log"
+BUS_LOGS = "**/nats-server.log"
+"""Of its only server, or of each, below the bus's directory."""
 _STANDS = re.compile(r"stands before (LEDGER|OBSERVED)/(\d+)")
 """In a service's reason: what it waits for an operator's word about."""
 
@@ -105,8 +106,10 @@ async def _replicas(
 
 
 def _bus_log(chosen: Target) -> str:
-    if chosen.profile is not None and (log := Path(chosen.profile.data) / BUS_LOG).exists():
-        return f"less {log}"
+    if chosen.profile is not None:
+        logs = sorted((Path(chosen.profile.data) / "bus").glob(BUS_LOGS))
+        if logs:
+            return f"less {' '.join(map(str, logs))}"
     return f"nats server check connection -s {','.join(chosen.nats)}"
 
 

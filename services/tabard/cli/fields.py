@@ -95,10 +95,10 @@ NODES = (
     Field(
         "status",
         "string",
-        "Current (enforces LEDGER's head), Lagging, Silent (its agent said nothing for 15 s; its "
-        "kernel enforces what it had), Failing (see error), Unknown (said nothing yet, or of the "
-        "past: --at), Lost (got no further for so long that nothing waits for it) or Refused (see "
-        "reason: it never joined)",
+        "Current (enforces LEDGER's head), Lagging, Stopped (its agent was ended) or Silent (its "
+        "agent said nothing for 15 s; in both its kernel enforces what it had), Failing (see "
+        "error), Unknown (said nothing yet, or of the past: --at), Lost (got no further for so "
+        "long that nothing waits for it) or Refused (see reason: it never joined)",
     ),
     Field("reason", "string", "why it is Lost or was refused, else empty"),
     Field("addresses", "[string]", "in the underlay"),
@@ -131,6 +131,10 @@ NODES = (
         "boolean?",
         "whether it is the ledger's there; null where the two were not compared (`status` does)",
     ),
+    Field("fresh_at", "integer?", "when it last knew that it enforced LEDGER's head, if ever"),
+    Field("stale_since", "integer?", "when that became too long ago, if it did"),
+    Field("denies_new", "boolean?", "whether some of its pods open no new flows for that"),
+    Field("holder", "object?", "the process that speaks for it: host, pid, since, data"),
 )
 
 POLICIES = (
@@ -449,9 +453,8 @@ SNAPSHOTS_VERIFIED = (
 )
 
 CUT = (
-    Field("first", "integer", "LEDGER's first sequence from now on"),
+    Field("first", "integer", "LEDGER's first sequence from now on; a snapshot stands there"),
     Field("removed", "integer", "how many events were removed"),
-    Field("snapshot", "integer", "sequence of the snapshot that stands for them"),
     Field("archive", "string", "file that has them"),
     Field("sha256", "string", "hash of that file, in hexadecimal; LEDGER says it too"),
 )

@@ -54,6 +54,9 @@ class Question:
             notes.append(
                 "manifests tell no pod's address; a CIDR may hold one that it does not here"
             )
+        pods_here = (found.state.endpoints.get(party.uid) for party in ways[0])
+        homes = {pod.node for pod in pods_here if pod is not None}
+        notes += [f"node {name} {found.stale[name]}" for name in sorted(homes & found.stale.keys())]
         return said, notes
 
     def standing(self, state: State) -> tuple[Hashable, ...]:

@@ -50,6 +50,18 @@ def _digest(node: Row) -> str:
     return f"{node['digest'][:8]}@{node['digest_at']}{mark}"
 
 
+def _stale(node: Row) -> str:
+    """What becomes of new flows while the node does not know for too long what the ledger says."""
+    if node["stale_since"] is None:
+        return ""
+    return "denies new" if node["denies_new"] else "holds"
+
+
+def _holder(node: Row) -> str:
+    holder = node["holder"]
+    return f"{holder['pid']} on {holder['host']}" if holder else ""
+
+
 def _age(age_ms: int) -> str:
     return f"{age_ms / 1000:.1f} s"
 
@@ -82,6 +94,9 @@ COLUMNS = (
     Column("MAP-WRITES", "map_writes", wide=True),
     Column("DRIFT", "drift"),
     Column("FULL", "full"),
+    Column("STALE", "stale_since", whole=_stale),
+    Column("FRESH", "fresh_at", wide=True, form=date),
+    Column("HOLDER", "holder", wide=True, whole=_holder),
     Column("DIGEST", "digest", whole=_digest),
     Column("ADDRESSES", "addresses", wide=True),
     Column("POD-CIDRS", "pod_cidrs", wide=True),

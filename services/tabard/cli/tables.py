@@ -221,7 +221,7 @@ VIEWS: Mapping[str, View] = {
         ),
         ("name",),
         _own_labels,
-        volatile=frozenset({"lag_ms", "said_at"}),
+        volatile=frozenset({"lag_ms", "said_at", "fresh_at"}),
     ),
     "policies": View(
         policies,

@@ -12,9 +12,10 @@ from typing import Any
 from tabard.bus.port import StreamInfo
 from tabard.cli.records import Row
 from tabard.cluster.allocators import AllocatorWord
-from tabard.cluster.watermarks import Watermark, silent
+from tabard.cluster.watermarks import Watermark, denies_new, silent, stale_since
 from tabard.dataplane.maps import Action
 from tabard.events.ledger import PolicyAccepted
+from tabard.events.status import Holder
 from tabard.identity.labels import NAMESPACE_KEY, LabelSet, cidr_label, host_cidr, split_label
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, is_cidr, is_pod
 from tabard.ledger.state import Node, ObjectKey, Relabel, State, enforcement_of
@@ -187,9 +188,17 @@ def nodes(reading: Reading) -> list[Row]:
                 "digest": said and said.digest.hex(),
                 "digest_at": said and said.digest_at,
                 "digest_agrees": said and _agrees(reading, said.digest_at, said.digest),
+                "fresh_at": said and (said.fresh_at or None),
+                "stale_since": word and stale_since(word, reading.now),
+                "denies_new": word and denies_new(word, reading.now),
+                "holder": said and said.holder and _holder(said.holder),
             }
         )
     return found
+
+
+def _holder(holder: Holder) -> Row:
+    return {name: getattr(holder, name) for name in ("host", "pid", "since", "data")}
 
 
 def _node_status(reading: Reading, name: str, word: Watermark | None) -> str:
@@ -199,6 +208,8 @@ def _node_status(reading: Reading, name: str, word: Watermark | None) -> str:
         return "Lost"
     if word is None:
         return "Unknown"
+    if word.status.stopped:
+        return "Stopped"
     if silent(word, reading.now):
         return "Silent"
     if word.status.error:

@@ -84,6 +84,7 @@ async def led(
             while servers and not await _most_are_in_step(tuple(servers)):
                 check()
                 await asyncio.sleep(POLL_S)
+            reason = "JetStream does not answer"
             while True:
                 check()
                 try:

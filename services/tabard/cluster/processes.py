@@ -16,6 +16,7 @@ import structlog
 from tabard.bus.port import BusError
 from tabard.cluster import pids
 from tabard.cluster.errors import ClusterError
+from tabard.process.privileges import keeping
 
 log = structlog.get_logger(__name__)
 
@@ -55,12 +56,14 @@ class Process(Protocol):
 @dataclass(frozen=True, slots=True)
 class Program:
     """What to start. `netns` is the path of a network namespace, or empty for this one;
-    `descriptors` are those that the process inherits, under the same numbers."""
+    `descriptors` are those that the process inherits, under the same numbers, and `capabilities`
+    all that it has (`tabard.process.privileges`)."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     netns: str = ""
     descriptors: tuple[int, ...] = ()
+    capabilities: frozenset[str] = frozenset()
 
 
 class Launched:
@@ -94,7 +97,7 @@ class Launched:
                 stderr=output,
                 start_new_session=True,
                 pass_fds=self._program.descriptors,
-                preexec_fn=_prepare(self._program.netns),
+                preexec_fn=_prepare(self._program),
             )
 
     async def wait(self) -> int:
@@ -265,9 +268,11 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _prepare(netns: str) -> Callable[[], None]:
-    """What the new process does before its program: enter `netns`, and die with its parent."""
-    parent = os.getpid()
+def _prepare(program: Program) -> Callable[[], None]:
+    """What the new process does before its program: enter its namespace, see that it dies with its
+    parent, and give up what it does not need."""
+    parent, netns = os.getpid(), program.netns
+    give_up = keeping(program.capabilities)
 
     def prepare() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -277,6 +282,7 @@ def _prepare(netns: str) -> Callable[[], None]:
             descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
             if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
                 raise OSError(ctypes.get_errno(), f"setns {netns}")
+        give_up()
 
     return prepare
 

@@ -7,7 +7,6 @@ nkey and ca (files), monitoring (URLs).
 
 import json
 import os
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -16,9 +15,9 @@ from typing import get_origin
 
 from tabard.cluster.errors import ClusterError, NoCluster
 from tabard.cluster.pids import alive
-
-ROOTS = Path("/run/tabard")
-"""Where the profiles of root's clusters are."""
+from tabard.process.places import ROOTS as ROOTS
+from tabard.process.places import own
+from tabard.process.places import run_directory as run_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +52,12 @@ class Profile:
         return Path(self.data) / "nodes" / node / "agent.sock"
 
 
-def run_directory(environment: Mapping[str, str] | None = None) -> Path:
-    """Where the profiles of this user's clusters are; TABARD_RUN_DIR overrides it."""
-    environment = os.environ if environment is None else environment
-    if chosen := environment.get("TABARD_RUN_DIR"):
-        return Path(chosen)
-    if os.geteuid() == 0:
-        return ROOTS
-    if runtime := environment.get("XDG_RUNTIME_DIR"):
-        return Path(runtime) / "tabard"
-    return Path(f"/tmp/tabard-{os.geteuid()}")
-
-
 def _checked(directory: Path) -> Path:
     """`directory`, made if absent. A profile says where sockets are: nobody else may write one."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise ClusterError(
-            f"{directory} is not a directory that only this user can write",
-            f"ls -ld {directory}",
-        )
-    return directory
+    try:
+        return own(directory)
+    except PermissionError as error:
+        raise ClusterError(str(error), f"ls -ld {directory}") from error
 
 
 def _path(name: str, directory: Path) -> Path:

@@ -65,9 +65,11 @@ AGENT_SETTINGS = (
     "DRIFT_INTERVAL_MS",
     "RCU_EXPEDITED",
     "NODE_LABELS",
+    "STALENESS_AFTER_MS",
+    "STALENESS_THEN",
 )
 """Settings of every agent: the sizes of its maps, how often it compares them, whether it has grace
-periods expedited, and labels of its node."""
+periods expedited, labels of its node, and how old what it knows may be."""
 
 ModeName = Literal["overlay", "native"]
 PodsName = Literal["netns", "memory", "none"]

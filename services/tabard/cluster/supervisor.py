@@ -11,8 +11,9 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -50,6 +51,8 @@ from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
 from tabard.netns.enter import path
 from tabard.netns.names import hub_namespace, node_namespace
+from tabard.process import privileges
+from tabard.process.privileges import for_files
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -328,6 +331,12 @@ class Cluster:
         self._profile = self._with_credentials(self._profile)
         profile.write(self.profile, self._directory)
 
+    def _read(self) -> Iterator[Path]:
+        """What all processes read."""
+        yield from (Path(sys.prefix), Path(privileges.__file__))
+        if self._auth is not None:
+            yield self._auth.path
+
     async def _start_programs(self, tasks: asyncio.TaskGroup) -> None:
         here = Place(
             self.profile,
@@ -335,7 +344,8 @@ class Cluster:
             dict(os.environ),
             self.settings.extra,
             {name: listener.fileno() for name, listener in self._listeners.items()},
-            self._auth,
+            files=for_files(*self._read(), writes=self.data),
+            auth=self._auth,
         )
         in_hub = path(self.profile.netns) if self.profile.netns else ""
         programs = {

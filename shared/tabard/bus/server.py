@@ -28,6 +28,7 @@ import structlog
 
 from tabard.bus.config import Address, Membership, ServerConfig, Tls, include, text
 from tabard.bus.port import BusError
+from tabard.process.privileges import for_files, keeping
 
 log = structlog.get_logger(__name__)
 
@@ -207,12 +208,16 @@ class EmbeddedServer:
         config.write_text(text(self._config()))
         with (self._data / "nats-server.out").open("wb") as out:
             assert self._lock is not None
+            read = [self._binary, self._data]
+            if self._guard is not None:
+                read += [self._guard.accounts, self._guard.tls.key]
+            give_up = keeping(for_files(*read, writes=self._data))
             self._process = subprocess.Popen(
                 [self._binary, "-c", config],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(_prepare, give_up),
                 # Ctrl-C is for the parent, which stops the server when it no longer needs it.
                 process_group=0,
                 # The lock stays taken until the server itself is gone, whoever started it.
@@ -317,6 +322,7 @@ def _port(urls: list[str]) -> int:
     return int(urls[0].rpartition(":")[2])
 
 
-def _die_with_parent() -> None:
+def _prepare(give_up: Callable[[], None]) -> None:
     # In the child, between fork and exec: call nothing but the C library.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    give_up()

@@ -117,6 +117,35 @@ async def test_a_leader_that_tells_of_less_than_is_known_must_insist(
             await nats_bus.last_sequence(Stream.LEDGER)
 
 
+async def test_a_live_message_from_before_what_was_given_out_has_the_leader_asked(
+    nats_bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "SHORTENED_S", 0.1)
+    monkeypatch.setattr(tail, "ASK_INTERVAL_S", 0.05)
+    await nats_bus.append(ONE * 5, 0)
+    whole, asked = read.leader_info, 0
+
+    async def less(*arguments: Any) -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        info = await whole(*arguments)
+        info["state"] |= {"last_seq": 3, "messages": 3}
+        return info
+
+    monkeypatch.setattr(read, "leader_info", less)
+    async with aclosing(nats_bus.tail(Stream.LEDGER, 1)) as messages:
+        assert len(await anext(messages)) == 5
+        # The replica that is asked holds all five: by itself it looks as if this were the end.
+        waiting = asyncio.create_task(anext(messages))
+        await asyncio.wait([waiting], timeout=0.3)
+        assert not asked
+        live = b"NATS/1.0\r\nNats-Subject: tabard.ledger.x\r\nNats-Sequence: 4\r\n\r\n"
+        for listener in nats_bus._connection._listeners:
+            listener.on_message(b"tabard.live.ledger.x", live, b"another")
+        with pytest.raises(Shortened, match=r"ends at 3, but 5 was stored"):
+            await waiting
+
+
 async def test_what_is_said_without_a_leader_is_not_believed(
     nats_bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -266,7 +266,7 @@ class Connection:
         if reply is DENIAL:
             raise Denied(
                 f"nats-server at {self} does not let {self.name!r} do this: {what}; come with the "
-                "key of a role that may (tabard auth roles)"
+                "key of a role that may"
             )
         if reply.status == 503:
             self.miss()
