@@ -14,14 +14,16 @@ from deciding import relabelled, started, stopped
 from serving import folded, ledger, publish, until
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Bus
+from tabard.cluster.watermarks import enforced
 from tabard.events.ledger import EndpointRelabelled, NodeLost, NodeRefused, NodeReturned
 from tabard.ledger.state import State
 
 pytestmark = pytest.mark.nats
 
-LOST_MS = 3_000
+LOST_MS = 5_000
 """Long for an agent that says something each HEARTBEAT_MS, on a machine that is busy."""
 HEARTBEAT_MS = 100
+ENFORCED_S_MAX = 30.0
 
 
 @contextlib.asynccontextmanager
@@ -63,7 +65,7 @@ async def test_an_agent_that_dies_is_waited_for_in_vain_then_lost_and_is_back_wh
     nats_bus: JetStreamBus, nats_url: str, tmp_path: Path
 ) -> None:
     bus = nats_bus
-    quick = {"TICK_MS": "50", "RELABEL_TIMEOUT_MS": "3000", "RETIRE_GRACE_MS": "0"}
+    quick = {"TICK_MS": "50", "RELABEL_TIMEOUT_MS": "1500", "RETIRE_GRACE_MS": "0"}
     allocator = Process(nats_url, tmp_path, **quick, NODE_LOST_MS=str(LOST_MS))
     mortal = contextlib.AsyncExitStack()
     async with processes(allocator), agent(1, nats_url, tmp_path, "10.244.1.0/24"), mortal:
@@ -74,8 +76,10 @@ async def test_an_agent_that_dies_is_waited_for_in_vain_then_lost_and_is_back_wh
             await so(bus, lambda state: "n3" in state.refused_nodes)
         await publish(bus, started("a", {"app": "web"}, "10.244.1.5"))
         await publish(bus, started("b", {"app": "b"}, "10.244.1.6"))
+        state = await so(bus, lambda state: len(state.endpoints) == 2)
+        await enforced(bus, state.sequence, ("n1", "n2"), ENFORCED_S_MAX)
         await publish(bus, relabelled("a", app="api"))
-        state = await so(bus, lambda state: bool(state.endpoints) and not state.relabels)
+        await so(bus, lambda state: dict(state.endpoints["a"].labels) == {"app": "api"})
         await mortal.aclose()
         await publish(bus, relabelled("a", app="db"), stopped("b"))
         state = await so(bus, lambda state: "n2" in state.lost)
