@@ -50,9 +50,13 @@ INSTALL_SETTINGS = (
 )
 """Settings of the allocator that the first start writes to the ledger, for good; a later start may
 change ENFORCEMENT alone."""
-ALLOCATOR_SETTINGS = (*INSTALL_SETTINGS, "SILENCE_MS", "NODE_LOST_MS", "RELABEL_TIMEOUT_MS")
+ALLOCATOR_SETTINGS = (
+    *INSTALL_SETTINGS,
+    *("SILENCE_MS", "NODE_LOST_MS", "RELABEL_TIMEOUT_MS"),
+    *("SNAPSHOT_EVENTS", "SNAPSHOT_MS"),
+)
 """Settings of every allocator: those of the install, after how long a silence of the leader another
-one leads, and for how long nodes are waited for."""
+one leads, for how long nodes are waited for, and when a snapshot is due."""
 AGENT_SETTINGS = (
     "IDENTITIES_MAX",
     "POLICIES_MAX",
