@@ -78,7 +78,7 @@ def holes(info: StreamInfo, lost: str = "") -> Check:
         return fault("ledger", lost, "restore the bus from a copy")
     if info.holes:
         fact = f"{info.holes} of LEDGER/{info.first}-{info.last} are missing"
-        return fault("ledger", fact, "tabard events verify, which names the first")
+        return fault("ledger", fact, "tabard bus check")
     return ok("ledger", f"LEDGER/{info.first}-{info.last} without a hole")
 
 
@@ -109,7 +109,7 @@ async def _told_by_the_ledger(bus: Bus, info: StreamInfo) -> AsyncIterator[Check
         yield fault("state", str(error), "tabard snapshots verify")
         return
     except SequenceGap as error:
-        yield fault("state", str(error), "tabard events verify")
+        yield fault("state", str(error), "tabard bus check")
     yield await _allocator(bus, state)
     for name, said in sorted((await Allocators().heard(bus)).items()):
         if not said.gone(info.now):
