@@ -239,7 +239,9 @@ def view(state: State, never_ran: set[str]) -> dict[str, Any]:
             if uid not in never_ran
         },
         "relabels": {
-            uid: (plan.labels, stands_for(plan.identity)) for uid, plan in state.relabels.items()
+            uid: (plan.labels, stands_for(plan.identity))
+            for uid, plan in state.relabels.items()
+            if uid not in never_ran
         },
         "bindings": {key: uid for key, uid in state.bindings.items() if uid not in never_ran},
         "namespaces": dict(state.namespaces),
