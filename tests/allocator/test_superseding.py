@@ -126,6 +126,7 @@ async def test_an_event_that_a_later_one_undoes_has_no_effect(story: list[Any]) 
         # Somebody else loses an address to it, or stands against it for one.
         [WEB, started("p", {}, "10.0.0.1", at=1), stopped("p")],
         [started("p", {}, "10.0.0.1", at=1), WEB, stopped("p")],
+        [started("p"), started("p", {}, "10.0.0.1"), stopped("p")],
     ],
     ids=str,
 )
@@ -227,7 +228,8 @@ async def test_what_comes_faster_than_it_is_decided_waits_on_the_bus_and_none_is
 
 
 def view(state: State, never_ran: set[str]) -> dict[str, Any]:
-    """What the ledger says, but for numbers, sequences, and who never ran."""
+    """What the ledger says, but for numbers, sequences, who never ran, and what is planned of pods
+    that leaves them their identity."""
 
     def stands_for(number: int) -> Any:
         return state.identities[number].labels if number in state.identities else number
@@ -241,7 +243,7 @@ def view(state: State, never_ran: set[str]) -> dict[str, Any]:
         "relabels": {
             uid: (plan.labels, stands_for(plan.identity))
             for uid, plan in state.relabels.items()
-            if uid not in never_ran
+            if uid not in never_ran and plan.identity != state.endpoints[uid].identity
         },
         "bindings": {key: uid for key, uid in state.bindings.items() if uid not in never_ran},
         "namespaces": dict(state.namespaces),

@@ -44,6 +44,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._arrivals: deque[Arrival] = deque()
+        self._starts: Counter[str] = Counter()
         self._stops: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._changed = asyncio.Event()
@@ -63,8 +64,8 @@ class Inbox:
         return self._arrivals[1] if len(self._arrivals) > 1 else None
 
     def stops(self, uid: str) -> bool:
-        """Whether the stop of a pod waits."""
-        return uid in self._stops
+        """Whether the stop of a pod waits, and not several starts, which may differ."""
+        return uid in self._stops and self._starts[uid] < 2
 
     def told_once(self, addresses: Iterable[str]) -> bool:
         """Whether no more than one of the events that wait speaks of each of `addresses`."""
@@ -89,11 +90,13 @@ class Inbox:
 
     def _count(self, event: ObservedEvent | None, by: int) -> None:
         match event:
+            case PodStarted():
+                _add(self._starts, event.uid, by)
             case PodStopped():
                 _add(self._stops, event.uid, by)
-            case PodStarted() | NameAnswered():
-                for address in event.addresses:
-                    _add(self._addresses, address, by)
+        if isinstance(event, PodStarted | NameAnswered):
+            for address in event.addresses:
+                _add(self._addresses, address, by)
 
     def wake(self) -> None:
         """Let `wait` return, whatever there is."""
