@@ -276,7 +276,43 @@ def stepped(messages: list[Any], never_ran: set[str]) -> list[dict[str, Any]]:
     return views
 
 
-@given(story=st.lists(well_formed, min_size=2, max_size=40))
+labels = st.dictionaries(st.just("app"), st.sampled_from("abc"))
+about_one = st.one_of(
+    *(
+        st.lists(each, min_size=2, max_size=3)
+        for each in (
+            labels.map(lambda given: relabelled("pod-1", **given)),
+            st.one_of(
+                st.builds(policy, st.just("10.0.0.0/8"), wrong=st.booleans()),
+                st.just(POLICY_GONE),
+            ),
+            st.one_of(
+                labels.map(lambda given: namespace("shop", **given)),
+                st.just(NamespaceRemoved("shop")),
+            ),
+            st.one_of(
+                st.builds(
+                    NodeJoined,
+                    st.just("n1"),
+                    st.sampled_from([(), ("192.0.2.1",), ("192.0.2.2",)]),
+                    st.just(()),
+                ),
+                st.just(NodeLeft("n1")),
+            ),
+        )
+    ),
+    st.tuples(
+        st.builds(started, st.just("pod-1"), labels, st.just("10.0.0.1"), at=st.integers(0, 3)),
+        well_formed,
+        st.just(stopped("pod-1")),
+    ),
+)
+backlogs = st.lists(st.one_of(well_formed.map(lambda event: [event]), about_one), max_size=15).map(
+    lambda parts: [event for part in parts for event in part]
+)
+
+
+@given(story=backlogs.filter(bool))
 @settings(deadline=None, max_examples=60)
 def test_a_backlog_passes_through_states_that_each_event_would_have_made_and_ends_in_the_same(
     story: list[Any],
