@@ -76,6 +76,9 @@ def workload(replicas: int) -> WorkloadSet:
     return WorkloadSet({"kind": "Deployment", "metadata": metadata, "spec": {"n": replicas}})
 
 
+N1, N2 = NodeJoined("n1", ("192.0.2.1",), ()), NodeJoined("n2", ("192.0.2.2",), ())
+TWIN = NodeJoined("n1", ("192.0.2.2",), ())
+"""Refused beside `N2`."""
 WEB = started("w", {"app": "web"}, "10.0.0.1")
 POLICY_GONE = PolicyRemoved("NetworkPolicy", "shop", "p")
 WORKLOAD_GONE = WorkloadRemoved("Deployment", "shop", "web")
@@ -117,8 +120,10 @@ async def test_an_event_that_a_later_one_undoes_has_no_effect(story: list[Any]) 
         # The later one may be refused: then what the earlier one did stands.
         [policy("10.0.0.0/8"), policy(wrong=True)],
         [policy(wrong=True), policy("10.0.0.0/8")],
+        [policy(wrong=True), stopped("x"), policy("10.0.0.0/8"), policy(wrong=True)],
         [WEB, relabelled("w", app="api"), relabelled("w", app="no value!")],
-        [NodeJoined("n1", ("192.0.2.1",), ()), NodeJoined("n2", ("192.0.2.1",), ())],
+        [N1, NodeJoined("n2", ("192.0.2.1",), ())],
+        [N1, N2, TWIN, stopped("x"), joined("n1"), TWIN],
         # About different subjects, or of no effect.
         [WEB, started("v"), relabelled("w", app="a"), relabelled("v", app="a")],
         [stopped("w"), WEB, relabelled("w", app="a")],
