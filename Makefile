@@ -20,8 +20,8 @@ conformance: setup ## other projects' cases; SUITES=DIR DATAPLANE=pure|memory|eb
 	@PYTHONPATH=tests $(BIN)/python -m conformance '$(SUITES)' --dataplane '$(DATAPLANE)' \
 		--output '$(OUTPUT)' $(foreach one,$(ONLY),--only '$(one)')
 
-fuzz: setup ## random policies and packets: oracle, engine, maps, memory and kernel agree; SECONDS=60 SEED=1
-	@PYTHONPATH=tests $(BIN)/python -m fuzzing $(if $(SECONDS),--seconds '$(SECONDS)') \
+fuzz: setup ## opinions on random policies agree; TARGET=parsers|NAME: bent input is taken or refused; SECONDS=60 SEED=1
+	@PYTHONPATH=tests $(BIN)/python -m fuzzing$(if $(TARGET),.parsers '$(TARGET)') $(if $(SECONDS),--seconds '$(SECONDS)') \
 	  $(if $(SEED),--seed '$(SEED)')
 
 bench: setup ## measure; ONLY=name,… LIST=1 (what there is) FORMAT=markdown|summary SCALE=0.1 SHOW=1 (the last again)

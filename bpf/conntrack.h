@@ -8,6 +8,7 @@
  *  - packets of the flow are judged afresh;
  *  - answers have the flow's own direction judged afresh, and the entry is renewed or deleted.
  *    Otherwise a revoked rule would live on in the traffic that answers it.
+ * Where the maps are too old to open new flows by (is_stale), what was open goes on, judged afresh or not.
  * Under one policy id, what a peer may do never changes while packets carry its identity: whatever
  * changes it is another rule set, with another id. Entries under an id that is in use are added before
  * the identity that they are for is known, and removed when it has retired; a number that becomes
@@ -20,8 +21,6 @@
 #include "maps.h"
 #include "packet.h"
 #include "verdict.h"
-
-#define SECOND 1000000000ULL
 
 /* Lifetimes without a packet, as Cilium's (bpf/node_config.h, CT_*). */
 #define TIMEOUT_TCP (8000 * SECOND)
@@ -57,6 +56,7 @@ struct flow {
 	__u8 padding[3];
 };
 SHAPE(conntrack, struct flow_key, struct flow);
+
 
 static __always_inline void flow_key(struct flow_key *key, const struct packet *p, int direction)
 {
@@ -174,12 +174,12 @@ static __always_inline int still_allowed(struct flow *f, const struct flow_key *
 /*
  * As what `p` is allowed, which answers a flow or continues one; REASON_DENIED if it does neither, or
  * may no longer. `peer`: the other side's identity, if it is known here (overlay nodes know the
- * bindings of their span only). `key` is the flow that `p` itself would open; *is_stale is set if there
- * is such an entry, but for other reasons than those of now.
+ * bindings of their span only). `key` is the flow that `p` itself would open; *is_open is set if it is,
+ * but for other reasons than those of now.
  */
 static __always_inline int established(const struct packet *p, const struct flow_key *key,
 				       const struct endpoint *e, __u32 peer, __u64 now,
-				       int *is_stale)
+				       int *is_open)
 {
 	/* A guess at which lookup hits, for speed alone: servers have the lower port. */
 	int answer_likely = p->kind == KIND_ANSWER ||
@@ -193,12 +193,14 @@ static __always_inline int established(const struct packet *p, const struct flow
 	if (!answered && p->kind == KIND_FLOW) {
 		struct flow *own = map_find(conntrack, key);
 
-		if (own && own->incarnation == e->incarnation && !is_expired(own, p->protocol, now) &&
-		    is_current(own, e, key->direction, peer)) {
-			touch(own, p, 0, now);
-			return own->flags & FLOW_PROXIED ? ALLOWED_PROXY : ALLOWED_ESTABLISHED;
+		if (own && own->incarnation == e->incarnation && !is_expired(own, p->protocol, now)) {
+			if (is_current(own, e, key->direction, peer)) {
+				touch(own, p, 0, now);
+				return own->flags & FLOW_PROXIED ? ALLOWED_PROXY
+								 : ALLOWED_ESTABLISHED;
+			}
+			*is_open = 1;
 		}
-		*is_stale = own != 0;
 		if (!answer_likely)
 			answered = map_find(conntrack, &answered_by);
 	}

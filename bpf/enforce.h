@@ -27,17 +27,17 @@ static __always_inline int enforce_packet(const struct packet *p, const struct e
 	};
 	__u64 now = bpf_ktime_get_coarse_ns(); /* a tick's resolution is enough, and cheaper */
 	struct flow_key key;
-	int is_stale = 0;
+	int is_open = 0;
 	int reason;
 
+	flow_key(&key, p, direction);
 	if (p->kind == KIND_FRAGMENT) {
 		reason = is_enforced(e, direction) ? DENIED_FRAGMENT : ALLOWED_NO_POLICY;
-		goto judged;
+		goto evaluated;
 	}
-	flow_key(&key, p, direction);
 	reason = REASON_DENIED;
 	if (p->kind == KIND_FLOW || p->kind == KIND_ANSWER)
-		reason = established(p, &key, e, peer, now, &is_stale);
+		reason = established(p, &key, e, peer, now, &is_open);
 	if (reason == ALLOWED_PROXY && !proxied) {
 		reason = can_divert(p) ? ALLOWED_PROXY : DENIED_PROXY;
 		goto judged;
@@ -49,11 +49,14 @@ static __always_inline int enforce_packet(const struct packet *p, const struct e
 	reason = evaluate(e, &t);
 	if (reason == ALLOWED_PROXY && !can_divert(p))
 		reason = DENIED_PROXY;
+evaluated:
+	if (reason < REASON_DENIED && !is_open && is_stale(e, direction, peer))
+		reason = DENIED_STALE;
 	if (p->kind == KIND_FLOW) {
 		/* Unenforced directions too: the answers may have to pass the enforced one. */
 		if (reason < REASON_DENIED)
 			open_flow(p, &key, e, peer, now, reason);
-		else if (is_stale)
+		else if (is_open)
 			map_drop(conntrack, &key);
 	}
 	if (reason == ALLOWED_PROXY && proxied)

@@ -46,6 +46,8 @@ struct settings {
 	__u8 guards_node; /* some endpoint is OF_NODE */
 	__u8 padding;
 	__u32 filled; /* the agent's: these maps hold a full set (see migration.py) */
+	__u32 stale_after_s; /* every pod's, beside its endpoint's own; 0: none */
+	__u64 fresh_at; /* CLOCK_BOOTTIME: the maps were known to be the ledger's; 0: never yet */
 };
 SHAPE(settings, __u32, struct settings);
 
@@ -70,7 +72,7 @@ struct endpoint {
 	__u8 mac[6];
 	__u8 host_mac[6];
 	__u16 flags;
-	__u8 padding[2];
+	__u16 stale_after_s; /* 0: none */
 };
 
 /* Replaced in place (replace.h): all that one packet reads of it is of the same side. */

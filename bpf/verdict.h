@@ -9,6 +9,8 @@
 #include "maps.h"
 #include "packet.h"
 
+#define SECOND 1000000000ULL
+
 /* dataplane.maps.Reason; below REASON_DENIED all allow. */
 enum tabard_reason {
 	ALLOWED_NO_POLICY = 0,
@@ -29,6 +31,7 @@ enum tabard_reason {
 	DENIED_FRAGMENT = 23,
 	DENIED_ERROR = 24,
 	DENIED_PROXY = 25,
+	DENIED_STALE = 26,
 	REASONS_MAX = 32,
 };
 
@@ -44,6 +47,32 @@ struct traffic {
 static __always_inline int is_enforced(const struct endpoint *e, int direction)
 {
 	return e->flags & (ENFORCED_INGRESS << direction);
+}
+
+/*
+ * Whether the endpoint may open no new flow: the agent does not know, or is gone, for so long, what the
+ * ledger says. A node itself goes on, which must reach the bus to know it again, and so does what it
+ * sends its own pods.
+ */
+static __always_inline int is_stale(const struct endpoint *e, int direction, __u32 peer)
+{
+	struct settings *settings = find_settings();
+	__u64 fresh_at;
+	__u32 after;
+
+	if (e->flags & OF_NODE || (direction == INGRESS && peer == IDENTITY_HOST))
+		return 0;
+	if (!settings)
+		return 1;
+	/* The shorter of the two, of which 0 is no bound: less one, and unsigned, it is the longest. */
+	after = e->stale_after_s - 1U;
+	if (settings->stale_after_s - 1U < after)
+		after = settings->stale_after_s - 1U;
+	if (!++after)
+		return 0;
+	fresh_at = settings->fresh_at;
+	/* Signed: the agent may have written a later time than ours. */
+	return !fresh_at || (__s64)(bpf_ktime_get_boot_ns() - fresh_at) > (__s64)(after * SECOND);
 }
 
 /* The strength of the entry for `identity`, plus one; 0 if there is none. */

@@ -22,6 +22,7 @@ def running(name: str = "a") -> Profile:
         mode="overlay",
         dataplane="ebpf",
         pods="netns",
+        monitoring=("http://127.0.0.1:8222",),
     )
 
 

@@ -203,9 +203,9 @@ def kinds(events: list[LedgerEvent]) -> list[str]:
     return [type(event).__name__ for event in events]
 
 
-def tiny_space(numbers: int) -> Desk:
+def tiny_space(numbers: int, *, checked: bool = True) -> Desk:
     """A desk whose number space has only its last `numbers` numbers left."""
-    desk = Desk(SETTINGS)
+    desk = Desk(SETTINGS, checked=checked)
     space = NumberSpace()
     taken = range(space.first, space.last + 1 - numbers)
     desk.indexes.numbering.cluster = FreeNumbers(space.first, space.last, taken)

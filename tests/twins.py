@@ -12,7 +12,7 @@ from pathlib import Path
 from frames import frame, is_ip, read
 from kernel import MARK, REDIRECT, SHOT, TUNNEL_PORT, Kernel, Ran, changed_sources
 from kernel import OK as PASSED
-from tabard.dataplane.maps import Address, Maps, Mode, Reason
+from tabard.dataplane.maps import Address, Maps, Mode, Reason, address
 from tabard.dataplane.memory import Action, MemoryDataplane, Outcome
 from tabard.dataplane.packet import Packet, is_ipv4
 from tabard.dataplane.port import NodeConfig, Verdict
@@ -65,6 +65,7 @@ class Twins:
             clock=lambda: time.monotonic_ns() + self._ahead_ns,
         )
         self._counted = Counter(kernel.dataplane.counters())
+        self.known(0, 0)
 
     @property
     def maps(self) -> Maps:
@@ -77,6 +78,13 @@ class Twins:
     def age(self, seconds: int) -> None:
         self._kernel.age_flows(seconds)
         self._ahead_ns += seconds * 1_000_000_000
+
+    def known(self, age_s: int, after_s: int) -> None:
+        """The maps were the ledger's `age_s` ago, and `after_s` is the node's bound for that."""
+        at = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - age_s * 1_000_000_000
+        self._memory.refresh(at)
+        self._memory._flows._stale_after_s = after_s
+        self._kernel.dataplane._set(fresh_at=at, stale_after_s=after_s)
 
     def from_pod(self, ifindex: int, packet: Packet) -> Outcome:
         # Whatever a mark says that a pod's packet comes with, it counts for nothing.
@@ -106,22 +114,39 @@ class Twins:
         return self._same(ran, self._memory.from_overlay(outer, tunnel_id, packet), packet, word)
 
     def odd(self, hook: str, data: bytes, ifindex: int, mark: int | None) -> None:
-        """Any frame at from_pod, to_pod or from_wire: judged as the packet that it is, if any."""
-        word = 301 if mark is None else MARK | mark
-        ran = self._kernel.run(hook, data, ifindex=ifindex, mark=word)
+        """Any frame at any hook: judged as the packet that it is, if any.
+
+        What is no packet passes no hook of pods'; at the wire's it is the host's to drop.
+        """
         packet = read(data) if is_ip(data) else None
-        if packet is None:
-            if hook != "from_wire":
-                reasons = (Reason.DENIED_MALFORMED,) if is_ip(data) else NOT_IP
-                assert ran.action == SHOT and ran.reason in reasons, ran  # noqa: PT018
-            return
+        word = 301 if mark is None else MARK | mark
         memory = self._memory
-        if hook == "from_wire":
-            self._same(ran, memory.from_wire(packet), packet, word)
-        elif hook == "from_pod":
-            self._same(ran, memory.from_pod(ifindex, packet), packet, 0)
-        else:
-            self._same(ran, memory.to_pod(ifindex, packet, mark), packet, word)
+        match hook:
+            case "from_overlay" if packet is not None:
+                self.from_overlay(OUTER, mark or 0, packet)
+            case "from_overlay":
+                key = OUTER[12:] + bytes(8)
+                ran = self._kernel.run(hook, key + data[12:], mark=mark or 0)
+                assert (ran.action, ran.reason) == (SHOT, Reason.DENIED_MALFORMED), ran
+            case "from_proxy":
+                # Only what the agent marked goes on, to an endpoint of this node's.
+                ran = self._kernel.run(hook, data, ifindex=ifindex)
+                is_marked = data[:4] == DIVERTED
+                assert ran.action == SHOT or (is_marked and packet is not None), ran
+            case "from_wire" | "to_wire":
+                ran = self._kernel.run(hook, data, ifindex=ifindex, mark=word)
+                if packet is not None:
+                    judge = memory.from_wire if hook == "from_wire" else memory.to_wire
+                    self._same(ran, judge(packet), packet, word)
+            case _:
+                ran = self._kernel.run(hook, data, ifindex=ifindex, mark=word)
+                if packet is None:
+                    reasons = (Reason.DENIED_MALFORMED,) if is_ip(data) else NOT_IP
+                    assert ran.action == SHOT and ran.reason in reasons, ran  # noqa: PT018
+                elif hook == "from_pod":
+                    self._same(ran, memory.from_pod(ifindex, packet), packet, 0)
+                else:
+                    self._same(ran, memory.to_pod(ifindex, packet, mark), packet, word)
 
     @contextmanager
     def told_the_same(self) -> Iterator[None]:
@@ -163,6 +188,8 @@ class Twins:
         return outcome
 
 
+OUTER = address("192.168.9.2")
+"""Whose tunnel an odd frame comes by: a node's that the maps have."""
 DIVERTED = b"\x02tab"
 """bpf/proxy.h"""
 NOT_IP = (

@@ -24,7 +24,7 @@ from tabard.events import ledger as events
 from tabard.events.chain import GENESIS
 from tabard.events.envelope import Envelope
 from tabard.events.observed import PodStarted
-from tabard.events.status import NodeStatus
+from tabard.events.status import Holder, NodeStatus
 from tabard.ledger.messages import recorded, sealed
 from tabard.policy.compile import Attachment, Compiler
 from world import World
@@ -142,6 +142,11 @@ async def writing(bench: Bench, turns: int = 100) -> AsyncIterator[None]:
         end.set()
 
 
+def holder(name: str, since: int = 1) -> Holder:
+    """A process on the machine `name`."""
+    return Holder(name, f"boot of {name}", 7, since, f"/{name}", "1:2", name.encode() * 16)
+
+
 def settings(data: Path, **values: Any) -> Settings:
     given: dict[str, Any] = {
         "node": NODE,
@@ -153,6 +158,7 @@ def settings(data: Path, **values: Any) -> Settings:
         "drift_interval_ms": 60_000,
         "flows_spacing_ms": 1,
         "offline_after_ms": 50,
+        "run_dir": data / "run",
     }
     return Settings(
         nats=("nats://nowhere",),

@@ -72,12 +72,15 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def agent(data: Path, url: str, **settings: str) -> AsyncIterator[Process]:
+async def agent(
+    data: Path, url: str, output: int | None = None, **settings: str
+) -> AsyncIterator[Process]:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TABARD_")},
         "TABARD_NATS": url,
         "TABARD_CLUSTER": "test",
         "TABARD_DATA": str(data),
+        "TABARD_RUN_DIR": str(data / "run"),
         "TABARD_NODE": "n1",
         "TABARD_UNDERLAY": "192.168.9.1",
         "TABARD_POD_CIDRS": "10.244.1.0/24",
@@ -87,7 +90,7 @@ async def agent(data: Path, url: str, **settings: str) -> AsyncIterator[Process]
         **settings,
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tabard.agent", env=environment
+        sys.executable, "-m", "tabard.agent", env=environment, stderr=output
     )
     try:
         yield Process(process, data / "agent.sock")

@@ -119,7 +119,7 @@ async def test_a_second_agent_of_a_node_is_refused(tmp_path: Path) -> None:
         return MemoryBus()
 
     async with running(tmp_path, MemoryBus()):
-        with pytest.raises(AlreadyRunning, match="another agent holds"):
+        with pytest.raises(AlreadyRunning, match="n1 is held by another agent on this machine"):
             await Agent(settings(tmp_path), Recorder(), connect).run()
 
 

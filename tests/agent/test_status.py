@@ -1,10 +1,11 @@
 import asyncio
 from pathlib import Path
 
-from agent.rig import Bench, Ledger, bound, pod, running, statuses, until
+from agent.rig import Bench, Ledger, bound, holder, pod, running, statuses, until
 from tabard.agent.checkpoints import Checkpoints
 from tabard.agent.reconciler import Standing
 from tabard.agent.status import join, publish_status
+from tabard.agent.tenure import Tenure
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import Stream
 from tabard.dataplane.maps import MAP_NAMES
@@ -40,7 +41,13 @@ async def test_before_it_is_in_sync_an_agent_says_nothing(tmp_path: Path) -> Non
         checkpoints = Checkpoints(checkpoint, bench.reconciler, bench.report, 60)
         task = asyncio.ensure_future(
             publish_status(
-                bus, bench.reconciler, bench.report, checkpoints, spacing_s=0, heartbeat_s=0.001
+                bus,
+                bench.reconciler,
+                bench.report,
+                checkpoints,
+                Tenure(holder("a"), bench.report, 0.001),
+                spacing_s=0,
+                heartbeat_s=0.001,
             )
         )
         for _ in range(100):

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,22 +18,41 @@ LAST = 40
 
 @given(
     taken=st.sets(st.integers(0, LAST + 3)),
-    steps=st.lists(st.one_of(st.none(), st.integers(0, LAST)), max_size=60),
+    steps=st.lists(
+        st.one_of(
+            st.just("take"),
+            st.tuples(st.integers(0, LAST), st.booleans()),
+            st.sets(st.integers(3, LAST)),
+        ),
+        max_size=60,
+    ),
 )
-def test_free_numbers_are_those_of_a_naive_scan(taken: set[int], steps: list[int | None]) -> None:
+def test_free_numbers_are_those_of_a_naive_scan_and_doubtful_ones_come_last(
+    taken: set[int], steps: list[Any]
+) -> None:
     free = FreeNumbers(3, LAST, taken)
     naive = {number for number in range(3, LAST + 1) if number not in taken}
+    doubtful: set[int] = set()
     for step in steps:
-        used = [number for number in range(3, LAST + 1) if number not in naive]
-        if step is None and naive:
-            free.take(min(naive))
-            naive.remove(min(naive))
-        elif step is not None and used:
-            back = used[step % len(used)]
-            free.release(back)
-            naive.add(back)
-        assert list(free) == sorted(naive)
-        assert len(free) == len(naive)
+        used = [number for number in range(3, LAST + 1) if number not in naive | doubtful]
+        match step:
+            case "take" if naive | doubtful:
+                first = min(naive or doubtful)
+                free.take(first)
+                naive.discard(first)
+                doubtful.discard(first)
+            case number, is_doubtful if used:
+                back = used[number % len(used)]
+                free.release(back, is_doubtful)
+                (doubtful if is_doubtful else naive).add(back)
+            case set():
+                free.doubt_only(step)
+                naive |= doubtful - step
+                doubtful &= step
+        assert list(free) == [*sorted(naive), *sorted(doubtful)]
+        assert len(free) == len(naive | doubtful)
+    used = [number for number in range(3, LAST + 1) if number not in naive | doubtful]
+    assert list(FreeNumbers(3, LAST, used, doubtful)) == list(free)
 
 
 def test_the_lowest_of_many_is_found_without_a_scan() -> None:

@@ -55,7 +55,9 @@ async def test_an_allocators_readiness_follows_its_bus_and_its_figures_the_ledge
 
             assert value("identities", state="live") == 1
             assert value("endpoints") == 2
-            assert value("nodes") == 1
+            assert value("nodes", state="live") == 1
+            assert value("nodes", state="lost") == 0
+            assert value("numbers_exhausted") == 0
             assert value("decisions_total", type="endpoint.bound") == 4
             assert value("decisions_total", type="endpoint.unbound") == 2
             assert value("decisions_total", type="identity.allocated") == 2

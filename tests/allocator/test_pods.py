@@ -159,7 +159,7 @@ def test_an_older_start_with_no_address_left_is_refused_once() -> None:
     desk.observe(started("new", WEB, "10.0.0.1", at=2))
     (refused,) = desk.observe(started("old", WEB, "10.0.0.1", at=1))
     assert isinstance(refused, PodRefused)
-    assert "held by pods that started later" in refused.reason
+    assert refused.reason == "pods that started later hold all of its addresses: 10.0.0.1"
     assert not refused.retry
     assert desk.observe(started("old", WEB, "10.0.0.1", at=1)) == []
 

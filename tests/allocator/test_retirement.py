@@ -1,9 +1,14 @@
 import dataclasses
 
-from deciding import GRACE_MS, MS, SETTINGS, Desk, joined, kinds, started, stopped
+from deciding import GRACE_MS, MS, SETTINGS, Desk, joined, kinds, started, stopped, tiny_space
 from tabard.allocator.commands import Tick
 from tabard.allocator.decide import TICK_EVENTS_MAX, decide
-from tabard.events.ledger import IdentityReleased, IdentityRetired
+from tabard.events.ledger import (
+    IdentityReleased,
+    IdentityRetired,
+    NumbersAvailable,
+    NumbersExhausted,
+)
 from tabard.events.observed import NodeLeft
 
 WEB = {"app": "web"}
@@ -88,3 +93,52 @@ def test_one_tick_is_bounded_and_the_next_goes_on() -> None:
     said = desk.tick(after_ms=GRACE_MS)
     assert kinds(said).count("IdentityRetired") == TICK_EVENTS_MAX + 1
     assert kinds(said).count("IdentityReleased") == TICK_EVENTS_MAX + 1
+
+
+def crowded() -> Desk:
+    """Two numbers, and a third pod that wants one."""
+    desk = tiny_space(2)
+    for number in range(3):
+        desk.observe(started(f"p{number}", {"job": str(number), "app": "x"}))
+    return desk
+
+
+def test_that_numbers_run_out_is_said_once_with_what_uses_most() -> None:
+    desk = crowded()
+    (said,) = desk.tick()
+    assert isinstance(said, NumbersExhausted)
+    assert said.identities == 2
+    assert said.heaviest[0] == ("k8s:job", 2)
+    desk.observe(started("p9", {"job": "9"}))
+    assert desk.tick() == []
+
+
+def test_a_full_space_that_nobody_wants_more_of_is_not_exhausted() -> None:
+    desk = crowded()
+    desk.observe(stopped("p2"))
+    assert desk.tick() == []
+
+
+def test_numbers_suffice_again_once_nobody_waits_and_some_are_free() -> None:
+    desk = crowded()
+    desk.tick()
+    desk.observe(stopped("p0"))
+    assert kinds(desk.tick(after_ms=GRACE_MS)) == [
+        *("IdentityRetired", "IdentityReleased", "IdentityAllocated", "EndpointBound")
+    ], "the number is taken at once"
+    assert desk.state.exhausted is not None
+    desk.observe(stopped("p1"))
+    assert desk.tick(after_ms=GRACE_MS)[-1] == NumbersAvailable(1)
+    assert desk.tick() == []
+    assert desk.state.exhausted is None
+
+
+def test_numbers_that_run_out_again_are_said_again() -> None:
+    desk = crowded()
+    desk.tick()
+    desk.observe(stopped("p0"))
+    desk.observe(stopped("p2"))
+    desk.tick(after_ms=GRACE_MS)
+    for number in (7, 8):
+        desk.observe(started(f"p{number}", {"job": str(number)}))
+    assert kinds(desk.tick()) == ["NumbersExhausted"]

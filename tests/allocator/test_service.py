@@ -441,6 +441,15 @@ async def test_a_checkpoint_of_another_ledger_is_thrown_away_loudly() -> None:
     assert await effects(bus) == await effects(await told(STORY))
 
 
+async def test_a_ledger_that_ends_before_the_checkpoint_ends_it_before_it_claims_anything() -> None:
+    checkpoint, bus = MemoryCheckpoint(), await told(STORY)
+    shorter = await bus.last_sequence(Stream.LEDGER)
+    await told([*STORY, started("later")], checkpoint=checkpoint)
+    with pytest.raises(LostError, match=f"LEDGER ends at {shorter}, but memory was folded through"):
+        await allocator(bus, checkpoint, holder="two").run()
+    assert await bus.last_sequence(Stream.LEDGER) == shorter
+
+
 async def test_other_settings_than_the_ledgers_end_it_before_it_claims_anything() -> None:
     bus = await told(STORY)
     last = await bus.last_sequence(Stream.LEDGER)

@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from tabard.allocator.commands import Limits
 from tabard.allocator.settings import Settings
 from tabard.events.ledger import SettingsAdopted
 
@@ -33,6 +34,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         retire_grace_ms=5,
         names_kept_ms=3_600_000,
     )
+    assert settings.limits() == Limits(node_lost_ms=600_000, relabel_timeout_ms=3_000)
     assert settings.enforcement is None
     assert read(monkeypatch, ENFORCEMENT="always").adopted().enforcement == "always"
 

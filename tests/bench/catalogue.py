@@ -14,6 +14,7 @@ from bench import (
     crowd,
     known,
     linting,
+    replicated,
     resident,
     start,
     trace,
@@ -26,6 +27,7 @@ BENCHMARKS: Mapping[str, ModuleType] = {
     for module in (
         known,
         allocate,
+        replicated,
         start,
         crowd,
         cold,

@@ -10,6 +10,7 @@ from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.events import observed as events
 from tabard.events.ledger import (
     NamespaceLabelled,
+    NodeLost,
     PolicyAccepted,
     PolicyRefused,
     WorkloadForgotten,
@@ -218,6 +219,22 @@ def test_a_pod_that_is_not_there_is_told_with_the_next_command(
         "  the ledger has no pod shop/web-9",
         "  next: tabard get pods -n shop",
     ]
+    assert observed(store) == []
+
+
+def test_a_node_that_is_gone_is_deleted_by_its_name(tabard: Tabard, store: MemoryStore) -> None:
+    asyncio.run(append(MemoryBus(store), NodeLost("n1", 3)))
+    result = tabard("delete", "node", "n1", "n2")  # n2 never spoke
+    assert result.exit_code == 0
+    assert observed(store) == [events.NodeLeft("n1"), events.NodeLeft("n2")]
+
+
+def test_a_node_whose_agent_speaks_is_not_deleted(tabard: Tabard, store: MemoryStore) -> None:
+    asyncio.run(say(MemoryBus(store), "n1", 8))
+    result = tabard("delete", "node", "n1")
+    assert result.exit_code == 1
+    assert "node n1 is Current: its agent runs" in result.stderr
+    assert "the ledger has no node n9" in tabard("delete", "node", "n9").stderr
     assert observed(store) == []
 
 

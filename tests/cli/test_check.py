@@ -354,6 +354,22 @@ def test_of_a_ledger_the_events_that_led_there_are_told_in_order(tabard: Tabard)
 
 
 @pytest.mark.usefixtures("shop")
+def test_a_pod_that_is_to_be_another_is_judged_as_what_it_is_and_that_is_noted(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    words = ("--from", "shop/cart", "--to", "data/redis", "--port", "redis")
+    _, before = asked(tabard, *words)
+    plan = events.RelabelPlanned(before["from"]["uid"], 999, (("app", "other"),))
+    at = asyncio.run(append(MemoryBus(store), plan))
+    code, said = asked(tabard, *words)
+    assert (code, said["from"]["identity"]) == (0, before["from"]["identity"])
+    assert (
+        f"note: shop/cart is to have identity 999 as soon as every live node enforces LEDGER/{at}; "
+        "this is of what it has now"
+    ) in tabard("policy", "check", *words).stderr
+
+
+@pytest.mark.usefixtures("shop")
 def test_a_denial_names_the_acceptance_of_every_policy_that_isolates(tabard: Tabard) -> None:
     code, said = asked(tabard, "--from", "shop/cart", "--to", "data/postgres", "--port", "5432")
     assert code == 4

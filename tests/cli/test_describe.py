@@ -119,17 +119,40 @@ def test_the_history_of_a_pod_is_all_that_was_ever_done_to_its_name(
     other = replace(bound("web-0", namespace="data", address="10.244.1.9"), uid="uid-2")
     more = (
         events.IdentityAllocated(257, ("k8s:app=x", "k8s:io.kubernetes.pod.namespace=shop")),
+        events.RelabelPlanned("uid-web-0", 257, (("app", "x"),)),
         events.EndpointRelabelled("uid-web-0", 257, (("app", "x"),)),
+        events.RebindPlanned("shop", (("uid-web-0", 256),)),
         events.EndpointsRebound("shop", (("uid-web-0", 256),)),
         other,
         events.EndpointUnbound("uid-2"),
     )
     asyncio.run(append(ledger, *more))
-    expected = [(7, "endpoint.bound"), (11, "endpoint.relabelled"), (12, "endpoint.rebound")]
+    expected = [
+        (7, "endpoint.bound"),
+        (11, "endpoint.relabel_planned"),
+        (12, "endpoint.relabelled"),
+        (13, "endpoint.rebind_planned"),
+        (14, "endpoint.rebound"),
+    ]
     assert history(described(tabard, "pod", "shop/web-0")) == expected
     # By its bare name it is the same one: the other, in another namespace, is gone.
     assert history(described(tabard, "pod", "web-0")) == expected
-    assert history(described(tabard, "pod", "data/web-0", "--at", "13")) == [(13, "endpoint.bound")]
+    assert history(described(tabard, "pod", "data/web-0", "--at", "15")) == [(15, "endpoint.bound")]
+
+
+def test_the_history_of_a_node_tells_when_it_was_lost_and_refused(
+    tabard: Tabard, ledger: MemoryBus
+) -> None:
+    more = (
+        events.NodeLost("n2", 3),
+        events.NodeReturned("n2", 10),
+        events.NodeRefused("n2", (), ("10.244.0.0/16",), (), "overlaps"),
+        events.NodeLost("n1", 3),
+    )
+    asyncio.run(append(ledger, *more))
+    assert [kind for _, kind in history(described(tabard, "node", "n2"))] == [
+        *("node.added", "node.lost", "node.returned", "node.refused")
+    ]
 
 
 def test_what_is_gone_is_found_where_it_was(tabard: Tabard, ledger: MemoryBus) -> None:

@@ -7,6 +7,7 @@ from command import Tabard
 from ledgers import append, append_raw, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Outgoing, Stream
+from tabard.events import ledger as events
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,21 @@ def test_status_shows_every_nodes_lag(tabard: Tabard) -> None:
         ["n1", "Current", "8", "0"],
         ["n2", "Lagging", "6", "2"],
     ]
+
+
+def test_status_names_lost_nodes_and_what_uses_up_the_numbers(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    exhausted = events.NumbersExhausted(65_280, (("k8s:job-id", 65_000), ("k8s:app", 3)))
+    asyncio.run(append(MemoryBus(store), events.NodeLost("n2", 6), exhausted))
+    lines = tabard("status").stdout.splitlines()
+    assert "ledger     head 10, enforced through 8" in lines
+    assert (
+        "EXHAUSTED  no identity number is free, 65280 are in use; most values: k8s:job-id (65000), "
+        "k8s:app (3)"
+    ) in lines
+    assert lines[-1].split()[:2] == ["n2", "Lost"]
+    assert lines[-1].endswith("lost at LEDGER/9, where it was at 6")
 
 
 def test_status_says_what_the_allocator_stands_before(tabard: Tabard, store: MemoryStore) -> None:

@@ -184,6 +184,7 @@ def test_what_only_some_pods_of_a_workload_may_is_marked(
     desk = decided(check(load(TWO, "two.yaml")).objects)
     web = next(pod for pod in desk.state.endpoints.values() if pod.owner.endswith("x/web"))
     desk.observe(relabelled(web.uid, app="debug"))
+    desk.tick()
     on_bus(store, desk)
     result = tabard("policy", "matrix", "-n", "z")
     assert [line.split() for line in result.stdout.splitlines()[:2]] == [

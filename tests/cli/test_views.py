@@ -149,6 +149,74 @@ def test_a_nodes_status_is_what_an_operator_must_know_first() -> None:
     assert status_of(replace(good, sequence=7), 1) == "Lagging"
     assert status_of(replace(good, error="a map is full"), 1) == "Failing"
     assert status_of(replace(good, error="a map is full"), 16) == "Silent"
+    assert status_of(replace(good, stopped=True), 16) == "Stopped"
+
+
+def test_what_a_node_knows_grows_old_also_when_its_agent_is_gone() -> None:
+    second = 1_000_000_000
+    good = NodeStatus(
+        "n1", 8, "memory", 0, (), fresh_at=100 * second, stale_after_ms=30_000, deny_after_ms=60_000
+    )
+
+    def shown(word: NodeStatus, said_at_s: int, now_s: int) -> tuple[int | None, bool]:
+        found = replace(
+            reading(), words={"n1": Watermark(word, said_at_s * second)}, now=now_s * second
+        )
+        row = VIEWS["nodes"].rows(found)[0]
+        return row["stale_since"], row["denies_new"]
+
+    assert shown(good, 101, 102) == (None, False)
+    assert shown(good, 130, 131) == (None, False), "it speaks, and would say so"
+    assert shown(good, 101, 131) == (130 * second, False)
+    assert shown(good, 101, 161) == (130 * second, True)
+    assert shown(replace(good, stopped=True), 120, 131) == (130 * second, False)
+    assert shown(replace(good, stale_since=130 * second), 140, 141) == (130 * second, False)
+    assert shown(replace(good, fresh_at=0), 101, 900) == (None, False)
+
+
+def test_a_lost_node_is_told_from_a_silent_one_and_holds_back_no_watermark() -> None:
+    found = reading(events.NodeLost("n2", 5), n1=9, n2=5)
+    n1, n2 = rows = nodes(found)
+    assert (n1["status"], n1["reason"]) == ("Current", "")
+    assert (n2["status"], n2["reason"]) == ("Lost", "lost at LEDGER/9, where it was at 5")
+    assert status(found, rows)["enforced"] == 9
+
+
+def test_a_refused_node_is_shown_with_what_it_claims_and_why_not() -> None:
+    claims = ("10.244.1.128/25",)
+    found = reading(events.NodeRefused("n3", ("198.18.0.13",), claims, (), "it is node n1's"))
+    *_, n3 = rows = nodes(found)
+    assert (n3["status"], n3["pod_cidrs"]) == ("Refused", list(claims))
+    assert n3["reason"] == "it is node n1's"
+    assert status(reading(n1=8, n2=8), rows)["enforced"] is None, "those that joined count"
+    known = nodes(reading(events.NodeRefused("n2", (), claims, (), "it is node n1's")))[1]
+    assert known["status"] == "Unknown"
+    assert known["reason"] == "what it wants to be now is refused: it is node n1's"
+
+
+def test_a_pod_that_is_to_be_another_shows_both_identities() -> None:
+    found = reading(events.RelabelPlanned("uid-web-0", 300, (("app", "x"),)))
+    view = VIEWS["pods"]
+    (pod,) = view.rows(found)
+    assert pod["labels"] == {"app": "web"}
+    assert pod["planned"]["labels"] == {"app": "x"}
+    assert (pod["planned"]["identity"], pod["planned"]["sequence"]) == (300, 9)
+    (shown,) = (column.shown(pod, False) for column in view.columns if column.key == "identity")
+    assert shown == "256→300"
+
+
+def test_numbers_that_a_lost_node_may_mistake_are_shown() -> None:
+    retired = (events.IdentityAllocated(300, ("k8s:x=y",)), events.IdentityRetired(300))
+    found = reading(*retired, events.NodeLost("n2", 5), events.IdentityReleased(300))
+    assert VIEWS["identities"].rows(found)[-1] | {"namespace": None} == {
+        "identity": 300,
+        "namespace": None,
+        "status": "Doubtful",
+        "scope": "cluster",
+        "labels": [],
+        "users": 0,
+        "sequence": 10,
+    }
 
 
 def test_streams_are_shown_with_what_they_keep(tabard: Tabard, store: MemoryStore) -> None:

@@ -109,6 +109,25 @@ def test_of_all_nodes_the_silent_ones_are_waited_for_and_named(
     assert "n1" not in result.stderr
 
 
+def test_a_lost_node_is_named_and_not_waited_for_even_if_it_speaks(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    spoken(store, n1=1, n2=1, n3=1)
+    lost = [events.NodeLost(name, 5) for name in ("n2", "n3")]
+    asyncio.run(append(MemoryBus(store), *lost))
+    result = tabard("wait", "--sequence", "9", "--timeout", "0")
+    assert result.exit_code == 0
+    first, *notes = result.stderr.splitlines()
+    assert first == "1 node enforces LEDGER/9"
+    assert [note.split(" is ")[0] for note in notes] == ["note: node n2", "note: node n3"]
+
+
+def test_what_is_planned_for_running_pods_is_waited_for(tabard: Tabard, store: MemoryStore) -> None:
+    spoken(store, n1=1, n2=1, n3=1)
+    asyncio.run(append(MemoryBus(store), events.RelabelPlanned("uid-web-0", 256, ())))
+    assert tabard("wait", "--timeout", "0.05").exit_code == 3
+
+
 def test_a_live_node_that_is_behind_is_waited_for(tabard: Tabard, store: MemoryStore) -> None:
     spoken(store, n1=1, n2=14, n3=30)
     result = tabard("wait", "--timeout", "0.05")

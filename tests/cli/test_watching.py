@@ -170,7 +170,7 @@ async def test_a_status_goes_on_with_what_differs(capsys: pytest.CaptureFixture[
     with status._showing(Output.TABLE) as show:
         await watched.run(
             lambda reading: show(
-                status.status(reading, nodes(reading)) | {"cluster": None, "error": ""}
+                status.status(reading, nodes(reading)) | {"cluster": None, "bus": None, "error": ""}
             ),
             lambda: say(bus, "n2", 8),
             until=lambda reading: bool(reading.words),
@@ -192,7 +192,7 @@ async def test_a_status_in_json_is_printed_whole_at_each_change(
     with status._showing(Output.JSON) as show:
         await watched.run(
             lambda reading: show(
-                status.status(reading, nodes(reading)) | {"cluster": None, "error": ""}
+                status.status(reading, nodes(reading)) | {"cluster": None, "bus": None, "error": ""}
             ),
             lambda: say(bus, "n1", 8),
             lambda: say(bus, "n2", 8),
@@ -219,7 +219,7 @@ async def test_a_status_tells_an_allocators_turns_and_not_its_heartbeats(
         ):
             await speak(bus, word)
             reading = replace(await known(bus, state, {}), allocators=await roll.heard(bus))
-            rest = {"cluster": None, "error": ""}
+            rest = {"cluster": None, "bus": None, "error": ""}
             show(status.status(reading, nodes(reading)) | rest)
     lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "h-" in line]
     assert lines[1:] == [["h-1", "Leading"], ["h-2", "Following"], ["h-1", "Stopped"]]

@@ -15,6 +15,7 @@ from tabard.cluster.allocators import AllocatorWord
 from tabard.cluster.checkup import Check, Outcome
 from tabard.cluster.health import allocator, examine, node, skew
 from tabard.cluster.watermarks import Watermark
+from tabard.events.ledger import NodeLost, NodeRefused, NumbersExhausted
 from tabard.events.observed import QuarantineRequested
 from tabard.events.status import NodeStatus
 from tabard.ledger.messages import first_cause, observed
@@ -54,6 +55,19 @@ async def test_a_whole_cluster_has_no_fault(bus: MemoryBus) -> None:
     assert checks["ledger"].fact == f"LEDGER/1-{head} without a hole"
     assert checks["allocator"].fact == "h-1, epoch 1, 0 events behind"
     assert checks["node n1"].fact.startswith(f"enforces LEDGER/{head}, 0 events behind, spoke 0.0")
+
+
+async def test_lost_and_refused_nodes_and_exhausted_numbers_are_faults(bus: MemoryBus) -> None:
+    exhausted = NumbersExhausted(2, (("k8s:job", 2), ("k8s:app", 1)))
+    refused = NodeRefused("n3", (), ("10.244.1.0/25",), (), "10.244.1.0/25 is node n1's")
+    head = await append(bus, *small(), NodeLost("n2", 5), refused, exhausted)
+    await say(bus, "n1", head)
+    await say(bus, "n2", 5)
+    checks = await checked(bus)
+    assert faults(checks) == ["node n2", "node n3, refused", "numbers"]
+    assert checks["node n2"].fact == "lost at LEDGER/9, where it was at 5: nothing waits for it"
+    assert checks["node n3, refused"].fact == refused.reason
+    assert "k8s:job (2 values), k8s:app (1 values)" in checks["numbers"].fact
 
 
 async def test_a_hole_in_the_ledger_and_what_stands_before_it_are_told(bus: MemoryBus) -> None:

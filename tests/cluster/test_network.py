@@ -28,6 +28,14 @@ def test_every_node_is_plugged_into_the_hub() -> None:
     assert "link set n2 master br0 up" in plan.inside["tb-r-hub"]
 
 
+def test_the_hub_has_an_address_for_each_bus_server() -> None:
+    one, three = (network.plan("r", places(1), "overlay", count) for count in (1, 3))
+    assert set(three.inside["tb-r-hub"]) - set(one.inside["tb-r-hub"]) == {
+        "addr add 198.18.0.2/24 dev br0",
+        "addr add 198.18.0.3/24 dev br0",
+    }
+
+
 @pytest.fixture
 def run() -> Iterator[str]:
     name = f"t{os.getpid() % 10**6}-{secrets.token_hex(2)}"

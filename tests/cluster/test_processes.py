@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tabard.cluster import pids
+from tabard.cluster import pids, processes
+from tabard.cluster.errors import ClusterError
+from tabard.cluster.holds import held, holds
 from tabard.cluster.processes import Child, Launched, Program, Restarts, end_all
 
 SLEEPS = "import time; time.sleep(600)"
@@ -25,7 +27,8 @@ def python(code: str) -> Program:
 def child(program: Program, directory: Path, stop_timeout_s: float = 5.0) -> Child:
     log = directory / "log"
     process = Launched(program, log, stop_timeout_s)
-    return Child("child", process, directory / "note", log, Restarts(1, 20))
+    hold = holds(directory) / "child"
+    return Child("child", process, directory / "note", log, Restarts(1, 20), hold)
 
 
 @asynccontextmanager
@@ -70,6 +73,45 @@ async def test_a_held_process_stays_down_until_restart(tmp_path: Path) -> None:
         await kept.restart()
         await until(lambda: kept.pid not in (0, first))
         assert kept.exits == 0
+
+
+async def test_a_process_that_another_holds_down_stays_down_while_that_one_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, look = 0, pids.noted
+
+    def noted(path: Path) -> int:
+        nonlocal looks
+        looks += 1
+        return look(path)
+
+    monkeypatch.setattr(processes, "HOLD_POLL_S", 0.001)
+    monkeypatch.setattr(processes.pids, "noted", noted)
+    async with minded(python(SLEEPS), tmp_path) as kept:
+        first = kept.pid
+        with held(tmp_path, "child"):
+            with (
+                pytest.raises(ClusterError, match=f"held down by process {os.getpid()} already"),
+                held(tmp_path, "child"),
+            ):
+                pass
+            before = looks
+            kept.kill(signal.SIGTERM)
+            await until(lambda: looks > before + 3)
+            assert kept.pid == 0
+        await until(lambda: kept.pid not in (0, first))
+        assert kept.exits == 0
+
+        second = kept.pid
+        holder = await asyncio.create_subprocess_exec(sys.executable, "-c", SLEEPS)
+        pids.record(holds(tmp_path) / "child", holder.pid)
+        before = looks
+        kept.kill(signal.SIGTERM)
+        await until(lambda: looks > before + 3)
+        assert kept.pid == 0
+        holder.kill()
+        await holder.wait()
+        await until(lambda: kept.pid not in (0, second))
 
 
 async def test_a_restart_asked_for_is_no_exit(tmp_path: Path) -> None:

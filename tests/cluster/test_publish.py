@@ -1,12 +1,22 @@
+import asyncio
+
 import pytest
 
-from ledgers import POLICY, Answering, append_raw
+from ledgers import POLICY, Answering, append, append_raw
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import Stream
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.cluster.publish import key_of, outcome, publish
 from tabard.events import observed as events
-from tabard.events.ledger import PolicyRefused
+from tabard.events.ledger import (
+    EndpointRelabelled,
+    EndpointsRebound,
+    EndpointUnbound,
+    LedgerEvent,
+    PolicyRefused,
+    RebindPlanned,
+    RelabelPlanned,
+)
 
 REFUSED = PolicyRefused("NetworkPolicy", "shop", "web", "spec.ingress[0].ports: …", "")
 
@@ -26,6 +36,37 @@ async def test_a_refusal_is_found_by_its_cause() -> None:
     found = await outcome(bus, published, timeout_s=5)
     assert found.refused == (REFUSED,)
     assert found.ledger == 2
+
+
+PLANS = [
+    (RelabelPlanned("uid-a", 256, ()), EndpointRelabelled("uid-a", 256, ())),
+    (RelabelPlanned("uid-a", 256, ()), EndpointUnbound("uid-a")),
+    (RelabelPlanned("uid-a", 256, ()), EndpointsRebound("shop", (("uid-a", 256),))),
+    (RebindPlanned("shop", (("uid-a", 256),)), EndpointsRebound("shop", (("uid-a", 256),))),
+    (RebindPlanned("shop", (("uid-a", 256),)), RelabelPlanned("uid-a", 257, ())),
+]
+
+
+@pytest.mark.parametrize(("plan", "end"), PLANS)
+async def test_what_is_planned_is_waited_for_until_it_is_carried_out_or_overtaken(
+    plan: LedgerEvent, end: LedgerEvent
+) -> None:
+    bus = Answering()
+    bus.answers = [plan]
+    published = await publish(bus, [events.PodLabelsChanged("uid-a", ())])
+    with pytest.raises(NotReached, match="allocator did not carry it out"):
+        await outcome(bus, published, timeout_s=0.01)
+    waiting = asyncio.create_task(outcome(bus, published, timeout_s=5))
+    await append(bus, EndpointRelabelled("uid-b", 256, ()))
+    assert (await append(bus, end)) == (await waiting).ledger
+
+
+async def test_somebody_elses_plan_is_not_waited_for() -> None:
+    bus = Answering()
+    bus.answers = [RelabelPlanned("uid-a", 256, ())]
+    await publish(bus, [events.PodLabelsChanged("uid-a", ())])
+    published = await publish(bus, [events.PodStopped("b")])
+    assert (await outcome(bus, published, timeout_s=5)).refused == ()
 
 
 async def test_somebody_elses_refusal_is_not_ours() -> None:

@@ -21,6 +21,7 @@ from tabard.cluster.publish import publish
 from tabard.cluster.settings import Settings
 from tabard.cluster.supervisor import Cluster
 from tabard.events.observed import PodStopped
+from tabard.process.privileges import KERNEL, effective
 
 pytestmark = pytest.mark.nats
 
@@ -66,6 +67,10 @@ async def test_a_cluster_is_ready_inside_the_block_and_gone_after_it(tmp_path: P
         assert len(set(urls.values())) == 4
         for url in urls.values():
             await readied(url)
+
+        if os.geteuid() == 0:
+            held = {name: effective(cluster.pid(name)) for name in cluster.children}
+            assert held == dict.fromkeys(cluster.children, frozenset()), "no kernel, no pods"
 
         killed = cluster.pid("agent.n1")
         cluster.kill("agent.n1", signal.SIGKILL)
@@ -198,3 +203,20 @@ def test_a_data_directory_too_deep_for_sockets_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ClusterError, match="socket paths"):
         asyncio.run(start())
     assert not list((tmp_path / "run").glob("*"))
+
+
+@pytest.mark.ebpf
+async def test_each_process_of_a_cluster_in_the_kernel_has_what_it_needs_and_no_more(
+    tmp_path: Path,
+) -> None:
+    wanted = settings(nodes=1, dataplane="ebpf", pods="netns")
+    async with Cluster(wanted, directory=tmp_path) as cluster:
+        held = {name: effective(cluster.pid(name)) for name in cluster.children}
+        assert held == {
+            "nats": frozenset(),
+            "allocator": frozenset(),
+            "source": {"CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE"},
+            "agent.n1": KERNEL,
+        }
+        answer = await ask(cluster.socket("n1"), "status", 5)
+        assert (answer["dataplane"], answer["error"]) == ("ebpf", "")

@@ -15,6 +15,7 @@ from tabard.events.ledger import (
     EndpointBound,
     Enforcement,
     EventQuarantined,
+    NodeRefused,
     PodRefused,
     PolicyRefused,
 )
@@ -244,8 +245,9 @@ class Cluster:
         return self._uids[key]
 
     def _observe(self, event: Any) -> None:
-        for decided in self.desk.observe(event):
-            if isinstance(decided, PolicyRefused | PodRefused | EventQuarantined):
+        """Every node is up: what is planned is carried out at once."""
+        for decided in self.desk.observe(event) + (self.desk.tick() if self.state.relabels else []):
+            if isinstance(decided, PolicyRefused | PodRefused | NodeRefused | EventQuarantined):
                 name = getattr(decided, "name", "")
                 kind = getattr(decided, "kind", "Pod" if name else "event")
                 raise Refused(
@@ -284,12 +286,12 @@ class Cluster:
     def _route(self, cidr: str, at: int) -> None:
         """A pod CIDR is one node's: of two pods that had the address, the later one's."""
         for node, cidrs in enumerate(self._cidrs):
-            if (cidr in cidrs) != (node == at):
-                if node == at:
-                    cidrs.append(cidr)
-                else:
-                    cidrs.remove(cidr)
+            if cidr in cidrs and node != at:
+                cidrs.remove(cidr)
                 self._join(node)
+        if cidr not in self._cidrs[at]:
+            self._cidrs[at].append(cidr)
+            self._join(at)
 
     def _free_range(self, avoid: Iterable[str]) -> str:
         """The first of RANGES that none of `avoid`'s networks and no given address touches."""

@@ -1,8 +1,9 @@
 """What every Dataplane does. A test class inherits DataplaneContract and has a fixture `rig`."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -202,6 +203,24 @@ class DataplaneContract:
         assert again.read() == full(ifindex)
         assert again.attached() == {"one": ifindex}
         assert rig.send(ifindex, POD, STRANGER, 80)
+
+    def test_the_age_of_what_is_enforced_closes_it_to_new_flows_also_without_an_agent(
+        self, rig: Rig
+    ) -> None:
+        rig.add_link("one0")
+        ifindex, _ = rig.dataplane.attach("one", "one0")
+        maps = full(ifindex)
+        bound = replace(maps, endpoints={POD: replace(maps.endpoints[POD], stale_after_s=100)})
+        rig.dataplane.write(diff(Maps(), bound))
+        assert rig.dataplane.read() == bound
+        now, second = time.clock_gettime_ns(time.CLOCK_BOOTTIME), 1_000_000_000
+        for age_s, opens in ((1, True), (101, False)):
+            rig.dataplane.refresh(now - age_s * second)
+            again = rig.dataplane = rig.reopened()
+            again.write(diff(bound, maps))  # and forget the flow
+            again.forget(lambda peer, identity: True)
+            again.write(diff(maps, bound))
+            assert rig.send(ifindex, POD, STRANGER, 80) is opens
 
     def test_a_removed_dataplane_leaves_nothing(self, rig: Rig) -> None:
         rig.add_link("one0")

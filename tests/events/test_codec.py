@@ -15,7 +15,7 @@ from tabard.events.errors import (
     UndecodableError,
     UnknownTypeError,
 )
-from tabard.events.ledger import NodeAdded, SettingsAdopted
+from tabard.events.ledger import EndpointRelabelled, EndpointsRebound, NodeAdded, SettingsAdopted
 
 ENVELOPE = Envelope(b"0123456789abcdef", "key", 17, "OBSERVED/3", b"fedcba9876543210")
 STOPPED = observed.PodStopped("uid")
@@ -171,6 +171,16 @@ def test_a_newer_version_is_told_apart() -> None:
         ),
         ("node.added", {"name": "n", "addresses": [], "pod_cidrs": []}, NodeAdded("n", (), ())),
         (
+            "endpoint.relabelled",
+            {"uid": "u", "identity": 256, "labels": []},
+            EndpointRelabelled("u", 256, ()),
+        ),
+        (
+            "endpoint.rebound",
+            {"namespace": "x", "changes": [["u", 256]]},
+            EndpointsRebound("x", (("u", 256),)),
+        ),
+        (
             "settings.adopted",
             {
                 "cluster": "c",
@@ -185,7 +195,7 @@ def test_a_newer_version_is_told_apart() -> None:
         ),
     ],
 )
-def test_what_was_stored_before_labels_and_enforcement_is_read_as_without(
+def test_what_was_stored_before_a_field_came_is_read_as_without(
     name: str, data: dict[str, Any], event: Any
 ) -> None:
     payload = msgpack.packb([name, 1, b"i", "k", 0, "", b"", data])

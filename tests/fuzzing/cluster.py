@@ -17,7 +17,7 @@ from strategies import NAMESPACES
 from tabard.bus.port import Stored
 from tabard.dataplane.maps import Address, Maps, Mode, address_text
 from tabard.dataplane.verdict import Judge
-from tabard.events.ledger import PodRefused, PolicyRefused
+from tabard.events.ledger import NodeRefused, PodRefused, PolicyRefused
 from tabard.events.observed import (
     NameAnswered,
     NamespaceLabelsSet,
@@ -205,8 +205,11 @@ class Cluster:
         self._observe(NodeJoined(node, KNOWN[node], RANGES[node], pairs(self._nodes[node])))
 
     def _observe(self, event: Any) -> None:
+        """Every node is up: what is planned is carried out at once."""
         for decided in self._desk.observe(event):
-            assert not isinstance(decided, PolicyRefused | PodRefused), decided
+            assert not isinstance(decided, PolicyRefused | PodRefused | NodeRefused), decided
+        if self._desk.state.relabels:
+            self._desk.tick()
 
     def _compile(self) -> None:
         messages = self._desk.messages

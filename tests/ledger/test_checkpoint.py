@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import gc
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import structlog
 
 from deciding import Desk, started
 from tabard.bus.memory import MemoryBus
-from tabard.bus.port import Outgoing
+from tabard.bus.port import Outgoing, Shortened, Stored, Stream, StreamInfo
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError, check, pause_s
 from tabard.ledger.state import State
 
@@ -167,6 +168,38 @@ async def test_a_state_is_checked_against_the_ledger() -> None:
     assert await check(bus, desk.state) == ""
     desk.state.chain = b"x" * 16
     assert "another chain hash" in await check(bus, desk.state)
+
+
+class Replicated(MemoryBus):
+    """LEDGER on three servers, of which one that leads no more answers the first `stale` reads; or
+    one that this client knows to hold more than the leader says."""
+
+    stale = 0
+    shortened = False
+
+    async def info(self, stream: Stream) -> StreamInfo:
+        return dataclasses.replace(await super().info(stream), replicas=3)
+
+    async def read(self, stream: Stream, start: int, limit: int = 1) -> list[Stored]:
+        if self.shortened:
+            raise Shortened("LEDGER ends at 2, but 3 was stored")
+        self.stale -= 1
+        return [] if self.stale >= 0 else await super().read(stream, start, limit)
+
+
+async def test_one_who_leads_no_more_does_not_have_a_state_thrown_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tabard.ledger.checkpoint.LOOK_AGAIN_S", 0)
+    desk, bus = Desk(), Replicated()
+    desk.observe(started("a"))
+    await bus.append(desk.messages, 0)
+    bus.stale = 1
+    assert await check(bus, desk.state) == ""
+    bus.stale = 2
+    assert "ends before LEDGER/3" in await check(bus, desk.state)
+    bus.shortened = True
+    assert await check(bus, desk.state) == "LEDGER ends at 2, but 3 was stored"
 
 
 async def test_a_state_that_ends_with_a_quarantined_event_is_taken() -> None:

@@ -13,7 +13,7 @@ from tabard.identity.labels import cidr_label, label_set
 from tabard.ledger import fold as folding
 from tabard.ledger import state as states
 from tabard.ledger.fold import FoldError, evolve, fold
-from tabard.ledger.state import Node, State, enforcement_of
+from tabard.ledger.state import Node, Relabel, State, enforcement_of
 from world import World, network_policy
 
 WEB, DB = ("k8s:app=web",), ("k8s:app=db",)
@@ -151,6 +151,61 @@ def test_a_names_addresses_use_their_identities_until_they_are_forgotten() -> No
     step(state, events.NameForgotten("nobody.io", (other,)))
     assert state.names == {"b.io": {one: 7}}
     assert list(state.idle) == [902, 901]
+
+
+def test_what_is_planned_is_used_until_it_is_carried_out_or_another_is_planned() -> None:
+    numbers = [events.IdentityAllocated(n, (f"k8s:n={n}",)) for n in (256, 257, 258)]
+    state = state_after(*numbers, bound("u", 256))
+    step(state, events.RelabelPlanned("u", 257, (("app", "x"),)))
+    assert state.relabels == {"u": Relabel("u", 257, (("app", "x"),), 5, 50)}
+    step(state, events.RelabelPlanned("u", 258, (("app", "y"),)))
+    assert state.relabels == {"u": Relabel("u", 258, (("app", "y"),), 6, 50)}
+    assert [state.identities[n].users for n in (256, 257, 258)] == [1, 0, 1]
+    assert state.endpoints["u"].identity == 256
+    step(state, events.EndpointRelabelled("u", 258, (("app", "y"),), ("n1",)))
+    assert not state.relabels
+    assert [state.identities[n].users for n in (256, 257, 258)] == [0, 0, 1]
+    step(state, events.RebindPlanned("x", (("u", 257),)))
+    assert state.relabels == {"u": Relabel("u", 257, (("app", "y"),), 8, 80)}
+    step(state, events.EndpointUnbound("u"))
+    assert not state.relabels
+    assert all(state.identities[n].users == 0 for n in (256, 257, 258))
+
+
+def test_a_plan_for_a_pod_that_is_not_bound_is_refused() -> None:
+    refuses(state_after(*ALLOCATED), events.RelabelPlanned("u", 256, ()), "not bound")
+    refuses(state_after(*ALLOCATED), events.RebindPlanned("x", (("u", 256),)), "not bound")
+
+
+def test_released_numbers_are_doubtful_while_a_lost_node_is_behind_their_retirement() -> None:
+    numbers = [events.IdentityAllocated(n, (f"k8s:n={n}",)) for n in (256, 257)]
+    retired = [events.IdentityRetired(256), events.IdentityRetired(257)]  # at 3 and 4
+    lost = [events.NodeLost("n1", 3), events.NodeLost("n2", 2)]
+    released = [events.IdentityReleased(256), events.IdentityReleased(257)]
+    state = state_after(*numbers, *retired, *lost, *released)
+    assert state.doubtful == {256: 3, 257: 4}
+    step(state, events.NodeReturned("n2", 9))
+    assert state.doubtful == {257: 4}
+    step(state, events.NodeRemoved("n1"))
+    assert (state.doubtful, state.lost) == ({}, {})
+
+
+def test_a_doubtful_number_that_is_allocated_is_in_doubt_no_more() -> None:
+    number = events.IdentityAllocated(256, ("k8s:n=1",))
+    gone = [events.IdentityRetired(256), events.NodeLost("n1", 1), events.IdentityReleased(256)]
+    state = state_after(number, *gone)
+    assert state.doubtful == {256: 2}
+    step(state, number)
+    assert state.doubtful == {}
+
+
+def test_a_refused_node_is_kept_until_it_joins_or_leaves() -> None:
+    refused = events.NodeRefused("n1", ("192.0.2.1",), (), (), "why")
+    for end in (events.NodeAdded("n1", (), ()), events.NodeRemoved("n1")):
+        state = state_after(refused)
+        assert (state.nodes, state.refused_nodes) == ({}, {"n1": refused})
+        step(state, end)
+        assert not state.refused_nodes
 
 
 def test_every_event_is_folded() -> None:

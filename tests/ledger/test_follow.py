@@ -1,10 +1,12 @@
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
 from tabard.bus.memory import MemoryBus
-from tabard.bus.port import Outgoing
+from tabard.bus.port import READ_MESSAGES_MAX, Outgoing, Stored, Stream
+from tabard.events.chain import link
 from tabard.events.envelope import Envelope
 from tabard.events.ledger import EventQuarantined, LedgerEvent, NodeAdded
 from tabard.ledger.follow import RECORDS_MAX, catch_up, follow
@@ -121,3 +123,63 @@ async def test_following_gives_all_before_a_bad_event_and_stops_there(writer: Wr
         with pytest.raises(Stopped, match="LEDGER/3"):
             await anext(batches)
     assert state.sequence == 2
+
+
+class TwoReplicas(MemoryBus):
+    """Answers reads in turn from its own log, and from one in which an event is another."""
+
+    def __init__(self, writer: Writer, changed: int) -> None:
+        super().__init__(writer.bus.store)
+        self.reads = 0
+        self._changed = changed
+
+    async def read(
+        self, stream: Stream, start: int, limit: int = READ_MESSAGES_MAX
+    ) -> list[Stored]:
+        found = await super().read(stream, start, limit)
+        self.reads += 1
+        if self.reads % 2 == 0:
+            return found
+        return [
+            replace(each, payload=each.payload[:-20] + b"?" + each.payload[-19:])
+            if each.sequence == self._changed
+            else each
+            for each in found
+        ]
+
+
+async def test_an_event_that_does_not_follow_is_asked_for_again(writer: Writer) -> None:
+    await writer.nodes(1, 9)
+    bus = TwoReplicas(writer, changed=5)
+    state = await catch_up(bus, State())
+    assert state.sequence == 9
+    assert list(state.nodes) == [f"n{n}" for n in range(1, 10)]
+    assert bus.reads == 2
+
+
+async def test_an_event_that_follows_in_no_replica_stops_the_reader_and_says_where_to_look(
+    writer: Writer,
+) -> None:
+    await writer.nodes(1, 4)
+    writer.chain = bytes(16)
+    await writer.nodes(5, 6)
+    state = State()
+    with pytest.raises(Stopped, match="`tabard bus check` says whether") as stopped:
+        await catch_up(writer.bus, state)
+    assert stopped.value.unchained
+    assert stopped.value.sequence == 5
+    assert state.sequence == 4
+
+
+async def test_an_event_that_follows_and_cannot_be_read_is_not_asked_for_again(
+    writer: Writer,
+) -> None:
+    await writer.nodes(1, 4)
+    payload, _ = link(writer.chain, b"\x98" + b"\xc0" * 8)
+    await writer.bus.append([Outgoing("tabard.ledger.node.added", payload)], 4)
+    bus = TwoReplicas(writer, changed=0)
+    with pytest.raises(Stopped) as stopped:
+        await catch_up(bus, State())
+    assert not stopped.value.unchained
+    assert "bus check" not in str(stopped.value)
+    assert bus.reads == 1

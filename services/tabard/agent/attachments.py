@@ -6,10 +6,12 @@ ledger has spoken.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import msgpack
+from pydantic import ConfigDict, Field, TypeAdapter
 
-from tabard.dataplane.maps import Address, Endpoint, address_text
+from tabard.dataplane.maps import Address, Endpoint, address, address_text
 from tabard.ledger.state import State
 from tabard.policy.compile import Attachment, Provisional, incarnation
 
@@ -100,11 +102,11 @@ def packed(held: Iterable[Held]) -> bytes:
 def unpacked(data: bytes) -> dict[str, Held]:
     """What `packed` was given, by UID; ValueError if it is anything else."""
     try:
-        rows = msgpack.unpackb(data, use_list=False) if data else ()
+        rows = _rows(msgpack.unpackb(data, use_list=False) if data else ())
         held = [
             Held(
                 Attachment(
-                    uid, ifindex, mac, host_mac, None if assumed is None else Provisional(*assumed)
+                    uid, ifindex, mac, host_mac, None if assumed is None else _provisional(*assumed)
                 ),
                 interface,
                 allocated_at,
@@ -114,6 +116,25 @@ def unpacked(data: bytes) -> dict[str, Held]:
     except Exception as error:  # msgpack raises many unrelated types on bad bytes
         raise ValueError(f"not the attachments of a checkpoint ({error!r})") from error
     return {one.attachment.uid: one for one in held}
+
+
+_Unsigned = Annotated[int, Field(ge=0, lt=1 << 32)]
+_rows = TypeAdapter(
+    tuple[
+        tuple[
+            tuple[str, _Unsigned, bytes, bytes],
+            tuple[_Unsigned, tuple[str, ...]] | None,
+            str,
+            int,
+        ],
+        ...,
+    ],
+    config=ConfigDict(strict=True),
+).validate_python
+
+
+def _provisional(identity: int, addresses: tuple[str, ...]) -> Provisional:
+    return Provisional(identity, tuple(address_text(address(text)) for text in addresses))
 
 
 def recovered(

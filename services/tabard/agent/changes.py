@@ -6,6 +6,7 @@ from typing import TypeVar
 from tabard.dataplane.maps import Address, Maps, PrefixFlag, is_of_node
 from tabard.dataplane.port import Change
 from tabard.dataplane.verdict import Prefixes
+from tabard.ledger.state import Identity
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -38,6 +39,27 @@ def relief(actual: Maps, change: Change) -> Change:
             key for key in change.policies_removed if key.policy not in staying
         ),
         identities_removed=change.identities_removed,
+    )
+
+
+def reused(actual: Maps, identities: Mapping[int, Identity], since: int) -> Change:
+    """All of `actual` that is about numbers which were allocated after LEDGER/`since`: they stand
+    for others now than when it was written.
+
+    For a node that nobody waited for. It is taken out before anything newer is written, so that no
+    packet meets the old meaning of a number beside its new one: meanwhile it is unknown.
+    """
+    numbers = frozenset(
+        number
+        for number in actual.identities
+        if (one := identities.get(number)) is not None and one.allocated_at > since
+    )
+    if not numbers:
+        return Change()
+    return Change(
+        hosts_removed=frozenset(at for at, number in actual.hosts.items() if number in numbers),
+        identities_removed=numbers,
+        policies_removed=frozenset(key for key in actual.policies if key.identity in numbers),
     )
 
 

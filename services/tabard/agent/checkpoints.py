@@ -61,7 +61,8 @@ class Checkpoints:
     async def save(self) -> None:
         """Save now, if anything changed; a failure is reported, and the old checkpoint stands."""
         async with self._lock:
-            state = self._reconciler.state
+            # What is known on the way may be wrong by now, and a restart need not serve from it.
+            state = State() if self._reconciler.refolding else self._reconciler.state
             sequence, extra = state.sequence, packed(self._reconciler.attachments.all())
             if (sequence, extra) == (self.saved, self._extra):
                 return
@@ -84,6 +85,8 @@ class Checkpoints:
         the agent must not forget by a crash that it said so, or it would give that number to a pod
         whose labels it stood for before: checkpoint, then acknowledge.
         """
+        if self._reconciler.refolding:
+            return sequence  # a restart knows nothing, and so no number for what it was
         if _forgettable(self._reconciler.state, self.saved, sequence) <= sequence:
             await self.save()
         return min(sequence, _forgettable(self._reconciler.state, self.saved, sequence) - 1)

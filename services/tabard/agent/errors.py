@@ -8,7 +8,7 @@ class AgentError(Exception):
 
 
 class AlreadyRunning(AgentError):
-    """Another agent holds this node's data directory."""
+    """Another agent holds this node, or this data directory; says which, and how to mend it."""
 
 
 class Code(StrEnum):
@@ -16,6 +16,7 @@ class Code(StrEnum):
 
     INVALID = "invalid"
     BUSY = "busy"
+    STOPPING = "stopping"
     TIMEOUT = "timeout"
     REFUSED = "refused"
     LINK = "link"

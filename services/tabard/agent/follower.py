@@ -78,12 +78,16 @@ class Follower:
         self._resumed = True
         end = await bus.last_sequence(Stream.LEDGER)
         self._reached(end)
+        is_refolding = reconciler.refolding
         async with aclosing(follow(bus, reconciler.state)) as batches:
             async for records in batches:
                 self.events += len(records)
                 if self._report.clear("ledger"):
                     log.info("agent.ledger_resumed", sequence=reconciler.state.sequence)
                 reconciler.folded(records)
+                if reconciler.refolding and not is_refolding:
+                    end = await bus.last_sequence(Stream.LEDGER)
+                is_refolding = reconciler.refolding
                 self._reached(end)
                 self._notify()
 
@@ -91,6 +95,7 @@ class Follower:
         self.head = max(end, self._reconciler.state.sequence)
         if self._reconciler.state.sequence >= end:
             self._reconciler.stand(Standing.IN_SYNC)
+            self._reconciler.refolded()
 
     def _stopped(self, event: str, message: str) -> None:
         if self._report.fail("ledger", message):

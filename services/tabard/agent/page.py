@@ -15,7 +15,19 @@ from tabard.dataplane.port import DataplaneError, MapSizes
 from tabard.process import bus
 from tabard.process.metrics import counters, gauges
 
-PARTS = ("bus", "ledger", "dataplane", "drift", "checkpoint", "dns", "names")
+PARTS = (
+    "bus",
+    "holder",
+    "ledger",
+    "dataplane",
+    "node",
+    "drift",
+    "checkpoint",
+    "dns",
+    "names",
+    "staleness",
+    "lost",
+)
 """Of the agent, that can be in trouble (the keys of `Report.troubles`)."""
 
 
@@ -73,6 +85,16 @@ class AgentPage:
                 "tabard_agent_lag_events",
                 "The ledger's last known sequence less the watermark.",
                 max(0, head - report.sequence),
+            ),
+            GaugeMetricFamily(
+                "tabard_agent_stale",
+                "1 while it has not known for too long that it enforces the ledger's head.",
+                agent.freshness.is_stale,
+            ),
+            GaugeMetricFamily(
+                "tabard_agent_known_age_seconds",
+                "Since it last knew that it enforced the ledger's head, or since its start.",
+                agent.freshness.age_s,
             ),
             CounterMetricFamily(
                 "tabard_agent_events_total", "Ledger events read.", follower.events

@@ -7,7 +7,7 @@ from enum import Enum
 import structlog
 
 from tabard.agent.attachments import Attachments
-from tabard.agent.changes import carried_out, local, relief
+from tabard.agent.changes import carried_out, local, relief, reused
 from tabard.agent.figures import Figures
 from tabard.agent.report import Report
 from tabard.agent.worker import Worker
@@ -22,6 +22,7 @@ from tabard.dataplane.maps import (
 )
 from tabard.dataplane.port import Change, Dataplane, DataplaneError, MapFull, PoliciesFull
 from tabard.events import ledger
+from tabard.events.codec import type_name
 from tabard.identity.numbers import is_pod
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.state import State
@@ -34,6 +35,8 @@ RETRY_S_MIN = 0.05
 RETRY_S_MAX = 1.0
 """Wait after a write that failed; doubles with each one in a row."""
 
+GIVEN_UP = (ledger.NodeLost, ledger.NodeRemoved)
+"""Events after which nobody waits for a node, and numbers that it enforces may become others'."""
 MOVES = (ledger.EndpointBound, ledger.EndpointRelabelled, ledger.EndpointsRebound)
 """Events after which an address may be another identity's."""
 
@@ -94,6 +97,11 @@ class Reconciler:
         """Held from compiling to written, and while the maps are read."""
         self.listeners: list[Callable[[Sequence[LedgerRecord]], None]] = []
         """Told of what was folded, as it was; of nothing where another state took its place."""
+        self.stale_after_s = 0
+        """The shortest bound that policies set on a local pod (Endpoint.stale_after_s); 0: none."""
+        self.refolding = False
+        """`state` is on its way to the ledger's end, over events by which nobody waited for this
+        node: until it is there nothing of it is enforced or kept."""
         self.ticks = 0
         self.figures = Figures()
         self._compiler = Compiler()
@@ -104,6 +112,11 @@ class Reconciler:
         """Whether an address changed hands since the flows were last looked through."""
         self._retired: frozenset[int] = frozenset()
         """Identities that went since then: their numbers may become others'."""
+        self._unwaited = False
+        """It was, and no tick has ended since: numbers may stand for others than in the maps."""
+        self._settled = asyncio.Event()
+        self._settled.set()
+        """Not refolding."""
         self._spacing_s = spacing_s
         self._wake = asyncio.Event()
         self._flushing: list[asyncio.Future[int]] = []
@@ -124,6 +137,8 @@ class Reconciler:
 
     def restored(self, state: State) -> None:
         """`state` takes the place of what was known: events between the two were not seen."""
+        if self.standing is not Standing.WAITING:
+            self._refold("events that it did not see were trimmed away")
         before, self.state = self.state.identities, state
         after = state.identities
         self._moved = True
@@ -141,11 +156,15 @@ class Reconciler:
         records = list(records)
         for listener in self.listeners:
             listener(records)
+        for record in records:
+            if isinstance(record.event, GIVEN_UP) and record.event.name == self.node:
+                self._refold(f"LEDGER/{record.sequence} gave it up ({type_name(record.event)})")
         self._moved |= any(isinstance(record.event, MOVES) for record in records)
         is_touched = self._compiler.note(records)
         settled = not (self._wake.is_set() or self.lock.locked() or self.report.troubles)
         if (
             settled
+            and not self._unwaited
             and self.standing is Standing.IN_SYNC
             and not is_touched
             and not self._has_flows_to_forget
@@ -155,6 +174,28 @@ class Reconciler:
         else:
             if self.standing is Standing.IN_SYNC:  # else they are the past, read again
                 self.figures.came(records)
+            self.wake()
+
+    def _refold(self, why: str) -> None:
+        if self.refolding:
+            return
+        log.warning(
+            "agent.refolding", reason=why, enforced=self.report.sequence, read=self.state.sequence
+        )
+        self.refolding = self._unwaited = True
+        self._settled.clear()
+        if self.standing is not Standing.WAITING:
+            self.report.fail(
+                "lost", f"nothing newer is enforced until the ledger is read to its end: {why}"
+            )
+
+    def refolded(self) -> None:
+        """`state` is at the ledger's end, as it was when the refolding began, or later."""
+        if self.refolding:
+            log.info("agent.refolded", sequence=self.state.sequence)
+            self.refolding = False
+            self.report.clear("lost")
+            self._settled.set()
             self.wake()
 
     async def flush(self) -> int:
@@ -174,6 +215,7 @@ class Reconciler:
         while True:
             await self._wake.wait()
             await self.ready.wait()
+            await self._settled.wait()
             self._wake.clear()
             begun = loop.time()
             is_whole = self.standing is Standing.IN_SYNC
@@ -221,6 +263,8 @@ class Reconciler:
 
     async def _enforce(self) -> int:
         actual = self.actual if self.actual is not None else await self._read()
+        if self.standing is Standing.IN_SYNC:
+            actual = await self._forget_numbers(actual)
         self.attachments.settle(self.state)
         sequence = self.state.sequence
         change = self._compiler.update(self.state, self.node, self.mode, self.attachments.attached)
@@ -257,10 +301,36 @@ class Reconciler:
             await self._write(change)
         self.actual = desired
         await self._forget_flows()
+        self._unwaited = False
         if change:
             log.debug("agent.applied", sequence=sequence, **change.counts())
         self.report.enforced(sequence, self._pods)
         return sequence
+
+    async def _forget_numbers(self, actual: Maps) -> Maps:
+        """Take out of the maps, and of the flows, what is about numbers that stand for others now;
+        the maps as they are then. A node that somebody waits for has none."""
+        while (since := self._unwaited_since()) is not None:
+            change = reused(actual, self.state.identities, since)
+            if not change:
+                break
+            numbers = change.identities_removed
+            log.warning("agent.numbers_reused", numbers=len(numbers), since=since)
+            self.actual = None
+            await self._write(change)
+            self._retired |= numbers
+            await self._forget_flows()
+            actual = await self._read()
+        return actual
+
+    def _unwaited_since(self) -> int | None:
+        """Through which sequence the maps' numbers are what they were; None: all are."""
+        lost = self.state.lost.get(self.node)
+        if lost is not None:
+            return self.report.sequence or lost.watermark
+        if self.node not in self.state.nodes:
+            return self.report.sequence
+        return self.report.sequence if self._unwaited and self.report.sequence else None
 
     def _have_room(self, change: Change, desired: Maps) -> None:
         """PoliciesFull if the policy map cannot hold what it will have been told, before anything
@@ -280,6 +350,8 @@ class Reconciler:
         self._is_egress_enforced = any(
             EndpointFlag.EGRESS_ENFORCED in endpoint.flags for endpoint in endpoints
         )
+        bounds = (endpoint.stale_after_s for endpoint in endpoints)
+        self.stale_after_s = min(filter(None, bounds), default=0)
         if self.dataplane.guards_node or not any(map(is_of_node, endpoints)):
             self.report.clear("node")
         elif self.report.fail("node", UNGUARDED):

@@ -3,9 +3,20 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tabard.dataplane.maps import MAP_NAMES
-from tabard.events.status import NodeStatus
+from tabard.events.status import Holder, NodeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """How old what the node knows is; times in nanoseconds since the Unix epoch, 0 for never."""
+
+    fresh_at: int = 0
+    stale_since: int = 0
+    stale_after_ms: int = 0
+    deny_after_ms: int = 0
 
 
 class Report:
@@ -26,6 +37,11 @@ class Report:
         self.digest_at = 0
         self.troubles: dict[str, str] = {}
         """Part of the agent → why it does not go on."""
+        self.lag = 0
+        """Events that the ledger is known to have beyond `sequence`."""
+        self.age = Age()
+        self.holder: Holder | None = None
+        self.heartbeat_ms = 0
         self.changed = asyncio.Event()
 
     def enforced(self, sequence: int, endpoints: int) -> None:
@@ -76,4 +92,11 @@ class Report:
             full=tuple(sorted(self.full.items())),
             digest=self.digest,
             digest_at=self.digest_at,
+            holder=self.holder,
+            heartbeat_ms=self.heartbeat_ms,
+            lag=self.lag,
+            fresh_at=self.age.fresh_at,
+            stale_since=self.age.stale_since,
+            stale_after_ms=self.age.stale_after_ms,
+            deny_after_ms=self.age.deny_after_ms,
         )

@@ -71,6 +71,7 @@ def _dataplane(settings: Settings) -> tuple[Dataplane, Judge | None]:
         mode=Mode[settings.mode.upper()],
         underlay=tuple(address(text) for text in settings.underlay),
         underlay_device=settings.underlay_device,
+        stale_after_s=settings.stale_after_s if settings.denies_when_stale else 0,
     )
     if settings.dataplane == "memory":
         from tabard.agent.packets import judge

@@ -1,12 +1,9 @@
 """The agent wired together: what gets which part, and what is started and closed in which order."""
 
 import asyncio
-import fcntl
-import os
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -14,16 +11,18 @@ from tabard.agent.checkpoints import Checkpoints
 from tabard.agent.digests import keep_digest
 from tabard.agent.dns.proxy import DnsProxy
 from tabard.agent.drift import DriftCheck
-from tabard.agent.errors import AlreadyRunning
 from tabard.agent.flows import Flows
 from tabard.agent.follower import Follower, stand_offline
+from tabard.agent.freshness import Freshness
 from tabard.agent.gate import Gate
+from tabard.agent.holding import held
 from tabard.agent.reconciler import Reconciler
 from tabard.agent.report import Report
 from tabard.agent.server import Desk, Judge, serve
 from tabard.agent.settings import Settings
-from tabard.agent.status import join, publish_status
+from tabard.agent.status import join, publish_status, say_farewell
 from tabard.agent.takeover import take_over
+from tabard.agent.tenure import Tenure
 from tabard.agent.worker import Worker
 from tabard.bus.port import Bus, BusError
 from tabard.dataplane.maps import Mode
@@ -34,6 +33,8 @@ from tabard.ledger.state import Node
 log = structlog.get_logger(__name__)
 
 CONNECT_RETRY_S = 0.5
+REACH_S = 0.5
+"""How long a start waits for the bus, to ask it whose the node is, before it goes on without."""
 
 Connect = Callable[[], Awaitable[Bus]]
 
@@ -58,7 +59,9 @@ class Agent:
         self.bus: Bus | None = None
         """None until there was a connection."""
         self._incarnation = uuid.uuid4().bytes
+        self._since = time.time_ns()
         self.report = Report(settings.node, dataplane.kind)
+        self.report.heartbeat_ms = settings.status_heartbeat_ms
         self.reconciler = Reconciler(
             node=settings.node,
             mode=Mode[settings.mode.upper()],
@@ -68,6 +71,13 @@ class Agent:
             spacing_s=settings.tick_spacing_ms / 1000,
         )
         self.follower = Follower(self.reconciler, self.report)
+        self.freshness = Freshness(
+            self.reconciler,
+            self.report,
+            lambda: self.bus,
+            after_s=settings.stale_after_s,
+            denies=settings.denies_when_stale,
+        )
         self.dns = DnsProxy(self.reconciler, self.follower, self.report, lambda: self.bus)
 
     async def run(self) -> None:
@@ -77,7 +87,9 @@ class Agent:
         """
         settings = self._settings
         settings.data.mkdir(parents=True, exist_ok=True)
-        with _alone(settings.data / "agent.lock"):
+        with held(settings.locks, settings.node, settings.data, self._since) as me:
+            self.report.holder = me
+            tenure = Tenure(me, self.report, settings.status_heartbeat_ms / 1000)
             async with Checkpoint.open(settings.data / "agent.db") as checkpoint:
                 checkpoints = Checkpoints(
                     checkpoint,
@@ -86,18 +98,33 @@ class Agent:
                     settings.checkpoint_spacing_ms / 1000,
                 )
                 try:
-                    await self._worker.open()
                     # Loading programs is another process's work, reading the checkpoint this one's.
-                    saved, _ = await asyncio.gather(
-                        checkpoints.load(), self._worker.call(self._dataplane.open)
-                    )
+                    saved, _ = await asyncio.gather(checkpoints.load(), self._open(tenure))
                     await take_over(self.reconciler, saved)
-                    await self._work(checkpoints)
+                    await self._work(checkpoints, tenure)
                 finally:
+                    if self.bus is not None:
+                        await self.bus.close()
                     await self._worker.call(self._dataplane.close)
                     self._worker.close()
 
-    async def _work(self, checkpoints: Checkpoints) -> None:
+    async def _open(self, tenure: Tenure) -> None:
+        """Open the dataplane, which writes to the kernel: not if another machine's agent holds the
+        node. Without a bus in reach that is asked later, before anything is said on it."""
+        try:
+            async with asyncio.timeout(REACH_S):
+                self.bus = await self._connect()
+        except (BusError, TimeoutError):
+            pass
+        if self.bus is not None:
+            try:
+                await tenure.claim(self.bus)
+            except BusError as error:
+                log.warning("agent.claim_failed", error=str(error))
+        await self._worker.open()
+        await self._worker.call(self._dataplane.open)
+
+    async def _work(self, checkpoints: Checkpoints, tenure: Tenure) -> None:
         settings = self._settings
         drift = DriftCheck(self.reconciler, self.report, settings.drift_interval_ms / 1000)
         desk = Desk(
@@ -117,6 +144,7 @@ class Agent:
                     "checkpoints": checkpoints.run(),
                     "drift": drift.run(),
                     "dns": self.dns.run(),
+                    "freshness": self.freshness.run(),
                     "digest": keep_digest(
                         self.reconciler,
                         self.follower,
@@ -124,22 +152,23 @@ class Agent:
                         settings.digest_after_ms / 1000,
                     ),
                     "offline": stand_offline(self.reconciler, settings.offline_after_ms / 1000),
-                    "bus": self._bus_side(checkpoints),
+                    "bus": self._bus_side(checkpoints, tenure),
                 }.items():
                     group.create_task(work, name=name)
         finally:
             stop_watching()
             await checkpoints.save()
 
-    async def _bus_side(self, checkpoints: Checkpoints) -> None:
-        settings = self._settings
-        bus = self.bus = await self._connected()
+    async def _bus_side(self, checkpoints: Checkpoints, tenure: Tenure) -> None:
+        settings, reconciler, report = self._settings, self.reconciler, self.report
+        bus = await self._claimed(tenure)
         node = Node(settings.node, settings.underlay, settings.pod_cidrs, settings.labels)
         status = publish_status(
             bus,
-            self.reconciler,
-            self.report,
+            reconciler,
+            report,
             checkpoints,
+            tenure,
             spacing_s=settings.status_spacing_ms / 1000,
             heartbeat_s=settings.status_heartbeat_ms / 1000,
         )
@@ -148,9 +177,23 @@ class Agent:
                 group.create_task(self.follower.run(bus), name="follower")
                 group.create_task(status, name="status")
                 group.create_task(self.flows.run(bus), name="flows")
-                group.create_task(join(bus, self.reconciler, node, self._incarnation), name="join")
+                group.create_task(join(bus, reconciler, node, self._incarnation), name="join")
         finally:
-            await bus.close()
+            await say_farewell(bus, reconciler, report, checkpoints, tenure)
+
+    async def _claimed(self, tenure: Tenure) -> Bus:
+        """The bus, on which this process may speak for the node."""
+        if self.bus is None:
+            self.bus = await self._connected()
+        while not tenure.claimed:
+            try:
+                await tenure.claim(self.bus)
+            except BusError as error:
+                if self.report.fail("bus", str(error)):
+                    log.warning("agent.bus_unavailable", error=str(error))
+                await asyncio.sleep(CONNECT_RETRY_S)
+        self.report.clear("bus")
+        return self.bus
 
     async def _connected(self) -> Bus:
         while True:
@@ -163,19 +206,3 @@ class Agent:
             else:
                 self.report.clear("bus")
                 return bus
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; AlreadyRunning if another process does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AlreadyRunning(
-                f"another agent holds {path}; stop it first, or use another data directory"
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from tabard.agent.gate import ATTACHES_MAX
-from tabard.dataplane.maps import MAP_NAMES
+from tabard.dataplane.maps import MAP_NAMES, STALE_AFTER_S_MAX
 from tabard.dataplane.port import MapSizes
 from tabard.events.observed import Pairs
 from tabard.identity.labels import HOSTNAME
@@ -17,6 +17,7 @@ from tabard.identity.syntax import LABEL_VALUE, LABEL_VALUE_MAX, is_label_key
 from tabard.process.connection import BusSettings
 from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
+from tabard.process.places import locks, run_directory
 
 
 class Settings(BusSettings):
@@ -37,6 +38,8 @@ class Settings(BusSettings):
     """`key=value` each; what policies select nodes by, beside the hostname."""
     mode: Literal["overlay", "native"] = "overlay"
     dataplane: Literal["ebpf", "memory"] = "ebpf"
+    run_dir: Path = Field(default_factory=run_directory)
+    """Where the agents of this machine lock their nodes: the same for all of them."""
     socket: Path | None = None
     """The gate's; `agent.sock` in `data` if not given."""
     netns: str = ""
@@ -54,6 +57,11 @@ class Settings(BusSettings):
     flows_spacing_ms: int = Field(default=200, ge=1)
     offline_after_ms: int = Field(default=2_000, ge=0)
     """Without the ledger's end for so long, a started agent serves from its checkpoint."""
+    staleness_after_ms: int = Field(default=30_000, ge=1_000, le=STALE_AFTER_S_MAX * 1_000)
+    """An agent that did not know for so long that it enforces the ledger's head is stale; in whole
+    seconds, rounded up."""
+    staleness_then: Literal["hold", "deny-new"] = "hold"
+    """What the kernel does then: go on, or open no new flows of the node's pods."""
     attaches_max: int = Field(default=ATTACHES_MAX, ge=1)
     rcu_expedited: bool = True
     """Whether grace periods may be expedited while a pod is attached or a write waits for one
@@ -84,8 +92,8 @@ class Settings(BusSettings):
     def _labels(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         keys = set()
         for label in values:
-            key, _, value = label.partition("=")
-            if not (is_label_key(key) and LABEL_VALUE.fullmatch(value)):
+            key, separator, value = label.partition("=")
+            if not (separator and is_label_key(key) and LABEL_VALUE.fullmatch(value)):
                 raise ValueError(f"{label!r} is no label key=value in Kubernetes label syntax")
             if key in keys:
                 raise ValueError(f"label {key} is there twice")
@@ -109,6 +117,18 @@ class Settings(BusSettings):
     @property
     def socket_path(self) -> Path:
         return self.socket if self.socket is not None else self.data / "agent.sock"
+
+    @property
+    def stale_after_s(self) -> int:
+        return -(-self.staleness_after_ms // 1_000)
+
+    @property
+    def denies_when_stale(self) -> bool:
+        return self.staleness_then == "deny-new"
+
+    @property
+    def locks(self) -> Path:
+        return locks(self.run_dir, self.cluster)
 
     def map_sizes(self) -> MapSizes:
         maps = (*MAP_NAMES, "conntrack", "fragments")

@@ -28,6 +28,7 @@ from tabard.process.environment import settings_or_exit
 from tabard.process.http import ListenError, serving
 from tabard.process.logs import log_to_stderr
 from tabard.process.memory import collect_seldom
+from tabard.process.replicas import ReplicaWatch
 
 _log = structlog.get_logger()
 
@@ -88,7 +89,9 @@ async def _allocate(settings: Settings, patience: Patience, page: AllocatorPage)
                 patience=patience,
             )
             page.allocator = allocator
-            await allocator.run()
+            page.replicas = ReplicaWatch(settings.bus_monitoring, settings.bus_read_ms / 1000)
+            async with page.replicas.looking(bus):
+                await allocator.run()
     finally:
         await bus.close()
 

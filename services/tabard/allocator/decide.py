@@ -86,6 +86,7 @@ def decide(state: State, indexes: Indexes, command: Command) -> list[LedgerEvent
                 or retirement.retire(state, command, TICK_EVENTS_MAX)
                 or retirement.release(state, indexes, TICK_EVENTS_MAX)
                 or pods.retry(state, indexes, TICK_EVENTS_MAX)
+                or pods.reclaim(state, indexes)
                 or retirement.report(state, indexes)
             )
         case _:

@@ -25,7 +25,7 @@ from tabard.allocator.saving import Saver
 from tabard.allocator.superseding import is_pair, is_undone, never_ran
 from tabard.allocator.words import Words, unattended
 from tabard.allocator.writer import FencedError, append
-from tabard.bus.port import Bus, BusUnavailable, Stream
+from tabard.bus.port import Bus, BusError, BusUnavailable, Stream
 from tabard.events.errors import EventError
 from tabard.events.ledger import LedgerEvent
 from tabard.events.observed import PodStarted
@@ -97,6 +97,7 @@ class Leader:
             async with asyncio.TaskGroup() as tasks:
                 readers = (
                     tasks.create_task(self._collect(), name="allocator.collect"),
+                    tasks.create_task(self._keep_flows(), name="allocator.keep_flows"),
                     tasks.create_task(self._wake_at_end(), name="allocator.end"),
                 )
                 while not self._patience.ended:
@@ -268,6 +269,15 @@ class Leader:
                 self._tick_at = 0.0
                 self._inbox.wake()
         self._passed = passed
+
+    async def _keep_flows(self) -> None:
+        """FLOWS ends with its server; on a guarded bus no agent may make it anew."""
+        while True:
+            try:
+                await self._bus.keep_flows()
+            except BusError as error:
+                _log.warning("allocator.flows_not_kept", reason=str(error))
+            await asyncio.sleep(self._pace.flows_s)
 
     async def _wake_at_end(self) -> None:
         await self._patience.wait()

@@ -26,7 +26,9 @@ def join(state: State, indexes: Indexes, event: NodeJoined) -> list[LedgerEvent]
     if state.nodes.get(event.name) == node and event.name not in state.refused_nodes:
         return []
     if clash := indexes.claims.clash(node):
-        reason = f"{clash}; give it its own, or remove the other node"
+        reason = (
+            f"{clash}; give it its own, or take out the other if it is gone: tabard delete node"
+        )
         facts = (event.name, event.addresses, event.pod_cidrs, event.labels)
         refused = NodeRefused(*facts, reason)
         check_size(refused)

@@ -21,4 +21,6 @@ class Pace:
     """After so much silence of the leader a follower takes the lead: four words were not said."""
     spread_s: float = 0.25
     """Within which several followers do so, one after the other by chance."""
+    flows_s: float = 5.0
+    """Between two looks whether FLOWS is there."""
     limits: Limits = field(default_factory=Limits)

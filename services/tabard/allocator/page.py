@@ -14,6 +14,7 @@ from tabard.ledger.state import State
 from tabard.policy.reading import REFERENT_KINDS
 from tabard.process import bus
 from tabard.process.metrics import counters, gauges
+from tabard.process.replicas import ReplicaWatch
 
 LAG_EVENTS_MAX = 1_000
 """A follower of a busy leader is behind by some events at any moment; by more it lags."""
@@ -25,6 +26,7 @@ class AllocatorPage:
     def __init__(self, patience: Patience) -> None:
         self.bus: Bus | None = None
         self.allocator: Allocator | None = None
+        self.replicas: ReplicaWatch | None = None
         self._patience = patience
 
     def unready(self) -> str:
@@ -70,6 +72,8 @@ class AllocatorPage:
                 bool(self._patience.stands_before),
             ),
         ]
+        if self.replicas is not None:
+            families += self.replicas.families()
         if allocator is None:
             return families
         leader = allocator.leader
@@ -140,9 +144,14 @@ def _of_state(state: State) -> list[Metric]:
         ),
         gauges(
             "tabard_allocator_identities",
-            "Identities: live ones, and numbers retired and not yet free.",
+            "Identities: live ones, numbers retired and not yet free, and free ones that a lost "
+            "node may take for what they were.",
             "state",
-            {"live": len(state.identities), "retired": len(state.retired)},
+            {
+                "live": len(state.identities),
+                "retired": len(state.retired),
+                "doubtful": len(state.doubtful),
+            },
         ),
         gauges(
             "tabard_allocator_refused",
@@ -160,7 +169,26 @@ def _of_state(state: State) -> list[Metric]:
             "Accepted policies.",
             sum(kind not in REFERENT_KINDS for kind, _, _ in state.policies),
         ),
-        GaugeMetricFamily("tabard_allocator_nodes", "Nodes.", len(state.nodes)),
+        gauges(
+            "tabard_allocator_nodes",
+            "Nodes: those that are waited for, lost ones, and those that may not join.",
+            "state",
+            {
+                "live": len(state.nodes) - len(state.lost),
+                "lost": len(state.lost),
+                "refused": len(state.refused_nodes),
+            },
+        ),
+        GaugeMetricFamily(
+            "tabard_allocator_relabels_planned",
+            "Running pods whose new identity waits for nodes to know it.",
+            len(state.relabels),
+        ),
+        GaugeMetricFamily(
+            "tabard_allocator_numbers_exhausted",
+            "1 while pods wait and no number is free; the ledger says which label keys use most.",
+            state.exhausted is not None,
+        ),
         CounterMetricFamily(
             "tabard_allocator_quarantined_total",
             "Events that were refused, or that operators had passed over, in the ledger's whole "

@@ -57,6 +57,7 @@ class Indexes:
                 self.claims.add(Node(event.name, event.addresses, event.pod_cidrs))
             case NodeRemoved():
                 self.claims.remove(event.name)
+                self.watermarks.forget(event.name)
 
     def heaviest_keys(self, state: State) -> tuple[tuple[str, int], ...]:
         """The label keys with the most values among pods' identities, most first, and how many.

@@ -21,6 +21,7 @@ from tabard.identity.labels import LABELS_MAX
 from tabard.identity.numbers import Reserved
 from tabard.ledger.state import EndpointState, State
 
+_HELD = "pods that started later hold all of its addresses"
 _FIELDS = tuple(field.name for field in dataclasses.fields(PodStarted))
 
 
@@ -78,6 +79,23 @@ def retry(state: State, indexes: Indexes, events_max: int) -> list[LedgerEvent]:
             if not (isinstance(outcome, PodRefused) and outcome.retry):
                 outcomes.append(outcome)
     return [*plan.allotment.events, *outcomes]
+
+
+def reclaim(state: State, indexes: Indexes) -> list[LedgerEvent]:
+    """A pod that was refused since later ones held its addresses, and that can be bound by now.
+
+    Starts and stops come in any order, and starts are told by nodes' clocks: whoever has not
+    stopped when all that started later have is there.
+    """
+    for refused in state.refused_pods.values():
+        if refused.reason.startswith(_HELD) and refused.uid not in state.tombstones:
+            if all(address in state.bindings for address in refused.addresses):
+                continue  # still, or by others: most ticks end here
+            plan = Plan(state, indexes)
+            outcome = bind(plan, _pod(refused))
+            if isinstance(outcome, EndpointBound) or outcome.retry:
+                return [*plan.allotment.events, outcome]
+    return []
 
 
 def bind(plan: Plan, pod: PodStarted) -> EndpointBound | PodRefused:
@@ -152,9 +170,7 @@ def _won(plan: Plan, pod: PodStarted) -> tuple[str, ...]:
         if held_since is None or held_since <= pod.started_at:
             won.append(address)
     if pod.addresses and not won:
-        raise Refusal(
-            f"its addresses ({', '.join(pod.addresses)}) are held by pods that started later"
-        )
+        raise Refusal(f"{_HELD}: {', '.join(pod.addresses)}")
     return tuple(won)
 
 

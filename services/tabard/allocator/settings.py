@@ -2,17 +2,17 @@
 
 import re
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from tabard.allocator.commands import Limits
 from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
 from tabard.process.connection import BusSettings
-from tabard.process.environment import PREFIX, LogFormat, LogLevel
+from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel, from_json
 from tabard.process.http import HttpAddress
 
 
@@ -30,6 +30,12 @@ class Settings(BusSettings):
     holder: str = Field(default="allocator", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     """Name of this allocator, and of no other; each of its processes adds what makes it unique."""
 
+    bus_monitoring: Listed = ()
+    """Where the bus's servers are monitored, http://HOST:PORT each; empty: their replicas' health
+    is not looked after."""
+    bus_read_ms: int = Field(default=3_600_000, ge=0)
+    """How often all replicas are read, slowly; 0: never, then only what servers count is told."""
+
     tick_ms: int = Field(default=1_000, ge=10)
     checkpoint_ms: int = Field(default=10_000, ge=10)
     node_lost_ms: int = Field(default=600_000, ge=1_000)
@@ -42,10 +48,12 @@ class Settings(BusSettings):
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     numbers_cluster_id: int = 0
     numbers_cluster_bits: int = 8
-    labels_include: tuple[str, ...] = ()
+    labels_include: Annotated[tuple[str, ...], NoDecode, BeforeValidator(from_json)] = ()
     """Regular expressions of label keys, as JSON; see tabard.identity.labels.LabelFilter."""
-    labels_exclude: tuple[str, ...] = ()
-    fixed: dict[int, tuple[str, ...]] = Field(default_factory=dict)
+    labels_exclude: Annotated[tuple[str, ...], NoDecode, BeforeValidator(from_json)] = ()
+    fixed: Annotated[dict[int, tuple[str, ...]], NoDecode, BeforeValidator(from_json)] = Field(
+        default_factory=dict
+    )
     """Identities fixed by the operator, as JSON: `{"128": ["k8s:app=dns", …]}`."""
     retire_grace_ms: int = Field(default=300_000, ge=0)
     """How long an identity without users is kept."""

@@ -20,12 +20,22 @@ _log = structlog.get_logger()
 
 
 async def loaded(bus: Bus, checkpoint: Checkpoint, patience: Patience) -> State:
-    """The state in the checkpoint if that is of this ledger, else the one before all events."""
+    """The state in the checkpoint if that is of this ledger, else the one before all events.
+
+    LostError if the ledger ends before it: a new ledger would be empty.
+    """
     saved = await checkpoint.load()
     if saved is None:
         return State()
     found = saved
     if reason := await patience.through(lambda: check(bus, found)):
+        last = await patience.through(lambda: bus.last_sequence(Stream.LEDGER))
+        if 0 < last < found.sequence:
+            raise LostError(
+                f"LEDGER ends at {last}, but {checkpoint.path} was folded through "
+                f"{found.sequence}: events are lost, or the bus was replaced; restore it, or "
+                "remove that file to go on with what the bus holds now"
+            )
         _log.warning("checkpoint.discarded", path=str(checkpoint.path), reason=reason)
         return State()
     return saved

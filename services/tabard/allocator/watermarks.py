@@ -40,6 +40,10 @@ class Watermarks:
         if len(self._words) > WORDS_MAX:
             del self._words[next(iter(self._words))]
 
+    def forget(self, node: str) -> None:
+        """The node has left: if it joins again, it is another."""
+        self._words.pop(node, None)
+
     def listen(self, state: State, elapsed_ns: int) -> None:
         """Time went by in which words came, if there were any."""
         self.heard_ns += elapsed_ns

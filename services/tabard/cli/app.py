@@ -8,6 +8,8 @@ from typer.core import TyperGroup
 
 from tabard.cli import advice, credentials
 from tabard.cli.commands import (
+    auth,
+    bus,
     changing,
     events,
     keeping,
@@ -106,5 +108,7 @@ for command in (
     app.command()(command)
 app.add_typer(events.app, name="events")
 app.add_typer(policy.app, name="policy")
+app.add_typer(bus.app, name="bus")
 app.add_typer(keeping.snapshots, name="snapshots")
 app.add_typer(keeping.ledger, name="ledger")
+app.add_typer(auth.app, name="auth")

@@ -6,11 +6,12 @@ from typing import assert_never
 
 from tabard.bus.port import Bus
 from tabard.cli.failing import Exit, Failure, Unfinished, fail
+from tabard.cli.get import known
 from tabard.cli.kinds import workload as workload_kind
 from tabard.cli.naming import place_of
 from tabard.cli.printing import tell
 from tabard.cli.reach import Target, with_bus
-from tabard.cli.views import selected
+from tabard.cli.views import nodes, selected
 from tabard.cli.wait import settled
 from tabard.cluster.errors import NotReached
 from tabard.cluster.publish import outcome, publish
@@ -18,6 +19,7 @@ from tabard.events.codec import type_name
 from tabard.events.ledger import PolicyRefused
 from tabard.events.observed import (
     NamespaceLabelsSet,
+    NodeLeft,
     ObservedEvent,
     PodLabelsChanged,
     PodStopped,
@@ -207,6 +209,26 @@ def delete_pods(
     _change("delete pod", change, until, timeout_s, cluster, nats)
 
 
+def delete_nodes(
+    names: Sequence[str], until: Until, timeout_s: float, cluster: str, nats: str
+) -> None:
+    async def change(bus: Bus, state: State) -> Sequence[ObservedEvent]:
+        await catch_up(bus, state)
+        rows = {row["name"]: row for row in nodes(await known(bus, state))}
+        for name in names:
+            if name not in rows:
+                raise Failure(f"the ledger has no node {name}", "tabard get nodes")
+            if (status := rows[name]["status"]) in ("Current", "Lagging", "Failing"):
+                raise Failure(
+                    f"node {name} is {status}: its agent runs, and would enforce as if it were "
+                    "none of the cluster",
+                    f"stop the agent of {name}, wait 15 s, and delete it again",
+                )
+        return [NodeLeft(name) for name in names]
+
+    _change("delete node", change, until, timeout_s, cluster, nats)
+
+
 def _stopped(pod: EndpointState) -> list[ObservedEvent]:
     """What ends a pod. A bare one ends with its workload, or it would be started again."""
     bare = ("Pod", pod.namespace, pod.name)
@@ -260,14 +282,15 @@ def label(
     async def change(bus: Bus, state: State) -> Sequence[ObservedEvent]:
         await catch_up(bus, state)
         found = pod_named(state, pod)
-        labels = dict(found.labels)
+        carried = state.relabels.get(found.uid, found).labels
+        labels = dict(carried)
         for key, value in changes:
             if value is None:
                 labels.pop(key, None)
             else:
                 labels[key] = value
         pairs = tuple(sorted(labels.items()))
-        return [] if pairs == found.labels else [PodLabelsChanged(found.uid, pairs)]
+        return [] if pairs == carried else [PodLabelsChanged(found.uid, pairs)]
 
     _change("label the pod", change, until, timeout_s, cluster, nats)
 

@@ -59,11 +59,15 @@ def pods(context: typer.Context, incomplete: str) -> list[str]:
     return _matching(_of_state(context, names), incomplete)
 
 
-def pod_or_kind(context: typer.Context, incomplete: str) -> list[str]:
-    """For `delete pod NS/NAME`."""
-    return (
-        pods(context, incomplete) if context.params.get("what") else _matching(["pod"], incomplete)
-    )
+def pod_node_or_kind(context: typer.Context, incomplete: str) -> list[str]:
+    """For `delete pod NS/NAME` and `delete node NAME`."""
+    match context.params.get("what"):
+        case ["pod" | "pods", *_]:
+            return pods(context, incomplete)
+        case ["node" | "nodes", *_]:
+            known = _of_state(context, lambda state: {*state.nodes, *state.refused_nodes})
+            return _matching(known, incomplete)
+    return _matching(["pod", "node"], incomplete)
 
 
 def described(context: typer.Context, incomplete: str) -> list[str]:

@@ -28,7 +28,18 @@ from tabard.cli.fields import (
     WORKLOADS,
     Field,
 )
-from tabard.cli.judgements import CHECKED, DOCTOR, EXPLAINED, MATRIX, METRICS, PAIR, PLACE
+from tabard.cli.judgements import (
+    CHECKED,
+    DOCTOR,
+    EXPLAINED,
+    KEYS,
+    MATRIX,
+    METRICS,
+    PAIR,
+    PLACE,
+    REPLICAS,
+    ROLES,
+)
 from tabard.cli.kinds import SHOWN
 
 EVENT = Field("event", "string", "ADDED, MODIFIED or DELETED")
@@ -145,8 +156,12 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "policy lint", LINTED
     yield "policy diff", DIFFERENCE
     yield "policy trim", TRIMMED
+    yield "bus status", REPLICAS
+    yield "bus check", REPLICAS
     yield "doctor", DOCTOR
     yield "metrics", METRICS
+    yield "auth list", KEYS
+    yield "auth roles", ROLES
 
 
 COMMANDS: Mapping[str, tuple[Field, ...]] = dict(_commands())

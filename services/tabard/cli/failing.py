@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import structlog
 import typer
 
-from tabard.bus.port import BusError, SequenceGap, StreamMismatch
+from tabard.bus.port import BusError, Denied, SequenceGap, StreamMismatch
 from tabard.cli.advice import following
 from tabard.cli.printing import tell
 from tabard.cluster.errors import ClusterError, NotReached
@@ -102,6 +102,8 @@ def fail(what: str, error: BaseException) -> NoReturn:
             next_command = f"tabard events show {error.sequence}"
         case TrimmedAway():
             next_command = "tabard snapshots list"
+        case Denied():
+            next_command = "tabard auth roles -o wide"
         case SequenceGap():
             next_command = "tabard events verify"
         case StreamMismatch():

@@ -32,6 +32,18 @@ PODS = (
     Field("node", "string", "where it runs"),
     Field("addresses", "[string]", "those that it holds"),
     Field("identity", "integer?", "its security identity; null if Waiting or Refused"),
+    Field(
+        "planned",
+        "object?",
+        "what it is to be after a label change, as soon as every live node knows that identity; "
+        "null if no change waits",
+        (
+            Field("identity", "integer", "its identity then"),
+            Field("labels", "{string: string}", "its labels then"),
+            Field("since", "integer", "when the change was decided that has waited longest"),
+            Field("sequence", "integer", "LEDGER's, through which nodes must enforce it"),
+        ),
+    ),
     Field("labels", "{string: string}", "as its author wrote them"),
     Field(
         "status",
@@ -63,15 +75,17 @@ IDENTITIES = (
     Field(
         "status",
         "string",
-        "Used, Idle (nobody's; retires after the grace) or Quarantined (retired: no labels, not "
-        "yet free for reuse)",
+        "Used, Idle (nobody's; retires after the grace), Quarantined (retired: no labels, not yet "
+        "free for reuse) or Doubtful (free, but a lost node may still take it for what it was: "
+        "used last)",
     ),
     Field("scope", "string", "cluster, fixed (by the operator) or cidr"),
     Field("labels", "[string]", "source:key=value, what the number stands for"),
     Field(
         "users",
         "integer",
-        "endpoints that have it, policies that name its CIDR, or nodes whose address it is",
+        "endpoints that have it or are to have it, policies that name its CIDR, or nodes whose "
+        "address it is",
     ),
     Field("sequence", "integer", "LEDGER's at its allocation or retirement"),
 )
@@ -81,10 +95,12 @@ NODES = (
     Field(
         "status",
         "string",
-        "Current (enforces LEDGER's head), Lagging, Silent (its agent said nothing for 15 s; its "
-        "kernel enforces what it had), Failing (see error) or Unknown (said nothing yet, or of the "
-        "past: --at)",
+        "Current (enforces LEDGER's head), Lagging, Stopped (its agent was ended) or Silent (its "
+        "agent said nothing for 15 s; in both its kernel enforces what it had), Failing (see "
+        "error), Unknown (said nothing yet, or of the past: --at), Lost (got no further for so "
+        "long that nothing waits for it) or Refused (see reason: it never joined)",
     ),
+    Field("reason", "string", "why it is Lost or was refused, else empty"),
     Field("addresses", "[string]", "in the underlay"),
     Field("pod_cidrs", "[string]", "where its pods' addresses come from"),
     Field("labels", "{string: string}", "what policies select it by, its hostname at least"),
@@ -115,6 +131,10 @@ NODES = (
         "boolean?",
         "whether it is the ledger's there; null where the two were not compared (`status` does)",
     ),
+    Field("fresh_at", "integer?", "when it last knew that it enforced LEDGER's head, if ever"),
+    Field("stale_since", "integer?", "when that became too long ago, if it did"),
+    Field("denies_new", "boolean?", "whether some of its pods open no new flows for that"),
+    Field("holder", "object?", "the process that speaks for it: host, pid, since, data"),
 )
 
 POLICIES = (
@@ -291,11 +311,29 @@ STATUS = (
             Field("refused", "integer", "refused"),
         ),
     ),
+    Field(
+        "exhausted",
+        "object?",
+        "while pods wait and no number is free; null otherwise",
+        (
+            Field("identities", "integer", "of pods, when numbers ran out"),
+            Field(
+                "heaviest",
+                "[object]",
+                "the label keys that make the most of them, most first",
+                (
+                    Field("key", "string", "source:key"),
+                    Field("values", "integer", "how many different ones it has"),
+                ),
+            ),
+        ),
+    ),
     Field("nodes", "[object]", "as `get nodes`; with -l those that it takes", NODES),
     Field(
         "enforced",
         "integer?",
-        "the lowest watermark of these nodes; null if one said nothing or there are none",
+        "the lowest watermark of these nodes, but the Lost and the Refused; null if one said "
+        "nothing or there are none",
     ),
     Field("diverged", "[string]", "those whose state is not what the ledger says"),
     Field("quarantined", "[string]", "STREAM/sequence of events that readers go on past"),
@@ -310,6 +348,16 @@ STATUS = (
             Field("pods", "string", "netns, memory or none"),
             Field("data", "string", "its state directory"),
             Field("http", "{string: string}", "addresses of its services' metrics and health"),
+        ),
+    ),
+    Field(
+        "bus",
+        "object?",
+        "the bus's servers, as each says of itself; null of the past and where they are not known",
+        (
+            Field("servers", "integer", "how many are known"),
+            Field("answering", "integer", "how many of them gave an answer"),
+            Field("faults", "[string]", "what is wrong with a server or what it stores"),
         ),
     ),
     Field("error", "string", "why the ledger is not read further, or empty"),

@@ -18,6 +18,8 @@ class Ground:
     provenance: Provenance | None = None
     """None if no ledger led there."""
     manifests: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
+    stale: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that do not know for too long what the ledger says → what they do; of the present."""
 
     @property
     def sequence(self) -> int | None:

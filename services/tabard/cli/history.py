@@ -19,10 +19,13 @@ def of_pod(namespace: str | None, name: str) -> Concerns:
                     uids.add(event.uid)
                 return event.uid in uids
             case (
-                events.EndpointRelabelled() | events.EndpointUnbound() | events.EndpointTombstoned()
+                events.RelabelPlanned()
+                | events.EndpointRelabelled()
+                | events.EndpointUnbound()
+                | events.EndpointTombstoned()
             ):
                 return event.uid in uids
-            case events.EndpointsRebound():
+            case events.RebindPlanned() | events.EndpointsRebound():
                 return any(uid in uids for uid, _ in event.changes)
         return False
 
@@ -43,7 +46,16 @@ def of_identity(number: int) -> Concerns:
 
 def of_node(name: str) -> Concerns:
     def concerns(event: events.LedgerEvent) -> bool:
-        return isinstance(event, events.NodeAdded | events.NodeRemoved) and event.name == name
+        match event:
+            case (
+                events.NodeAdded()
+                | events.NodeRemoved()
+                | events.NodeRefused()
+                | events.NodeLost()
+                | events.NodeReturned()
+            ):
+                return event.name == name
+        return False
 
     return concerns
 

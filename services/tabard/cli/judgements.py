@@ -213,6 +213,37 @@ DOCTOR = (
     ),
 )
 
+REPLICAS = (
+    Field(
+        "servers",
+        "[object]",
+        "the bus's servers",
+        (
+            Field("name", "string", "its own, empty if it gave no answer"),
+            Field("url", "string", "where it is monitored"),
+            Field("failure", "string", "why it gave no answer, or empty"),
+        ),
+    ),
+    Field(
+        "replicas",
+        "[object]",
+        "each server's replica of each stream",
+        (
+            Field("server", "string", "whose it is"),
+            Field("stream", "string", "of which stream"),
+            Field("account", "string", "the bus's account that the stream is in"),
+            Field("role", "string?", "leader or follower; null if its server says nothing of it"),
+            Field("first", "integer?", "the first sequence that it has"),
+            Field("last", "integer?", "the last one"),
+            Field("messages", "integer?", "how many it counts"),
+            Field("bytes", "integer?", "what they take"),
+            Field("holes", "integer", "messages that it must have and has not"),
+            Field("behind", "integer", "by how many it ends before the furthest one"),
+            Field("faults", "[string]", "what is wrong with it"),
+        ),
+    ),
+)
+
 METRICS = (
     Field(
         "services",
@@ -223,6 +254,56 @@ METRICS = (
             Field("url", "string", "where it serves /metrics, /healthz and /readyz"),
             Field("ready", "boolean", "whether it is"),
             Field("reason", "string", "why it is not, or gave no answer"),
+        ),
+    ),
+)
+
+KEYS = (
+    Field("path", "string", "the auth directory"),
+    Field(
+        "holders",
+        "[object]",
+        "who has a key",
+        (
+            Field("holder", "string", "a role, and a name or node: operator, agent.n1"),
+            Field("account", "string", "its account on the bus"),
+            Field("keys", "[string]", "public keys that servers take; two while it is rotated"),
+            Field("file", "string", "its seed: the secret"),
+            Field("fault", "string", "why the file cannot be used, or empty"),
+        ),
+    ),
+    Field(
+        "servers",
+        "[object]",
+        "nats-servers that have a certificate",
+        (
+            Field("server", "string", "its name"),
+            Field("hosts", "[string]", "addresses and names that the certificate is good for"),
+            Field("expires", "string", "the day (UTC) on which it does"),
+        ),
+    ),
+    Field(
+        "authority",
+        "object",
+        "who vouches for them",
+        (
+            Field("expires", "string", "the day (UTC) on which its certificate does"),
+            Field("rotating", "boolean", "whether another takes its place, and both count"),
+        ),
+    ),
+)
+ROLES = (
+    Field(
+        "roles",
+        "[object]",
+        "each role on a guarded bus",
+        (
+            Field("role", "string", "its name"),
+            Field("account", "string", "its account on the bus"),
+            Field("about", "string", "what it is for"),
+            Field("writes", "[string]", "subjects of streams"),
+            Field("asks", "[string]", "questions of JetStream's API, without its prefix"),
+            Field("hears", "[string]", "streams whose new messages it is sent"),
         ),
     ),
 )

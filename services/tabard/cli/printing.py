@@ -183,7 +183,7 @@ def show_line(line: str, style: str = "") -> None:
 
 STYLES = {
     "green": r"\b(Current|Enforced|Accepted)\b",
-    "yellow": r"\b(Lagging|Bound|Waiting|Outdated|Silent|Unknown)\b",
+    "yellow": r"\b(Lagging|Bound|Waiting|Outdated|Silent|Stopped|Unknown)\b",
     "red": r"\b(Failing|Refused)\b",
 }
 """How the words of a STATUS column look to a person at a terminal."""

@@ -54,6 +54,9 @@ class Question:
             notes.append(
                 "manifests tell no pod's address; a CIDR may hold one that it does not here"
             )
+        pods_here = (found.state.endpoints.get(party.uid) for party in ways[0])
+        homes = {pod.node for pod in pods_here if pod is not None}
+        notes += [f"node {name} {found.stale[name]}" for name in sorted(homes & found.stale.keys())]
         return said, notes
 
     def standing(self, state: State) -> tuple[Hashable, ...]:
@@ -66,8 +69,12 @@ class Question:
             except NotThere as error:
                 found.append(str(error))
             else:
+                plans = state.relabels
                 found.append(
-                    tuple((pod.uid, pod.identity, pod.node, pod.addresses) for pod in named)
+                    tuple(
+                        (pod.uid, pod.identity, pod.node, pod.addresses, plans.get(pod.uid))
+                        for pod in named
+                    )
                 )
         return tuple(found)
 
@@ -92,6 +99,11 @@ def _one(found: Ground, place: Place, notes: list[str]) -> Who:
     if len({frozenset(map(engine.alike, engine.parties.find(pod))) for pod in named}) > 1:
         them = counted(len(named), "pod")
         notes.append(f"policies tell the {them} of {place.text} apart; asked of {named[0].name}")
+    if (plan := found.state.relabels.get(named[0].uid)) is not None:
+        notes.append(
+            f"{place.text} is to have identity {plan.identity} as soon as every live node enforces "
+            f"LEDGER/{plan.planned_at}; this is of what it has now"
+        )
     return named[0]
 
 

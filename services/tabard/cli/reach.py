@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +26,13 @@ class Target:
     nats: tuple[str, ...]
     profile: Profile | None = None
     credentials: Credentials = NONE
+
+    def as_admin(self) -> "Target":
+        """The same, for what streams themselves are asked for; with --nkey whoever that is."""
+        if self.profile is None or not self.profile.nkey or given.get().nkey:
+            return self
+        seed = Path(self.profile.nkey).with_name("admin.seed")
+        return replace(self, credentials=replace(self.credentials, nkey=seed))
 
     def inside(self) -> AbstractContextManager[object]:
         """Where the event loop must run to reach the bus."""
@@ -87,10 +94,19 @@ async def connected(chosen: Target, timeout_s: float = 10.0) -> AsyncIterator[Bu
         await bus.close()
 
 
-def with_bus(what: str, cluster: str, nats: str, work: Callable[[Bus, Target], Awaitable[T]]) -> T:
+def with_bus(
+    what: str,
+    cluster: str,
+    nats: str,
+    work: Callable[[Bus, Target], Awaitable[T]],
+    *,
+    as_admin: bool = False,
+) -> T:
     """Run `work` with the chosen cluster's bus; errors become a message and an exit code."""
     try:
         chosen = target(cluster, nats)
+        if as_admin:
+            chosen = chosen.as_admin()
     except ClusterError as error:
         fail(what, error)
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 _KEY = r"[A-Za-z0-9][A-Za-z0-9._/-]*"
 _VALUE = r"[A-Za-z0-9._-]*"
+_ITEM = r"\s*(?:[A-Za-z0-9._-]+\s*)?"
+"""A value among others, which may be empty; no text is one in two ways."""
 _FORMS = (
     (re.compile(rf"({_KEY})\s*(==|=|!=)\s*({_VALUE})"), "equality"),
-    (re.compile(rf"({_KEY})\s+(in|notin)\s*\(\s*({_VALUE}(?:\s*,\s*{_VALUE})*)\s*\)"), "set"),
+    (re.compile(rf"({_KEY})\s+(in|notin)\s*\(({_ITEM}(?:,{_ITEM})*)\)"), "set"),
     (re.compile(rf"(!?)\s*({_KEY})"), "presence"),
 )
 

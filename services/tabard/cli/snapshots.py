@@ -89,7 +89,7 @@ def take(output: Output, cluster: str, nats: str) -> None:
             tell(f"removed {old.place}: {archive.NEWEST_KEPT} newer ones are there")
         return _row(entry)
 
-    found = with_bus("take a snapshot", cluster, nats, work)
+    found = with_bus("take a snapshot", cluster, nats, work, as_admin=True)
     _show(found, [found], COLUMNS, output)
 
 

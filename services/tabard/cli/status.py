@@ -1,5 +1,6 @@
 """`tabard status`: how far ledger, allocator and each node are."""
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,18 +23,23 @@ from tabard.cli.printing import (
     table,
     tell_next,
 )
-from tabard.cli.reach import Target, with_bus
+from tabard.cli.reach import Target, target, with_bus
 from tabard.cli.records import Row, date
+from tabard.cli.replicas import found_by_allocators, word
 from tabard.cli.selector import LabelSelector
-from tabard.cli.tables import VIEWS, Column, chosen, laid_out
+from tabard.cli.tables import VIEWS, Column, chosen, laid_out, trouble
 from tabard.cli.views import Reading, status
 from tabard.cli.watching import differences, watch
 from tabard.cluster.allocators import Allocators
+from tabard.cluster.errors import ClusterError
 from tabard.cluster.watermarks import Watermark
 from tabard.ledger.digest import digest
 from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
+
+LOOK_S = 5.0
+"""How often -w asks the bus's servers for what they count."""
 
 
 def _digest(node: Row) -> str:
@@ -42,6 +48,18 @@ def _digest(node: Row) -> str:
         return ""
     mark = {True: "", False: " DIFFERS", None: "?"}[node["digest_agrees"]]
     return f"{node['digest'][:8]}@{node['digest_at']}{mark}"
+
+
+def _stale(node: Row) -> str:
+    """What becomes of new flows while the node does not know for too long what the ledger says."""
+    if node["stale_since"] is None:
+        return ""
+    return "denies new" if node["denies_new"] else "holds"
+
+
+def _holder(node: Row) -> str:
+    holder = node["holder"]
+    return f"{holder['pid']} on {holder['host']}" if holder else ""
 
 
 def _age(age_ms: int) -> str:
@@ -76,10 +94,13 @@ COLUMNS = (
     Column("MAP-WRITES", "map_writes", wide=True),
     Column("DRIFT", "drift"),
     Column("FULL", "full"),
+    Column("STALE", "stale_since", whole=_stale),
+    Column("FRESH", "fresh_at", wide=True, form=date),
+    Column("HOLDER", "holder", wide=True, whole=_holder),
     Column("DIGEST", "digest", whole=_digest),
     Column("ADDRESSES", "addresses", wide=True),
     Column("POD-CIDRS", "pod_cidrs", wide=True),
-    Column("ERROR", "error"),
+    Column("ERROR", "error", whole=trouble),
 )
 
 
@@ -94,8 +115,12 @@ def show_status(
 ) -> None:
     """`follow`: go on with what changes, for `timeout_s` if not None."""
 
-    async def work(bus: Bus, target: Target) -> bool:
+    # Before the loop enters the bus's network namespace: services' pages are the host's.
+    read = _found_by_allocators(cluster, nats) if at is None else {}
+
+    async def work(bus: Bus, reached: Target) -> bool:
         state, trouble, roll = State(), "", Allocators()
+        replicas = await word(reached, read) if at is None else None
         digests: dict[int, bytes] = {}
         through = await sequence_at(bus, at)
         try:
@@ -112,7 +137,8 @@ def show_status(
                 digests[reading.state.sequence] = digest(reading.state)
             reading, view = replace(reading, digests=digests), VIEWS["nodes"]
             rows = chosen(view.rows(reading), view, reading.state, "", selector)
-            return status(reading, rows) | {"cluster": _cluster(target), "error": trouble}
+            own = {"cluster": _cluster(reached), "bus": replicas, "error": trouble}
+            return status(reading, rows) | own
 
         async def present(
             bus: Bus, state: State, words: dict[str, Watermark] | None = None
@@ -136,15 +162,33 @@ def show_status(
                 found = document(reading)
                 show(found)
 
-            await watch(bus, state, present, go_on, timeout_s)
+            async def look() -> None:
+                nonlocal replicas
+                while True:
+                    await asyncio.sleep(LOOK_S)
+                    replicas = await word(reached, read)
+
+            async with asyncio.TaskGroup() as tasks:
+                looking = tasks.create_task(look(), name="status.replicas")
+                try:
+                    await watch(bus, state, present, go_on, timeout_s)
+                finally:
+                    looking.cancel()
         return bool(found["diverged"])
 
     if with_bus("read the cluster's status", cluster, nats, work):
         raise SystemExit(Exit.FAILED)
 
 
-def _cluster(target: Target) -> Row | None:
-    if (profile := target.profile) is None:
+def _found_by_allocators(cluster: str, nats: str) -> dict[tuple[str, str], int]:
+    try:
+        return found_by_allocators(target(cluster, nats))
+    except ClusterError:
+        return {}  # told when the command itself looks for the cluster
+
+
+def _cluster(chosen: Target) -> Row | None:
+    if (profile := chosen.profile) is None:
         return None
     return {
         "name": profile.name,
@@ -168,6 +212,8 @@ def _print(found: Row, output: Output) -> None:
     observed = found["observed"]
     if observed["error"]:
         tell_next(f"tabard events show {observed['cursor'] + 1} --stream OBSERVED")
+    if found["bus"] and found["bus"]["faults"]:
+        tell_next("tabard bus check")
     if found["error"]:
         tell_next(f"tabard events show {found['ledger']['sequence'] + 1}")
     if found["diverged"]:
@@ -294,6 +340,10 @@ def _head(found: Row, wide: bool) -> list[str]:
         lines.append(
             f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}"
         )
+    if bus := found["bus"]:
+        whole = "replicas as they must be, by their counts" if not bus["faults"] else "DAMAGED"
+        lines.append(f"bus        {bus['answering']} of {bus['servers']} servers answer, {whole}")
+        lines += [f"           {fault}" for fault in bus["faults"]]
     if observed["error"]:
         lines.append(f"           stopped before {observed['error']}")
     allocator = found["allocator"]
@@ -301,6 +351,12 @@ def _head(found: Row, wide: bool) -> list[str]:
     lines.append(f"enforcement {found['enforcement']}")
     counted = ", ".join(f"{count} {what}" for what, count in found["pods"].items())
     lines.append(f"pods       {counted}")
+    if exhausted := found["exhausted"]:
+        heaviest = ", ".join(f"{each['key']} ({each['values']})" for each in exhausted["heaviest"])
+        lines.append(
+            f"EXHAUSTED  no identity number is free, {exhausted['identities']} are in use; most "
+            f"values: {heaviest}"
+        )
     if found["quarantined"]:
         lines.append(f"quarantined {', '.join(found['quarantined'])}")
     if found["error"]:

@@ -119,6 +119,18 @@ def _document_labels(state: State, row: Row) -> Mapping[str, str]:
     return metadata.get("labels") or {}
 
 
+def _identity(pod: Row) -> str:
+    """`259`, or `259→264` while it is to be another."""
+    if pod["planned"] is None:
+        return "" if pod["identity"] is None else str(pod["identity"])
+    return f"{pod['identity']}→{pod['planned']['identity']}"
+
+
+def trouble(node: Row) -> str:
+    """Why a node does not go on, and why it is lost or refused."""
+    return "; ".join(filter(None, (node["reason"], node["error"])))
+
+
 def _addresses(held: Iterable[Row]) -> str:
     return ",".join(row["address"] for row in held)
 
@@ -163,7 +175,7 @@ VIEWS: Mapping[str, View] = {
             Column("NAMESPACE", "namespace"),
             Column("NAME", "name"),
             Column("STATUS", "status"),
-            Column("IDENTITY", "identity"),
+            Column("IDENTITY", "identity", whole=_identity),
             Column("ADDRESSES", "addresses"),
             Column("NODE", "node"),
             Column("SEQUENCE", "sequence", wide=True),
@@ -205,11 +217,11 @@ VIEWS: Mapping[str, View] = {
             Column("MAP-WRITES", "map_writes", wide=True),
             Column("DRIFT", "drift", wide=True),
             Column("LABELS", "labels", wide=True),
-            Column("ERROR", "error"),
+            Column("ERROR", "error", whole=trouble),
         ),
         ("name",),
         _own_labels,
-        volatile=frozenset({"lag_ms", "said_at"}),
+        volatile=frozenset({"lag_ms", "said_at", "fresh_at"}),
     ),
     "policies": View(
         policies,

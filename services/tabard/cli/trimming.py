@@ -41,7 +41,7 @@ def trim(
         except ExportError as error:
             raise Failure(str(error), "tabard ledger trim --help") from error
 
-    found = with_bus("trim the ledger", cluster, nats, work)
+    found = with_bus("trim the ledger", cluster, nats, work, as_admin=True)
     match output:
         case Output.JSON | Output.YAML:
             show_value(found, output)

@@ -12,12 +12,13 @@ from typing import Any
 from tabard.bus.port import StreamInfo
 from tabard.cli.records import Row
 from tabard.cluster.allocators import AllocatorWord
-from tabard.cluster.watermarks import Watermark, silent
+from tabard.cluster.watermarks import Watermark, denies_new, silent, stale_since
 from tabard.dataplane.maps import Action
 from tabard.events.ledger import PolicyAccepted
+from tabard.events.status import Holder
 from tabard.identity.labels import NAMESPACE_KEY, LabelSet, cidr_label, host_cidr, split_label
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, is_cidr, is_pod
-from tabard.ledger.state import ObjectKey, State, enforcement_of
+from tabard.ledger.state import Node, ObjectKey, Relabel, State, enforcement_of
 from tabard.manifests.errors import ManifestError
 from tabard.manifests.workloads import read_workload
 from tabard.policy.matching import labels_of, matches
@@ -59,6 +60,7 @@ def pods(reading: Reading) -> list[Row]:
             | {
                 "addresses": list(endpoint.addresses),
                 "identity": endpoint.identity,
+                "planned": _planned(reading.state.relabels.get(endpoint.uid)),
                 "status": "Enforced" if enforced else "Bound",
                 "reason": "",
                 "sequence": endpoint.bound_at,
@@ -71,12 +73,24 @@ def pods(reading: Reading) -> list[Row]:
             | {
                 "addresses": list(refused.addresses),
                 "identity": None,
+                "planned": None,
                 "status": "Waiting" if waits else "Refused",
                 "reason": refused.reason,
                 "sequence": None,
             }
         )
     return sorted(found, key=_by_place)
+
+
+def _planned(plan: Relabel | None) -> Row | None:
+    if plan is None:
+        return None
+    return {
+        "identity": plan.identity,
+        "labels": dict(plan.labels),
+        "since": plan.since,
+        "sequence": plan.planned_at,
+    }
 
 
 def _pod(pod: Any) -> Row:
@@ -116,13 +130,17 @@ def identities(reading: Reading) -> list[Row]:
         {
             "identity": number,
             "namespace": None,
-            "status": "Quarantined",
+            "status": status,
             "scope": _scope(number),
             "labels": [],
             "users": 0,
             "sequence": sequence,
         }
-        for number, sequence in reading.state.retired.items()
+        for status, numbers in (
+            ("Quarantined", reading.state.retired),
+            ("Doubtful", reading.state.doubtful),
+        )
+        for number, sequence in numbers.items()
     ]
     return sorted(found, key=lambda row: int(row["identity"]))
 
@@ -138,15 +156,21 @@ def _scope(number: int) -> str:
 
 
 def nodes(reading: Reading) -> list[Row]:
-    """By name."""
+    """By name: those that joined, and those that were refused."""
+    state = reading.state
+    refused = {
+        name: Node(name, node.addresses, node.pod_cidrs, node.labels)
+        for name, node in state.refused_nodes.items()
+    }
     found = []
-    for name, node in sorted(reading.state.nodes.items()):
+    for name, node in sorted({**refused, **state.nodes}.items()):
         word = reading.words.get(name)
         said = word.status if word is not None else None
         found.append(
             {
                 "name": name,
-                "status": _node_status(reading, word),
+                "status": _node_status(reading, name, word),
+                "reason": _node_reason(state, name),
                 "addresses": list(node.addresses),
                 "pod_cidrs": list(node.pod_cidrs),
                 "labels": {key: value for _, key, value in map(split_label, node.label_set())},
@@ -164,19 +188,44 @@ def nodes(reading: Reading) -> list[Row]:
                 "digest": said and said.digest.hex(),
                 "digest_at": said and said.digest_at,
                 "digest_agrees": said and _agrees(reading, said.digest_at, said.digest),
+                "fresh_at": said and (said.fresh_at or None),
+                "stale_since": word and stale_since(word, reading.now),
+                "denies_new": word and denies_new(word, reading.now),
+                "holder": said and said.holder and _holder(said.holder),
             }
         )
     return found
 
 
-def _node_status(reading: Reading, word: Watermark | None) -> str:
+def _holder(holder: Holder) -> Row:
+    return {name: getattr(holder, name) for name in ("host", "pid", "since", "data")}
+
+
+def _node_status(reading: Reading, name: str, word: Watermark | None) -> str:
+    if name not in reading.state.nodes:
+        return "Refused"
+    if name in reading.state.lost:
+        return "Lost"
     if word is None:
         return "Unknown"
+    if word.status.stopped:
+        return "Stopped"
     if silent(word, reading.now):
         return "Silent"
     if word.status.error:
         return "Failing"
     return "Current" if word.status.sequence >= reading.ledger_head else "Lagging"
+
+
+def _node_reason(state: State, name: str) -> str:
+    lost, refused = state.lost.get(name), state.refused_nodes.get(name)
+    parts = []
+    if lost is not None:
+        parts.append(f"lost at LEDGER/{lost.lost_at}, where it was at {lost.watermark}")
+    if refused is not None:
+        what = "what it wants to be now is refused: " if name in state.nodes else ""
+        parts.append(f"{what}{refused.reason}")
+    return "; ".join(parts)
 
 
 def _agrees(reading: Reading, sequence: int, digest: bytes) -> bool | None:
@@ -390,7 +439,7 @@ def status(reading: Reading, rows: list[Row]) -> Row:
     """
     state = reading.state
     cursor = state.cursors.get("OBSERVED", 0)
-    marks = [row["watermark"] for row in rows]
+    marks = [row["watermark"] for row in rows if row["status"] not in ("Lost", "Refused")]
     return {
         "ledger": {
             "sequence": state.sequence,
@@ -414,11 +463,19 @@ def status(reading: Reading, rows: list[Row]) -> Row:
             "waiting": len(state.waiting),
             "refused": len(state.refused_pods.keys() - state.waiting.keys()),
         },
+        "exhausted": _exhausted(state),
         "nodes": rows,
         "enforced": min(marks) if marks and None not in marks else None,
         "diverged": [row["name"] for row in rows if row["digest_agrees"] is False],
         "quarantined": [f"{stream}/{sequence}" for stream, sequence in sorted(state.quarantined)],
     }
+
+
+def _exhausted(state: State) -> Row | None:
+    if state.exhausted is None:
+        return None
+    heaviest = [{"key": key, "values": values} for key, values in state.exhausted.heaviest]
+    return {"identities": state.exhausted.identities, "heaviest": heaviest}
 
 
 def _by_place(row: Row) -> tuple[str, str]:

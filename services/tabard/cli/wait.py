@@ -24,7 +24,7 @@ from tabard.cluster.watermarks import (
     watermarks,
 )
 from tabard.ledger.follow import catch_up
-from tabard.ledger.state import State
+from tabard.ledger.state import State, live_nodes
 
 COLUMNS = (
     Column("NODE", "name"),
@@ -49,8 +49,8 @@ class Settled:
         tell(f"{counted(enforcing, 'node')} {verb} LEDGER/{self.sequence}")
         for name in self.left_behind:
             tell(
-                f"note: node {name} is silent and was not waited for; its kernel enforces what it "
-                "had (tabard wait --all-nodes waits for it too)"
+                f"note: node {name} is silent or lost and was not waited for; its kernel enforces "
+                "what it had (tabard wait --all-nodes waits for it too)"
             )
 
 
@@ -82,11 +82,13 @@ async def settled(
     if not state.nodes:
         raise Failure("the ledger has no node that could enforce it", "tabard status")
     nodes = set(state.nodes)
+    # The lost ones stay away for long; if all are, they are no others to wait for.
+    waited = nodes if everyone else set(live_nodes(state)) or nodes
     # What they said last may be enough, and then no time is needed.
     words, now = await watermarks(bus, nodes), (await bus.info(Stream.STATUS)).now
-    behind = frozenset(lagging(words, nodes, sequence))
-    if behind and (everyone or not all_silent(words, nodes, behind, now)):
-        with showing(nodes, sequence) as show:
+    behind = frozenset(lagging(words, waited, sequence))
+    if behind and (everyone or not all_silent(words, waited, behind, now)):
+        with showing(waited, sequence) as show:
 
             def heard(said: Mapping[str, Watermark]) -> None:
                 words.update(said)
@@ -95,7 +97,7 @@ async def settled(
             show(words)
             left = max(0.0, deadline - time.monotonic())
             try:
-                behind = await enforced(bus, sequence, nodes, left, everyone=everyone, heard=heard)
+                behind = await enforced(bus, sequence, waited, left, everyone=everyone, heard=heard)
             except NotReached as error:
                 where = str(error).partition(": ")[2]
                 raise NotReached(
@@ -103,6 +105,7 @@ async def settled(
                     error.next,
                 ) from error
     now = (await bus.info(Stream.STATUS)).now
+    behind |= lagging(words, nodes - waited, sequence)
     rows = tuple(_row(name, words.get(name), now) for name in sorted(nodes))
     return Settled(sequence, rows, tuple(sorted(behind)))
 

@@ -4,16 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from tabard.bus.port import Bus
+from tabard.bus.port import Bus, Stream
 from tabard.cli.failing import fail
 from tabard.cli.ground import Ground
 from tabard.cli.moments import At
 from tabard.cli.past import begin_whole, sequence_at
 from tabard.cli.printing import tell
 from tabard.cli.reach import Target, with_bus
+from tabard.cli.records import date
 from tabard.cli.views import Reading
 from tabard.cli.watching import lasting, watch
-from tabard.cluster.watermarks import Watermark
+from tabard.cluster.watermarks import Watermark, denies_new, stale_since, watermarks
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.follow import catch_up, follow
 from tabard.ledger.provenance import Provenance
@@ -101,12 +102,23 @@ def _of_manifests(what: str, files: Sequence[str], notes: bool) -> Ground:
     return Ground(state, Engine(state), manifests={each.key: each for each in found.objects})
 
 
+async def _stale(bus: Bus, state: State) -> dict[str, str]:
+    words, now = await watermarks(bus, state.nodes), (await bus.info(Stream.STATUS)).now
+    found = {}
+    for name, word in words.items():
+        if (since := stale_since(word, now)) is not None:
+            does = "some of its pods open no new flows" if denies_new(word, now) else "it goes on"
+            found[name] = f"does not know since {date(since)} what the ledger says, and {does}"
+    return found
+
+
 def _of_ledger(what: str, where: Where) -> Ground:
     async def work(bus: Bus, target: Target) -> Ground:
         state, provenance = State(), Provenance()
         through = await sequence_at(bus, where.at)
         await begin_whole(bus, state, through)
         await catch_up(bus, state, through, provenance.observe)
-        return Ground(state, Engine(state), provenance)
+        stale = await _stale(bus, state) if where.at is None else {}
+        return Ground(state, Engine(state), provenance, stale=stale)
 
     return with_bus(what, where.cluster, where.nats, work)

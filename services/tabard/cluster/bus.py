@@ -1,12 +1,12 @@
 """The cluster's own bus: one nats-server, or several that each hold a replica of all streams."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from tabard.bus.members import free_seats, members, seats_on
+from tabard.bus.members import free_seats, members, seats_on, server_name
 from tabard.bus.port import Bus, BusUnavailable
-from tabard.bus.server import LOOPBACK, EmbeddedServer
+from tabard.bus.server import LOOPBACK, EmbeddedServer, Guard
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.cluster.settings import BUS_PORT, bus_hosts
 
@@ -20,19 +20,30 @@ def is_server(process: str) -> bool:
     return process.partition(".")[0] == NATS
 
 
-def servers(count: int, cluster: str, data: Path, netns: str) -> dict[str, EmbeddedServer]:
+def hosts(count: int, netns: str) -> dict[str, str]:
+    """Process name → the address at which clients reach that server."""
+    if count == 1:
+        return {NATS: bus_hosts(1)[0] if netns else LOOPBACK}
+    found = bus_hosts(count) if netns else [LOOPBACK] * count
+    return {server_name(number): host for number, host in enumerate(found, 1)}
+
+
+def servers(
+    count: int, cluster: str, data: Path, netns: str, guards: Mapping[str, Guard]
+) -> dict[str, EmbeddedServer]:
     """Process name → server, none of them started; `netns` is empty for this one. Blocks.
 
-    ClusterError if `data` holds a bus of another number of servers: each has its own part of what
-    the streams hold.
+    `guards` are by name too; a server without one lets everybody do everything. ClusterError if
+    `data` holds a bus of another number of servers: each has its own part of what the streams hold.
     """
     _keep(count, data)
     store = data / "bus"
     if count == 1:
-        host, port = (bus_hosts(1)[0], BUS_PORT) if netns else (LOOPBACK, 0)
-        return {NATS: EmbeddedServer(store, host, port, netns=netns or None)}
+        host, port = hosts(1, netns)[NATS], BUS_PORT if netns else 0
+        guard = guards.get(NATS)
+        return {NATS: EmbeddedServer(store, host, port, netns=netns or None, guard=guard)}
     seats = seats_on(bus_hosts(count)) if netns else free_seats(count)
-    return members(cluster, store, seats, netns or None)
+    return members(cluster, store, seats, netns or None, guards)
 
 
 def _keep(count: int, data: Path) -> None:
@@ -44,8 +55,8 @@ def _keep(count: int, data: Path) -> None:
         kept = 1 if (data / "bus" / "jetstream").exists() else count
     if kept != count:
         raise ClusterError(
-            f"{data} holds a bus of {_counted(kept)}, and {_counted(count)} asked for: streams do "
-            "not move from the one to the other",
+            f"{data} holds a bus of {_counted(kept)}, not of {count}: streams do not move from the "
+            "one to the other",
             f"tabard up --data {data} --bus-servers {kept}",
         )
     note.write_text(f"{count}\n")
@@ -73,6 +84,7 @@ async def led(
             while servers and not await _most_are_in_step(tuple(servers)):
                 check()
                 await asyncio.sleep(POLL_S)
+            reason = "JetStream does not answer"
             while True:
                 check()
                 try:

@@ -102,7 +102,20 @@ async def _told_by_the_ledger(bus: Bus, info: StreamInfo) -> AsyncIterator[Check
     if not state.nodes:
         yield warn("nodes", "none joined", "tabard up")
     for name in sorted(state.nodes):
-        yield node(name, words.get(name), state.sequence, info.now)
+        if (lost := state.lost.get(name)) is not None:
+            fact = f"lost at LEDGER/{lost.lost_at}, where it was at {lost.watermark}"
+            next = f"tabard metrics agent.{name}; if it is gone for good: tabard delete node {name}"
+            yield fault(f"node {name}", f"{fact}: nothing waits for it", next)
+        else:
+            yield node(name, words.get(name), state.sequence, info.now)
+    for name, refused in sorted(state.refused_nodes.items()):
+        yield fault(f"node {name}, refused", refused.reason, f"tabard describe node {name}")
+    if (exhausted := state.exhausted) is not None:
+        most = ", ".join(f"{key} ({values} values)" for key, values in exhausted.heaviest)
+        fact = (
+            f"no identity number is free, {len(state.waiting)} pods wait; most are made by {most}"
+        )
+        yield fault("numbers", fact, "tabard get identities")
 
 
 async def _allocator(bus: Bus, state: State) -> Check:

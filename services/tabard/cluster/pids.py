@@ -3,12 +3,17 @@
 import os
 from pathlib import Path
 
+PID_MAX = 1 << 22
+"""No kernel's pid is higher (PID_MAX_LIMIT, linux/threads.h)."""
+
 
 def started(pid: int) -> int:
     """Start of process `pid` in clock ticks since boot; ProcessLookupError if it is not there.
 
     Field 22 of /proc/<pid>/stat (proc(5)); a zombie counts as gone.
     """
+    if not 0 < pid <= PID_MAX:
+        raise ProcessLookupError(f"no process {pid}")
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -44,14 +49,19 @@ def record(path: Path, pid: int) -> None:
     draft.replace(path)
 
 
+def noted(path: Path) -> int:
+    """The process that `record` noted there, if it still runs; else 0."""
+    try:
+        pid, start = (int(word) for word in path.read_text().split())
+    except FileNotFoundError:
+        return 0
+    return pid if alive(pid, start) else 0
+
+
 def recorded(directory: Path) -> dict[str, int]:
     """Name → pid of the noted processes that still run."""
-    found = {}
-    for path in sorted(directory.glob("[!.]*")) if directory.is_dir() else ():
-        pid, start = (int(word) for word in path.read_text().split())
-        if alive(pid, start):
-            found[path.name] = pid
-    return found
+    paths = sorted(directory.glob("[!.]*")) if directory.is_dir() else ()
+    return {path.name: pid for path in paths if (pid := noted(path))}
 
 
 def inside(namespace: Path) -> list[int]:

@@ -16,11 +16,14 @@ import structlog
 from tabard.bus.port import BusError
 from tabard.cluster import pids
 from tabard.cluster.errors import ClusterError
+from tabard.process.privileges import keeping
 
 log = structlog.get_logger(__name__)
 
 STEADY_S = 10.0
 """A process that lived this long is not failing: its next restart waits the shortest time."""
+HOLD_POLL_S = 0.1
+"""How often it is looked whether a process that is held down may start again."""
 LOG_TAIL_LINES = 15
 """Last lines of a log that an error shows."""
 LOG_BYTES_MAX = 10 << 20
@@ -53,12 +56,14 @@ class Process(Protocol):
 @dataclass(frozen=True, slots=True)
 class Program:
     """What to start. `netns` is the path of a network namespace, or empty for this one;
-    `descriptors` are those that the process inherits, under the same numbers."""
+    `descriptors` are those that the process inherits, under the same numbers, and `capabilities`
+    all that it has (`tabard.process.privileges`)."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     netns: str = ""
     descriptors: tuple[int, ...] = ()
+    capabilities: frozenset[str] = frozenset()
 
 
 class Launched:
@@ -92,7 +97,7 @@ class Launched:
                 stderr=output,
                 start_new_session=True,
                 pass_fds=self._program.descriptors,
-                preexec_fn=_prepare(self._program.netns),
+                preexec_fn=_prepare(self._program),
             )
 
     async def wait(self) -> int:
@@ -131,11 +136,18 @@ class Restarts:
 class Child:
     """Keeps one process running. `begin` starts it, `run` is the task that minds it from then on.
 
-    `note` is the file that names the process to a later sweep, `log` the one that errors quote.
+    `note` is the file that names the process to a later sweep, `log` the one that errors quote;
+    while `hold` names a process that lives, this one is not started again (`holds`).
     """
 
     def __init__(
-        self, name: str, process: Process, note: Path, log: Path, restarts: Restarts
+        self,
+        name: str,
+        process: Process,
+        note: Path,
+        log: Path,
+        restarts: Restarts,
+        hold: Path | None = None,
     ) -> None:
         self.name = name
         self.exits = 0
@@ -144,6 +156,7 @@ class Child:
         self._process = process
         self._note = note
         self._restarts = restarts
+        self._hold = hold
         self._stopping = False
         self._held = False
         self._asked = False
@@ -169,7 +182,9 @@ class Child:
                 return
             self._note.unlink(missing_ok=True)
             delay: float | None = 0.0
-            if self._held:
+            if await self._held_by_another():
+                pass
+            elif self._held:
                 delay = None
             elif not self._asked:
                 self.exits += 1
@@ -183,6 +198,14 @@ class Child:
                 self.exits += 1
                 in_a_row += 1
                 delay = self._restarts.delay_s(in_a_row)
+
+    async def _held_by_another(self) -> bool:
+        """Wait while another process holds this one down; whether one did."""
+        held = False
+        while self._hold is not None and pids.noted(self._hold) and not self._stopping:
+            held = True
+            await asyncio.sleep(HOLD_POLL_S)
+        return held
 
     async def _begin_again(self, delay_s: float | None) -> bool:
         """Start after `delay_s`, None being whenever `restart` says; whether it runs."""
@@ -245,9 +268,11 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _prepare(netns: str) -> Callable[[], None]:
-    """What the new process does before its program: enter `netns`, and die with its parent."""
-    parent = os.getpid()
+def _prepare(program: Program) -> Callable[[], None]:
+    """What the new process does before its program: enter its namespace, see that it dies with its
+    parent, and give up what it does not need."""
+    parent, netns = os.getpid(), program.netns
+    give_up = keeping(program.capabilities)
 
     def prepare() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -257,6 +282,7 @@ def _prepare(netns: str) -> Callable[[], None]:
             descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
             if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
                 raise OSError(ctypes.get_errno(), f"setns {netns}")
+        give_up()
 
     return prepare
 

@@ -7,17 +7,17 @@ nkey and ca (files), monitoring (URLs).
 
 import json
 import os
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import get_origin
 
 from tabard.cluster.errors import ClusterError, NoCluster
 from tabard.cluster.pids import alive
-
-ROOTS = Path("/run/tabard")
-"""Where the profiles of root's clusters are."""
+from tabard.process.places import ROOTS as ROOTS
+from tabard.process.places import own
+from tabard.process.places import run_directory as run_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +52,12 @@ class Profile:
         return Path(self.data) / "nodes" / node / "agent.sock"
 
 
-def run_directory(environment: Mapping[str, str] | None = None) -> Path:
-    """Where the profiles of this user's clusters are; TABARD_RUN_DIR overrides it."""
-    environment = os.environ if environment is None else environment
-    if chosen := environment.get("TABARD_RUN_DIR"):
-        return Path(chosen)
-    if os.geteuid() == 0:
-        return ROOTS
-    if runtime := environment.get("XDG_RUNTIME_DIR"):
-        return Path(runtime) / "tabard"
-    return Path(f"/tmp/tabard-{os.geteuid()}")
-
-
 def _checked(directory: Path) -> Path:
     """`directory`, made if absent. A profile says where sockets are: nobody else may write one."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise ClusterError(
-            f"{directory} is not a directory that only this user can write",
-            f"ls -ld {directory}",
-        )
-    return directory
+    try:
+        return own(directory)
+    except PermissionError as error:
+        raise ClusterError(str(error), f"ls -ld {directory}") from error
 
 
 def _path(name: str, directory: Path) -> Path:
@@ -96,6 +80,7 @@ def write(profile: Profile, directory: Path) -> None:
 
 def _draft(profile: Profile, directory: Path) -> Path:
     draft = directory / f".{profile.name}.{os.getpid()}"
+    draft.touch(mode=0o600)
     draft.write_text(json.dumps(asdict(profile), indent=1) + "\n")
     return draft
 
@@ -108,19 +93,33 @@ def read(name: str, directory: Path) -> Profile | None:
     """The profile of `name`, alive or not."""
     path = _path(name, directory)
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     try:
-        known = {each.name for each in fields(Profile)}
+        known = {each.name: each.type for each in fields(Profile)}
         values = {key: value for key, value in json.loads(text).items() if key in known}
+        for key, value in values.items():
+            if not _is_of(value, known[key]):
+                raise TypeError(f"{key} is {str(value)[:80]!r}")
         values |= {key: tuple(values[key]) for key in ("nats", "nodes")}
         values["monitoring"] = tuple(values.get("monitoring", ()))
         return Profile(**values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ClusterError(
             f"{path} is no profile of this release ({error})", f"tabard down --cluster {name}"
         ) from error
+
+
+def _is_of(value: object, kind: object) -> bool:
+    """Whether JSON's `value` can stand in a field of that type."""
+    match get_origin(kind):
+        case None:
+            return type(value) is kind
+        case origin if origin is tuple:
+            return isinstance(value, list) and all(isinstance(each, str) for each in value)
+        case _:
+            return isinstance(value, dict) and all(isinstance(e, str) for e in value.values())
 
 
 def names(directory: Path) -> list[str]:

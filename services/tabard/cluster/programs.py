@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tabard.auth.directory import Directory
+from tabard.cluster import guard
 from tabard.cluster.network import UNDERLAY_DEVICE
 from tabard.cluster.processes import Program
 from tabard.cluster.profile import Profile
@@ -15,9 +17,13 @@ from tabard.cluster.settings import (
     NodePlace,
 )
 from tabard.netns.enter import path
+from tabard.process.privileges import KERNEL, NAMESPACES
 
 ALLOCATOR = "allocator"
 SOURCE = "source"
+
+PODS_PRIVILEGES = NAMESPACES | {"CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE"}
+"""What making pods' namespaces takes, and listening on their ports below 1024."""
 
 
 def allocator_names(number: int) -> tuple[str, ...]:
@@ -43,10 +49,14 @@ class Place:
     """`Settings.extra`."""
     listeners: Mapping[str, int] = field(default_factory=dict)
     """Process name → descriptor of the socket on which it serves its page."""
+    files: frozenset[str] = frozenset()
+    """The capabilities that all need to use files (`privileges.for_files`)."""
+    auth: Directory | None = None
+    """Keys and certificates, of a bus that asks for them."""
 
     def program(self, name: str, data: Path, netns: str, **settings: str) -> Program:
         """The service of the process `name`, told by TABARD_… variables and by no others of that
-        prefix."""
+        prefix, with no capabilities but those for files."""
         inherited = {
             key: value for key, value in self.environment.items() if not key.startswith("TABARD_")
         }
@@ -55,6 +65,7 @@ class Place:
             "CLUSTER": self.profile.name,
             "DATA": str(data),
             "LOG_LEVEL": self.log_level,
+            **guard.settings(self.auth, name),
             **{key: value for key, value in self.extra.items() if key in SERVICE_SETTINGS},
             **settings,
         }
@@ -66,6 +77,7 @@ class Place:
             inherited | {f"TABARD_{key}": value for key, value in own.items()},
             netns,
             () if listener is None else (listener,),
+            self.files,
         )
 
 
@@ -74,18 +86,20 @@ def allocator(place: Place, netns: str, name: str = ALLOCATOR) -> Program:
     data = Path(place.profile.data) / name
     chosen = {key: value for key, value in place.extra.items() if key in ALLOCATOR_SETTINGS}
     holder = f"{ALLOCATOR}-{name.partition('.')[2] or 1}"
-    return place.program(name, data, netns, HOLDER=holder, **chosen)
+    monitoring = ",".join(place.profile.monitoring)
+    return place.program(name, data, netns, HOLDER=holder, BUS_MONITORING=monitoring, **chosen)
 
 
 def source(place: Place, netns: str) -> Program:
     data = Path(place.profile.data)
-    return place.program(
+    program = place.program(
         SOURCE,
         data / "source",
         netns,
         PODS=place.profile.pods,
         NODES_DIR=str(data / "nodes"),
     )
+    return _with(program, PODS_PRIVILEGES if place.profile.pods == "netns" else frozenset())
 
 
 def agent(place: Place, node: NodePlace, namespace: str) -> Program:
@@ -96,7 +110,10 @@ def agent(place: Place, node: NodePlace, namespace: str) -> Program:
     """
     data = Path(place.profile.data) / "nodes" / node.name
     outside = bool(namespace) and not place.profile.netns
-    return place.program(
+    chosen = {name: value for name, value in place.extra.items() if name in AGENT_SETTINGS}
+    if run_directory := place.environment.get("TABARD_RUN_DIR"):
+        chosen["RUN_DIR"] = run_directory
+    program = place.program(
         agent_name(node.name),
         data,
         path(namespace) if namespace and not outside else "",
@@ -108,5 +125,11 @@ def agent(place: Place, node: NodePlace, namespace: str) -> Program:
         DATAPLANE=place.profile.dataplane,
         SOCKET=str(place.profile.socket(node.name)),
         NETNS=namespace if outside else "",
-        **{name: value for name, value in place.extra.items() if name in AGENT_SETTINGS},
+        **chosen,
     )
+    needs = KERNEL if place.profile.dataplane == "ebpf" else frozenset()
+    return _with(program, needs | NAMESPACES if outside else needs)
+
+
+def _with(program: Program, capabilities: frozenset[str]) -> Program:
+    return replace(program, capabilities=program.capabilities | capabilities)

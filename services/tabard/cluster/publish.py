@@ -10,7 +10,16 @@ from tabard.bus.port import Bus, Stream
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.events import observed as events
 from tabard.events.errors import EventError
-from tabard.events.ledger import CursorAdvanced, PodRefused, PolicyRefused
+from tabard.events.ledger import (
+    CursorAdvanced,
+    EndpointRelabelled,
+    EndpointsRebound,
+    EndpointUnbound,
+    PodRefused,
+    PolicyRefused,
+    RebindPlanned,
+    RelabelPlanned,
+)
 from tabard.ledger.messages import first_cause, observed, recorded
 from tabard.policy.reading import CLUSTERWIDE_KINDS
 
@@ -72,7 +81,8 @@ async def publish(bus: Bus, batch: Sequence[events.ObservedEvent]) -> Published:
 
 
 async def outcome(bus: Bus, published: Published, timeout_s: float) -> Outcome:
-    """Wait until the allocator's cursor has passed `published`; what of it was refused.
+    """Wait until the allocator's cursor has passed `published`, and what it planned for running
+    pods is carried out; what of it was refused.
 
     NotReached if that takes longer than `timeout_s`.
     """
@@ -81,21 +91,34 @@ async def outcome(bus: Bus, published: Published, timeout_s: float) -> Outcome:
     wanted = {f"{Stream.OBSERVED}/{sequence}" for sequence in published.sequences}
     last = max(published.sequences)
     refused: list[Refused] = []
+    planned: set[str] = set()
+    is_taken = False
     tail = bus.tail(Stream.LEDGER, published.ledger + 1)
     try:
         async with asyncio.timeout(timeout_s):
             async for messages in tail:
                 for message in messages:
                     record = recorded(Stream.LEDGER, message)
+                    is_ours = record.envelope.cause in wanted
                     match record.event:
-                        case PolicyRefused() | PodRefused() if record.envelope.cause in wanted:
+                        case PolicyRefused() | PodRefused() if is_ours:
                             refused.append(record.event)
-                        case CursorAdvanced(Stream.OBSERVED, sequence) if sequence >= last:
-                            return Outcome(message.sequence, tuple(refused))
+                        case RelabelPlanned(uid) if is_ours:
+                            planned.add(uid)
+                        case RebindPlanned(_, changes) if is_ours:
+                            planned.update(uid for uid, _ in changes)
+                        case RelabelPlanned(uid) | EndpointRelabelled(uid) | EndpointUnbound(uid):
+                            planned.discard(uid)  # a plan of someone else's is none of ours
+                        case RebindPlanned(_, changes) | EndpointsRebound(_, changes):
+                            planned.difference_update(uid for uid, _ in changes)
+                        case CursorAdvanced(Stream.OBSERVED, sequence):
+                            is_taken |= sequence >= last
+                    if is_taken and not planned:
+                        return Outcome(message.sequence, tuple(refused))
     except TimeoutError as error:
         raise NotReached(
-            f"published through OBSERVED/{last}, but the allocator did not take it within "
-            f"{timeout_s:g} s",
+            f"published through OBSERVED/{last}, but the allocator did not "
+            f"{'carry it out' if is_taken else 'take it'} within {timeout_s:g} s",
             "tabard status",
         ) from error
     except EventError as error:

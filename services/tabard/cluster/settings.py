@@ -65,9 +65,11 @@ AGENT_SETTINGS = (
     "DRIFT_INTERVAL_MS",
     "RCU_EXPEDITED",
     "NODE_LABELS",
+    "STALENESS_AFTER_MS",
+    "STALENESS_THEN",
 )
 """Settings of every agent: the sizes of its maps, how often it compares them, whether it has grace
-periods expedited, and labels of its node."""
+periods expedited, labels of its node, and how old what it knows may be."""
 
 ModeName = Literal["overlay", "native"]
 PodsName = Literal["netns", "memory", "none"]
@@ -87,6 +89,10 @@ class Settings:
     nats: tuple[str, ...] = ()
     """URLs of an existing bus; empty: one of the cluster's own, of `bus_servers`."""
     bus_servers: int = 1
+    secure: bool = False
+    """Whether its own bus is guarded: TLS, and a key with the least rights for each process."""
+    auth: Path | None = None
+    """The auth directory of an existing bus that is guarded."""
     replicas: int = 1
     """On an existing bus; its own servers hold one each."""
     data: Path | None = None
@@ -112,6 +118,16 @@ class Settings:
             raise ClusterError("a bus has 1, 3 or 5 servers, and as many replicas of a stream")
         if self.nats and self.bus_servers > 1:
             raise ClusterError("either an existing bus is used, or one of several servers is made")
+        if self.secure and self.nats:
+            raise ClusterError(
+                "an existing bus is guarded by whoever runs it; its auth directory is what counts",
+                "tabard up --nats URL --auth DIR",
+            )
+        if self.auth and not self.nats:
+            raise ClusterError(
+                "an auth directory is one of an existing bus; a bus of its own makes another",
+                "tabard up --secure",
+            )
         if not 1 <= self.allocators <= ALLOCATORS_MAX:
             raise ClusterError(
                 f"{self.allocators} allocators asked for; 1 to {ALLOCATORS_MAX} are possible"

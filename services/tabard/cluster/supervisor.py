@@ -11,8 +11,9 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -22,12 +23,15 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
+from tabard.auth.directory import Directory
+from tabard.auth.roles import Role
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Bus, Stream
-from tabard.bus.server import EmbeddedServer
-from tabard.cluster import network, pids, preflight, profile
-from tabard.cluster.bus import is_server, led, servers
+from tabard.bus.server import LOOPBACK, EmbeddedServer
+from tabard.cluster import guard, network, pids, preflight, profile
+from tabard.cluster.bus import hosts, is_server, led, servers
 from tabard.cluster.errors import ClusterError
+from tabard.cluster.holds import holds
 from tabard.cluster.processes import Child, Launched, Process, Restarts
 from tabard.cluster.profile import Profile
 from tabard.cluster.programs import (
@@ -47,6 +51,8 @@ from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
 from tabard.netns.enter import path
 from tabard.netns.names import hub_namespace, node_namespace
+from tabard.process import privileges
+from tabard.process.privileges import for_files
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,6 +89,7 @@ class Cluster:
         """The bus's own, by process name."""
         self._bus: Bus | None = None
         self._listeners: dict[str, socket.socket] = {}
+        self._auth: Directory | None = None
 
     # What a running cluster is.
 
@@ -165,6 +172,8 @@ class Cluster:
                 f"NO PACKET IS ENFORCED BY A KERNEL: the memory dataplane is used, because {lack}"
             )
         pods = pods_for(dataplane, self.settings.pods)
+        if self.settings.auth is not None:
+            self._auth = await _wholly(guard.given, self.settings.auth.absolute())
         await self._claim(dataplane, pods, stack)
         real = dataplane == "ebpf"
         hub = hub_namespace(self.name)
@@ -183,14 +192,16 @@ class Cluster:
 
         if own_bus:
             await self._start_bus(tasks, hub if real else "")
-        self._bus = await JetStreamBus.connect(list(self.profile.nats), name=f"tabard-{self.name}")
-        stack.push_async_callback(self._bus.close)
-        await led(
-            self._bus,
-            self._servers.values(),
-            self.settings.stream_replicas,
-            self.settings.ready_timeout_s,
-            self._check_exits,
+        async with _bus(self.profile.nats, self._auth, Role.ADMIN) as admin:
+            await led(
+                admin,
+                self._servers.values(),
+                self.settings.stream_replicas,
+                self.settings.ready_timeout_s,
+                self._check_exits,
+            )
+        self._bus = await stack.enter_async_context(
+            _bus(self.profile.nats, self._auth, Role.OPERATOR)
         )
         self._tell(f"bus: {', '.join(self.profile.nats)}{self._whose_network()}")
 
@@ -223,6 +234,7 @@ class Cluster:
             pods=pods,
             http=self._listen(stack),
         )
+        claimed = self._with_credentials(claimed)
         longest = len(os.fsencode(claimed.socket(self.nodes[-1].name)))
         try:
             if longest > SOCKET_BYTES_MAX:
@@ -286,12 +298,27 @@ class Cluster:
                 log.warning("cluster.swept", cluster=old.name, pid=old.pid)
                 sweep(old, self._directory, self.settings.stop_timeout_s)
 
+    def _with_credentials(self, said: Profile) -> Profile:
+        """The profile with how commands come to a guarded bus."""
+        if self._auth is None:
+            return said
+        seed = guard.seed(self._auth, Role.OPERATOR)
+        return replace(said, nkey=str(seed), ca=str(self._auth.ca))
+
     async def _sweep(self) -> None:
         await _wholly(sweep, self.profile, self._directory, self.settings.stop_timeout_s)
 
     async def _start_bus(self, tasks: asyncio.TaskGroup, netns: str) -> None:
         count = self.settings.bus_servers
-        self._servers = await _wholly(servers, count, self.name, self.data, netns)
+        guards = {}
+        if self.settings.secure:
+            at = {
+                name: tuple(dict.fromkeys((host, LOOPBACK, "localhost")))
+                for name, host in hosts(count, netns).items()
+            }
+            self._auth = await _wholly(guard.guarded, self.data, at, self._listeners)
+            guards = {name: self._auth.guard(name) for name in at}
+        self._servers = await _wholly(servers, count, self.name, self.data, netns, guards)
         async with asyncio.TaskGroup() as starting:
             for name, server in self._servers.items():
                 starting.create_task(self._begin(tasks, name, server, server.log), name=name)
@@ -301,7 +328,14 @@ class Cluster:
             netns=netns,
             monitoring=tuple(server.monitoring_url for server in self._servers.values()),
         )
+        self._profile = self._with_credentials(self._profile)
         profile.write(self.profile, self._directory)
+
+    def _read(self) -> Iterator[Path]:
+        """What all processes read."""
+        yield from (Path(sys.prefix), Path(privileges.__file__))
+        if self._auth is not None:
+            yield self._auth.path
 
     async def _start_programs(self, tasks: asyncio.TaskGroup) -> None:
         here = Place(
@@ -310,6 +344,8 @@ class Cluster:
             dict(os.environ),
             self.settings.extra,
             {name: listener.fileno() for name, listener in self._listeners.items()},
+            files=for_files(*self._read(), writes=self.data),
+            auth=self._auth,
         )
         in_hub = path(self.profile.netns) if self.profile.netns else ""
         programs = {
@@ -332,7 +368,8 @@ class Cluster:
         self, tasks: asyncio.TaskGroup, name: str, process: Process, file: Path
     ) -> None:
         restarts = Restarts(self.settings.restart_delay_ms, self.settings.restart_delay_ms_max)
-        child = Child(name, process, notes(self.data) / name, file, restarts)
+        hold = holds(self.data) / name
+        child = Child(name, process, notes(self.data) / name, file, restarts, hold)
         self.children[name] = child
         await child.begin()
         tasks.create_task(child.run(), name=f"cluster.{name}")
@@ -387,6 +424,19 @@ async def _wholly(function: Callable[P, T], *arguments: P.args, **named: P.kwarg
         raise
 
 
+@asynccontextmanager
+async def _bus(
+    nats: Sequence[str], auth: Directory | None, role: Role
+) -> AsyncIterator[JetStreamBus]:
+    """The bus, in a role where it asks for one."""
+    options = guard.options(auth, role)
+    bus = await JetStreamBus.connect(nats, name=f"tabard-up-{role}", options=options)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
 async def _kept_name(settings: Settings) -> str:
     """The name that a kept ledger carries; empty if there is none."""
     if settings.data is not None:
@@ -394,10 +444,9 @@ async def _kept_name(settings: Settings) -> str:
             return (settings.data / "name").read_text().strip()
     if not settings.nats:
         return ""
-    bus = await JetStreamBus.connect(list(settings.nats), name="tabard-up")
-    try:
-        await bus.ensure_streams(settings.stream_replicas)
+    auth = None if settings.auth is None else await _wholly(guard.given, settings.auth)
+    async with _bus(settings.nats, auth, Role.ADMIN) as admin:
+        await admin.ensure_streams(settings.stream_replicas)
+    async with _bus(settings.nats, auth, Role.OPERATOR) as bus:
         adopted = (await catch_up(bus, State())).settings
-    finally:
-        await bus.close()
     return adopted.cluster if adopted is not None else ""

@@ -13,6 +13,7 @@ from tabard.cluster.preflight import BPF_FS
 from tabard.cluster.processes import end_all
 from tabard.cluster.profile import Profile
 from tabard.netns.enter import path
+from tabard.process.places import locks, run_directory
 
 
 def notes(data: Path) -> Path:
@@ -32,6 +33,7 @@ def sweep(run: Profile, directory: Path, stop_timeout_s: float) -> None:
         ("processes", lambda: end_all(pids.recorded(notes(data)), stop_timeout_s)),
         ("pods", lambda: _end_pods(run.name)),
         ("namespaces", lambda: network.delete(network.names_of(run.name))),
+        ("locks", lambda: _remove_tree(locks(run_directory(), run.name))),
     ]
     if _may_have_pins(run):
         # Enforcement ends with the last pin, so the namespaces go first.

@@ -31,6 +31,29 @@ def silent(word: Watermark, now: int) -> bool:
     return now - word.stored_at > SILENT_S * 1e9
 
 
+def stale_since(word: Watermark, now: int) -> int | None:
+    """When what the node knows of the ledger became too old; None if it did not.
+
+    While its agent speaks it says so itself; after that its kernel goes by what it last knew.
+    """
+    said = word.status
+    if said.stale_since:
+        return said.stale_since
+    if not said.fresh_at or not (said.stopped or silent(word, now)):
+        return None
+    bound_ms = min(filter(None, (said.stale_after_ms, said.deny_after_ms)), default=0)
+    since = said.fresh_at + bound_ms * 1_000_000
+    return since if bound_ms and since < now else None
+
+
+def denies_new(word: Watermark, now: int) -> bool:
+    """Whether it is so old that some pods of the node open no new flows."""
+    said = word.status
+    if not said.deny_after_ms or stale_since(word, now) is None:
+        return False
+    return now - said.fresh_at > said.deny_after_ms * 1_000_000
+
+
 def watermark(message: Stored) -> Watermark | None:
     """None for a message that is no readable NodeStatus: it counts as one that never came."""
     try:
@@ -53,15 +76,26 @@ async def watermarks(bus: Bus, nodes: Iterable[str]) -> dict[str, Watermark]:
 
 
 async def taken(bus: Bus, state: State, observed: int) -> None:
-    """Fold the ledger into `state` until the allocator's cursor has passed OBSERVED/`observed`.
+    """Fold the ledger into `state` until the allocator's cursor has passed OBSERVED/`observed`, and
+    what was planned for running pods by then is carried out.
 
     Waits for ever: set a time-out around it. Stopped as `follow`.
     """
-    if state.cursors.get(Stream.OBSERVED, 0) >= observed:
+    planned: set[str] | None = None
+
+    def is_done() -> bool:
+        nonlocal planned
+        if planned is None and state.cursors.get(Stream.OBSERVED, 0) >= observed:
+            planned = set(state.relabels)
+        if planned is not None:
+            planned &= state.relabels.keys()
+        return planned is not None and not planned
+
+    if is_done():
         return
     async with aclosing(follow(bus, state)) as records:
         async for _ in records:
-            if state.cursors.get(Stream.OBSERVED, 0) >= observed:
+            if is_done():
                 return
 
 

@@ -99,7 +99,7 @@ def read(content: str) -> Book:
         return Book({}, keys, bool(document["authority_follows"])).with_servers(servers)
     except HolderFault as error:
         raise BookFault(str(error)) from error
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
         raise BookFault(f"it is no book of keys ({error!r})") from error
 
 

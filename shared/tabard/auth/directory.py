@@ -35,6 +35,8 @@ from tabard.auth.certificates import (
 )
 from tabard.auth.keys import Key, KeyFault, new_key, read_key
 from tabard.auth.roles import Holder
+from tabard.bus.config import Tls
+from tabard.bus.server import Guard
 
 RENEW_BEFORE = timedelta(days=30)
 """A server's certificate that expires sooner is made anew where servers are started."""
@@ -72,6 +74,23 @@ class Directory:
 
     def certificate_key(self, server: str) -> Path:
         return self.path / "servers" / f"{server}.key"
+
+    def guard(self, server: str) -> Guard:
+        """What a nats-server of this name is configured with."""
+        tls = Tls(self.certificate(server), self.certificate_key(server), self.ca)
+        return Guard(tls, self.accounts)
+
+    def fault(self, who: Holder, public: str) -> str:
+        """What is wrong with a holder's seed file, or empty; one that was taken to another machine
+        is not missed."""
+        file = self.seed(who)
+        if not file.exists():
+            return ""
+        try:
+            held = read_key(file).public
+        except KeyFault as error:
+            return str(error)
+        return "" if held == public else f"{file} holds another key, {held}"
 
     def about(self, server: str) -> About:
         """What a server's certificate says; AuthError if it cannot be read."""
@@ -117,15 +136,13 @@ class Directory:
         return self._become(book)
 
     def rotate(self, holders: Collection[Holder]) -> "Directory":
-        """Begin to rotate the keys of `holders`: the old and the new count."""
+        """Begin to rotate the keys of those of `holders` for whom it is not begun: the old and the
+        new count."""
         found = {}
         for who in holders:
             given = self._given(who)
             if given.following:
-                raise AuthError(
-                    f"the key of {who} is being rotated already",
-                    f"tabard auth rotate {who} --finish",
-                )
+                continue
             found[who] = replace(given, following=self._give(self._following(who)).public)
         return self._become(self.book.with_keys(found))
 
@@ -148,11 +165,9 @@ class Directory:
         return self._become(self.book.with_keys(found))
 
     def rotate_tls(self, now: datetime) -> "Directory":
-        """Begin to rotate the authority: the word of the old and of the new counts."""
+        """Begin to rotate the authority, unless it is begun: the word of both counts."""
         if self.book.authority_follows:
-            raise AuthError(
-                "the certificates are being rotated already", "tabard auth rotate tls --finish"
-            )
+            return self
         following = new_authority(now)
         self._keep_authority("next", following)
         _replace(self.ca, self._authority("current").certificate + following.certificate)

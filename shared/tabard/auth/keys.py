@@ -2,6 +2,8 @@
 
 A seed is secret: it stays in a file that only its user can read, is never shown, and never leaves
 its process, for what the server gets is a signature of its nonce. A public key is no secret.
+
+nkeys is imported where it is used: it takes a megabyte, which most processes need not have.
 """
 
 import os
@@ -9,8 +11,6 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import nkeys
 
 SEED_BYTES_MAX = 1024
 """Longest seed file that is read; a seed has 58 characters."""
@@ -50,11 +50,15 @@ def is_public(text: object) -> bool:
 
 def new_key() -> Key:
     """A key that nobody else has."""
+    import nkeys
+
     return _key(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
 
 
 def parse(text: str) -> Key:
     """The key of a seed; ValueError, which does not quote it, if it is none of a user."""
+    import nkeys
+
     seed = text.strip().encode()
     try:
         prefix, raw = nkeys.decode_seed(seed)
@@ -95,5 +99,7 @@ def read_key(path: Path) -> Key:
 
 
 def _key(seed: bytes) -> Key:
+    import nkeys
+
     pair = nkeys.from_seed(bytearray(seed))
     return Key(pair.public_key.decode(), seed.decode())

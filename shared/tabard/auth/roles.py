@@ -127,17 +127,33 @@ _LEAVE = direct_get(Stream.LEDGER, subject(Stream.LEDGER, TYPES[EventQuarantined
 _BUCKET = (info(BUCKET_STREAM), direct_get(BUCKET_STREAM))
 _FOLLOW = (info(Stream.LEDGER), direct_get(Stream.LEDGER), _LEAVE)
 """What following the ledger takes, beside hearing it."""
-_READ_ALL = tuple(
-    question
-    for stream in Stream
-    for question in (info(stream), direct_get(stream), direct_get(stream, subject(stream) + ".>"))
+
+
+def _reading(*streams: Stream) -> tuple[str, ...]:
+    """What reading all of these streams takes, beside hearing them."""
+    return tuple(
+        question
+        for stream in streams
+        for question in (
+            info(stream),
+            direct_get(stream),
+            direct_get(stream, subject(stream) + ".>"),
+        )
+    )
+
+
+_READ_ALL = (*_reading(*Stream), *_BUCKET)
+_READ_REPLICAS = tuple(
+    f"CONSUMER.{verb}.{stream}.*"
+    for stream in (Stream.LEDGER, Stream.OBSERVED)
+    for verb in ("CREATE", "DELETE", "MSG.NEXT")
 )
+"""What reading each server's own replica takes: consumers of one's own."""
 _HEAR_ALL = tuple(Stream)
+_DECIDES_FROM = (Stream.OBSERVED, Stream.LEDGER, Stream.STATUS)
 _PODS = (PodStarted, PodLabelsChanged, PodStopped)
 _OPERATORS = tuple(
-    kind
-    for kind in get_args(ObservedEvent)
-    if kind not in (*BY_NODES, PodStarted, PodStopped, TrimRequested)
+    kind for kind in get_args(ObservedEvent) if kind not in (*BY_NODES, PodStarted, TrimRequested)
 )
 
 
@@ -153,12 +169,14 @@ def _rights(role: Role, node: str) -> Rights:
                     RECORDS + "*",
                 ),
                 (
-                    *_READ_ALL,
+                    *_reading(*_DECIDES_FROM),
                     *_BUCKET,
+                    info(Stream.FLOWS),
                     f"STREAM.CREATE.{Stream.FLOWS}",
                     f"STREAM.PURGE.{BUCKET_STREAM}",
+                    *_READ_REPLICAS,
                 ),
-                (Stream.OBSERVED, Stream.LEDGER, Stream.STATUS),
+                _DECIDES_FROM,
             )
         case Role.AGENT:
             return Rights(
@@ -184,9 +202,9 @@ def _rights(role: Role, node: str) -> Rights:
                 (Stream.LEDGER,),
             )
         case Role.OPERATOR:
-            return Rights("OPERATORS", _observed(*_OPERATORS), (*_READ_ALL, *_BUCKET), _HEAR_ALL)
+            return Rights("OPERATORS", _observed(*_OPERATORS), _READ_ALL, _HEAR_ALL)
         case Role.AUDITOR:
-            return Rights("AUDITORS", (), (*_READ_ALL, *_BUCKET), _HEAR_ALL)
+            return Rights("AUDITORS", (), _READ_ALL, _HEAR_ALL)
         case Role.ADMIN:
             return Rights(
                 STREAMS,

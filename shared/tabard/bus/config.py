@@ -6,6 +6,7 @@ Only `accounts` goes in as it is: a text in nats-server's own words, made by cod
 secrets' places, if any, it must have put through `quoted`.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -150,6 +151,14 @@ def text(config: ServerConfig) -> str:
 def quoted(value: str | Path) -> str:
     """`value` as one quoted text of the configuration's language, whatever it holds."""
     return '"' + "".join(_escaped(character) for character in str(value)) + '"'
+
+
+def include(file: Path, directory: Path) -> str:
+    """The line that takes `file` into a configuration in `directory`; both are absolute.
+
+    nats-server puts the directory before whatever path it is given.
+    """
+    return f"include {quoted(os.path.relpath(file, directory))}"
 
 
 def _escaped(character: str) -> str:

@@ -2,13 +2,14 @@
 
 import random
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tabard.bus.config import Address, Membership
-from tabard.bus.server import LOOPBACK, EmbeddedServer, ServerError
+from tabard.bus.server import LOOPBACK, EmbeddedServer, Guard, ServerError
 
 CLIENT_PORT = 4222
 ROUTE_PORT = 6222
@@ -57,11 +58,16 @@ def free_seats(count: int) -> tuple[Seat, ...]:
 
 
 def members(
-    cluster: str, directory: Path, seats: Sequence[Seat], netns: str | None = None
+    cluster: str,
+    directory: Path,
+    seats: Sequence[Seat],
+    netns: str | None = None,
+    guards: Mapping[str, Guard] = MappingProxyType({}),
 ) -> dict[str, EmbeddedServer]:
     """The servers by name, each with its store below `directory`; none is started.
 
     A replica belongs to its server's name, so the same names must come back to the same stores.
+    `guards` are by name too.
     """
     routes = tuple(seat.route for seat in seats)
     return {
@@ -73,6 +79,7 @@ def members(
             name=server_name(number),
             monitoring_port=seat.monitoring_port,
             membership=Membership(cluster, seat.route, routes),
+            guard=guards.get(server_name(number)),
         )
         for number, seat in enumerate(seats, 1)
     }

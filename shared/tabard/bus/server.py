@@ -19,14 +19,16 @@ import sysconfig
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from tabard.bus.config import Address, Membership, ServerConfig, text
+from tabard.bus.config import Address, Membership, ServerConfig, Tls, include, text
 from tabard.bus.port import BusError
+from tabard.process.privileges import for_files, keeping
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,15 @@ class ServerError(BusError):
     """The embedded nats-server could not be started."""
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What makes a server trusted, and has it trust nobody without a key."""
+
+    tls: Tls
+    accounts: Path
+    """A file of its configuration's language, which says who may do what."""
+
+
 class EmbeddedServer:
     """One nats-server on `data_dir`; what it stored is there again at the next start.
 
@@ -57,7 +68,8 @@ class EmbeddedServer:
     `netns` is a namespace's name under /run/netns, or its path; its loopback must be up.
 
     With a `membership` it is one of several that hold streams together. It is ready when it
-    answers, for whether JetStream has a leader hangs on the others.
+    answers, for whether JetStream has a leader hangs on the others. Without a `guard` whoever
+    reaches it may do everything.
     """
 
     def __init__(
@@ -72,6 +84,7 @@ class EmbeddedServer:
         name: str = NAME,
         monitoring_port: int = 0,
         membership: Membership | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._data = Path(data_dir).absolute()
         self._host = host
@@ -82,13 +95,14 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._name = name
         self._membership = membership
+        self._guard = guard
         self._monitoring_port = monitoring_port
         self._worker: ThreadPoolExecutor | None = None
         self._lock: int | None = None
 
     @property
     def url(self) -> str:
-        return f"nats://{self._host}:{self._port}"
+        return f"{'tls' if self._guard else 'nats'}://{self._host}:{self._port}"
 
     @property
     def log(self) -> Path:
@@ -194,12 +208,16 @@ class EmbeddedServer:
         config.write_text(text(self._config()))
         with (self._data / "nats-server.out").open("wb") as out:
             assert self._lock is not None
+            read = [self._binary, self._data]
+            if self._guard is not None:
+                read += [self._guard.accounts, self._guard.tls.key]
+            give_up = keeping(for_files(*read, writes=self._data))
             self._process = subprocess.Popen(
                 [self._binary, "-c", config],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(_prepare, give_up),
                 # Ctrl-C is for the parent, which stops the server when it no longer needs it.
                 process_group=0,
                 # The lock stays taken until the server itself is gone, whoever started it.
@@ -207,6 +225,10 @@ class EmbeddedServer:
             )
 
     def _config(self) -> ServerConfig:
+        guard, membership = self._guard, self._membership
+        if guard and membership:
+            # Servers show each other who they are.
+            membership = replace(membership, tls=replace(guard.tls, verify=True))
         return ServerConfig(
             name=self._name,
             listen=Address(self._host, self._port),
@@ -215,7 +237,9 @@ class EmbeddedServer:
             ports=self._data / "run",
             log=self.log,
             sync_always=self._sync_always,
-            membership=self._membership,
+            membership=membership,
+            tls=guard.tls if guard else None,
+            accounts=include(guard.accounts, self._data) if guard else "",
         )
 
     def _take_lock(self) -> None:
@@ -298,6 +322,7 @@ def _port(urls: list[str]) -> int:
     return int(urls[0].rpartition(":")[2])
 
 
-def _die_with_parent() -> None:
+def _prepare(give_up: Callable[[], None]) -> None:
     # In the child, between fork and exec: call nothing but the C library.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    give_up()

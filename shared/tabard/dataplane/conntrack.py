@@ -4,7 +4,8 @@ An entry never outlives the reasons it was made for. It carries the policy id (a
 rules that select the endpoint), whether the direction was enforced, the pod's incarnation and the
 peer's identity, and is worth nothing where these differ from now: packets of the flow are judged
 afresh; for answers the flow's own direction is, and the entry is renewed or deleted. Otherwise a
-revoked rule would live on in the traffic that answers it.
+revoked rule would live on in the traffic that answers it. Where maps are too old to open new flows
+by (`verdict.is_stale`), what was open goes on, judged afresh or not.
 
 Under one policy id, what a peer may do never changes while packets carry its identity; see
 bpf/conntrack.h.
@@ -25,7 +26,7 @@ from tabard.dataplane.maps import (
     is_of_node,
 )
 from tabard.dataplane.packet import Head, Kind, Packet, TcpFlag, head
-from tabard.dataplane.verdict import ENFORCED, Judge
+from tabard.dataplane.verdict import ENFORCED, Judge, is_stale
 from tabard.identity.numbers import Reserved, is_pod
 
 SECOND = 1_000_000_000
@@ -75,6 +76,10 @@ class Flow:
                 timeout = TIMEOUT_TCP_CLOSED_NS
         return now - self.seen > timeout
 
+    def is_alive(self, endpoint: Endpoint, key: Key, now: int) -> bool:
+        """Whether it is still a flow of this endpoint, for whatever reasons."""
+        return self.incarnation == endpoint.incarnation and not self.is_expired(key.protocol, now)
+
     def is_current(self, endpoint: Endpoint, direction: Direction, peer: int) -> bool:
         """Whether its reasons still hold. Who the peer is matters only to enforcement."""
         return (
@@ -85,11 +90,7 @@ class Flow:
 
     def is_good(self, endpoint: Endpoint, key: Key, peer: int, now: int) -> bool:
         """Whether a packet of the flow itself needs no judging."""
-        return (
-            self.incarnation == endpoint.incarnation
-            and not self.is_expired(key.protocol, now)
-            and self.is_current(endpoint, key.direction, peer)
-        )
+        return self.is_alive(endpoint, key, now) and self.is_current(endpoint, key.direction, peer)
 
     def touch(self, flags: TcpFlag, now: int, *, answer: bool) -> None:
         self.is_answered |= answer
@@ -116,15 +117,27 @@ def _is_enforced(endpoint: Endpoint, direction: Direction) -> bool:
 
 
 class Conntrack:
-    """The flows of one node: `size` at most, the longest unused make room."""
+    """The flows of one node: `size` at most, the longest unused make room.
+
+    `age` says how long ago its maps were known to be the ledger's, and `stale_after_s` is its bound
+    for that (`verdict.is_stale`).
+    """
 
     def __init__(
-        self, size: int, fragments: int, clock: Callable[[], int], tunnel_port: int
+        self,
+        size: int,
+        fragments: int,
+        clock: Callable[[], int],
+        tunnel_port: int,
+        age: Callable[[], int | None] = lambda: 0,
+        stale_after_s: int = 0,
     ) -> None:
         self._size = size
         self._fragments_max = fragments
         self._clock = clock
         self._tunnel_port = tunnel_port
+        self._age = age
+        self._stale_after_s = stale_after_s
         self._flows: OrderedDict[Key, Flow] = OrderedDict()
         self._fragments: OrderedDict[tuple[Address, Address, int, int], Head] = OrderedDict()
 
@@ -143,12 +156,13 @@ class Conntrack:
         """The verdict on one packet of an endpoint (`what`: its head, as `resolve` gives it)."""
         now = self._clock()
         if what.kind is Kind.FRAGMENT:
-            enforced = _is_enforced(endpoint, direction)
-            return Reason.DENIED_FRAGMENT if enforced else Reason.ALLOWED_NO_POLICY
+            if _is_enforced(endpoint, direction):
+                return Reason.DENIED_FRAGMENT
+            return self._if_fresh(Reason.ALLOWED_NO_POLICY, endpoint, direction, peer)
         if what.kind is Kind.ERROR and self._relates(judge, packet, endpoint, direction, peer, now):
             return Reason.ALLOWED_RELATED
         key = _key(packet, what, direction)
-        is_stale = False
+        own = None
         if what.kind in (Kind.FLOW, Kind.ANSWER):
             # A guess at which look-up hits, as the kernel makes it: servers have the lower port.
             is_answer = what.kind is Kind.ANSWER or what.source_port < what.destination_port
@@ -159,7 +173,6 @@ class Conntrack:
                 if own is not None and own.is_good(endpoint, key, peer, now):
                     own.touch(packet.tcp_flags, now, answer=False)
                     return own.reason(packet)
-                is_stale = own is not None
                 if not is_answer:
                     answered = self._find(turned)
             if answered is not None and self._still_allowed(
@@ -170,12 +183,22 @@ class Conntrack:
         address = packet.destination if direction is Direction.EGRESS else packet.source
         reason = judge.verdict(direction, endpoint, peer, address, what.protocol, what.policy_port)
         reason = _carried(reason, packet)
+        if own is None or not own.is_alive(endpoint, key, now):
+            reason = self._if_fresh(reason, endpoint, direction, peer)
         if what.kind is Kind.FLOW:
             # In unenforced directions too: the answers may have to pass the enforced one.
             if reason.allowed:
                 self._open(key, packet, endpoint, peer, now, reason)
-            elif is_stale:
+            elif own is not None and own.is_alive(endpoint, key, now):
                 del self._flows[key]
+        return reason
+
+    def _if_fresh(
+        self, reason: Reason, endpoint: Endpoint, direction: Direction, peer: int
+    ) -> Reason:
+        """`reason` for traffic that is new, or DENIED_STALE."""
+        if reason.allowed and is_stale(endpoint, direction, peer, self._age(), self._stale_after_s):
+            return Reason.DENIED_STALE
         return reason
 
     def resolve(self, packet: Packet) -> Head:

@@ -97,7 +97,7 @@ def _value(value: Any) -> str | None:
             return (
                 f"identity {value.identity} policy {value.policy:016x} flags {value.flags.value} "
                 f"ifindex {value.ifindex} mac {value.mac.hex(':')} host {value.host_mac.hex(':')} "
-                f"incarnation {value.incarnation:016x}"
+                f"incarnation {value.incarnation:016x} stale after {value.stale_after_s} s"
             )
         case PrefixEntry():
             tunnel = f" by {address_text(value.tunnel)}" if value.tunnel else ""

@@ -127,6 +127,12 @@ class Endpoint:
     """The pod's own MAC address, 6 bytes."""
     host_mac: bytes
     """The host side's MAC address, 6 bytes."""
+    stale_after_s: int = 0
+    """It opens no new flow once its node does not know for so long that the maps are the ledger's
+    (`verdict.is_stale`); at most STALE_AFTER_S_MAX, and 0 for however long."""
+
+
+STALE_AFTER_S_MAX = 65_535
 
 
 def is_of_node(endpoint: Endpoint) -> bool:
@@ -233,6 +239,8 @@ class Reason(IntEnum):
     DENIED_ERROR = 24
     DENIED_PROXY = 25
     """What policy allows through the DNS proxy alone, which cannot take it: it takes UDP."""
+    DENIED_STALE = 26
+    """A new flow that the maps allow, which are not known to be the ledger's for too long."""
 
     @property
     def allowed(self) -> bool:

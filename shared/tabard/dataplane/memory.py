@@ -72,7 +72,7 @@ class MemoryDataplane:
     """One node's maps and its hooks: from_pod, to_pod, from_overlay, from_wire and to_wire.
 
     `links` are the interfaces that exist (any, if None); they are numbered as they are attached.
-    `clock` is monotonic, in nanoseconds.
+    `clock` is monotonic and `boot_clock` is CLOCK_BOOTTIME, both in nanoseconds.
     """
 
     kind = "memory"
@@ -85,11 +85,13 @@ class MemoryDataplane:
         sizes: MapSizes | None = None,
         links: Container[str] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
+        boot_clock: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
     ) -> None:
         self._config = config
         self.sizes = sizes or MapSizes()
         self._links = links
         self._clock = clock
+        self._boot_clock = boot_clock
         self._lock = RLock()  # packets may come from another thread than the agent's calls
         self._ifindexes: dict[str, int] = {}
         self._watchers: list[_Watcher] = []
@@ -103,7 +105,10 @@ class MemoryDataplane:
             self.sizes.fragments,
             self._clock,
             self._config.tunnel_port,
+            self._age,
+            self._config.stale_after_s,
         )
+        self._fresh_at = 0
         self._counters: Counter[tuple[Direction, Reason]] = Counter()
         self._attached: dict[str, str] = {}
 
@@ -144,6 +149,13 @@ class MemoryDataplane:
             self._judge.maps.prefixes.update(change.prefixes_widened)  # type: ignore[attr-defined]
             if change.prefixes_removed or change.prefixes_widened:
                 self._judge = Judge(self._judge.maps, self._config.mode)
+
+    def refresh(self, at: int) -> None:
+        with self._lock:
+            self._fresh_at = at
+
+    def _age(self) -> int | None:
+        return self._boot_clock() - self._fresh_at if self._fresh_at else None
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
         with self._lock:

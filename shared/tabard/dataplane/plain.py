@@ -4,7 +4,8 @@
      "identities": [256], "nodes": [address],
      "prefixes": [[network, bits, identity, flags, tunnel]],
      "hosts": [[address, identity]],
-     "endpoints": [[address, incarnation, identity, policy, flags, ifindex, mac, host mac]]}
+     "endpoints": [[address, incarnation, identity, policy, flags, ifindex, mac, host mac,
+                    stale after s]]}
 
 Addresses and MACs are in hexadecimal; order means nothing.
 """
@@ -65,6 +66,7 @@ def plain(maps: Maps) -> dict[str, list[Any]]:
                 entry.ifindex,
                 entry.mac.hex(),
                 entry.host_mac.hex(),
+                entry.stale_after_s,
             )
             for address, entry in maps.endpoints.items()
         ],
@@ -98,10 +100,19 @@ def maps_of(value: Mapping[str, Any]) -> Maps:
                 ifindex,
                 bytes.fromhex(mac),
                 bytes.fromhex(host_mac),
+                after_s,
             )
-            for text, incarnation, identity, policy, flags, ifindex, mac, host_mac in value[
-                "endpoints"
-            ]
+            for (
+                text,
+                incarnation,
+                identity,
+                policy,
+                flags,
+                ifindex,
+                mac,
+                host_mac,
+                after_s,
+            ) in value["endpoints"]
         },
     )
 

@@ -62,6 +62,8 @@ class NodeConfig:
     underlay_device: str = ""
     """The device that other machines' packets come in on; if it is not given, nothing is guarded
     there, and policies of the node cannot be enforced."""
+    stale_after_s: int = 0
+    """The bound of every pod's endpoint, beside its own (Endpoint.stale_after_s); 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,12 @@ class Dataplane(Interface):
     def write(self, change: Change) -> None:
         """Apply a change in Change's order. On an error (MapFull, DataplaneError) the removals
         are not done and nothing is more open than before; call again with a fresh diff."""
+        ...
+
+    def refresh(self, at: int) -> None:
+        """What is enforced was the ledger's newest at `at` (nanoseconds of CLOCK_BOOTTIME). It
+        stays said when the agent is gone: new flows are denied by how long ago it is (`is_stale`).
+        Before the first call it was never."""
         ...
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:

@@ -184,6 +184,21 @@ class Judge:
         return entries.get(PolicyKey(policy, direction, identity, Protocol.ANY, tier=tier), NOTHING)
 
 
+def is_stale(
+    endpoint: Endpoint, direction: Direction, peer: int, age_ns: int | None, after_s: int
+) -> bool:
+    """Whether `endpoint` may open no new flow: nobody knows any more what the ledger says.
+
+    `age_ns`: how long ago the maps were last known to be the ledger's; None: never. `after_s`: the
+    bound of all pods of the node; 0: none. A node itself goes on, which must reach the bus to know
+    it again, and so does what it sends its own pods.
+    """
+    if is_of_node(endpoint) or (direction is Direction.INGRESS and peer == Reserved.HOST):
+        return False
+    bounds = [bound for bound in (endpoint.stale_after_s, after_s) if bound]
+    return bool(bounds) and (age_ns is None or age_ns > min(bounds) * 1_000_000_000)
+
+
 @dataclass(frozen=True, slots=True)
 class FlowVerdict:
     """What both ends say of a flow's first packet; None where no pod of the cluster stands."""

@@ -81,7 +81,7 @@ TYPES: Mapping[type, tuple[str, int]] = {
     ledger.EventQuarantined: ("quarantine.recorded", 1),
     ledger.LedgerTrimmed: ("ledger.trimmed", 1),
     ledger.CursorAdvanced: ("cursor.advanced", 1),
-    status.NodeStatus: ("node.status", 1),
+    status.NodeStatus: ("node.status", 2),
     status.AllocatorStatus: ("allocator.status", 1),
     status.FlowSeen: ("flow.seen", 1),
     status.FlowsSeen: ("flows.seen", 1),
@@ -98,6 +98,7 @@ UPCASTERS: Mapping[tuple[str, int], Upcaster] = {
     ("node.joined", 1): _as_it_was,
     ("node.added", 1): _as_it_was,
     ("settings.adopted", 1): _as_it_was,
+    ("node.status", 1): _as_it_was,
     ("endpoint.relabelled", 1): _as_it_was,
     ("endpoint.rebound", 1): _as_it_was,
 }

@@ -3,10 +3,30 @@ is decided from FLOWS."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Role = Literal["starting", "following", "leading", "stopped"]
 """What an allocator does; `stopped` is its last word, and gives the lead free."""
+
+
+class Holder(NamedTuple):
+    """One process of an agent: who speaks for a node."""
+
+    host: str
+    """The machine's name."""
+    boot: str
+    """Of the machine's kernel, since it was booted (/proc/sys/kernel/random/boot_id)."""
+    pid: int
+    """In its own namespace of pids."""
+    since: int
+    """When the process started, in nanoseconds since the Unix epoch."""
+    data: str
+    """Its data directory."""
+    lock: str
+    """The file that it locks while it lives, by device and inode: on one boot, who else has that
+    lock knows it for dead."""
+    token: bytes
+    """16 random bytes, of this process alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +51,23 @@ class NodeStatus:
     """Of the folded state at `digest_at` (`tabard.ledger.digest`); empty before the first."""
     digest_at: int = 0
     """The sequence at which the ledger was last quiet for long enough to take its digest."""
+    holder: Holder | None = None
+    """None from an agent of before there was one."""
+    stopped: bool = False
+    """The holder's last word: it has stopped, and the node is free for another."""
+    heartbeat_ms: int = 3_000
+    """Longest until its next word."""
+    lag: int = 0
+    """Ledger events that it knows of and does not enforce."""
+    fresh_at: int = 0
+    """When it last knew that it enforced the ledger's head, in nanoseconds since the Unix epoch; 0:
+    not since its start."""
+    stale_since: int = 0
+    """When that became too long ago, by `stale_after_ms` or `deny_after_ms`; 0: it is not."""
+    stale_after_ms: int = 0
+    """After how long it counts as stale; 0 from an agent of before there was a bound."""
+    deny_after_ms: int = 0
+    """After how long some of its endpoints open no new flows; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)

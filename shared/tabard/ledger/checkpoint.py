@@ -4,6 +4,7 @@ The ledger is the truth: a checkpoint that is missing, damaged or of another led
 nothing else.
 """
 
+import asyncio
 import contextlib
 import gc
 import sqlite3
@@ -15,7 +16,7 @@ from typing import Any
 import aiosqlite
 import structlog
 
-from tabard.bus.port import Bus, Stream
+from tabard.bus.port import Bus, Shortened, Stream
 from tabard.events import chain
 from tabard.ledger.snapshot import SnapshotError, freeze, thaw
 from tabard.ledger.state import State
@@ -24,8 +25,18 @@ _log = structlog.get_logger()
 
 SAVE_SHARE_MAX = 0.02
 """Most of its time that a process may spend on reading its state for checkpoints."""
+LOOK_AGAIN_S = 2.0
+"""By then whoever leads no more has been told."""
 CACHE_KIB_MAX = 256
 """What SQLite may keep of the file in memory, by itself 2 MiB; the file is read once."""
+_MACHINES_FAULTS = frozenset(
+    (
+        *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
+        *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL),
+        *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL),
+    )
+)
+"""Primary result codes that say nothing about what the file holds."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS chunk (position INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS extra (id INTEGER PRIMARY KEY CHECK (id = 0), data BLOB NOT NULL) STRICT;
@@ -145,13 +156,20 @@ async def check(bus: Bus, state: State) -> str:
     """Why `state` is no state of this bus's ledger that can go on, or "" if it is.
 
     The ledger's event at the state's sequence must carry the state's chain hash, which covers all
-    of the past.
+    of the past. Of several servers one may lead no more and not know it yet: what is not there is
+    looked for again, for a checkpoint that is thrown away costs a reading of the whole ledger.
     """
     if state.sequence == 0:
         return ""
     if state.sequence < (first := await bus.first_sequence(Stream.LEDGER)):
         return f"the ledger begins at LEDGER/{first}: what would follow was trimmed away"
-    found = await bus.read(Stream.LEDGER, state.sequence, 1)
+    try:
+        found = await bus.read(Stream.LEDGER, state.sequence, 1)
+        if not found and (await bus.info(Stream.LEDGER)).replicas > 1:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            found = await bus.read(Stream.LEDGER, state.sequence, 1)
+    except Shortened as error:
+        return str(error)
     if not found or found[0].sequence != state.sequence:
         return f"the ledger ends before LEDGER/{state.sequence}"
     claimed = chain.chain_of(found[0].payload)
@@ -186,7 +204,8 @@ async def _connected(path: Path) -> aiosqlite.Connection:
 
 
 def _is_not_the_files_fault(error: sqlite3.DatabaseError) -> bool:
-    return isinstance(error, sqlite3.OperationalError)  # locked, no space, no right
+    # SQLite's own code: an OperationalError is also told of a file in a format of no release.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _MACHINES_FAULTS
 
 
 async def _made_anew(path: Path, reason: Exception) -> aiosqlite.Connection:

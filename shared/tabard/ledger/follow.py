@@ -3,15 +3,21 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
+import structlog
+
 from tabard.bus.port import Bus, SequenceGap, Stored, Stream
 from tabard.events.errors import EventError
 from tabard.events.ledger import EventQuarantined
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.messages import quarantine_subject, recorded
-from tabard.ledger.reader import Stopped, take
+from tabard.ledger.reader import Stopped, follows, take
 from tabard.ledger.start import begin, refuse_trimmed
 from tabard.ledger.state import State
 
+log = structlog.get_logger(__name__)
+
+ASKS_MAX = 24
+"""How often an event is asked for again that does not follow from the one before it."""
 RECORDS_MAX = 128
 """Most records that `follow` yields at once unless told otherwise: each takes ten times its bytes
 while it is held."""
@@ -84,7 +90,8 @@ async def follow(
 
 
 async def take_or_ask(bus: Bus, state: State, messages: list[Stored]) -> list[LedgerRecord]:
-    """Fold messages; before one that cannot be taken, ask the bus whether it was quarantined."""
+    """Fold messages; before one that cannot be taken, ask the bus whether it was quarantined, and
+    whether another replica has one that follows."""
     records: list[LedgerRecord] = []
     await _take_or_ask(bus, state, messages, records)
     return records
@@ -94,7 +101,7 @@ async def _take_or_ask(
     bus: Bus, state: State, messages: list[Stored], records: list[LedgerRecord]
 ) -> None:
     """As `take_or_ask`; into `records`, which holds what was folded also when this raises."""
-    at = 0
+    messages, at = list(messages), 0
     while at < len(messages):
         try:
             for message in messages[at:]:
@@ -102,8 +109,25 @@ async def _take_or_ask(
                     records.append(record)
                 at += 1
         except Stopped as error:
-            if not await _quarantined(bus, state, error.sequence):
+            if await _quarantined(bus, state, error.sequence):
+                continue
+            others = await _others(bus, state, len(messages) - at) if error.unchained else []
+            if not others:
                 raise
+            messages[at : at + len(others)] = others
+
+
+async def _others(bus: Bus, state: State, limit: int) -> list[Stored]:
+    """The next messages, as a replica has them whose first one follows; [] if none has.
+
+    Any replica answers a read, and one may be damaged: so the bus is asked several times.
+    """
+    for asked in range(1, ASKS_MAX + 1):
+        found = await bus.read(Stream.LEDGER, state.sequence + 1, limit)
+        if found and follows(state, found[0]):
+            log.warning("ledger.replica_differs", sequence=found[0].sequence, asked=asked)
+            return found
+    return []
 
 
 async def _quarantined(bus: Bus, state: State, sequence: int) -> bool:

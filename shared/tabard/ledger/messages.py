@@ -7,7 +7,7 @@ its own subject (`recorded`); the name of the node that speaks is part of it.
 import re
 import uuid
 from collections.abc import Iterable
-from typing import Any, assert_never
+from typing import Any, assert_never, get_args
 
 from tabard.bus.port import Outgoing, Stored, Stream, subject
 from tabard.events import chain
@@ -136,13 +136,23 @@ def quarantine_subject(on: Stream, stream: str, sequence: int) -> str:
     return subject(on, TYPES[kind][0], stream, str(sequence))
 
 
+_EVENTS = {
+    Stream.OBSERVED: frozenset(get_args(ObservedEvent)),
+    Stream.LEDGER: frozenset(get_args(LedgerEvent)),
+    Stream.STATUS: frozenset(get_args(StatusEvent)),
+    Stream.FLOWS: frozenset(get_args(StatusEvent)),
+}
+
+
 def recorded(stream: Stream, message: Stored) -> Recorded[Any]:
     """The event that a stored message holds; EventError if it holds none that can be read.
 
-    MisplacedError for one that did not come on its own subject. On LEDGER only leading allocators
-    write, and the chain holds them.
+    MisplacedError for one that is another stream's, or did not come on its own subject. On LEDGER
+    only leading allocators write, and the chain holds them.
     """
     record: Recorded[Any] = decode(message.payload, stream, message.sequence, message.stored_at)
+    if type(record.event) not in _EVENTS[stream]:
+        raise MisplacedError(f"{record.place}: {type_name(record.event)} is no event of {stream}")
     if stream is not Stream.LEDGER:
         event = record.event
         own = _status_subject(event) if isinstance(event, StatusEvent) else observed_subject(event)

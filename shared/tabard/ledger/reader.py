@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from tabard.bus.port import SequenceGap, Stored, Stream
 from tabard.events import chain
-from tabard.events.errors import EventError
+from tabard.events.errors import ChainError, EventError
 from tabard.ledger.fold import FoldError, LedgerRecord, evolve
 from tabard.ledger.messages import recorded
 from tabard.ledger.state import State
@@ -17,13 +17,22 @@ class Stopped(Exception):
     Going on takes an operator's `tabard events quarantine SEQ --reason …`.
     """
 
-    def __init__(self, sequence: int, reason: str) -> None:
+    def __init__(self, sequence: int, reason: str, unchained: bool = False) -> None:
+        first = (
+            "`tabard bus check` says whether a replica of the bus holds another one; "
+            if unchained
+            else ""
+        )
         super().__init__(
-            f"stopped before LEDGER/{sequence}: {reason}. `tabard events show {sequence}` explains "
-            f"it; `tabard events quarantine {sequence} --stream LEDGER --reason …` goes on past it"
+            f"stopped before LEDGER/{sequence}: {reason}. {first}`tabard events show {sequence}` "
+            f"explains it; `tabard events quarantine {sequence} --stream LEDGER --reason …` goes "
+            "on past it"
         )
         self.sequence = sequence
         self.reason = reason
+        self.unchained = unchained
+        """The event does not follow from the one before it: what was read may not be what was
+        written."""
 
 
 def take(state: State, message: Stored) -> LedgerRecord | None:
@@ -35,7 +44,7 @@ def take(state: State, message: Stored) -> LedgerRecord | None:
     if message.sequence != state.sequence + 1:
         raise SequenceGap(
             f"LEDGER/{message.sequence} came where LEDGER/{state.sequence + 1} must: the log has a "
-            "hole; run `tabard events verify`"
+            "hole; run `tabard bus check`"
         )
     if (Stream.LEDGER, message.sequence) in state.quarantined:
         # The chain goes on from whatever this message claims: the operator vouched for the seam.
@@ -48,9 +57,18 @@ def take(state: State, message: Stored) -> LedgerRecord | None:
         record: LedgerRecord = recorded(Stream.LEDGER, message)
         evolve(state, record)
     except (EventError, FoldError) as error:
-        raise Stopped(message.sequence, str(error)) from error
+        raise Stopped(message.sequence, str(error), isinstance(error, ChainError)) from error
     state.chain = follows
     return record
+
+
+def follows(state: State, message: Stored) -> bool:
+    """Whether `message` is the next one and its chain hash says so."""
+    try:
+        _follow(state, message, "")
+    except EventError:
+        return False
+    return message.sequence == state.sequence + 1
 
 
 def _follow(state: State, message: Stored, place: str) -> bytes:

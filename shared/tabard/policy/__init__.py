@@ -3,7 +3,8 @@
 Pure and shared by allocator (acceptance), agent (enforcement), command line and audits, so that
 all of them give one verdict. `model` is the language-neutral form; `reading` makes documents of all
 kinds into it (`kubernetes`, `tiers`, `cilium`) or into what policies refer to (`referred`), which
-`referents` puts in the place of references; `matching` says which identities a selector matches;
+`referents` puts in the place of references, and `staleness` reads an annotation of any kind;
+`matching` says which identities a selector matches;
 `rules` makes the policy map's entries and `prefixes` the CIDRs'; `hosts` says which addresses a
 node must know, `local` which are its own pods'. `compile` turns a folded ledger into the maps of
 one node, and goes on by what later events have `touched`; `diff` turns two maps into a change.

@@ -530,6 +530,7 @@ class Compiler:
             ifindex=attachment.ifindex,
             mac=attachment.mac,
             host_mac=attachment.host_mac,
+            stale_after_s=rules.stale_after_s,
         )
 
     def _node_endpoint(self) -> Endpoint | None:

@@ -169,6 +169,9 @@ class Policy:
     """Where `subject` was written, beneath `section`."""
     selects_nodes: bool = False
     """The subject are nodes by their labels (Cilium's host policies), not pods."""
+    stale_after_s: int = 0
+    """A selected pod opens no new flow once its node does not know for so long what the ledger
+    says; 0: however long. At most STALE_AFTER_S_MAX (`tabard.policy.staleness`)."""
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -6,14 +6,22 @@ refused with its field's path.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import msgpack
 
 from tabard.identity.labels import NAMESPACE_LABELS_PREFIX, LabelFilter
-from tabard.policy import cilium, cilium_groups, kubernetes, schema, services, tiers
+from tabard.policy import (
+    cilium,
+    cilium_groups,
+    kubernetes,
+    schema,
+    services,
+    staleness,
+    tiers,
+)
 from tabard.policy.model import ANY_SOURCE, Policy, PolicyError, Selector
 from tabard.policy.referred import Referent
 
@@ -135,7 +143,8 @@ def _read(document: object, origin: str) -> PolicyObject:
     versions, reader = _READERS[kind]
     if version not in versions:
         schema.fail("apiVersion", version, f"{kind} is read in {' or '.join(versions)}; convert it")
-    return reader(document, origin)
+    found = reader(document, origin)
+    return replace(found, policies=staleness.bounded(found.policies, document))
 
 
 def check_keys(found: PolicyObject, label_filter: LabelFilter) -> None:

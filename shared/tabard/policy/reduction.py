@@ -15,7 +15,7 @@ from tabard.dataplane.maps import Direction
 from tabard.ledger.state import ObjectKey, State
 from tabard.policy.items import atoms_of, items
 from tabard.policy.landscape import Group, Landscape
-from tabard.policy.model import DomainName, Policy, PolicyError, Rule
+from tabard.policy.model import DomainName, Policy, PolicyError, Rule, Selector
 from tabard.policy.newcomers import with_newcomers
 from tabard.policy.outcome import Outcome, outcome
 from tabard.policy.reading import read_object
@@ -145,6 +145,8 @@ class _Scene:
         """Whether each outcome stays with `instead` in the place of the object's policies."""
         if any(policy.selects_nodes for policy in self._policies[key]):
             return False
+        if _bounds(self._written[key]) != _bounds(instead):
+            return False
         for index in self._of_object[key]:
             group = self._groups[index]
             policies = self._instead(group, key, self.resolved(instead))
@@ -160,6 +162,8 @@ class _Scene:
 
     def says_the_same(self, key: ObjectKey, instead: tuple[Policy, ...]) -> bool:
         """Whether by their words all others and `instead` say all that the object says."""
+        if _bounds(self._written[key]) != _bounds(instead):
+            return False
         others = [policy for of, found in self._written.items() if of != key for policy in found]
         return implied(self._written[key], [*others, *instead])
 
@@ -201,6 +205,11 @@ class _Scene:
                     yield policy.key, f"{rule.path}.{rule.peer_paths[item.place.peer]}"
                 if rule.port_paths:
                     yield policy.key, f"{rule.path}.{rule.port_paths[item.place.port]}"
+
+
+def _bounds(policies: Sequence[Policy]) -> set[tuple[Selector, int]]:
+    """How old a node's knowledge may be for whom, which no outcome shows."""
+    return {(one.subject, one.stale_after_s) for one in policies if one.stale_after_s}
 
 
 def _parts(policies: Sequence[Policy]) -> Iterator[str]:

@@ -90,7 +90,8 @@ def _look(
 
 
 def _parts(board: Board, policies: Sequence[Policy]) -> Iterator[Place]:
-    yield from (Place(index) for index in range(len(policies)))
+    # A bound on a node's knowledge is nothing that an outcome shows.
+    yield from (Place(at) for at, policy in enumerate(policies) if not policy.stale_after_s)
     said = {item.place for item in board.items}
     found: dict[Place, None] = {}
     for place in sorted(said):

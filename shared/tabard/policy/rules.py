@@ -156,6 +156,8 @@ class RuleSet:
     flags: EndpointFlag
     ports: NamedPorts
     """The subject's named ports, as far as an ingress rule names them."""
+    stale_after_s: int = 0
+    """The shortest of the policies' bounds; 0: none has one."""
 
     def clauses(self) -> Iterator[Clause]:
         """All that its rules say."""
@@ -194,7 +196,8 @@ def rule_set(
     ports = frozenset(port for port in subject_ports if port[0] in names)
     resolved = json.dumps([sorted(ports), enforcement]).encode()
     id = hash64(*(prepared.meaning for prepared in policies), resolved)
-    return RuleSet(id, tuple(policies), flags, ports)
+    bounds = [one.policy.stale_after_s for one in policies if one.policy.stale_after_s]
+    return RuleSet(id, tuple(policies), flags, ports, min(bounds, default=0))
 
 
 def _ranked(

@@ -1,5 +1,6 @@
 """Settings from TABARD_… variables: the types they share, and what is said of a wrong one."""
 
+import json
 import sys
 from typing import Annotated, Literal, TypeVar
 
@@ -21,6 +22,17 @@ def _split(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+def from_json(value: object) -> object:
+    """What a variable's text says as JSON; for a field that has pydantic-settings' NoDecode, which
+    tells of a variable that is none without its name."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON ({error})") from error
 
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]

@@ -220,22 +220,32 @@ def test_opening_again_compiles_nothing_and_keeps_everything(
     assert dataplane.read() == native.maps
 
 
-def test_maps_of_the_first_format_stand_until_a_full_set_is_written() -> None:
-    """Its policy entries had no strength and its endpoints one side: nothing can be copied."""
-    one_byte = {"policies": 1, "endpoints": 40}
+@pytest.mark.parametrize(
+    ("schema", "sizes"),
+    [
+        # Its policy entries had no strength and its endpoints one side: nothing can be copied.
+        ("1-0123456789ab", {"policies": 1, "endpoints": 40, "settings": 20}),
+        # Its settings had no age.
+        ("3-0123456789ab", {"settings": 20}),
+    ],
+)
+def test_maps_of_an_earlier_format_stand_until_a_full_set_is_written(
+    schema: str, sizes: dict[str, int]
+) -> None:
     cluster = cluster_name()
     pins = Pins(BPF_ROOT, cluster, "n1")
     mount_bpffs(BPF_ROOT)
-    directory = pins.make(pins.maps("1-0123456789ab"))
+    directory = pins.make(pins.maps(schema))
     old = {
         shape.name: KernelMap.create(
-            replace(shape, value=one_byte.get(shape.name, shape.value)), directory / shape.name
+            replace(shape, value=sizes.get(shape.name, shape.value)), directory / shape.name
         )
         for shape in layout.shapes(SMALL)
     }
     filled = layout.Settings(Mode.NATIVE, 0, 8472, filled=True)
-    old["settings"].update([(layout.SETTINGS_KEY, layout.pack_settings(filled))])
-    old["policies"].update([((128).to_bytes(4, "little") + bytes(16), b"\1")])
+    old["settings"].update([(layout.SETTINGS_KEY, layout.pack_settings(filled)[:20])])
+    strength = bytes(old["policies"].shape.value)
+    old["policies"].update([((128).to_bytes(4, "little") + bytes(16), strength)])
     flow = bytes(layout.FLOW_KEY.size), bytes(layout.FLOW.size)
     old["conntrack"].update([flow])
     dataplane = EbpfDataplane(
@@ -253,6 +263,30 @@ def test_maps_of_the_first_format_stand_until_a_full_set_is_written() -> None:
     finally:
         for each in old.values():
             each.close()
+        dataplane.remove()
+
+
+def test_what_is_known_of_the_maps_age_goes_over_to_maps_of_other_sizes() -> None:
+    cluster = cluster_name()
+
+    def opened(sizes: MapSizes) -> EbpfDataplane:
+        dataplane = EbpfDataplane(
+            NodeConfig("n1", Mode.NATIVE, (), stale_after_s=7),
+            cluster=cluster,
+            sizes=sizes,
+            compiled=COMPILED,
+        )
+        dataplane.open()
+        return dataplane
+
+    dataplane = opened(SMALL)
+    try:
+        dataplane.refresh(1_234)
+        dataplane.close()
+        dataplane = opened(replace(SMALL, hosts=2_048))
+        settings = dataplane._settings()
+        assert (settings.fresh_at, settings.stale_after_s) == (1_234, 7)
+    finally:
         dataplane.remove()
 
 

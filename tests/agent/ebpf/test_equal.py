@@ -5,6 +5,7 @@ EQUAL_EXAMPLES in the environment says how many of each kind and mode (default 5
 """
 
 import os
+import time
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -40,7 +41,7 @@ from tabard.dataplane.maps import (
 )
 from tabard.dataplane.maps import Action as PolicyAction
 from tabard.dataplane.memory import Action
-from tabard.dataplane.packet import Fragment, Packet
+from tabard.dataplane.packet import Fragment, Packet, TcpFlag
 from traffic import IFINDEXES, LOCAL, NODES, PARTIES, Player
 from twins import Twins
 
@@ -96,6 +97,7 @@ def wild(random: Random) -> Maps:
             ifindex=IFINDEXES[slot],
             mac=bytes((2, 0, 0, 0, 0, slot)),
             host_mac=bytes((6, 0, 0, 0, 0, slot)),
+            stale_after_s=random.choice((0, 0, 100, 300)),
         )
 
     def number() -> int:
@@ -147,9 +149,13 @@ def test_maps_of_no_sense(lab: Laboratory, mode: Mode, seed: int, count: int) ->
         base = wild(random)
         worlds = [base, wild(random), *(other_here_and_there(random, base) for _ in range(4))]
         twins.put(worlds[0])
-        player = Player(
-            twins, lambda place: twins.maps.hosts.get(place), lambda n: twins.put(worlds[n])
-        )
+        known = [(random.choice((0, 0, 200, 400)), random.choice((0, 0, 100, 300))) for _ in worlds]
+
+        def change(number: int) -> None:
+            twins.put(worlds[number])
+            twins.known(*known[number])
+
+        player = Player(twins, lambda place: twins.maps.hosts.get(place), change)
         with twins.told_the_same():
             for step in traffic.steps(random, count, len(worlds)):
                 player.play(step)
@@ -300,6 +306,80 @@ def test_a_flow_goes_through_the_proxy_while_its_policy_says_so(lab: Laboratory)
             assert sent(twins, query) is Reason.DENIED_POLICY
 
     lab.play(Mode.OVERLAY, play)
+
+
+def test_maps_that_are_too_old_open_no_new_flow(lab: Laboratory) -> None:
+    """What is open goes on both ways, judged afresh after a change of policy or not."""
+
+    def pod(policy: int = 0, after_s: int = 0) -> dict[str, Any]:
+        mine = replace(small().endpoints[POD], policy=policy, stale_after_s=after_s)
+        return {"endpoints": {POD: mine}}
+
+    syn = Packet(POD, WORLD, Protocol.TCP, 40_000, 80, tcp_flags=TcpFlag.SYN)
+    answer = Packet(WORLD, POD, Protocol.TCP, 80, 40_000)
+    coming = Packet(WORLD, POD, Protocol.TCP, 50_000, 443, tcp_flags=TcpFlag.SYN)
+    alone = Packet(POD, WORLD, 47)
+    later = Packet(POD, WORLD, Protocol.UDP, fragment=Fragment(3, False))
+
+    def play(twins: Twins) -> None:
+        def sent(packet: Packet) -> Reason | None:
+            return twins.from_pod(IFINDEXES[0], packet).reason
+
+        def got(packet: Packet) -> Reason | None:
+            return twins.to_pod(IFINDEXES[0], packet, None).reason
+
+        with twins.told_the_same():
+            for own, everyones in ((100, 0), (0, 100), (400, 100)):
+                port = 40_000 + own + 2 * everyones
+                old, come = replace(syn, source_port=port), replace(coming, source_port=port)
+                twins.put(small(**pod(1, own)))
+                twins.known(99, everyones)
+                assert sent(old) is Reason.ALLOWED_NO_POLICY
+                twins.known(101, everyones)
+                assert sent(old) is Reason.ALLOWED_ESTABLISHED
+                assert got(replace(answer, destination_port=port)) is Reason.ALLOWED_ESTABLISHED
+                for new in (replace(syn, source_port=1), alone, later):
+                    assert sent(new) is Reason.DENIED_STALE
+                assert got(come) is Reason.DENIED_STALE
+                twins.put(small(**pod(2, own)))
+                assert sent(old) is Reason.ALLOWED_NO_POLICY, "of another policy, and open"
+                twins.age(8_001)
+                assert sent(old) is Reason.DENIED_STALE, "it has expired"
+                twins.known(0, everyones)
+                assert sent(old) is Reason.ALLOWED_NO_POLICY
+                assert got(come) is Reason.ALLOWED_NO_POLICY
+
+    lab.play(Mode.NATIVE, play)
+
+
+def test_however_old_maps_are_a_node_goes_on_and_reaches_its_pods(lab: Laboratory) -> None:
+    node, place = address(NODES[0][0]), address("203.0.113.9")
+    flags = EndpointFlag.NODE
+    own = Endpoint(2, 1, 0, flags, 0, bytes(6), bytes(6), 100)
+
+    def play(twins: Twins) -> None:
+        pod = replace(small().endpoints[POD], stale_after_s=100, flags=INGRESS_ISOLATED)
+        twins.put(small(endpoints={POD: pod, node: own}, hosts={node: 1}))
+        twins.known(1_000, 100)
+        with twins.told_the_same():
+            out = twins.to_wire(Packet(node, place, Protocol.TCP, 40_000, 4222))
+            assert out.reason is Reason.ALLOWED_NO_POLICY
+            probe = Packet(node, POD, Protocol.TCP, 40_000, 8080)
+            assert twins.to_pod(IFINDEXES[0], probe, None).reason is Reason.ALLOWED_HOST
+            out = twins.from_pod(IFINDEXES[0], Packet(POD, node, Protocol.TCP, 40_000, 53))
+            assert out.reason is Reason.DENIED_STALE
+
+    lab.play(Mode.NATIVE, play)
+
+
+def test_maps_that_were_never_the_ledgers_are_too_old(native: Kernel) -> None:
+    pod = replace(small().endpoints[POD], ifindex=LOOPBACK, stale_after_s=65_535)
+    native.put(small(endpoints={POD: pod}))
+    syn = frame(Packet(POD, WORLD, Protocol.TCP, 40_000, 80))
+    native.dataplane.refresh(0)
+    assert native.run("from_pod", syn).reason is Reason.DENIED_STALE
+    native.dataplane.refresh(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+    assert native.run("from_pod", syn).reason is Reason.ALLOWED_NO_POLICY
 
 
 def test_what_the_proxy_lets_go_on_is_judged_and_not_sent_there_again(native: Kernel) -> None:

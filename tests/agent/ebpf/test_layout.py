@@ -12,7 +12,7 @@ from tabard.dataplane.port import MapSizes
 def test_entries_have_the_sizes_that_the_programs_read() -> None:
     sizes = {s.name: (s.key, s.value) for s in layout.shapes(MapSizes())}
     assert sizes == {
-        "settings": (4, 20),
+        "settings": (4, 32),
         "identities": (4, 1),
         "policies": (20, 4),
         "nodes": (16, 1),

@@ -206,3 +206,23 @@ async def test_a_server_killed_under_load_loses_and_doubles_nothing(
     assert [int(m.payload) for m in stored] == list(range(len(stored)))
     assert {int(m.payload): m.sequence for m in stored}.items() >= acknowledged.items()
     await bus.close()
+
+
+@pytest.mark.parametrize("count", [1, 40])
+async def test_a_publish_whose_answers_are_lost_is_sent_again_and_stored_once(
+    nats_bus: JetStreamBus, nats_url: str, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    for module in ("publish", "batch"):
+        monkeypatch.setattr(f"tabard.bus.jetstream.{module}.ANSWER_TIMEOUT_S", 0.2)
+    messages = [Outgoing("tabard.observed.x", b"", f"id-{n}") for n in range(count)]
+    async with Proxy(nats_url) as proxy:
+        bus = await JetStreamBus.connect(proxy.url, name="test")
+        proxy.deaf = True
+        publishing = asyncio.create_task(bus.publish(Stream.OBSERVED, messages))
+        while await nats_bus.last_sequence(Stream.OBSERVED) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        proxy.deaf = False
+        assert await publishing == list(range(1, count + 1))
+        assert bus.link.connects == 1
+        await bus.close()
+    assert await nats_bus.last_sequence(Stream.OBSERVED) == count

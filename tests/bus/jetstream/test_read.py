@@ -21,8 +21,12 @@ def test_a_ledger_is_read_up_to_a_hole_and_no_further() -> None:
         whole(Stream.LEDGER, 5, stored(6, 7))
 
 
-def test_a_stream_that_expires_messages_may_have_holes() -> None:
-    assert whole(Stream.OBSERVED, 1, stored(3, 7)) == stored(3, 7)
+def test_a_stream_that_expires_messages_may_begin_later_and_is_read_up_to_a_hole() -> None:
+    assert whole(Stream.OBSERVED, 1, stored(3, 4, 7)) == stored(3, 4)
+
+
+def test_a_stream_that_keeps_the_last_of_a_subject_may_have_holes() -> None:
+    assert whole(Stream.STATUS, 1, stored(3, 7)) == stored(3, 7)
 
 
 async def api(bus: JetStreamBus, verb: str, body: dict[str, Any]) -> None:

@@ -48,6 +48,7 @@ from tabard.dataplane.port import (
     Verdict,
 )
 from tabard.netns import enter
+from tabard.process.privileges import KERNEL, lacking
 
 T = TypeVar("T")
 
@@ -113,6 +114,13 @@ class EbpfDataplane:
     def open(self) -> None:
         if self._maps:
             return
+        if missing := lacking(KERNEL):
+            raise DataplaneError(
+                f"this process lacks {', '.join(missing)}, without which the kernel takes no "
+                f"programs; give it {', '.join(sorted(KERNEL))}, or run it as root"
+            )
+        if self._expedites and not os.access(grace.RCU_EXPEDITED, os.W_OK):
+            log.warning("dataplane.grace_periods_slow", cannot_write=str(grace.RCU_EXPEDITED))
         mount_bpffs(self._pins.root)
         try:
             self._open_maps()
@@ -130,7 +138,10 @@ class EbpfDataplane:
         self._maps = migration.open_maps(layout.shapes(self.sizes), directory, others)
         if self._settings().filled:
             return
-        if not others or any(migration.copy_entries(self._maps, other) for other in others):
+        copied = next(filter(None, (migration.copy_entries(self._maps, it) for it in others)), None)
+        if copied is not None:
+            self._set(filled=True, fresh_at=copied.fresh_at)
+        elif not others:
             self._set(filled=True)
         else:
             self._staged = True
@@ -174,6 +185,7 @@ class EbpfDataplane:
             tunnel_port=config.tunnel_port,
             overlay_ifindex=overlay,
             guards_node=self._has_node(),
+            stale_after_s=config.stale_after_s,
         )
         if config.mode is Mode.OVERLAY:
             self._attach(self._pins.overlay, "from_overlay", overlay)
@@ -357,6 +369,9 @@ class EbpfDataplane:
                     f"the kernel takes no membarrier(2): {error.strerror}; boot without nohz_full"
                 ) from error
         self._lingers = False
+
+    def refresh(self, at: int) -> None:
+        self._set(fresh_at=at)
 
     # ---- interfaces
 

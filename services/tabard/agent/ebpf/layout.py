@@ -29,7 +29,7 @@ from tabard.dataplane.port import MapSizes, Verdict
 HASH, ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE, RINGBUF = 1, 2, 6, 9, 11, 27
 NO_PREALLOC = 1
 
-FORMAT = 3
+FORMAT = 4
 """What the entries mean. Raise it when a struct's fields change: maps of the same format and entry
 sizes are copied into new ones, of another format they are left for the agent to fill anew."""
 
@@ -112,15 +112,19 @@ class Settings:
     """The DNS proxy's device; 0 before there was one."""
     guards_node: bool = False
     """Policies select the node itself."""
+    stale_after_s: int = 0
+    """As NodeConfig's."""
+    fresh_at: int = 0
+    """As `Dataplane.refresh` is told; 0 before."""
 
 
-SETTINGS = struct.Struct("=III2s?xI")
+SETTINGS = struct.Struct("=III2s?xIIQ")
 IDENTITY = struct.Struct("=I")
 POLICY = struct.Struct("=IQIBB2s")
 STRENGTH = struct.Struct("=I")
 PREFIX_KEY = struct.Struct("=I16s")
 PREFIX = struct.Struct("=IB?2x16s")
-ENDPOINT = struct.Struct("=QQII6s6sH2x")
+ENDPOINT = struct.Struct("=QQII6s6sHH")
 ENTRY = struct.Struct(f"=I4x{ENDPOINT.size}s{ENDPOINT.size}s")
 """Which side counts (its last bit), and the two sides."""
 FLOW_KEY = struct.Struct("=16s16s2s2sBB2x")
@@ -140,12 +144,23 @@ def pack_settings(settings: Settings) -> bytes:
         settings.tunnel_port.to_bytes(2, "big"),
         settings.guards_node,
         settings.filled,
+        settings.stale_after_s,
+        settings.fresh_at,
     )
 
 
 def unpack_settings(value: bytes) -> Settings:
-    mode, ifindex, proxy, port, guards, filled = SETTINGS.unpack(value)
-    return Settings(Mode(mode), ifindex, int.from_bytes(port, "big"), bool(filled), proxy, guards)
+    mode, ifindex, proxy, port, guards, filled, after_s, fresh_at = SETTINGS.unpack(value)
+    return Settings(
+        mode=Mode(mode),
+        overlay_ifindex=ifindex,
+        tunnel_port=int.from_bytes(port, "big"),
+        filled=bool(filled),
+        proxy_ifindex=proxy,
+        guards_node=guards,
+        stale_after_s=after_s,
+        fresh_at=fresh_at,
+    )
 
 
 def pack_policy(key: PolicyKey) -> bytes:
@@ -219,12 +234,15 @@ def pack_endpoint(endpoint: Endpoint) -> bytes:
         endpoint.mac,
         endpoint.host_mac,
         endpoint.flags,
+        endpoint.stale_after_s,
     )
 
 
 def unpack_endpoint(value: bytes) -> Endpoint:
-    incarnation, policy, identity, ifindex, mac, host_mac, flags = ENDPOINT.unpack(value)
-    return Endpoint(incarnation, identity, policy, EndpointFlag(flags), ifindex, mac, host_mac)
+    incarnation, policy, identity, ifindex, mac, host_mac, flags, after_s = ENDPOINT.unpack(value)
+    return Endpoint(
+        incarnation, identity, policy, EndpointFlag(flags), ifindex, mac, host_mac, after_s
+    )
 
 
 def flow_peer(key: bytes, value: bytes) -> tuple[Address, int]:

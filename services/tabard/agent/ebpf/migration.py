@@ -12,6 +12,7 @@ from tabard.agent.ebpf.layout import (
     POLICY_MAPS,
     SETTINGS_KEY,
     STATE_MAPS,
+    Settings,
     Shape,
     is_same_format,
     unpack_settings,
@@ -44,30 +45,34 @@ def open_maps(
     return maps
 
 
-def copy_entries(maps: Mapping[str, KernelMap], source: Path) -> bool:
-    """Fill the maps from the full set of another schema; False if it is none, means something else,
-    or does not fit. What was copied then is for the agent to complete or to clear."""
-    if not is_same_format(source.name) or not _is_filled(maps["settings"].shape, source):
-        return False
+def copy_entries(maps: Mapping[str, KernelMap], source: Path) -> Settings | None:
+    """Fill the maps from the full set of another schema, and give its settings; None if it is none,
+    means something else, or does not fit. What was copied then is for the agent to complete or to
+    clear."""
+    if not is_same_format(source.name):
+        return None
+    settings = _settings(maps["settings"].shape, source)
+    if settings is None or not settings.filled:
+        return None
     for name in POLICY_MAPS:
         new = maps[name]
         old = KernelMap.find(new.shape, source / name, any_size=True)
         if old is None:
-            return False
+            return None
         try:
             new.update(old.items())
         except MapFull:
-            return False
+            return None
         finally:
             old.close()
-    return True
+    return settings
 
 
-def _is_filled(shape: Shape, source: Path) -> bool:
+def _settings(shape: Shape, source: Path) -> Settings | None:
     settings = KernelMap.find(shape, source / shape.name)
     if settings is None:
-        return False
+        return None
     try:
-        return unpack_settings(settings.get(SETTINGS_KEY)).filled
+        return unpack_settings(settings.get(SETTINGS_KEY))
     finally:
         settings.close()

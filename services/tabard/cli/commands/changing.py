@@ -33,7 +33,9 @@ def apply(
 def delete(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[pod NS/NAME…]", autocompletion=completion.pod_or_kind),
+        typer.Argument(
+            metavar="[pod NS/NAME…|node NAME…]", autocompletion=completion.pod_node_or_kind
+        ),
     ] = None,
     files: Files = None,
     no_wait: NoWait = False,
@@ -42,9 +44,10 @@ def delete(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Take away what manifests declare, or stop pods.
+    """Take away what manifests declare, pods, or nodes that are gone.
 
-    A workload's pod is replaced. Exits 1 if nothing of what manifests declare is there.
+    A workload's pod is replaced. Exits 1 if nothing of what manifests declare is there. A node must
+    not have an agent that still speaks; its addresses and pod CIDRs are free for others then.
 
     Example: tabard delete pod shop/web-0
     """
@@ -52,13 +55,16 @@ def delete(
 
     chosen = until(no_wait, wait)
     if bool(files) == bool(what):
-        usage("delete needs either -f FILE or pod NS/NAME")
+        usage("delete needs either -f FILE, pod NS/NAME or node NAME")
     if files:
         change.delete_objects(files, chosen, timeout, cluster, nats)
         return
     kind, *names = what or [""]
+    if kind in ("node", "nodes") and names:
+        change.delete_nodes(names, chosen, timeout, cluster, nats)
+        return
     if kind not in ("pod", "pods") or not names:
-        usage("delete takes pod NS/NAME; everything else by -f")
+        usage("delete takes pod NS/NAME or node NAME; everything else by -f")
     for name in names:
         place(name)
     change.delete_pods(names, chosen, timeout, cluster, nats)

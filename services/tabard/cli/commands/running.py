@@ -30,6 +30,13 @@ def up(
         int, typer.Option(help="How many servers hold the cluster's own bus: 1, 3 or 5.")
     ] = 1,
     replicas: Annotated[int, typer.Option(help="Stream replicas on an existing bus.")] = 1,
+    secure: Annotated[
+        bool,
+        typer.Option("--secure", help="TLS on its own bus, and a key of its own for each process."),
+    ] = False,
+    auth: Annotated[
+        str, typer.Option(metavar="DIR", help="Auth directory of an existing bus that is guarded.")
+    ] = "",
     data: Annotated[
         str, typer.Option(metavar="DIR", help="State directory, kept; else a temporary one.")
     ] = "",
@@ -88,6 +95,8 @@ def up(
             nats=tuple(url.strip() for url in nats.split(",") if url.strip()),
             bus_servers=bus_servers,
             replicas=replicas,
+            secure=secure,
+            auth=Path(auth) if auth else None,
             data=Path(data) if data else None,
             ready_timeout_s=ready_timeout,
             extra={name.upper(): value for name, _, value in pairs},

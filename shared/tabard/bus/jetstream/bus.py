@@ -1,9 +1,19 @@
 """The port on JetStream."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from functools import partial
 
 from tabard.bus.arguments import check_batch, check_outgoing, check_read
-from tabard.bus.jetstream import read, streams
+from tabard.bus.jetstream import one_replica, read, streams
 from tabard.bus.jetstream.append import append
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.gathering import Gathering
@@ -84,7 +94,7 @@ class JetStreamBus:
         return (await read.bounds(self._connection, stream))[1]
 
     async def first_sequence(self, stream: Stream) -> int:
-        return (await read.bounds(self._connection, stream))[0]
+        return await read.first_sequence(self._connection, stream)
 
     async def info(self, stream: Stream) -> StreamInfo:
         return await streams.info(self._connection, stream)
@@ -111,6 +121,27 @@ class JetStreamBus:
     @property
     def objects(self) -> JetStreamObjects:
         return JetStreamObjects(self._connection)
+
+    @asynccontextmanager
+    async def replicas(
+        self, stream: Stream, servers: Collection[str], start: int
+    ) -> AsyncIterator[Mapping[str, Callable[[], Awaitable[list[Stored]]]]]:
+        """Server → what gives the next messages of its own replica of `stream`, from `start` on.
+
+        With whatever gaps it has; [] at the end. BusError for a server whose replica cannot be had.
+        """
+        async with one_replica.placed(self._connection, stream, servers, start) as consumers:
+            yield {
+                server: partial(one_replica.next_batch, self._connection, stream, consumer)
+                for server, consumer in consumers.items()
+            }
+
+    async def give_lead(self, stream: Stream, server: str) -> None:
+        """Have the leader of `stream` step down for `server`; BusError if it will not.
+
+        Returns before `server` leads, should it be elected.
+        """
+        await streams.give_lead(self._connection, stream, server)
 
     @property
     def link(self) -> Link:

@@ -50,6 +50,8 @@ class Client(NatsClient):
         """The last error that nats-py reported, for messages to people."""
         self.tls_only = False
         """Whether to say nothing to a server that does not ask for TLS."""
+        self.reply = b""
+        """Where the message wants its answer that is being handled: for handlers that ask."""
         self._handlers: dict[int, OnMessage] = {}
         self._denied: set[tuple[str | Any, ...]] = set()
 
@@ -111,10 +113,11 @@ class Client(NatsClient):
 
     async def abandon(self) -> None:
         """Close without a word to the server: a zombie would never let it finish."""
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
         # Whatever goes wrong with a socket that is thrown away: it is gone.
+        with contextlib.suppress(Exception):
+            writer = getattr(self._transport, "_io_writer", None)
+            if writer is not None:
+                writer.transport.abort()  # of TLS that the server has closed it is an error
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self.close()
@@ -150,6 +153,7 @@ class Client(NatsClient):
         handler = self._handlers.get(sid)
         if handler is None:
             return
+        self.reply = reply
         try:
             handler(subject, headers or b"", data)
         except Exception:

@@ -68,6 +68,11 @@ class Session:
         """Token → the subject of what was sent, and who awaits the answers."""
         self._token = 0
 
+    @property
+    def inbox(self) -> str:
+        """A subject below which nobody else may listen; its own answers are one token further."""
+        return f"{self._inbox}own"
+
     def start(self) -> None:
         """Subscribe to the answers, once the client is connected."""
         self.client.listen(f"{self._inbox}*", self._on_reply)
@@ -261,15 +266,24 @@ class Connection:
         if reply is DENIAL:
             raise Denied(
                 f"nats-server at {self} does not let {self.name!r} do this: {what}; come with the "
-                "key of a role that may (tabard auth roles)"
+                "key of a role that may"
             )
         if reply.status == 503:
             self.miss()
             raise BusUnavailable(
                 f"nobody answers {what} at {self}: JetStream is off or has no leader, or the "
                 "stream does not exist; create the streams first (ensure_streams)"
+                + self._accounts_hint
             )
         return reply
+
+    @property
+    def _accounts_hint(self) -> str:
+        if self.api != GUARDED_API:
+            return ""
+        return (
+            f". With a key it is asked on {GUARDED_API}, as the accounts of `tabard auth` have it"
+        )
 
     def learn(self, stream: str, sequence: int) -> None:
         """A message of this sequence is stored, as the stream's leader or a copy of it says."""
@@ -376,8 +390,8 @@ class Connection:
             return session
         except Exception as error:
             # Whatever it is (refused, TLS, authentication, a half-started server): try again.
-            await client.abandon()
             self._note_failure(client.failure or str(error) or type(error).__name__)
+            await client.abandon()
             return None
         except asyncio.CancelledError:
             await client.abandon()

@@ -247,7 +247,7 @@ def _read(stored: Stored) -> dict[str, Any] | None:
             and info.digest.startswith("SHA-256=")
             and min(info.size, info.chunks) >= 0
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         is_sound = False
     if not is_sound:
         log.warning("bus.object_record_unreadable", subject=stored.subject)

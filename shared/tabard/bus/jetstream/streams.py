@@ -193,6 +193,13 @@ async def trim(connection: Connection, before: int) -> int:
     return first
 
 
+async def give_lead(connection: Connection, stream: Stream, server: str) -> None:
+    """Have the stream's leader step down for `server`; BusError if it will not."""
+    preferred = {"placement": {"preferred": server}}
+    if error := (await api(connection, "STREAM.LEADER.STEPDOWN", stream, preferred)).get("error"):
+        raise BusError(f"the lead of {stream} was not given to {server} at {connection}: {error}")
+
+
 Number = TypeVar("Number", int, float)
 
 

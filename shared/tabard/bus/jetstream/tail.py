@@ -5,7 +5,8 @@ only if its sequence is the next; everything else (what was before it came, what
 had no room for) it reads by Direct Get. It asks at its start, after each reconnection, and when
 `ASK_INTERVAL_S` have passed without news: a lost last message has no successor that shows it.
 Any replica may answer. One that lacks the message that was given out last is behind, and its
-silence says nothing.
+silence says nothing. One that holds more than the stream's leader has, since that was elected with
+less, is found out by the next live message.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from collections.abc import AsyncGenerator
 import structlog
 
 from tabard.bus.jetstream.connection import Connection
-from tabard.bus.jetstream.read import BEHIND_RETRY_S, BEHIND_S_MAX, after, direct
+from tabard.bus.jetstream.read import BEHIND_RETRY_S, BEHIND_S_MAX, after, bounds, direct
 from tabard.bus.jetstream.wire import stored_message, stored_sequence
 from tabard.bus.port import READ_MESSAGES_MAX, BusUnavailable, Stored, Stream
 from tabard.bus.subjects import live_subject
@@ -38,6 +39,9 @@ class Cursor:
         """The last message given out; 0 before the first."""
         self.behind_since: float | None = None
         """Since when reads find a replica that has not come as far as `held`."""
+        self.doubt = False
+        """Whether a live message came of a sequence that was given out already: most often it was
+        read before, but a stream that has become shorter tells of it so."""
         self.ask = True
         """Whether there may be messages from `next` on that only a read will bring."""
         self.news = asyncio.Event()
@@ -57,6 +61,7 @@ class Cursor:
     def on_message(self, subject: bytes, headers: bytes, payload: bytes) -> None:
         sequence = stored_sequence(headers)
         if sequence < self.next or (self._live and sequence <= self._live[-1].sequence):
+            self.doubt |= sequence <= self.held
             return
         if len(self._live) >= LIVE_MESSAGES_MAX or self._bytes + len(payload) > LIVE_BYTES_MAX:
             self.ask = True
@@ -134,6 +139,9 @@ async def tail(
 async def _read(connection: Connection, stream: Stream, cursor: Cursor) -> list[Stored]:
     cursor.ask = False
     try:
+        if cursor.doubt:
+            await bounds(connection, stream)
+            cursor.doubt = False
         if cursor.held:
             found = await after(connection, stream, cursor.held, READ_MESSAGES_MAX)
         else:

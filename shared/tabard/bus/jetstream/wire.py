@@ -26,6 +26,8 @@ FULL_CODE = 10077
 STREAM_NOT_FOUND_CODE = 10059
 PURGE_DENIED_CODE = 10110
 
+_DIGITS_MAX = 20
+"""Of a sequence, which has 64 bits."""
 _SEQUENCE = b"\r\nNats-Sequence: "
 _SUBJECT = b"\r\nNats-Subject: "
 _TIME = b"\r\nNats-Time-Stamp: "
@@ -72,44 +74,69 @@ def encode_publish(subject: str, reply: str, headers: bytes, payload: bytes) -> 
 def stored_sequence(headers: bytes) -> int:
     """The sequence that the server gave to a stored message; 0 if this is no stored message."""
     at = headers.rfind(_SEQUENCE)
-    if at < 0:
-        return 0
-    at += len(_SEQUENCE)
-    return int(headers[at : headers.index(b"\r", at)])
+    return 0 if at < 0 else _number(_value(headers, at + len(_SEQUENCE)), "a sequence")
 
 
 def stored_message(sequence: int, headers: bytes, payload: bytes) -> Stored:
     """A stored message from a Direct Get answer or a republished copy: both have the headers."""
-    subject = _last(headers, _SUBJECT).decode()
+    try:
+        subject = _last(headers, _SUBJECT).decode()
+    except UnicodeDecodeError as error:
+        raise BusError(f"nats-server sent a subject that is no text: {headers[:80]!r}") from error
     return Stored(sequence, subject, payload, stored_at(_last(headers, _TIME)))
 
 
 def stored_at(text: bytes) -> int:
     """Nanoseconds since the Unix epoch from RFC 3339 in UTC, such as 2026-01-02T03:04:05.6789Z."""
-    return _whole_seconds(text[:19]) * 1_000_000_000 + int(text[20:-1].ljust(9, b"0") or b"0")
+    digits = text[20:-1].ljust(9, b"0")
+    return _whole_seconds(text[:19]) * 1_000_000_000 + _number(digits[:9], "a time")
 
 
 @lru_cache(maxsize=64)
 def _whole_seconds(text: bytes) -> int:
-    return int(datetime.fromisoformat(text.decode()).replace(tzinfo=UTC).timestamp())
+    try:
+        return int(datetime.fromisoformat(text.decode()).replace(tzinfo=UTC).timestamp())
+    except ValueError as error:
+        raise BusError(f"nats-server sent a time that is none: {text!r}") from error
+
+
+def _number(text: bytes, what: str) -> int:
+    if not text.isdigit() or len(text) > _DIGITS_MAX:
+        raise BusError(f"nats-server sent {what} that is no number: {text[:40]!r}")
+    return int(text)
 
 
 def _last(headers: bytes, name: bytes) -> bytes:
     at = headers.rfind(name)
     if at < 0:
         raise BusError(f"nats-server sent a stored message without {name.strip().decode()} …")
-    at += len(name)
-    return headers[at : headers.index(b"\r", at)]
+    return _value(headers, at + len(name))
+
+
+def _value(headers: bytes, at: int) -> bytes:
+    end = headers.find(b"\r", at)
+    if end < 0:
+        raise BusError(f"nats-server sent headers that end within a line: {headers[-40:]!r}")
+    return headers[at:end]
 
 
 def answer(reply: Reply) -> tuple[dict[str, Any], int, str]:
     """A JSON answer of JetStream: (answer, error code or 0, error description)."""
     try:
         decoded = json.loads(reply.payload)
-    except ValueError as error:
-        shown = (reply.headers + reply.payload)[:80]
-        raise BusError(f"nats-server sent an answer that is no JSON: {shown!r}") from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(reply, "is no JSON") from error
+    if not isinstance(decoded, dict):
+        raise _unreadable(reply, "is no JSON object")
     failure = decoded.get("error")
     if failure is None:
         return decoded, 0, ""
-    return decoded, failure.get("err_code", failure["code"]), failure.get("description", "")
+    code = isinstance(failure, dict) and (failure.get("err_code") or failure.get("code"))
+    if not code or not isinstance(code, int):
+        raise _unreadable(reply, "is an error without a code")
+    return decoded, code, str(failure.get("description", ""))
+
+
+def _unreadable(reply: Reply, why: str) -> BusError:
+    shown = (reply.headers + reply.payload)[:80]
+    return BusError(f"nats-server sent an answer that {why}: {shown!r}")

@@ -1,0 +1,140 @@
+"""Looking after the bus's replicas from a service: counts often, contents seldom, as metrics.
+
+A replica that is damaged goes on answering readers and may lead; what says so is what each server
+counts, and where that says nothing, reading it. Reading goes slowly: it is nobody's hurry.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+
+from tabard.bus.jetstream import JetStreamBus
+from tabard.bus.port import BusError, Stream
+from tabard.ledger.replicas import READ, Survey, read_all, survey
+
+log = structlog.get_logger(__name__)
+
+COUNT_INTERVAL_S = 15.0
+AGAIN_S = 60.0
+"""When replicas are read again that were damaged: someone may have repaired them."""
+PAUSE_S = 0.1
+"""After each thousand messages read: the event loop is somebody else's."""
+
+Holes = dict[tuple[str, Stream], int]
+
+
+class ReplicaWatch:
+    """Asks the servers at `monitoring` for counts; reads all replicas each `read_s` (0: never).
+
+    Does nothing if `monitoring` is empty.
+    """
+
+    def __init__(self, monitoring: Sequence[str], read_s: float) -> None:
+        self._monitoring = tuple(monitoring)
+        self._read_s = read_s
+        self._counted: Survey | None = None
+        self._read: Holes = {}
+        self._started: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        self._told: dict[str, frozenset[str]] = {}
+
+    @asynccontextmanager
+    async def looking(self, bus: JetStreamBus) -> AsyncIterator[None]:
+        """Look while the block runs. What goes wrong in it is logged, and ends nothing else."""
+        task = asyncio.create_task(self._look(bus), name="bus.replicas")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _look(self, bus: JetStreamBus) -> None:
+        try:
+            await self._run(bus)
+        except Exception:
+            # Who decides must not end because of who looks.
+            log.exception("bus.replicas_unwatched")
+            self._counted = None
+
+    async def _run(self, bus: JetStreamBus) -> None:
+        if not self._monitoring:
+            return
+        due = time.monotonic()
+        while True:
+            self._counted = found = await survey(self._monitoring)
+            self._names |= {each.url: each.name for each in found.servers if each.name}
+            self._tell("counted", found)
+            if self._started_again(found):
+                due = time.monotonic()  # what is damaged on a disk shows from then on
+            if self._read_s and time.monotonic() >= due:
+                await self._read_replicas(bus, found)
+                again_s = AGAIN_S if any(self._read.values()) else self._read_s
+                due = time.monotonic() + min(again_s, self._read_s)
+            await asyncio.sleep(COUNT_INTERVAL_S)
+
+    def _started_again(self, found: Survey) -> bool:
+        before = dict(self._started)
+        self._started |= {each.name: each.started for each in found.servers if each.name}
+        return self._started != before
+
+    async def _read_replicas(self, bus: JetStreamBus, found: Survey) -> None:
+        for stream in READ:
+            if len(found.of(stream)) < 2:
+                continue  # what a stream's only replica lacks, every reader finds
+            try:
+                audits = await read_all(bus, found, stream, pause_s=PAUSE_S)
+            except BusError as error:
+                log.info("bus.replicas_unread", stream=stream.value, reason=str(error))
+                continue
+            found = found.read(stream, audits)
+            # Of what nobody could read stands what was found before.
+            self._read |= {
+                (each.server, stream): max(each.holes, bool(each.faults))
+                for each in found.of(stream)
+                if each.server in audits
+            }
+        self._tell("read", found)
+
+    def _tell(self, how: str, found: Survey) -> None:
+        """Log each fault when it is first found."""
+        faults = frozenset(
+            f"{each.server} {each.stream}: {fault}"
+            for each in found.standings
+            for fault in each.faults
+        )
+        for fault in sorted(faults - self._told.get(how, frozenset())):
+            log.error("bus.replica_damaged", fault=fault, next="tabard bus check")
+        self._told[how] = faults
+
+    def families(self) -> list[Metric]:
+        """Of each replica its holes and how far it is behind, of each server whether it answers."""
+        holes = GaugeMetricFamily(
+            "tabard_bus_replica_holes",
+            "Messages that a replica must have and has not, by its counts or when last read.",
+            labels=["server", "stream"],
+        )
+        behind = GaugeMetricFamily(
+            "tabard_bus_replica_behind",
+            "By how many messages a replica ends before the furthest one.",
+            labels=["server", "stream"],
+        )
+        reachable = GaugeMetricFamily(
+            "tabard_bus_replica_reachable",
+            "1 if the server says what it counts.",
+            labels=["server"],
+        )
+        if self._counted is None:  # not asked yet, or nobody to ask
+            return []
+        for each in self._counted.standings:
+            place = [each.server, each.stream.value]
+            holes.add_metric(place, max(each.holes, self._read.get((each.server, each.stream), 0)))
+            behind.add_metric(place, each.behind)
+        for server in self._counted.servers:
+            name = self._names.get(server.url, server.url)
+            reachable.add_metric([name], not server.failure)
+        return [holes, behind, reachable]
