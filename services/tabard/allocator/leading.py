@@ -75,6 +75,8 @@ class Leader:
         self._tick_at = 0.0
         self._ticked_at = 0.0
         self._passed = 0
+        self._foreseen: list[LedgerEvent] | None = None
+        """The answer to the head, where it was looked for already and nothing has changed since."""
 
     @property
     def cursor(self) -> int:
@@ -148,6 +150,7 @@ class Leader:
 
     def _fill(self, batch: Batch) -> _Poison | None:
         """Decide what has come, as far as the batch takes it; the event before which to stop."""
+        self._foreseen = None
         for _ in range(OBSERVED_PER_BATCH_MAX):
             arrived = self._inbox.head
             if arrived is None:
@@ -177,7 +180,8 @@ class Leader:
         if self._never_ran(arrived):
             self._figures.superseded += 1
             return []
-        events = self._answer(arrived, now)
+        foreseen, self._foreseen = self._foreseen, None
+        events = self._answer(arrived, now) if foreseen is None else foreseen
         if not isinstance(events, _Poison) and self._is_undone(arrived, events, now):
             self._figures.superseded += 1
             return []
@@ -212,7 +216,10 @@ class Leader:
         if not is_pair(self._state, first, later.event):
             return False
         after = self._answer(later, now)
-        return not isinstance(after, _Poison) and is_undone(self._state, first, events, after)
+        if isinstance(after, _Poison) or not is_undone(self._state, first, events, after):
+            return False
+        self._foreseen = after
+        return True
 
     async def _append(self, batch: Batch) -> None:
         batch.close(self._cursor)
