@@ -91,11 +91,15 @@ class Raw:
             self.denied.add(text.partition(" to ")[2].strip('"'))
 
     async def publish(
-        self, subjects: Iterable[str], payload: bytes = b"forged", to: str = ""
+        self,
+        subjects: Iterable[str],
+        payload: bytes = b"forged",
+        to: str = "",
+        headers: dict[str, str] | None = None,
     ) -> None:
         """Publish on each; back when the server has taken or denied all."""
         for subject in subjects:
-            await self.client.publish(subject, payload, reply=to)
+            await self.client.publish(subject, payload, reply=to, headers=headers)
         await self._settle()
 
     async def subscribe(self, subjects: Iterable[str]) -> list[str]:

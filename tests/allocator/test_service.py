@@ -72,7 +72,12 @@ async def told(story: list[Any], **more: Any) -> MemoryBus:
     """A bus on which an undisturbed allocator took `story`."""
     bus = MemoryBus()
     await publish(bus, *story)
+
+    async def begun() -> bool:
+        return await bus.last_sequence(Stream.LEDGER) > 0
+
     async with running(bus, **more) as task:
+        await until(begun)
         await caught_up(bus, task)
     return bus
 

@@ -236,6 +236,9 @@ async def test_from_an_account_of_its_own_no_answer_is_forged_into_a_stream(
                     await raw.publish([f"{GUARDED_API}.{question}".rstrip(".>")], body, to=target)
             for subject in own:
                 await raw.publish([subject], to=target)
+            # Nor does the server's word on what became of a message, which it sends on request.
+            traced = {"Nats-Trace-Dest": target}
+            await raw.publish([*own, f"{GUARDED_API}.{of.asks[0]}"], headers=traced)
     after = await state(guarded)
     for stream, subjects in after.items():
         new = {at: n - before[stream].get(at, 0) for at, n in subjects.items()}

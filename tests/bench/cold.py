@@ -22,13 +22,18 @@ from tabard.events.chain import GENESIS
 from tabard.events.envelope import Envelope
 from tabard.events.ledger import LedgerEvent
 from tabard.identity.labels import LabelFilter, pod_labels
+from tabard.ledger import archive
+from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import sealed
+from tabard.ledger.state import State
 
 NEEDS_KERNEL = True
 IDENTITIES = 65_000
 BINDINGS = 1_000_000
 PODS_PER_NODE = 250
 FIRST_IDENTITY = 256
+TAIL = 1_000
+"""Events behind the snapshot."""
 RUNS = 3
 BUDGET_S = 100.0
 POLL_S = 0.02
@@ -48,22 +53,28 @@ async def _run(lab: Lab) -> list[Figure]:
 
 async def _measured(lab: Lab) -> list[Figure]:
     identities, bindings = lab.scaled(IDENTITIES, 10), lab.scaled(BINDINGS, 100)
-    took: dict[str, list[float]] = {"log": [], "checkpoint": [], "restart": []}
+    took: dict[str, list[float]] = {"snapshot": [], "log": [], "checkpoint": [], "restart": []}
     worked: dict[str, list[float]] = {kind: [] for kind in took}
     reads, fills = [], []
     async with lab.server() as server, lab.bus(server.url) as bus:
         begun = time.perf_counter()
         end = await _write(bus, _events(identities, bindings))
         lab.tell(f"wrote {end:,} events in {time.perf_counter() - begun:.0f} s")
+        frozen = archive.Frozen.of(await catch_up(bus, State(), end - lab.scaled(TAIL, 10)))
         settings = {"MODE": "native", "HOSTS_MAX": str(2 * bindings), "UNDERLAY": "192.168.255.1"}
         for number in lab.runs(RUNS, BUDGET_S):
             lab.tell(f"run {number + 1}")
             fills.append(map_fill(bindings + identities))
             reads.append(await _read(bus, end))
-            shutil.rmtree(lab.directory / NODE, ignore_errors=True)
             for kind in took:
                 if kind != "restart":
                     _forget_maps(lab)
+                if kind in ("snapshot", "log"):
+                    shutil.rmtree(lab.directory / NODE, ignore_errors=True)
+                if kind == "snapshot":
+                    entry = await archive.store(bus, frozen, "bench")
+                else:
+                    await bus.objects.delete(entry.info)
                 agent = lab.agent(server.url, NODE, **settings)
                 seconds, cpu_seconds = await _start(agent, end)
                 took[kind].append(seconds)
@@ -71,6 +82,7 @@ async def _measured(lab: Lab) -> list[Figure]:
                 _check(lab, bindings)
     what = f"{IDENTITIES:,} identities, {BINDINGS:,} bindings"
     means = {
+        "snapshot": f"The same with a snapshot on the bus that is {TAIL:,} events old.",
         "log": "How long a node that knows nothing needs until its kernel enforces.",
         "checkpoint": "The same after a reboot: the agent's checkpoint is there, the maps are not.",
         "restart": "The same for a restarted or upgraded agent, while its maps go on enforcing.",
@@ -79,6 +91,7 @@ async def _measured(lab: Lab) -> list[Figure]:
     read = Yardstick("raw read of the log", tuple(reads))
     figures = []
     for kind, text, target, yardstick in (
+        ("snapshot", f"from a snapshot and the tail; {what}", Target(10), fill),
         ("log", f"from the log; {what}", Target(30), read),
         ("checkpoint", "from a checkpoint, maps empty", Target(2), fill),
         ("restart", "from a checkpoint, maps in place", None, fill),

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -34,6 +35,7 @@ def tabard(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     monkeypatch.delenv("TABARD_CLUSTER", raising=False)
 
     def run(*words: str) -> Result:
-        return CliRunner().invoke(app, list(words))
+        # A command is a process of its own: what it was told must not reach the next.
+        return copy_context().run(CliRunner().invoke, app, list(words))
 
     return run

@@ -12,13 +12,14 @@ import pytest
 from command import Tabard
 from ledgers import Answering, append, bound, say, small
 from tabard.bus.memory import MemoryBus, MemoryStore
-from tabard.bus.port import Bus, BusError, Outgoing, Stream
+from tabard.bus.port import Bus, BusError, BusUnavailable, Outgoing, Stream
 from tabard.cli import reach
 from tabard.cli.archived import ArchivedBus, paths_of
 from tabard.cli.documents import COMMANDS
 from tabard.events import ledger as events
 from tabard.events.codec import decode
 from tabard.events.observed import TrimRequested
+from tabard.ledger import archive
 from tabard.ledger.archive import listed
 
 
@@ -108,14 +109,14 @@ def test_snapshots_are_held_against_the_ledger(tabard: Tabard, ledger: MemorySto
     assert "snapshot 9 is refused" in result.stdout
 
 
-def test_a_trim_ends_at_the_last_snapshot_that_may_be(
+def test_a_trim_removes_what_stands_before_and_is_on_the_record(
     tabard: Tabard, ledger: MemoryStore, tmp_path: Path
 ) -> None:
-    words = ("ledger", "trim", "--before", "11", "--archive", str(tmp_path), "-o", "json")
+    words = ("ledger", "trim", "--before", "9", "--archive", str(tmp_path), "-o", "json")
     result = tabard(*words)
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
-    assert (found["first"], found["removed"], found["snapshot"]) == (9, 8, 9)
+    assert (found["first"], found["removed"]) == (9, 8)
     assert list(found) == [field.name for field in COMMANDS["ledger trim"]]
     assert first(ledger) == 9
     assert Path(found["archive"]).name == "LEDGER-1-8.jsonl.gz"
@@ -133,15 +134,15 @@ def test_a_trim_ends_at_the_last_snapshot_that_may_be(
         tabard("snapshots", "take")
     for node in ("n1", "n2"):
         asyncio.run(say(MemoryBus(ledger), node, 13))
-    result = tabard("ledger", "trim", "--before", "13", "--archive", str(tmp_path))
+    result = tabard("ledger", "trim", "--before", "11", "--archive", str(tmp_path))
     assert result.exit_code == 0, result.stderr
-    assert first(ledger) == 10
+    assert first(ledger) == 11
     kept = {entry.sequence: entry.kept for entry in asyncio.run(listed(MemoryBus(ledger)))}
-    assert kept[10] == "trim"
+    assert kept[11] == "trim", "where there was no snapshot, it made one"
     assert kept.get(9, "") == ""
     archives = ",".join(f"file:{path}" for path in sorted(tmp_path.iterdir()))
     result = tabard("events", "verify", "--nats", archives)
-    assert "LEDGER is whole: 9 events" in result.stderr
+    assert "LEDGER is whole: 10 events" in result.stderr
 
 
 def test_nothing_is_trimmed_ahead_of_snapshots_or_of_a_live_node(
@@ -149,32 +150,71 @@ def test_nothing_is_trimmed_ahead_of_snapshots_or_of_a_live_node(
 ) -> None:
     words = ("ledger", "trim", "--archive", str(tmp_path), "--before")
     asyncio.run(say(MemoryBus(ledger), "n2", 8))
-    result = tabard(*words, "11")
+    result = tabard(*words, "9")
     assert result.exit_code == 0, result.stderr
     assert "node n2 stands at 8: no further" in result.stderr
     assert first(ledger) == 8
-    asyncio.run(say(MemoryBus(ledger), "n2", 2))
-    result = tabard(*words, "11")
-    assert result.exit_code == 1
-    assert "needs one from 9 to 2, to begin at" in result.stderr
-    assert tabard(*words, "99").exit_code == 1
+    asyncio.run(say(MemoryBus(ledger), "n2", 11))
+    for before, told in (
+        ("10", "no good snapshot stands behind 10; nothing goes ahead of one"),
+        ("11", "no good snapshot stands behind 11"),
+        ("8", "nothing stands before 8"),
+        ("99", "before 99"),
+    ):
+        result = tabard(*words, before)
+        assert result.exit_code == 1
+        assert told in result.stderr
     assert first(ledger) == 8
 
 
-def test_without_two_good_snapshots_nothing_is_trimmed(
+def test_a_trim_that_was_broken_off_is_finished_by_the_next(
+    tabard: Tabard, ledger: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(self: MemoryBus, before: int) -> int:
+        await MemoryBus.trim(self, 5)
+        raise BusUnavailable("the server died in the middle")
+
+    words = ("ledger", "trim", "--archive", str(tmp_path), "--before", "9")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trimming, "trim", broken)
+        result = tabard(*words)
+    assert result.exit_code == 1
+    assert "died in the middle" in result.stderr
+    assert first(ledger) == 5
+    assert tabard("events", "verify").exit_code == 0
+    assert len(tabard("get", "pods", "-o", "name").stdout.split()) == 4
+    result = tabard(*words)
+    assert "finished a trim that was broken off: LEDGER begins at 9" in result.stderr
+    assert "nothing stands before 9" in result.stderr
+    assert first(ledger) == 9
+
+
+def test_what_is_not_seen_for_long_holds_nothing_back(
     tabard: Tabard, ledger: MemoryStore, tmp_path: Path
 ) -> None:
-    words = ("ledger", "trim", "--archive", str(tmp_path / "in"), "--before", "11")
-    for name in ("9", "8"):
-        info, content = ledger.objects[name]
-        ledger.objects[name] = info, content[:-1]
+    clock = ledger.clock
+    asyncio.run(say(MemoryBus(ledger), "n2", 3))
+    ledger.clock = lambda: clock() + 60 * 10**9
+    result = tabard("ledger", "trim", "--keep-days", "0", "--archive", str(tmp_path))
+    assert "no good snapshot stands behind" in result.stderr
+    result = tabard("ledger", "trim", "--before", "9", "--archive", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    assert first(ledger) == 9
+
+
+def test_without_a_good_snapshot_behind_it_nothing_is_trimmed(
+    tabard: Tabard, ledger: MemoryStore, tmp_path: Path
+) -> None:
+    words = ("ledger", "trim", "--archive", str(tmp_path / "in"), "--before", "9")
+    info, content = ledger.objects["10"]
+    ledger.objects["10"] = info, content[:-1]
     result = tabard(*words)
     assert result.exit_code == 1
-    assert "there is none but 10; snapshot 9 is refused" in result.stderr
+    assert "no good snapshot stands behind 9 (snapshot 10 is refused" in result.stderr
     ledger.objects.clear()
     result = tabard(*words)
     assert result.exit_code == 1
-    assert "no good snapshot behind 1" in result.stderr
+    assert "no good snapshot stands behind 9;" in result.stderr
     assert first(ledger) == 1
     assert not (tmp_path / "in").exists()
 
@@ -183,19 +223,17 @@ def test_a_snapshot_that_the_ledger_does_not_come_to_stops_a_trim(
     tabard: Tabard, ledger: MemoryStore, tmp_path: Path
 ) -> None:
     # Its bytes are whole and it is of this ledger, but somebody made it of another state.
-    from tabard.ledger.archive import Frozen, load, store
-
     async def forge() -> None:
         bus = MemoryBus(ledger)
-        entry = (await listed(bus))[1]
-        state = await load(bus, entry)
+        entry = (await listed(bus))[0]
+        state = await archive.load(bus, entry)
         state.retired[999] = 3
-        await store(bus, Frozen.of(state), "forger")
+        await archive.store(bus, archive.Frozen.of(state), "forger")
 
     asyncio.run(forge())
-    result = tabard("ledger", "trim", "--archive", str(tmp_path), "--before", "11")
+    result = tabard("ledger", "trim", "--archive", str(tmp_path), "--before", "9")
     assert result.exit_code == 1
-    assert "snapshot 9 is not what the ledger comes to" in result.stderr
+    assert "snapshot 10 is not what the ledger comes to" in result.stderr
     assert first(ledger) == 1
     assert list(tmp_path.iterdir()) == []
     result = tabard("snapshots", "verify")
@@ -213,7 +251,7 @@ def test_without_an_allocators_word_nothing_is_trimmed(
         return await MemoryBus.publish(self, stream, messages)
 
     monkeypatch.setattr(Trimming, "publish", publish)
-    words = ("ledger", "trim", "--archive", str(tmp_path), "--before", "11", "--timeout", "0.1")
+    words = ("ledger", "trim", "--archive", str(tmp_path), "--before", "9", "--timeout", "0.1")
     result = tabard(*words)
     assert result.exit_code == 3
     assert "no allocator recorded the trim" in result.stderr

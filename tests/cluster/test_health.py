@@ -48,6 +48,7 @@ async def test_a_whole_cluster_has_no_fault(bus: MemoryBus) -> None:
         "clock-skew",
         *(f"stream {stream.value}" for stream in Stream),
         "ledger",
+        "snapshots",
         "allocator",
         "node n1",
         "node n2",

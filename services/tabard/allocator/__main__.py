@@ -76,6 +76,8 @@ async def _allocate(settings: Settings, patience: Patience, page: AllocatorPage)
         checkpoint_s=settings.checkpoint_ms / 1000,
         silence_s=settings.silence_ms / 1000,
         limits=settings.limits(),
+        snapshot_events=settings.snapshot_events,
+        snapshot_s=settings.snapshot_ms / 1000,
     )
     try:
         async with Checkpoint.open(settings.data / CHECKPOINT_FILE) as checkpoint:

@@ -22,6 +22,7 @@ from tabard.allocator.patience import Patience
 from tabard.allocator.plan import Indexes
 from tabard.allocator.quarantine import operators_word
 from tabard.allocator.saving import Saver
+from tabard.allocator.snapshots import Snapshots
 from tabard.allocator.superseding import is_pair, is_undone, never_ran
 from tabard.allocator.words import Words, unattended
 from tabard.allocator.writer import FencedError, append
@@ -56,6 +57,7 @@ class Leader:
         state: State,
         words: Words,
         saver: Saver,
+        snapshots: Snapshots,
         figures: Figures,
         patience: Patience,
         clock: Callable[[], int],
@@ -65,6 +67,7 @@ class Leader:
         self._state = state
         self._words = words
         self._saver = saver
+        self._snapshots = snapshots
         self._figures = figures
         self._patience = patience
         self._clock = clock
@@ -130,6 +133,7 @@ class Leader:
         if poison is not None:
             await self._go_past(poison)
         self._saver.save_if_due(self._state, tasks)
+        self._snapshots.offer(self._state)
 
     def _listen(self, now: float) -> None:
         """Let time go by for nodes, if they could be heard since the tick before."""

@@ -24,3 +24,9 @@ class Pace:
     flows_s: float = 5.0
     """Between two looks whether FLOWS is there."""
     limits: Limits = field(default_factory=Limits)
+    snapshot_events: int = 100_000
+    """Ledger events after which another snapshot is due."""
+    snapshot_s: float = 3600.0
+    """After so long it is due also after fewer, if there were any."""
+    snapshot_look_s: float = 5.0
+    """At most, between two looks whether one is."""

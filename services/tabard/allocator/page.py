@@ -91,6 +91,21 @@ class AllocatorPage:
                 "Observed events read, not decided.",
                 leader.waiting if leader is not None else 0,
             ),
+            GaugeMetricFamily(
+                "tabard_allocator_snapshot_sequence",
+                "Ledger sequence of the newest snapshot on the bus, as of the last look.",
+                allocator.snapshots.newest,
+            ),
+            CounterMetricFamily(
+                "tabard_allocator_snapshots_total",
+                "Snapshots that it stored.",
+                allocator.snapshots.taken,
+            ),
+            GaugeMetricFamily(
+                "tabard_allocator_snapshot_failing",
+                "1 if the last snapshot that was due could not be stored; the log says why.",
+                bool(allocator.snapshots.failure),
+            ),
             *_of_state(allocator.state),
             *_of_figures(allocator.figures),
             CounterMetricFamily(

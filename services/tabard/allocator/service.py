@@ -17,6 +17,7 @@ from tabard.allocator.leading import Leader
 from tabard.allocator.pace import Pace
 from tabard.allocator.patience import Patience, StopRequested
 from tabard.allocator.saving import Saver
+from tabard.allocator.snapshots import Snapshots
 from tabard.allocator.standby import Standby
 from tabard.allocator.startup import claim, loaded
 from tabard.allocator.words import Words
@@ -26,6 +27,7 @@ from tabard.events.ledger import Enforcement, EventQuarantined, SettingsAdopted
 from tabard.events.status import AllocatorStatus, Role
 from tabard.ledger.checkpoint import Checkpoint
 from tabard.ledger.messages import first_cause, status
+from tabard.ledger.start import TrimmedAway
 from tabard.ledger.state import State, enforcement_of
 
 _log = structlog.get_logger()
@@ -66,6 +68,7 @@ class Allocator:
         self._draw = draw
         self._saver = Saver(checkpoint, self._pace.checkpoint_s)
         self.words = Words()
+        self.snapshots = Snapshots(holder, self.words, self._pace, lambda: (self.role, self.state))
         self._changed = asyncio.Event()
         self.figures = Figures()
         self.role: Role = "starting"
@@ -103,6 +106,7 @@ class Allocator:
                 beside = (
                     tasks.create_task(self.words.hear(self._bus), name="allocator.hear"),
                     tasks.create_task(self._speak(), name="allocator.speak"),
+                    tasks.create_task(self.snapshots.run(self._bus), name="allocator.snapshots"),
                 )
                 try:
                     await self._take_turns()
@@ -116,11 +120,17 @@ class Allocator:
         fresh = True
         self.state = await loaded(self._bus, self._checkpoint, self._patience)
         while not self._patience.ended:
-            vouched = await self._follow(fresh)
-            fresh = False
             try:
+                vouched = await self._follow(fresh)
+                fresh = False
                 if await self._claim(vouched):
                     await self._lead()
+            except TrimmedAway as error:
+                # It was paused, or cut off, for longer than anybody waits for an allocator.
+                _log.warning("allocator.behind_trim", reason=str(error))
+                self.state = State()
+                self._become("starting")
+                self.state = await loaded(self._bus, self._checkpoint, self._patience)
             except FencedError as error:
                 # What it decided last is in no ledger, and in this state.
                 _log.warning("allocator.fenced", epoch=self.state.epoch, reason=str(error))
@@ -183,6 +193,7 @@ class Allocator:
             state,
             self.words,
             self._saver,
+            self.snapshots,
             self.figures,
             self._patience,
             self._clock,

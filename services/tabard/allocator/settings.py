@@ -44,6 +44,10 @@ class Settings(BusSettings):
     """How long a running pod's new identity waits for all nodes to know it."""
     silence_ms: int = Field(default=2_000, ge=100)
     """Another takes the lead after so much silence of the leader."""
+    snapshot_events: int = Field(default=100_000, ge=1)
+    """A snapshot is due after so many events …"""
+    snapshot_ms: int = Field(default=3_600_000, ge=1_000)
+    """… or after so long, if there were any; the first one after a minute."""
 
     cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
     numbers_cluster_id: int = 0

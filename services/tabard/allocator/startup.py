@@ -14,21 +14,24 @@ from tabard.ledger.checkpoint import Checkpoint, check
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import sealed
 from tabard.ledger.reader import Stopped
+from tabard.ledger.start import begin
 from tabard.ledger.state import State
 
 _log = structlog.get_logger()
 
 
 async def loaded(bus: Bus, checkpoint: Checkpoint, patience: Patience) -> State:
-    """The state in the checkpoint if that is of this ledger, else the one before all events.
+    """The state in the checkpoint if that is of this ledger, else the newest snapshot's, else the
+    one before all events.
 
-    LostError if the ledger ends before it: a new ledger would be empty.
+    LostError if the ledger ends before the checkpoint: a new ledger would be empty. TrimmedAway if
+    it has not its beginning any more, and nothing leads on from where it begins.
     """
     saved = await checkpoint.load()
-    if saved is None:
-        return State()
-    found = saved
-    if reason := await patience.through(lambda: check(bus, found)):
+    if saved is not None:
+        found = saved
+        if not (reason := await patience.through(lambda: check(bus, found))):
+            return saved
         last = await patience.through(lambda: bus.last_sequence(Stream.LEDGER))
         if 0 < last < found.sequence:
             raise LostError(
@@ -37,8 +40,9 @@ async def loaded(bus: Bus, checkpoint: Checkpoint, patience: Patience) -> State:
                 "remove that file to go on with what the bus holds now"
             )
         _log.warning("checkpoint.discarded", path=str(checkpoint.path), reason=reason)
-        return State()
-    return saved
+    state = State()
+    await patience.through(lambda: begin(bus, state))
+    return state
 
 
 async def claim(

@@ -49,6 +49,14 @@ class Words:
         """Where on STATUS the last word of an allocator's process stands; 0 if it never spoke."""
         return self._allocators[holder][0] if holder in self._allocators else 0
 
+    def followers(self, holder: str) -> dict[str, int]:
+        """The other processes that said that they follow, and where on STATUS they said so last."""
+        return {
+            name: place
+            for name, (place, said) in self._allocators.items()
+            if said.role == "following" and name != holder
+        }
+
     def stopped(self, holder: str) -> bool:
         """Whether an allocator's process said that it ends."""
         said = self._allocators.get(holder)

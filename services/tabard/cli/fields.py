@@ -453,9 +453,8 @@ SNAPSHOTS_VERIFIED = (
 )
 
 CUT = (
-    Field("first", "integer", "LEDGER's first sequence from now on"),
+    Field("first", "integer", "LEDGER's first sequence from now on; a snapshot stands there"),
     Field("removed", "integer", "how many events were removed"),
-    Field("snapshot", "integer", "sequence of the snapshot that stands for them"),
     Field("archive", "string", "file that has them"),
     Field("sha256", "string", "hash of that file, in hexadecimal; LEDGER says it too"),
 )

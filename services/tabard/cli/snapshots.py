@@ -81,8 +81,7 @@ def take(output: Output, cluster: str, nats: str) -> None:
         if state.sequence == 0:
             raise Failure("LEDGER is empty: there is nothing to keep", "tabard status")
         try:
-            by = f"tabard snapshots take, {socket.gethostname()}/{os.getpid()}"
-            entry = await archive.store(bus, Frozen.of(state), by)
+            entry = await archive.store(bus, Frozen.of(state), process("snapshots take"))
         except SnapshotError as error:
             raise Failure(str(error), "tabard events verify") from error
         for old in await archive.prune(bus):
@@ -91,6 +90,11 @@ def take(output: Output, cluster: str, nats: str) -> None:
 
     found = with_bus("take a snapshot", cluster, nats, work, as_admin=True)
     _show(found, [found], COLUMNS, output)
+
+
+def process(command: str) -> str:
+    """Who makes a snapshot by a command."""
+    return f"tabard {command}, {socket.gethostname()}/{os.getpid()}"
 
 
 def verify(output: Output, cluster: str, nats: str) -> None:

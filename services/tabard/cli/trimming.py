@@ -10,13 +10,15 @@ from tabard.cli.past import stored_by
 from tabard.cli.printing import Output, show_value, tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row
+from tabard.cli.snapshots import process
+from tabard.cluster.allocators import Allocators
 from tabard.cluster.errors import NotReached
 from tabard.cluster.publish import publish
 from tabard.cluster.watermarks import silent, taken, watermark
 from tabard.events.observed import TrimRequested
-from tabard.ledger import archive
 from tabard.ledger.export import ExportError
-from tabard.ledger.trimming import KEPT, Cut, TrimRefused, finish, prepare
+from tabard.ledger.snapshot import SnapshotError
+from tabard.ledger.trimming import Cut, TrimRefused, finish, prepare, resume
 
 PROGRESS_EVENTS = 50_000
 DAY_NS = 86_400 * 1_000_000_000
@@ -38,7 +40,7 @@ def trim(
             return await _trimmed(bus, before, keep_days, directory, timeout_s)
         except TrimRefused as error:
             raise Failure(str(error), "tabard snapshots take") from error
-        except ExportError as error:
+        except (ExportError, SnapshotError) as error:
             raise Failure(str(error), "tabard ledger trim --help") from error
 
     found = with_bus("trim the ledger", cluster, nats, work, as_admin=True)
@@ -56,11 +58,13 @@ def trim(
 async def _trimmed(
     bus: Bus, before: int | None, keep_days: float | None, directory: Path, timeout_s: float
 ) -> Row:
-    limit = await _limit(bus, before, keep_days)
+    if (first := await resume(bus)) is not None:
+        tell(f"finished a trim that was broken off: LEDGER begins at {first}")
+    cut_at = await _wanted(bus, before, keep_days)
     async for place, through in _progress(bus):
-        if through < limit:
+        if through < cut_at:
             tell(f"{place} stands at {through}: no further")
-            limit = through
+            cut_at = through
     told = 0
 
     def tell_progress(at: int, end: int) -> None:
@@ -69,8 +73,7 @@ async def _trimmed(
             told = at
             tell(f"{at} of {end} events folded and written")
 
-    cut, state = await prepare(bus, limit, directory, tell_progress)
-    await archive.keep(bus, cut.base, KEPT)
+    cut, state = await prepare(bus, cut_at, directory, process("ledger trim"), tell_progress)
     request = TrimRequested(cut.before, cut.digest, cut.path.name, cut.sha256)
     published = await publish(bus, [request])
     try:
@@ -88,14 +91,13 @@ def _row(cut: Cut, first: int) -> Row:
     return {
         "first": first,
         "removed": first - cut.first,
-        "snapshot": cut.before,
         "archive": str(cut.path),
         "sha256": cut.sha256.hex(),
     }
 
 
-async def _limit(bus: Bus, before: int | None, keep_days: float | None) -> int:
-    """The last sequence at which the ledger may begin."""
+async def _wanted(bus: Bus, before: int | None, keep_days: float | None) -> int:
+    """The sequence at which the ledger is to begin."""
     info = await bus.info(Stream.LEDGER)
     if before is not None:
         if before > info.last:
@@ -115,3 +117,6 @@ async def _progress(bus: Bus) -> AsyncIterator[tuple[str, int]]:
             word = watermark(message)
             if word is not None and not silent(word, now):
                 yield f"node {word.status.node}", word.status.sequence
+    for name, said in (await Allocators().heard(bus)).items():
+        if said.status.role != "stopped" and not said.silent(now):
+            yield f"allocator {name}", said.status.sequence

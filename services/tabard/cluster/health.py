@@ -9,6 +9,7 @@ from tabard.cluster.allocators import Allocators, AllocatorWord
 from tabard.cluster.checkup import Check, fault, ok, warn
 from tabard.cluster.watermarks import Watermark, silent, watermarks
 from tabard.events.errors import EventError
+from tabard.ledger import archive
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import holds_up, recorded
 from tabard.ledger.reader import Stopped
@@ -20,6 +21,8 @@ SKEW_MS_MAX = 1_000.0
 """Events are told by several machines' clocks: more apart, their order in time is no order."""
 READ_S_MAX = 30.0
 """Longest that reading the ledger may take; nodes and allocator are held against it."""
+SNAPSHOT_LAG_EVENTS_MAX = 300_000
+"""Three times what allocators let pass between two snapshots."""
 LAG_EVENTS_MAX = 1_000
 """A busy cluster is behind by some events at any moment; by more it does not keep up."""
 
@@ -38,6 +41,7 @@ async def examine(bus: Bus, clock: Callable[[], int] = time.time_ns) -> AsyncIte
     for stream in Stream:
         yield await _stream(bus, stream)
     yield holes(info, await lost_beginning(bus, info.first))
+    yield await snapshots(bus, info)
     async for check in _told_by_the_ledger(bus, info):
         yield check
 
@@ -76,6 +80,18 @@ def holes(info: StreamInfo, lost: str = "") -> Check:
         fact = f"{info.holes} of LEDGER/{info.first}-{info.last} are missing"
         return fault("ledger", fact, "tabard events verify, which names the first")
     return ok("ledger", f"LEDGER/{info.first}-{info.last} without a hole")
+
+
+async def snapshots(bus: Bus, info: StreamInfo) -> Check:
+    """Whether who starts from nothing finds a snapshot that is not too old."""
+    entries = await archive.listed(bus)
+    newest = entries[0].sequence if entries else 0
+    behind = info.last - newest
+    fact = f"newest of {len(entries)} is of LEDGER/{newest}" if entries else "there is none"
+    if behind >= SNAPSHOT_LAG_EVENTS_MAX:
+        said = f"{fact}, {behind} events ago: starting from nothing takes long"
+        return warn("snapshots", said, "tabard snapshots take, and the allocators' logs")
+    return ok("snapshots", f"{fact}, {behind} events ago" if entries else fact)
 
 
 async def _told_by_the_ledger(bus: Bus, info: StreamInfo) -> AsyncIterator[Check]:

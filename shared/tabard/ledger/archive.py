@@ -81,12 +81,15 @@ async def listed(bus: Bus) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.sequence, reverse=True)
 
 
-async def store(bus: Bus, frozen: Frozen, by: str) -> Entry:
+async def store(bus: Bus, frozen: Frozen, by: str, kept: str = "") -> Entry:
     """Put a snapshot into the bucket, thawed and digested before and read back whole after it.
 
-    Replaces one of the same sequence, with its mark. SnapshotError if it would not be taken.
+    Replaces one of the same sequence, with its mark if `kept` is none. SnapshotError if it would
+    not be taken, as where the state is not this ledger's.
     """
-    content, found = await asyncio.to_thread(_packed, frozen, by)
+    content, state, found = await asyncio.to_thread(packed, frozen, by)
+    if reason := await check(bus, state):
+        raise SnapshotError(f"snapshot {frozen.sequence} is not stored: {reason}")
     marks = [entry.kept for entry in await listed(bus) if entry.sequence == frozen.sequence]
     metadata = {
         "tabard-chain": frozen.chain.hex(),
@@ -94,7 +97,7 @@ async def store(bus: Bus, frozen: Frozen, by: str) -> Entry:
         "tabard-schema": str(SCHEMA),
         "tabard-release": _release(),
         "tabard-by": by,
-        "tabard-kept": marks[0] if marks else "",
+        "tabard-kept": kept or "".join(marks),
     }
     info = await bus.objects.put(str(frozen.sequence), content, metadata)
     try:
@@ -110,7 +113,7 @@ async def load(bus: Bus, entry: Entry) -> State:
     if it must not be taken."""
     try:
         pieces = [piece async for piece in bus.objects.get(entry.info)]
-        state = await asyncio.to_thread(_taken, entry, pieces)
+        state = await asyncio.to_thread(taken, entry.sequence, b"".join(pieces))
     except (ObjectDamaged, ObjectMissing, SnapshotError) as error:
         raise SnapshotError(f"{entry.place} is refused: {error}") from error
     if reason := await check(bus, state):
@@ -153,27 +156,28 @@ def _release() -> str:
     return version("tabard")
 
 
-def _packed(frozen: Frozen, by: str) -> tuple[bytes, bytes]:
-    """(the object's bytes, the state's digest); on a thread, for it takes a while."""
-    found = digest(thaw(frozen.chunks))
+def packed(frozen: Frozen, by: str) -> tuple[bytes, State, bytes]:
+    """(the object's bytes, the state that they hold, its digest)"""
+    state = thaw(frozen.chunks)
+    found = digest(state)
     manifest = (frozen.sequence, frozen.chain, found, _release(), by)
     deflate = zlib.compressobj(_LEVEL)
     parts = [_FORM, deflate.compress(msgpack.packb(manifest))]
     parts += [deflate.compress(msgpack.packb(chunk)) for chunk in frozen.chunks]
-    return b"".join([*parts, deflate.flush()]), found
+    return b"".join([*parts, deflate.flush()]), state, found
 
 
-def _taken(entry: Entry, pieces: list[bytes]) -> State:
-    """The state in an object's bytes; SnapshotError. On a thread, for it takes a while."""
+def taken(named: int, content: bytes) -> State:
+    """The state in the bytes of the object of that name; SnapshotError if it is not there whole."""
     try:
-        (sequence, chain, claimed, _release, _by), *chunks = _unpacked(b"".join(pieces))
+        (sequence, chain, claimed, _release, _by), *chunks = _unpacked(content)
     except SnapshotError:
         raise
     except Exception as error:  # bytes of unknown origin fail in ways of any type
         raise SnapshotError(f"it cannot be read ({error!r})") from error
     with uncollected():
         state = thaw(chunks)
-    if (state.sequence, state.chain) != (sequence, chain) or sequence != entry.sequence:
+    if (state.sequence, state.chain) != (sequence, chain) or sequence != named:
         raise SnapshotError(f"it holds LEDGER/{state.sequence}, not what it is named")
     if digest(state) != claimed:
         raise SnapshotError("its state does not come to the digest that it claims")

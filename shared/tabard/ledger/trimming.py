@@ -1,10 +1,10 @@
 """Trimming the ledger: what may go, made sure of and written to a file before it does.
 
-A trim ends at a snapshot, S: the ledger then begins at the event at S, which vouches for it. Before
-anything goes, the log is folded once more through S and must come to the snapshot's digest; one
-more good snapshot at least stands behind S; all before S is in a file that was read back; and the
-ledger itself says that it is trimmed. Then what stands before S is removed, never more, whatever
-dies on the way.
+After a trim the ledger begins at an event where a snapshot is, which that event vouches for. Before
+anything goes, the log is folded once more, through there and on to the next snapshot that somebody
+else made, and must come to its digest; a snapshot of the cut is stored; all before the cut is in a
+file that was read back; and the ledger itself says that it is trimmed. Then what stands before the
+cut is removed, never more, whatever dies on the way.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from tabard.events.codec import TYPES
 from tabard.events.errors import EventError
 from tabard.events.ledger import LedgerTrimmed
 from tabard.ledger import archive
+from tabard.ledger.archive import Frozen
 from tabard.ledger.digest import digest
 from tabard.ledger.export import Export, ExportError, exported
 from tabard.ledger.follow import take_or_ask
@@ -36,89 +37,109 @@ class TrimRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A trim made ready: the ledger is to begin at `base`, and `digest` is that of the state there.
+    """A trim made ready: the ledger is to begin at `before`, where a snapshot with this digest is.
 
-    `path` has all events from `first` on up to that, and `sha256` is of this file.
+    `path` has all events from `first` on up to there, and `sha256` is of this file.
     """
 
     first: int
-    base: archive.Entry
+    before: int
     digest: bytes
     path: Path
     sha256: bytes
 
-    @property
-    def before(self) -> int:
-        return self.base.sequence
-
 
 async def prepare(
-    bus: Bus, limit: int, directory: Path, tell: Callable[[int, int], None]
+    bus: Bus, before: int, directory: Path, by: str, tell: Callable[[int, int], None]
 ) -> tuple[Cut, State]:
-    """Make sure of all that a trim through at most `limit` needs, and write its file.
+    """Make sure of all that a trim before `before` needs, and write its file.
 
-    Returns the state at the cut too. `tell` is told (folded through, through what) now and then.
-    Raises TrimRefused, ExportError, and Stopped if the log is not what it must be.
+    Returns a state somewhere behind the cut too. `by` is the process; `tell` is told (folded
+    through, through what) now and then. Raises TrimRefused, ExportError, SnapshotError, and Stopped
+    if the log is not what it must be.
     """
     first = await bus.first_sequence(Stream.LEDGER)
-    base = await _base(bus, first, limit)
+    if before <= first:
+        raise TrimRefused(f"LEDGER begins at {first}: nothing stands before {before}")
+    witness = await _witness(bus, before)
     state = State()
-    await begin(bus, state, base.sequence, whole=True)
+    await begin(bus, state, before, whole=True)
     if state.sequence > first:
         raise TrimRefused(
             f"snapshot {first}, where LEDGER begins, cannot be taken, so what follows it cannot be "
             "made sure of; put it back from a copy"
         )
-    path = directory / f"LEDGER-{first}-{base.sequence - 1}.jsonl.gz"
-    at = first
+    path = directory / f"LEDGER-{first}-{before - 1}.jsonl.gz"
     with Export(path) as export:
-        while at <= base.sequence:
-            messages = [
-                message
-                for message in await bus.read(Stream.LEDGER, at)
-                if message.sequence <= base.sequence
-            ]
-            if not messages:
-                raise TrimRefused(f"LEDGER ends at {at - 1}, before {base.place}")
-            await take_or_ask(bus, state, [m for m in messages if m.sequence > state.sequence])
-            export.add(m for m in messages if m.sequence < base.sequence)
-            at = messages[-1].sequence + 1
-            tell(at - 1, base.sequence)
-        found = digest(state)
-        if (found.hex(), state.chain.hex()) != (base.digest, base.chain):
+        await _fold(bus, state, first, before, tell, export)
+        frozen, found = Frozen.of(state), digest(state)
+        await _fold(bus, state, before + 1, witness.sequence, tell)
+        if (digest(state).hex(), state.chain.hex()) != (witness.digest, witness.chain):
             raise TrimRefused(
-                f"{base.place} is not what the ledger comes to there: one of the two is wrong; "
+                f"{witness.place} is not what the ledger comes to there: one of the two is wrong; "
                 "tabard snapshots verify says more"
             )
     count = sum(1 for _ in exported([path]))
-    if count != base.sequence - first:
-        raise ExportError(f"{path} has {count} events, and {base.sequence - first} were written")
-    return Cut(first, base, found, path, _sha256(path)), state
+    if count != before - first:
+        raise ExportError(f"{path} has {count} events, and {before - first} were written")
+    await archive.store(bus, frozen, by, KEPT)
+    return Cut(first, before, found, path, _sha256(path)), state
 
 
-async def _base(bus: Bus, first: int, limit: int) -> archive.Entry:
-    """The newest good snapshot up to `limit` that has a good later one behind it."""
-    spare: archive.Entry | None = None
+async def _fold(
+    bus: Bus,
+    state: State,
+    at: int,
+    through: int,
+    tell: Callable[[int, int], None],
+    export: Export | None = None,
+) -> None:
+    """Fold the log from `at`, where `state` may be already, and write all but its last event."""
+    while at <= through:
+        read = await bus.read(Stream.LEDGER, at)
+        messages = [message for message in read if message.sequence <= through]
+        if not messages:
+            raise TrimRefused(f"LEDGER ends at {at - 1}, before {through}")
+        await take_or_ask(bus, state, [each for each in messages if each.sequence > state.sequence])
+        if export is not None:
+            export.add(each for each in messages if each.sequence < through)
+        at = messages[-1].sequence + 1
+        tell(at - 1, through)
+
+
+async def _witness(bus: Bus, before: int) -> archive.Entry:
+    """The first good snapshot behind `before`."""
     refused = ""
-    for entry in await archive.listed(bus):
-        if entry.sequence <= first:
-            break
-        if entry.sequence > limit and spare is not None:
+    for entry in reversed(await archive.listed(bus)):
+        if entry.sequence <= before:
             continue
         try:
             await archive.load(bus, entry)
         except SnapshotError as error:
-            refused = refused or f"; {error}"
-            continue
-        if spare is not None and entry.sequence <= limit:
+            refused = refused or f" ({error})"
+        else:
             return entry
-        spare = entry
-    if spare is None:
-        raise TrimRefused(f"LEDGER has no good snapshot behind {first}{refused}")
     raise TrimRefused(
-        f"of good snapshots LEDGER needs one from {first + 1} to {limit}, to begin at, and a later "
-        f"one, should that be lost; there is none but {spare.sequence}{refused}"
+        f"no good snapshot stands behind {before}{refused}; nothing goes ahead of one"
     )
+
+
+async def resume(bus: Bus) -> int | None:
+    """Finish a trim that is on the record and was broken off; the first sequence that is left.
+
+    None if there is none, or its snapshot is no longer good: then what is there stays.
+    """
+    said = await recorded_trim(bus)
+    if said is None or await bus.first_sequence(Stream.LEDGER) >= said.before:
+        return None
+    for entry in await archive.listed(bus):
+        if entry.sequence == said.before:
+            try:
+                if digest(await archive.load(bus, entry)) == said.digest:
+                    return await bus.trim(said.before)
+            except SnapshotError:
+                return None
+    return None
 
 
 async def finish(bus: Bus, cut: Cut) -> int:
@@ -131,7 +152,7 @@ async def finish(bus: Bus, cut: Cut) -> int:
         raise TrimRefused("the ledger does not say that it is trimmed there; nothing was removed")
     first = await bus.trim(cut.before)
     for entry in await archive.listed(bus):
-        if entry.kept == KEPT and entry.sequence < cut.before:
+        if entry.kept == KEPT and entry.sequence != cut.before:
             await archive.keep(bus, entry, "")
     return first
 

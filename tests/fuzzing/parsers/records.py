@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -22,7 +23,9 @@ from tabard.events import chain
 from tabard.events.codec import ENVELOPE_FIELDS, MESSAGE_BYTES_MAX, decode, encode
 from tabard.events.envelope import Envelope
 from tabard.events.errors import EventError
-from tabard.events.status import FlowSeen, FlowsSeen, NodeStatus, StatusEvent
+from tabard.events.status import AllocatorStatus, FlowSeen, FlowsSeen, NodeStatus, StatusEvent
+from tabard.ledger.archive import Frozen, taken
+from tabard.ledger.archive import packed as packed_object
 from tabard.ledger.checkpoint import Checkpoint
 from tabard.ledger.digest import digest
 from tabard.ledger.messages import observed_subject, recorded
@@ -33,7 +36,7 @@ from tabard.policy.compile import Attachment, Provisional
 
 
 def _payloads() -> list[bytes]:
-    """One of each event and shape in golden ledgers, and of what nodes say."""
+    """One of each event and shape in golden ledgers, and of what nodes and allocators say."""
     found: dict[Any, bytes] = {}
     for golden in every():
         for message in golden.ledger:
@@ -43,7 +46,13 @@ def _payloads() -> list[bytes]:
             found.setdefault(_shape(payload), payload)
     status = NodeStatus("n1", 7, "ebpf", 3, (("hosts", 2),), "no", 1, (("hosts", 1),), bytes(16), 7)
     row = (1, "EGRESS", "ALLOWED", "ALLOWED_POLICY", "10.0.0.1", "fd00::1", 300, 301, 6, 4000, 80)
-    events: list[StatusEvent] = [status, FlowSeen("n1", *row), FlowsSeen("n1", 0, (row, row))]
+    leader = AllocatorStatus("allocator-1", "allocator-1/7-a", "leading", 2, 881, 7, 1, 2, "no")
+    events: list[StatusEvent] = [
+        status,
+        leader,
+        FlowSeen("n1", *row),
+        FlowsSeen("n1", 0, (row, row)),
+    ]
     return [*found.values(), *(encode(event, Envelope(bytes(16), "n1", 1)) for event in events)]
 
 
@@ -216,6 +225,17 @@ def _checkpoint(data: bytes) -> None:
 _RAM = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
+ARCHIVED_AT = 50
+
+
+def _archived() -> list[bytes]:
+    """The object of a snapshot, deflated and not: what is deflated hides most of its bytes."""
+    state = next(state for state, _ in every()[0].replay() if state.sequence == ARCHIVED_AT)
+    content, _, _ = packed_object(Frozen.of(state), "test")
+    line, _, rest = content.partition(b"\n")
+    return [content, line + b"\n" + zlib.compress(zlib.decompress(rest), 0)]
+
+
 TARGETS = (
     Target("events", MSGPACK, _payloads, _event, (EventError,)),
     Target(
@@ -234,6 +254,7 @@ TARGETS = (
         short=60,
     ),
     Target("snapshot", SNAPSHOT, _snapshots, _snapshot, (SnapshotError,)),
+    Target("archive", BYTES, _archived, lambda data: taken(ARCHIVED_AT, data), (SnapshotError,)),
     Target("checkpoint", BYTES, _files, _checkpoint, short=60),
     Target("attachments", MSGPACK, _attached, unpacked, (ValueError,)),
 )

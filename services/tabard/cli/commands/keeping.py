@@ -86,10 +86,10 @@ def ledger_trim(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Remove the ledger's oldest events, up to the last snapshot that this allows.
+    """Remove the ledger's oldest events; it then begins at a snapshot.
 
-    Never ahead of a snapshot that was verified, of a live node, or of the file: it is written and
-    read back first. `--nats file:FILE` reads it with all commands.
+    Never ahead of another one that was verified, of a live node, or of the file: it is written
+    and read back first. `--nats file:FILE` reads it with all commands.
 
     Example: tabard ledger trim --keep-days 90 --archive /var/backups/tabard
     """
