@@ -316,7 +316,9 @@ async def test_what_time_decides_is_right_after_a_takeover() -> None:
     bus, now = MemoryBus(), 0
     a, b = await pair(bus, clock=lambda: now)
     async with running(a, b):
-        await publish(bus, joined("n1"), started("x"), stopped("x"))
+        await publish(bus, joined("n1"), started("x"))
+        await caught_up(bus, a.task)
+        await publish(bus, stopped("x"))
         await caught_up(bus, a.task)
         said = NodeStatus("n1", 1_000_000, "memory", 0, ())
         await bus.publish(Stream.STATUS, [status(said, Envelope(bytes(16), "n1", 0))])
