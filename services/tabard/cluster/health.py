@@ -183,6 +183,8 @@ def node(name: str, word: Watermark | None, head: int, now: int) -> Check:
     fact = f"enforces LEDGER/{status.sequence}, {lag} events behind, spoke {age_s:.1f} s ago"
     if status.error:
         return fault(row, f"{fact}: {status.error}", f"tabard metrics agent.{name}")
+    if status.stopped:
+        return fault(row, f"{fact}: its agent was stopped", f"tabard metrics agent.{name}")
     if silent(word, now):
         return fault(row, f"{fact}: its agent is down or cut off", f"tabard metrics agent.{name}")
     if lag > LAG_EVENTS_MAX:

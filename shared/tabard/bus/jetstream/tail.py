@@ -18,7 +18,7 @@ import structlog
 
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.read import BEHIND_RETRY_S, BEHIND_S_MAX, after, bounds, direct
-from tabard.bus.jetstream.wire import stored_message, stored_sequence
+from tabard.bus.jetstream.wire import is_live_copy, stored_message, stored_sequence
 from tabard.bus.port import READ_MESSAGES_MAX, BusUnavailable, Stored, Stream
 from tabard.bus.subjects import live_subject
 
@@ -63,6 +63,8 @@ class Cursor:
         self.news.set()
 
     def on_message(self, subject: bytes, headers: bytes, payload: bytes) -> None:
+        if not is_live_copy(subject, headers):
+            return  # somebody's answer, sent here; what was stored is read anyway
         sequence = stored_sequence(headers)
         if sequence < self.next or (self._live and sequence <= self._live[-1].sequence):
             self.doubt |= sequence <= self.held
