@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from agent.rig import Ledger, ask, bound, pod
+import scraping
+from agent.rig import Ledger, ask, attaching, bound, pod
 from tabard.agent.ebpf.dataplane import EbpfDataplane
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Stream
@@ -139,6 +140,40 @@ async def test_an_agent_killed_and_started_again_reads_the_tail_only(
 async def test_a_wrong_variable_ends_the_agent_with_its_name(tmp_path: Path) -> None:
     async with agent(tmp_path, "nats://127.0.0.1:1", TABARD_MODE="tunnel") as process:
         assert await process.process.wait() == 2
+
+
+@pytest.mark.nats
+async def test_an_agent_that_is_stopped_leaves_nothing_open_and_nothing_behind(
+    tmp_path: Path, nats_url: str, nats_bus: JetStreamBus
+) -> None:
+    """What waits is refused, all that was folded is kept, and the last word says that it ended."""
+    ledger = Ledger()
+    bound(ledger, WEB)
+    end = await ledger.write(nats_bus)
+    settings = {"TABARD_CHECKPOINT_SPACING_MS": "600000", "TABARD_STATUS_HEARTBEAT_MS": "600000"}
+    async with agent(tmp_path, nats_url, **settings) as first:
+        await first.enforces(end)
+        stranger = pod("stranger", "10.244.1.9", app="never seen")  # and nobody allocates
+        asked = asyncio.ensure_future(first.ask("attach", **attaching(stranger), timeout_ms=60_000))
+        await scraping.until(lambda: is_guarded(first, "stranger"))
+        assert await first.stop() == 0
+        refused = await asked
+        assert (refused["ok"], refused["code"]) == (False, "stopping")
+        with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+            await first.ask("status")
+    found = await nats_bus.last_on_subject(Stream.STATUS, status_subject("n1"))
+    assert found is not None
+    word = recorded(Stream.STATUS, found).event
+    assert (word.stopped, word.sequence) == (True, end)
+    async with agent(tmp_path, nats_url, **settings) as second:
+        status = await second.enforces(end)
+        assert (status["events"], status["attached"]) == (0, []), "nothing is read again"
+
+
+async def is_guarded(process: Process, uid: str) -> bool:
+    """Whether the pod's interface is, be the pod up or not."""
+    ends = {"source": "10.244.2.5", "destination": "10.244.1.9", "protocol": 6}
+    return bool((await process.ask("packet", hook="to_pod", uid=uid, **ends))["ok"])
 
 
 @pytest.fixture

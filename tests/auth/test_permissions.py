@@ -246,6 +246,35 @@ async def test_from_an_account_of_its_own_no_answer_is_forged_into_a_stream(
     assert after["LEDGER"] == before["LEDGER"]
 
 
+async def test_what_a_node_has_answered_to_where_others_hear_the_ledger_is_not_taken_for_it(
+    guarded: Guarded,
+) -> None:
+    """Nodes share an account, in which an answer goes to whatever subject is named; a node may ask
+    for its own word of STATUS, so its content and, by how often it speaks, its sequence are its."""
+    payload = b"chained to the ledger as well"
+    own = "tabard.status.node.n1"
+    async with guarded.bus("allocator") as allocator, guarded.raw("agent.n1") as node:
+        last = await allocator.last_sequence(Stream.LEDGER)
+        last = await allocator.append([Outgoing("tabard.ledger.x", b"last")], last)
+        said = await allocator.last_sequence(Stream.STATUS)
+        if said > last:
+            made = [Outgoing("tabard.ledger.x", b"")] * (said - last)
+            last = await allocator.append(made, last)
+        async with guarded.bus("agent.n2") as victim:
+            tail = victim.tail(Stream.LEDGER, last)
+            assert [each.sequence for each in await anext(tail)] == [last]
+            await node.publish([own] * (last + 1 - said), payload)
+            while await allocator.last_sequence(Stream.STATUS) <= last:
+                await quiet(1)
+            question = f"{GUARDED_API}.DIRECT.GET.STATUS.{own}"
+            for to in ("tabard.live.ledger.policy.removed", "tabard.live.ledger.x"):
+                await node.publish([question], b"", to=to)
+            await quiet()
+            await allocator.append([Outgoing("tabard.ledger.x", b"true")], last)
+            assert [each.payload for each in await anext(tail)] == [b"true"]
+            await tail.aclose()
+
+
 # What each is for works.
 
 

@@ -134,6 +134,9 @@ def show(at: At, stream: Stream, output: Output, cluster: str, nats: str) -> Non
             _print_event(found, wide=output is Output.WIDE)
     if "error" in found:
         tell(f"unreadable: {found['error']['reason']}")
+        if found["chain"]:
+            tell(f"{found['chain']}. Another replica of the bus may hold what was written:")
+            tell(f"  {following('tabard bus check')}")
         tell("Whoever reads the stream stops before it and changes nothing. To go on past it:")
         place = f"{found['sequence']} --stream {stream}"
         command = f"tabard events quarantine {place} --reason WHY"
@@ -141,7 +144,7 @@ def show(at: At, stream: Stream, output: Output, cluster: str, nats: str) -> Non
         raise SystemExit(Exit.FAILED)
     if found["chain"]:
         tell(found["chain"])
-        tell_next("tabard events verify")
+        tell_next("tabard bus check")
         raise SystemExit(Exit.FAILED)
 
 
@@ -195,7 +198,7 @@ async def _stored(bus: Bus, stream: Stream, sequence: int) -> Stored:
     try:
         messages = await bus.read(stream, sequence, 1)
     except SequenceGap as error:
-        raise Failure(str(error), "tabard events verify") from error
+        raise Failure(str(error), "tabard bus check") from error
     if not messages or messages[0].sequence != sequence:
         first, last = await bus.first_sequence(stream), await bus.last_sequence(stream)
         raise Failure(

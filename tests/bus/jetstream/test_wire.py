@@ -9,6 +9,7 @@ from tabard.bus.jetstream.wire import (
     answer,
     encode_headers,
     encode_publish,
+    is_live_copy,
     stored_at,
     stored_message,
     stored_sequence,
@@ -34,6 +35,22 @@ def test_a_message_with_headers_gives_both_sizes() -> None:
     assert encode_publish("a", "r", headers, b"xyz") == (
         b"HPUB a r %d %d\r\n" % (size, size + 3) + headers + b"xyz\r\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("live", "headers", "is_it"),
+    [
+        (b"tabard.live.ledger.a", b"NATS/1.0\r\n" + SERVER, True),
+        (b"tabard.live.ledger.b", b"NATS/1.0\r\n" + SERVER, False),
+        (b"tabard.live.ledger.a", SERVER.replace(b".ledger", b".status"), False),
+        (b"tabard.live.ledger.a", SERVER.replace(b"tabard.ledger", b"ledger"), False),
+        (b"tabard.live.ledger.a", b"", False),
+    ],
+)
+def test_what_comes_on_a_live_subject_is_a_copy_if_it_was_stored_on_its_own(
+    live: bytes, headers: bytes, is_it: bool
+) -> None:
+    assert is_live_copy(live, headers) is is_it
 
 
 def test_a_stored_message_is_read_from_the_servers_headers() -> None:

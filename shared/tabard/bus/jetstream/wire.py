@@ -28,6 +28,7 @@ PURGE_DENIED_CODE = 10110
 
 _DIGITS_MAX = 20
 """Of a sequence, which has 64 bits."""
+_ROOT, _LIVE = b"tabard.", b"tabard.live."
 _SEQUENCE = b"\r\nNats-Sequence: "
 _SUBJECT = b"\r\nNats-Subject: "
 _TIME = b"\r\nNats-Time-Stamp: "
@@ -75,6 +76,19 @@ def stored_sequence(headers: bytes) -> int:
     """The sequence that the server gave to a stored message; 0 if this is no stored message."""
     at = headers.rfind(_SEQUENCE)
     return 0 if at < 0 else _number(_value(headers, at + len(_SEQUENCE)), "a sequence")
+
+
+def is_live_copy(live: bytes, headers: bytes) -> bool:
+    """Whether what came on the live subject `live` is a copy of what was stored on its subject.
+
+    An answer of the server's goes wherever the question says, to live subjects too: it bears the
+    headers of a stored message, and may be one of another stream.
+    """
+    at = headers.rfind(_SUBJECT)
+    if at < 0:
+        return False
+    stored = _value(headers, at + len(_SUBJECT))
+    return stored.startswith(_ROOT) and live == _LIVE + stored[len(_ROOT) :]
 
 
 def stored_message(sequence: int, headers: bytes, payload: bytes) -> Stored:
