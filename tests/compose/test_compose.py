@@ -322,7 +322,7 @@ def test_the_units_run_confined_under_systemd(deployed: Deployed) -> None:
     given += ["-v", "/sys/fs/bpf:/sys/fs/bpf", "--device", "/dev/net/tun", "--tmpfs", "/tmp"]
     docker("run", "-d", "--name", host, "--network", "none", *given, UNITS_IMAGE)
     try:
-        docker("exec", host, "systemctl", "is-system-running", "--wait")
+        _await(deployed, host, "systemctl", "is-system-running", "--wait")
         for unit in (ROOT / "compose/systemd").glob("*.service"):
             docker("cp", unit, f"{host}:/etc/systemd/system/")
         docker("exec", host, "sh", "-euc", UNITS_HOST, "sh", cluster)
@@ -343,12 +343,17 @@ def _await_ready(deployed: Deployed, host: str) -> None:
     """Until the allocator and the agent on `host` are in sync."""
     ask = "import sys, urllib.request as r; [r.urlopen(url, timeout=4) for url in sys.argv[1:]]"
     urls = [f"http://127.0.0.1:{port}/readyz" for port in (9100, 9101)]
+    _await(deployed, host, "python3", "-c", ask, *urls)
+
+
+def _await(deployed: Deployed, host: str, *command: str) -> None:
+    """Until the command succeeds there."""
     until, said = time.monotonic() + UP_S, ""
     while time.monotonic() < until:
         try:
-            deployed.engine.docker("exec", host, "python3", "-c", ask, *urls)
+            deployed.engine.docker("exec", host, *command)
             return
         except AssertionError as error:
             said = str(error)
         time.sleep(0.5)
-    raise AssertionError(f"not ready: {said}")
+    raise AssertionError(f"not in {UP_S:g} s: {said}")
