@@ -3,12 +3,14 @@ kernel's."""
 
 import asyncio
 import contextlib
+import itertools
 import os
 import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ import pytest
 
 import scraping
 from agent.rig import Ledger, ask, attaching, bound, pod
+from kernel import SHOT
+from packets import SYN, TCP, packet
 from tabard.agent.ebpf.dataplane import EbpfDataplane
+from tabard.agent.ebpf.syscalls import program_test_run
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Stream
-from tabard.dataplane.maps import Mode, address
+from tabard.dataplane.maps import Direction, Mode, Reason, address
 from tabard.dataplane.port import NodeConfig
 from tabard.ledger.messages import recorded, status_subject
 from tabard.netns import enter
@@ -233,4 +238,51 @@ async def test_enforcement_in_the_kernel_outlives_a_killed_agent(
             assert second.rss_mib() < RSS_MIB_MAX
             assert await second.stop() == 0
     finally:
+        kernel.remove()
+
+
+@pytest.mark.ebpf
+@pytest.mark.nats
+async def test_the_kernel_denies_new_flows_by_itself_once_its_agent_is_gone_for_too_long(
+    tmp_path: Path, nats_url: str, nats_bus: JetStreamBus, node_namespace: str
+) -> None:
+    ledger = Ledger()
+    bound(ledger, WEB)
+    end = await ledger.write(nats_bus)
+    cluster = f"t{secrets.token_hex(4)}"
+    settings = {
+        "TABARD_DATAPLANE": "ebpf",
+        "TABARD_CLUSTER": cluster,
+        "TABARD_NETNS": node_namespace,
+        "TABARD_STALENESS_AFTER_MS": "1000",
+        "TABARD_STALENESS_THEN": "deny-new",
+    }
+    config = NodeConfig("n1", Mode.OVERLAY, (address("192.168.9.1"),), stale_after_s=1)
+    kernel = EbpfDataplane(config, cluster=cluster, netns=node_namespace)
+    ports = itertools.count(20_000)
+
+    async def opens() -> bool:
+        """Whether the pod may open a connection to the world."""
+        syn = packet("10.244.1.5", "203.0.113.9", TCP, next(ports), 80, flags=SYN)
+        ifindex = kernel.attached()["web"]
+        run = partial(program_test_run, kernel.programs["from_pod"], syn, ifindex=ifindex)
+        return enter.call(node_namespace, run).returned != SHOT
+
+    async def closed() -> bool:
+        return not await opens()
+
+    try:
+        async with agent(tmp_path, nats_url, **settings) as first:
+            await first.enforces(end)
+            assert (await first.attach("tbweb"))["ok"]
+            kernel.open()
+            await scraping.until(opens)
+            await first.kill()
+        await scraping.until(closed)
+        assert kernel.counters()[Direction.EGRESS, Reason.DENIED_STALE]
+        async with agent(tmp_path, nats_url, **settings) as second:
+            await second.enforces(end)
+            await scraping.until(opens)
+    finally:
+        kernel.close()
         kernel.remove()
