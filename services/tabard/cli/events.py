@@ -66,9 +66,13 @@ def tail(
 
     async def work(bus: Bus, target: Target) -> None:
         head = await bus.last_sequence(stream)
-        begin = max(1, head - TAIL_EVENTS + 1)
+        first = await bus.first_sequence(stream)
+        begin = max(first, head - TAIL_EVENTS + 1)
         if start is not None:
             begin = await start_at(bus, stream, start)
+            if stream is Stream.LEDGER and begin < first:
+                tell(f"LEDGER begins at {first}: what was before is in the archives of trims")
+                begin = first
         if output in (Output.TABLE, Output.WIDE):
             titled = (flows.TITLES, flows.WIDTHS) if stream is Stream.FLOWS else (TITLES, WIDTHS)
             if stream is Stream.FLOWS and not everything:
