@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import structlog
 
+from tabard.allocator.watermarks import WORDS_MAX
 from tabard.bus.port import Bus, Stored, Stream
 from tabard.events.errors import EventError
 from tabard.events.status import AllocatorStatus, NodeStatus
@@ -14,8 +15,6 @@ from tabard.ledger.messages import recorded
 
 _log = structlog.get_logger()
 
-NODES_MAX = 65_536
-"""Nodes whose last word is kept; the oldest makes room, and counts as one that never spoke."""
 ALLOCATORS_MAX = 256
 """Allocators' processes whose last word is kept; the oldest makes room."""
 
@@ -81,7 +80,7 @@ class Words:
             _log.warning("allocator.status_unreadable", reason=str(error))
             return None
         if isinstance(said, NodeStatus):
-            _keep(self._watermarks, said.node, said.sequence, NODES_MAX)
+            _keep(self._watermarks, said.node, said.sequence, WORDS_MAX)
             return said
         if isinstance(said, AllocatorStatus):
             before = self._allocators.get(said.holder)

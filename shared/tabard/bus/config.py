@@ -57,12 +57,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files in PEM. With `verify` a peer must show a certificate that `ca` vouches for."""
+    """Files in PEM; `ca` has the certificates of those who vouch for the other servers."""
 
     certificate: Path
     key: Path
     ca: Path
-    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,6 @@ class Membership:
     name: str
     listen: Address
     peers: tuple[Address, ...]
-    tls: Tls | None = None
 
     def __post_init__(self) -> None:
         _check_name("cluster name", self.name)
@@ -104,7 +102,7 @@ class ServerConfig:
     membership: Membership | None = None
     """None: a server of its own."""
     tls: Tls | None = None
-    """For clients."""
+    """For clients; and for the other servers, which show each other who they are."""
     accounts: str = ""
     """`accounts { … }`, `authorization { … }` or an `include`, in nats-server's words, as it is."""
 
@@ -130,7 +128,7 @@ def text(config: ServerConfig) -> str:
         f"  max_file_store: {FILE_BYTES_MAX}",
         "  limits { default_max_consumers: -1 }",
         "}",
-        *_tls(config.tls, ""),
+        *_tls(config.tls, "", verify=False),
     ]
     if (place := config.membership) is not None:
         routes = (f"    {quoted(f'nats-route://{peer}')}" for peer in place.peers)
@@ -141,7 +139,7 @@ def text(config: ServerConfig) -> str:
             "  routes: [",
             *routes,
             "  ]",
-            *_tls(place.tls, "  "),
+            *_tls(config.tls, "  ", verify=True),
             "}",
         ]
     if config.accounts:
@@ -170,7 +168,7 @@ def _escaped(character: str) -> str:
     return character
 
 
-def _tls(tls: Tls | None, indent: str) -> list[str]:
+def _tls(tls: Tls | None, indent: str, *, verify: bool) -> list[str]:
     if tls is None:
         return []
     lines = [
@@ -178,7 +176,7 @@ def _tls(tls: Tls | None, indent: str) -> list[str]:
         f"  cert_file: {quoted(tls.certificate)}",
         f"  key_file: {quoted(tls.key)}",
         f"  ca_file: {quoted(tls.ca)}",
-        f"  verify: {'true' if tls.verify else 'false'}",
+        f"  verify: {'true' if verify else 'false'}",
         "}",
     ]
     return [indent + line for line in lines]

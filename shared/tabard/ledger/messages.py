@@ -107,7 +107,7 @@ def _status_subject(event: StatusEvent) -> str:
 
 def allocator_subject(name: str) -> str:
     """Where the last word of the allocator `name` is kept; no node's name has two tokens."""
-    return subject(Stream.STATUS, "allocator", name.replace(".", "_"))
+    return subject(Stream.STATUS, "allocator", node_token(name))
 
 
 def sealed(
