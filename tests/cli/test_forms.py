@@ -65,7 +65,8 @@ def test_a_status_fits_a_terminal_and_wide_tells_the_rest(
     tabard: Tabard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     http = {"allocator": "http://127.0.0.1:1", "agent.n1": "http://127.0.0.1:2"}
-    profile.claim(replace(running("a"), netns="", http=http), profile.run_directory())
+    alone = replace(running("a"), netns="", http=http, monitoring=())
+    profile.claim(alone, profile.run_directory())
     narrow, wide = tabard("status").stdout, tabard("status", "-o", "wide").stdout
     assert max(map(len, narrow.splitlines())) <= 120
     assert "MAP-WRITES" not in narrow
