@@ -23,6 +23,11 @@ MEMORY_BYTES_MAX = 512 << 20
 """Most that streams in memory may hold together."""
 FILE_BYTES_MAX = 1 << 40
 """LEDGER reserves its max_bytes; the disk, not this number, is the limit."""
+BUFFERED_MESSAGES_MAX = 2_048
+"""Messages that wait to be stored in one stream, which with a sync for each takes seconds: what
+comes while so many do is refused, and sent again. By nats-server's own bound, 100,000, whoever may
+write to a stream can keep all others from writing and reading it for minutes after he has gone. An
+atomic batch of BATCH_MESSAGES_MAX must fit in."""
 SYNC_SLACK_S = 120
 """Without syncing each write: nats-server's own interval."""
 
@@ -127,6 +132,7 @@ def text(config: ServerConfig) -> str:
         f"  sync_interval: {'always' if config.sync_always else f'{SYNC_SLACK_S}s'}",
         f"  max_memory_store: {MEMORY_BYTES_MAX}",
         f"  max_file_store: {FILE_BYTES_MAX}",
+        f"  max_buffered_msgs: {BUFFERED_MESSAGES_MAX}",
         "  limits { default_max_consumers: -1 }",
         "}",
         *_tls(config.tls, ""),
