@@ -5,10 +5,10 @@ SUITES ?= ../shared/suites
 DATAPLANE ?= pure
 OUTPUT ?= text
 
-.PHONY: help demo test conformance fuzz bench lint setup clean
+.PHONY: help demo test conformance fuzz test-compose bench lint setup clean
 
 help: ## show the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## run the main job: a shop of pods, real packets, four trials
 	@$(BIN)/tabard demo $(DEMO)
@@ -23,6 +23,9 @@ conformance: setup ## other projects' cases; SUITES=DIR DATAPLANE=pure|memory|eb
 fuzz: setup ## opinions on random policies agree; TARGET=parsers|NAME: bent input is taken or refused; SECONDS=60 SEED=1
 	@PYTHONPATH=tests $(BIN)/python -m fuzzing$(if $(TARGET),.parsers '$(TARGET)') $(if $(SECONDS),--seconds '$(SECONDS)') \
 	  $(if $(SEED),--seed '$(SEED)')
+
+test-compose: setup ## build the image, bring compose/ up on an engine of its own, prove and kill; root, minutes
+	@TABARD_TEST_COMPOSE=1 $(BIN)/pytest tests/compose $(PYTEST)
 
 bench: setup ## measure; ONLY=name,… LIST=1 (what there is) FORMAT=markdown|summary SCALE=0.1 SHOW=1 (the last again)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(LIST),--list) $(if $(SHOW),--show) \

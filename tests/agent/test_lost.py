@@ -203,3 +203,21 @@ async def test_what_was_trimmed_away_is_gone_by_without_steps_too() -> None:
     assert await reconciler.tick()
     assert cut.number in cut.bench.dataplane.changes[0].identities_removed
     assert cut.sent() is Reason.DENIED_POLICY
+
+
+async def test_what_is_missed_while_a_write_is_under_way_counts_at_the_next() -> None:
+    cut = Cut()
+    await cut.come_up()
+    await cut.go_by()
+    cut.ledger.emit(events.NodeReturned(NODE, 0))  # as if it were waited for again
+    reconciler = cut.bench.reconciler
+    cut.bench.dataplane.before_write = lambda: (
+        reconciler.refolding or reconciler.restored(cut.ledger.state)
+    )
+    reconciler.actual = Maps()  # so that this tick writes
+    assert await reconciler.tick()
+    cut.bench.dataplane.before_write = lambda: None
+    reconciler.refolded()
+    cut.bench.dataplane.changes.clear()
+    assert await reconciler.tick()
+    assert cut.number in cut.bench.dataplane.changes[0].identities_removed

@@ -3,22 +3,28 @@ kernel's."""
 
 import asyncio
 import contextlib
+import itertools
 import os
 import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.rig import Ledger, ask, bound, pod
+import scraping
+from agent.rig import Ledger, ask, attaching, bound, pod
+from kernel import SHOT
+from packets import SYN, TCP, packet
 from tabard.agent.ebpf.dataplane import EbpfDataplane
+from tabard.agent.ebpf.syscalls import program_test_run
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Stream
-from tabard.dataplane.maps import Mode, address
+from tabard.dataplane.maps import Direction, Mode, Reason, address
 from tabard.dataplane.port import NodeConfig
 from tabard.ledger.messages import recorded, status_subject
 from tabard.netns import enter
@@ -141,6 +147,40 @@ async def test_a_wrong_variable_ends_the_agent_with_its_name(tmp_path: Path) -> 
         assert await process.process.wait() == 2
 
 
+@pytest.mark.nats
+async def test_an_agent_that_is_stopped_leaves_nothing_open_and_nothing_behind(
+    tmp_path: Path, nats_url: str, nats_bus: JetStreamBus
+) -> None:
+    """What waits is refused, all that was folded is kept, and the last word says that it ended."""
+    ledger = Ledger()
+    bound(ledger, WEB)
+    end = await ledger.write(nats_bus)
+    settings = {"TABARD_CHECKPOINT_SPACING_MS": "600000", "TABARD_STATUS_HEARTBEAT_MS": "600000"}
+    async with agent(tmp_path, nats_url, **settings) as first:
+        await first.enforces(end)
+        stranger = pod("stranger", "10.244.1.9", app="never seen")  # and nobody allocates
+        asked = asyncio.ensure_future(first.ask("attach", **attaching(stranger), timeout_ms=60_000))
+        await scraping.until(lambda: is_guarded(first, "stranger"))
+        assert await first.stop() == 0
+        refused = await asked
+        assert (refused["ok"], refused["code"]) == (False, "stopping")
+        with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+            await first.ask("status")
+    found = await nats_bus.last_on_subject(Stream.STATUS, status_subject("n1"))
+    assert found is not None
+    word = recorded(Stream.STATUS, found).event
+    assert (word.stopped, word.sequence) == (True, end)
+    async with agent(tmp_path, nats_url, **settings) as second:
+        status = await second.enforces(end)
+        assert (status["events"], status["attached"]) == (0, []), "nothing is read again"
+
+
+async def is_guarded(process: Process, uid: str) -> bool:
+    """Whether the pod's interface is, be the pod up or not."""
+    ends = {"source": "10.244.2.5", "destination": "10.244.1.9", "protocol": 6}
+    return bool((await process.ask("packet", hook="to_pod", uid=uid, **ends))["ok"])
+
+
 @pytest.fixture
 def node_namespace() -> Any:
     """A node's namespace with the host side of a pod's veth."""
@@ -198,4 +238,51 @@ async def test_enforcement_in_the_kernel_outlives_a_killed_agent(
             assert second.rss_mib() < RSS_MIB_MAX
             assert await second.stop() == 0
     finally:
+        kernel.remove()
+
+
+@pytest.mark.ebpf
+@pytest.mark.nats
+async def test_the_kernel_denies_new_flows_by_itself_once_its_agent_is_gone_for_too_long(
+    tmp_path: Path, nats_url: str, nats_bus: JetStreamBus, node_namespace: str
+) -> None:
+    ledger = Ledger()
+    bound(ledger, WEB)
+    end = await ledger.write(nats_bus)
+    cluster = f"t{secrets.token_hex(4)}"
+    settings = {
+        "TABARD_DATAPLANE": "ebpf",
+        "TABARD_CLUSTER": cluster,
+        "TABARD_NETNS": node_namespace,
+        "TABARD_STALENESS_AFTER_MS": "1000",
+        "TABARD_STALENESS_THEN": "deny-new",
+    }
+    config = NodeConfig("n1", Mode.OVERLAY, (address("192.168.9.1"),), stale_after_s=1)
+    kernel = EbpfDataplane(config, cluster=cluster, netns=node_namespace)
+    ports = itertools.count(20_000)
+
+    async def opens() -> bool:
+        """Whether the pod may open a connection to the world."""
+        syn = packet("10.244.1.5", "203.0.113.9", TCP, next(ports), 80, flags=SYN)
+        ifindex = kernel.attached()["web"]
+        run = partial(program_test_run, kernel.programs["from_pod"], syn, ifindex=ifindex)
+        return enter.call(node_namespace, run).returned != SHOT
+
+    async def closed() -> bool:
+        return not await opens()
+
+    try:
+        async with agent(tmp_path, nats_url, **settings) as first:
+            await first.enforces(end)
+            assert (await first.attach("tbweb"))["ok"]
+            kernel.open()
+            await scraping.until(opens)
+            await first.kill()
+        await scraping.until(closed)
+        assert kernel.counters()[Direction.EGRESS, Reason.DENIED_STALE]
+        async with agent(tmp_path, nats_url, **settings) as second:
+            await second.enforces(end)
+            await scraping.until(opens)
+    finally:
+        kernel.close()
         kernel.remove()

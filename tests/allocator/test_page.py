@@ -40,7 +40,9 @@ async def test_an_allocators_readiness_follows_its_bus_and_its_figures_the_ledge
             assert await one.value("tabard_allocator_epoch") == 1
 
             pods = [started(f"p{i}", {"app": f"a{i % 2}"}, f"10.1.0.{i}") for i in range(4)]
-            sequences = await publish(bus, joined("n1"), *pods, stopped("p1"), stopped("p3"))
+            sequences = await publish(bus, joined("n1"), *pods)
+            await one.shows(sequences[-1], "tabard_allocator_cursor_sequence")
+            sequences = await publish(bus, stopped("p1"), stopped("p3"))
             await one.shows(sequences[-1], "tabard_allocator_cursor_sequence")
             await one.shows(0, "tabard_allocator_cursor_lag_events")
             await one.shows(1, "tabard_allocator_identities", state="retired")

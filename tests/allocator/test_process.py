@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from allocators import Process, processes
-from deciding import Desk, started, stopped
+from deciding import Desk, relabelled, started
 from serving import caught_up, effects, folded, ledger, publish
 from tabard.allocator.__main__ import CHECKPOINT_FILE, USAGE
 from tabard.bus.jetstream import JetStreamBus
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.nats
 
 
 def burst(count: int) -> list[Any]:
-    """Starts of pods with 100 label sets, and a stop for every fourth."""
+    """Starts of pods with 100 label sets, and for every fourth another's change to the next."""
     events: list[Any] = []
     for number in range(count):
         address = f"10.1.{number >> 8}.{number & 255}"
         events.append(started(f"p{number}", {"app": f"app-{number % 100}"}, address))
         if number % 4 == 3:
-            events.append(stopped(f"p{number - 2}"))
+            events.append(relabelled(f"p{number - 2}", app=f"app-{(number - 1) % 100}"))
     return events
 
 
@@ -78,7 +78,7 @@ async def test_sigkill_in_a_burst_loses_and_doubles_nothing(
     ]
     state = await folded(nats_bus)
     assert state.epoch == kills + 1
-    assert len(state.endpoints) == 1_500
+    assert len(state.endpoints) == 2_000
     assert len(state.identities) == 100
 
 

@@ -62,7 +62,7 @@ STORY = [
     started("b", {"app": "web"}, "10.0.0.2"),
     relabelled("a", app="api"),
     namespace("default", team="red"),
-    started("c", {"app": "db"}, "10.0.0.1", at=5),
+    started("c", {"app": "db"}, "10.0.0.1", "10.0.0.2", at=5),
     stopped("b"),
     stopped("b"),
 ]
@@ -87,7 +87,7 @@ async def test_what_was_observed_has_its_effect_in_order() -> None:
     expected = [event for event in STORY for event in desk.observe(event)]
     bus = await told(STORY)
     assert await effects(bus) == [SETTINGS, *expected]
-    assert (await folded(bus)).bindings == {"10.0.0.1": "c"}
+    assert (await folded(bus)).bindings == {"10.0.0.1": "c", "10.0.0.2": "c"}
 
 
 async def test_the_first_batch_claims_the_epoch_and_sets_the_settings() -> None:
@@ -406,7 +406,7 @@ async def test_an_unreadable_ledger_event_is_recorded_as_quarantined_by_the_allo
     state = await folded(bus)
     assert state.quarantined == {("LEDGER", last + 1): "bit rot"}
     assert state.cursors == {"OBSERVED": through}
-    assert state.bindings == {"10.0.0.1": "c"}
+    assert state.bindings == {"10.0.0.1": "c", "10.0.0.2": "c"}
     async with running(bus, holder="three") as task:
         await publish(bus, started("z"))
         await caught_up(bus, task)
@@ -498,7 +498,9 @@ async def test_numbers_come_back_when_every_node_says_that_it_is_past_the_retire
     bus = MemoryBus()
     now = 0
     async with running(bus, clock=lambda: now) as task:
-        await publish(bus, joined("n1"), joined("n2"), started("a"), stopped("a"))
+        await publish(bus, joined("n1"), joined("n2"), started("a"))
+        await caught_up(bus, task)
+        await publish(bus, stopped("a"))
         await caught_up(bus, task)
         now = GRACE_MS * MS
 

@@ -40,6 +40,8 @@ class Wire(MemoryBus):
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store)
         self.is_mute = False
+        self.is_wordless = False
+        """STATUS has no leader."""
         self.joined = asyncio.Event()
         self.joined.set()
         self.flows = asyncio.Event()
@@ -51,7 +53,7 @@ class Wire(MemoryBus):
 
     async def publish(self, stream: Stream, messages: Sequence[Outgoing]) -> list[int]:
         self._check()
-        if self.is_mute and stream is Stream.STATUS:
+        if (self.is_mute or self.is_wordless) and stream is Stream.STATUS:
             raise BusUnavailable("mute")
         return await super().publish(stream, messages)
 
@@ -61,6 +63,8 @@ class Wire(MemoryBus):
 
     async def last_sequence(self, stream: Stream) -> int:
         self._check()
+        if self.is_wordless and stream is Stream.STATUS:
+            raise BusUnavailable("no leader")
         return await super().last_sequence(stream)
 
     async def read(self, *args: Any) -> Any:
@@ -268,6 +272,21 @@ async def test_an_outage_of_the_bus_makes_nobody_claim() -> None:
     assert len(await epochs(bus)) == 1
 
 
+async def test_words_that_the_bus_does_not_take_make_nobody_claim() -> None:
+    """The bus server is lost that leads STATUS, and another leads LEDGER."""
+    bus = MemoryBus()
+    a, b = await pair(bus)
+    async with running(a, b):
+        for each in (a, b):
+            each.wire.is_wordless = True
+        await for_a_while(2 * LIVE.silence_s)
+        for each in (a, b):
+            each.wire.is_wordless = False
+        await for_a_while(2 * LIVE.silence_s)
+        assert (a.one.role, b.one.role) == ("leading", "following")
+    assert await epochs(bus) == [(1, "a")]
+
+
 async def test_a_follower_that_lags_claims_only_once_it_is_at_the_ledgers_end() -> None:
     bus = MemoryBus()
     a, b = await pair(bus)
@@ -316,7 +335,9 @@ async def test_what_time_decides_is_right_after_a_takeover() -> None:
     bus, now = MemoryBus(), 0
     a, b = await pair(bus, clock=lambda: now)
     async with running(a, b):
-        await publish(bus, joined("n1"), started("x"), stopped("x"))
+        await publish(bus, joined("n1"), started("x"))
+        await caught_up(bus, a.task)
+        await publish(bus, stopped("x"))
         await caught_up(bus, a.task)
         said = NodeStatus("n1", 1_000_000, "memory", 0, ())
         await bus.publish(Stream.STATUS, [status(said, Envelope(bytes(16), "n1", 0))])

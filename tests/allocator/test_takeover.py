@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from deciding import started, stopped
 from serving import caught_up, folded, until
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Stream
-from tabard.events.ledger import EndpointBound, EndpointUnbound, EpochClaimed
+from tabard.events.ledger import EpochClaimed
+from tabard.events.observed import PodStarted, PodStopped
 from tabard.ledger.messages import first_cause, observed, recorded
 
 pytestmark = pytest.mark.nats
@@ -73,9 +74,10 @@ class Trio:
 
 
 @contextlib.asynccontextmanager
-async def load(bus: JetStreamBus) -> AsyncIterator[list[Any]]:
-    """Pods start and stop all the time; gives what was published, complete at the end."""
-    told: list[Any] = []
+async def load(bus: JetStreamBus) -> AsyncIterator[dict[str, Any]]:
+    """Pods start and stop all the time; gives what was published by its place, complete at the
+    end."""
+    told: dict[str, Any] = {}
     ended = asyncio.Event()
 
     async def publish() -> None:
@@ -84,8 +86,9 @@ async def load(bus: JetStreamBus) -> AsyncIterator[list[Any]]:
             event: Any = started(f"p{number}", {"app": f"a{number % 300}"})
             if number % 3 == 2:
                 event = stopped(f"p{number - 2}")
-            await bus.publish(Stream.OBSERVED, [observed(event, first_cause("", 0))])
-            told.append(event)
+            message = observed(event, first_cause("", 0))
+            (sequence,) = await bus.publish(Stream.OBSERVED, [message])
+            told[f"OBSERVED/{sequence}"] = event
             await asyncio.sleep(0.005)
 
     task = asyncio.create_task(publish(), name="load")
@@ -96,16 +99,15 @@ async def load(bus: JetStreamBus) -> AsyncIterator[list[Any]]:
         await task
 
 
-async def causes(bus: JetStreamBus) -> Counter[str]:
-    """How many pods each observed event bound or unbound."""
-    found: Counter[str] = Counter()
+async def effects(bus: JetStreamBus) -> dict[str, Counter[str]]:
+    """Kind of effect → how often an observed event had it."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
     sequence = 1
     while messages := await bus.read(Stream.LEDGER, sequence):
         sequence = messages[-1].sequence + 1
         for message in messages:
             record = recorded(Stream.LEDGER, message)
-            if isinstance(record.event, EndpointBound | EndpointUnbound):
-                found[record.envelope.cause] += 1
+            found[type(record.event).__name__][record.envelope.cause] += 1
     return found
 
 
@@ -149,9 +151,16 @@ async def test_killed_ended_and_paused_leaders_are_replaced_and_nothing_is_lost_
     assert min(killed) < TAKEOVER_S_MAX
     assert min(handed_over) < HANDOVER_S_MAX
     assert min(paused) < TAKEOVER_S_MAX
-    found = await causes(nats_bus)
     assert len(told) > 500
-    assert found == {f"OBSERVED/{number}": 1 for number in range(1, len(told) + 1)}
+    found = await effects(nats_bus)
+    starts = {event.uid: place for place, event in told.items() if isinstance(event, PodStarted)}
+    stops = {event.uid: place for place, event in told.items() if isinstance(event, PodStopped)}
+    # A pod whose stop came while its start waited never ran; each other event had its one effect.
+    never_ran = {uid for uid, place in stops.items() if place in found["EndpointTombstoned"]}
+    assert found["EndpointTombstoned"] == {stops[uid]: 1 for uid in never_ran}
+    ended = stops.keys() - never_ran
+    assert found["EndpointUnbound"] == {stops[uid]: 1 for uid in ended}
+    assert found["EndpointBound"] == {starts[uid]: 1 for uid in starts.keys() - never_ran}
+    assert ended
     state = await folded(nats_bus)
-    gone = {event.uid for event in told if type(event).__name__ == "PodStopped"}
-    assert state.endpoints.keys() == {event.uid for event in told} - gone
+    assert state.endpoints.keys() == starts.keys() - stops.keys()

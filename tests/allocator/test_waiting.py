@@ -198,9 +198,9 @@ async def test_every_loop_closes_on_a_real_bus_over_the_death_of_its_allocator(
     nats_bus: JetStreamBus, nats_url: str, tmp_path: Path
 ) -> None:
     bus = nats_bus
-    quick = {"TICK_MS": "50", "NODE_LOST_MS": "1000", "RETIRE_GRACE_MS": "0"}
+    quick = {"TICK_MS": "50", "NODE_LOST_MS": "3000", "RETIRE_GRACE_MS": "0"}
     one = Process(nats_url, tmp_path, **quick, RELABEL_TIMEOUT_MS="60000")
-    other = Process(nats_url, tmp_path, **quick, RELABEL_TIMEOUT_MS="100")
+    other = Process(nats_url, tmp_path, **quick, RELABEL_TIMEOUT_MS="500")
     nodes = [NodeJoined(f"n{n}", (f"192.0.2.{n}",), (f"10.244.{n}.0/24",)) for n in (1, 2)]
     thief = NodeJoined("n3", ("192.0.2.3",), ("10.244.2.128/25",))
 

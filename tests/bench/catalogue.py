@@ -9,6 +9,7 @@ from types import ModuleType
 
 from bench import (
     allocate,
+    backlog,
     cold,
     compiling,
     crowd,
@@ -27,6 +28,7 @@ BENCHMARKS: Mapping[str, ModuleType] = {
     for module in (
         known,
         allocate,
+        backlog,
         replicated,
         start,
         crowd,

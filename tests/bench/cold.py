@@ -1,17 +1,15 @@
 """A node's start into kernel maps: 65,000 identities, 1,000,000 bindings, a real agent process."""
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 import uvloop
 
 from bench import population
 from bench.figures import Figure, Target, Yardstick
-from bench.lab import AgentProcess, Lab
+from bench.lab import AgentProcess, Lab, cpu_s
 from bench.yardsticks import map_fill
 from tabard.agent.ebpf import syscalls
 from tabard.agent.ebpf.layout import shapes
@@ -112,15 +110,9 @@ async def _start(agent: AgentProcess, end: int) -> tuple[float, float]:
     await agent.process.start()
     try:
         await agent.enforces(end, POLL_S)
-        return time.perf_counter() - begun, _cpu_seconds(agent.pid)
+        return time.perf_counter() - begun, cpu_s(agent.pid)
     finally:
         await agent.process.stop()
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Of a process and the children that it waited for (proc_pid_stat, fields 14 to 17)."""
-    values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, values[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _forget_maps(lab: Lab) -> None:

@@ -38,6 +38,8 @@ class Ledger:
     started: dict[str, int] = field(default_factory=dict)
     """UID → sequence of its binding, of all that ever were bound."""
     stopped: dict[str, int] = field(default_factory=dict)
+    passed_over: set[str] = field(default_factory=set)
+    """UIDs of pods whose stop was known before their start was decided."""
     effects: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(cause, kind of effect) → how often."""
     reused: int = 0
@@ -74,10 +76,15 @@ class Ledger:
                     if self.holders.get(address) == uid:
                         del self.holders[address]
                 self.stopped[uid] = record.sequence
+            case ledger.EndpointTombstoned(uid):
+                cause = self.observed[record.envelope.cause].event
+                assert cause == PodStopped(uid), f"{place}: stopped because of {cause}"
+                assert uid not in self.started, f"{place}: {uid} was bound"
+                self.passed_over.add(uid)
             case ledger.CursorAdvanced(_, sequence):
                 assert sequence >= self.cursor, f"{place}: the cursor goes back"
                 self.cursor = sequence
-            case ledger.PodRefused() | ledger.EndpointTombstoned() | ledger.PolicyRefused():
+            case ledger.PodRefused() | ledger.PolicyRefused():
                 raise AssertionError(f"{place}: {event}")
 
     def _bind(self, event: ledger.EndpointBound, record: Recorded[Any]) -> None:
@@ -98,6 +105,7 @@ class Ledger:
         )
         assert self.sets.get(event.identity) == labels, f"{place}: not the pod's own identity"
         assert event.uid not in self.started, f"{place}: {event.uid} is bound twice"
+        assert event.uid not in self.passed_over, f"{place}: {event.uid} is bound after its stop"
         for address in event.addresses:
             holder = self.bound.get(self.holders.get(address, ""))
             assert holder is None or holder.started_at < event.started_at, (
@@ -117,10 +125,18 @@ async def read_ledger(bus: Bus, cluster: str) -> Ledger:
     starts = {r.event.uid: r for r in observed.values() if isinstance(r.event, PodStarted)}
     stops = {r.event.uid: r for r in observed.values() if isinstance(r.event, PodStopped)}
     # Nothing lost, and nothing done twice.
-    assert found.started.keys() == starts.keys()
-    assert found.stopped.keys() == stops.keys()
+    assert found.passed_over <= starts.keys() & stops.keys()
+    assert found.started.keys() == starts.keys() - found.passed_over
+    assert found.stopped.keys() == stops.keys() - found.passed_over
     assert found.bound.keys() == starts.keys() - stops.keys()
-    for records, kind in ((starts, "EndpointBound"), (stops, "EndpointUnbound")):
+    ran = {uid: record for uid, record in starts.items() if uid not in found.passed_over}
+    ended = {uid: record for uid, record in stops.items() if uid not in found.passed_over}
+    gone = {uid: stops[uid] for uid in found.passed_over}
+    for records, kind in (
+        (ran, "EndpointBound"),
+        (ended, "EndpointUnbound"),
+        (gone, "EndpointTombstoned"),
+    ):
         wrong = {r.place for r in records.values() if found.effects[r.place, kind] != 1}
         assert not wrong, f"{kind} not exactly once for {sorted(wrong)[:5]}"
     last = max(record.sequence for record in observed.values())

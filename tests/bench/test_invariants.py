@@ -125,7 +125,7 @@ def begun() -> Told:
         (lambda told: told.bind(1, 300), "bound twice"),
         (lambda told: told.bind(2, 999), "own identity"),
         (lambda told: told.tell(ledger.EndpointUnbound("a"), 2), "unbound because"),
-        (lambda told: told.tell(ledger.EndpointTombstoned("a"), 3), "Tombstoned"),
+        (lambda told: told.tell(ledger.EndpointTombstoned("a"), 3), "was bound"),
     ],
 )
 def test_a_ledger_that_breaks_an_invariant_is_caught(

@@ -13,6 +13,7 @@ from tabard.events.ledger import (
     NodeLost,
     PolicyAccepted,
     PolicyRefused,
+    RelabelPlanned,
     WorkloadForgotten,
 )
 
@@ -220,6 +221,18 @@ def test_a_pod_that_is_not_there_is_told_with_the_next_command(
         "  next: tabard get pods -n shop",
     ]
     assert observed(store) == []
+
+
+def test_a_further_label_change_goes_on_from_what_is_planned(
+    tabard: Tabard, store: MemoryStore
+) -> None:
+    planned = (("app", "web"), ("role", "admin"))
+    asyncio.run(append(MemoryBus(store), RelabelPlanned("uid-web-0", 256, planned)))
+    assert "nothing to change" in tabard("label", "pod", "shop/web-0", "role=admin").stderr
+    assert tabard("label", "pod", "shop/web-0", "app=x").exit_code == 0
+    assert observed(store) == [
+        events.PodLabelsChanged("uid-web-0", (("app", "x"), ("role", "admin")))
+    ]
 
 
 def test_a_node_that_is_gone_is_deleted_by_its_name(tabard: Tabard, store: MemoryStore) -> None:

@@ -9,13 +9,15 @@ from tabard.bus.port import BusError, Stream
 from tabard.cli.failing import run
 
 
-def test_a_hole_in_the_ledger_is_to_be_verified(tabard: Tabard, store: MemoryStore) -> None:
+def test_a_hole_in_the_ledger_is_to_be_looked_for_in_each_replica(
+    tabard: Tabard, store: MemoryStore
+) -> None:
     asyncio.run(append(MemoryBus(store), *small()))
     store.forget(Stream.LEDGER, 4)
     result = tabard("get", "pods")
     assert result.exit_code == 1
     assert "LEDGER holds 5, but not 4 before it" in result.stderr
-    assert result.stderr.splitlines()[-1] == "  next: tabard events verify"
+    assert result.stderr.splitlines()[-1] == "  next: tabard bus check"
 
 
 def test_who_reads_no_longer_is_no_failure_of_the_command() -> None:

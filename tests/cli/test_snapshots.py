@@ -126,6 +126,8 @@ def test_a_trim_removes_what_stands_before_and_is_on_the_record(
     assert said is not None
     event = decode(said.payload, Stream.LEDGER, said.sequence).event
     assert (event.before, event.archive_sha256.hex()) == (9, found["sha256"])
+    shown = tabard("events", "tail", "--no-follow", "-o", "wide").stdout
+    assert f"archive=LEDGER-1-8.jsonl.gz archive_sha256={found['sha256']}" in shown
     kept = {entry.sequence: entry.kept for entry in asyncio.run(listed(MemoryBus(ledger)))}
     assert kept == {10: "", 9: "trim", 8: ""}
     # Again, further on: the mark goes to where the ledger begins now.
@@ -281,7 +283,18 @@ def test_reads_of_a_trimmed_ledger_know_all_that_is_there(
     assert found["verified"] == found["head"]
     assert "LEDGER is whole from 9 on" in result.stderr
     assert tabard("events", "show", "9").exit_code == 0
-    assert "n1" in tabard("status").stdout
+    assert tabard("events", "tail", "--no-follow", "-o", "name").stdout.startswith("LEDGER/9\n")
+    result = tabard("events", "tail", "--no-follow", "-o", "name", "--from", "2")
+    assert result.stdout.startswith("LEDGER/9\n")
+    assert "LEDGER begins at 9" in result.stderr
+    # A node that was away since before the trim is told as such.
+    clock = trimmed.clock
+    asyncio.run(say(MemoryBus(trimmed), "n2", 3))
+    trimmed.clock = lambda: clock() + 60 * 10**9
+    found = json.loads(tabard("status", "-o", "json").stdout)
+    lags = {node["name"]: (node["lag"], node["lag_ms"] > 0) for node in found["nodes"]}
+    assert lags["n2"] == (found["ledger"]["head"] - 3, True)
+    assert "n2" in tabard("get", "nodes").stdout
 
 
 def test_what_was_trimmed_away_is_told_and_read_from_its_archive(

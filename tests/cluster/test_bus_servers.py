@@ -42,9 +42,7 @@ class Churn:
         for number in itertools.count():
             if self.ended:
                 return
-            pod = started(
-                f"p{number}", {"app": f"a{number % 7}"}, f"10.244.1.{number % 250 + 1}", node="n1"
-            )
+            pod = started(f"p{number}", {"app": f"a{number % 7}"})
             events = [pod] if number % 3 else [pod, stopped(f"p{number}")]
             at = time.time_ns()
             await self._publish([observed(event, first_cause(f"{number}", at)) for event in events])

@@ -10,6 +10,7 @@ import sys
 import uuid
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from tabard.allocator.writer import append
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Outgoing, Stream
 from tabard.bus.server import EmbeddedServer
+from tabard.cli.documents import COMMANDS
 from tabard.cluster import repair
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.settings import Settings
@@ -28,9 +30,9 @@ from tabard.cluster.supervisor import Cluster
 from tabard.events.envelope import Envelope
 from tabard.events.ledger import CursorAdvanced
 from tabard.ledger.digest import digest
-from tabard.ledger.follow import catch_up
+from tabard.ledger.follow import catch_up, follow
 from tabard.ledger.messages import sealed
-from tabard.ledger.replicas import examine, read_all
+from tabard.ledger.replicas import examine, read_all, survey
 from tabard.ledger.state import State
 from tabard.process import replicas as process_replicas
 from tabard.process.replicas import ReplicaWatch
@@ -91,6 +93,7 @@ async def test_a_flipped_bit_shows_when_replicas_are_read_and_a_metric_says_so(
     cluster: damage.Cluster, bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_replicas, "COUNT_INTERVAL_S", 0.05)
+    monkeypatch.setattr(process_replicas, "AGAIN_S", 0.5)
     watch = ReplicaWatch(cluster.monitoring, read_s=3600)
     async with watch.looking(bus):
         await shown(watch, lambda figures: len(figures["tabard_bus_replica_holes"]) == 12)
@@ -140,6 +143,14 @@ async def test_who_reads_and_appends_while_a_damaged_replica_leads_knows_the_tru
     await cluster.give_lead(bus, Stream.LEDGER, victim)
     assert await folded(bus) == truth
     assert {(await bus.read(Stream.LEDGER, 700, 1))[0].sequence for _ in range(READS)} == {700}
+
+    for _ in range(3):  # as agents do
+        state = State()
+        async with aclosing(follow(bus, state)) as batches:
+            async for _records in batches:
+                if state.sequence == EVENTS:
+                    break
+        assert {(state.sequence, digest(state))} == truth
 
     state = await catch_up(bus, State())
     event = (CursorAdvanced("OBSERVED", 1), Envelope(bytes(16), "key", 1))
@@ -279,36 +290,39 @@ async def test_a_running_clusters_server_is_examined_and_repaired_by_commands(
         name=f"t{secrets.token_hex(4)}", nodes=1, dataplane="memory", pods="none", bus_servers=3
     )
     async with Cluster(settings, directory=tmp_path) as cluster:
-        head = await cluster.bus.last_sequence(Stream.LEDGER)
+        head, monitoring = (
+            await cluster.bus.last_sequence(Stream.LEDGER),
+            cluster.profile.monitoring,
+        )
         run = partial(tabard, run_directory=tmp_path)
-        assert (await run("bus", "check"))[0] == 0
-        store = cluster.data / "bus" / "nats.2"
         async with repair.SupervisedHands(cluster.data).down("nats.2"):
             assert not cluster.pid("nats.2")
-            damage.cut(damage.folder(store), head // 2)
-        code, status = 0, ""
-        while not code:  # until it is up again, and says what it lacks
-            code, status, _ = await run("bus", "status", "-o", "json")
-        async with asyncio.timeout(30):
-            while not [row for row in json.loads(status)["replicas"] if row["holes"]]:
-                code, status, _ = await run("bus", "status", "-o", "json")
+            damage.cut(damage.folder(cluster.data / "bus" / "nats.2"), head // 2)
+        async with asyncio.timeout(60):
+            while not any(each.holes for each in (await survey(monitoring)).standings):
+                pass
+        code, told, said = await run("bus", "status", "-o", "json")
+        keys = {field.name for field in COMMANDS["bus status"]}
+        assert json.loads(told).keys() == keys
         assert [
             (row["server"], row["stream"], row["holes"])
-            for row in json.loads(status)["replicas"]
+            for row in json.loads(told)["replicas"]
             if row["holes"]
         ] == [("nats.2", "LEDGER", head - head // 2 + 1)]
+        assert (code, said.splitlines()[-1]) == (1, "next: tabard bus repair nats.2")
         _, told, said = await run("status")
         assert "3 of 3 servers answer, DAMAGED" in told
         assert "next: tabard bus check" in said.splitlines()
-        assert "replicas" in (await run("doctor"))[1]
+        assert f"nats.2 LEDGER: {head - head // 2 + 1} of" in (await run("doctor"))[1]
 
         exits = cluster.exits("nats.2")
         code, _, said = await run("bus", "repair", "nats.2")
         assert (code, said.splitlines()[-1]) == (0, "repaired: nats.2 holds what the others hold")
         assert cluster.exits("nats.2") == exits  # it was not taken for a crash, nor started early
-        assert (await run("bus", "check"))[0] == 0
         code, _, said = await run("bus", "repair", "nats.2")
         assert (code, said.splitlines()[-1]) == (
             0,
             "the replica of any stream at nats.2 is whole: nothing to repair",
         )
+        code, told, _ = await run("bus", "check", "-o", "json")
+        assert (code, json.loads(told).keys()) == (0, keys)

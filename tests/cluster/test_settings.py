@@ -48,3 +48,10 @@ def test_pods_that_a_dataplane_cannot_guard_are_refused() -> None:
 def test_an_unknown_extra_setting_is_refused_by_name() -> None:
     with pytest.raises(ClusterError, match=r"no setting 'HOST_MAX'; settings are .*HOSTS_MAX"):
         Settings(extra={"HOST_MAX": "1"})
+
+
+def test_a_bus_of_others_is_monitored_where_it_is_said_and_the_clusters_own_is_not() -> None:
+    extra = {"BUS_MONITORING": "http://a:8222, http://b:8222,"}
+    others = Settings(nats=("nats://a",), extra=extra)
+    assert others.monitoring == ("http://a:8222", "http://b:8222")
+    assert Settings(extra=extra).monitoring == ()

@@ -20,7 +20,9 @@ from tabard.cluster.processes import Program
 from tabard.cluster.publish import publish
 from tabard.cluster.settings import Settings
 from tabard.cluster.supervisor import Cluster
-from tabard.events.observed import PodStopped
+from tabard.events.observed import NamespaceLabelsSet, PodStopped
+from tabard.ledger.follow import catch_up
+from tabard.ledger.state import State
 from tabard.process.privileges import KERNEL, effective
 
 pytestmark = pytest.mark.nats
@@ -220,3 +222,25 @@ async def test_each_process_of_a_cluster_in_the_kernel_has_what_it_needs_and_no_
         }
         answer = await ask(cluster.socket("n1"), "status", 5)
         assert (answer["dataplane"], answer["error"]) == ("ebpf", "")
+
+
+async def test_a_node_that_was_lost_reads_on_and_is_taken_back(tmp_path: Path) -> None:
+    """Its agent stands still for longer than the limit, while there is something to enforce."""
+    wanted = settings(nodes=2, extra={"NODE_LOST_MS": "1000"})
+    async with Cluster(wanted, directory=tmp_path) as cluster:
+        state = await catch_up(cluster.bus, State())
+        cluster.kill("agent.n1", signal.SIGSTOP)
+        await publish(cluster.bus, [NamespaceLabelsSet("late", (("a", "b"),))])
+
+        async def knows(lost: bool) -> bool:
+            await catch_up(cluster.bus, state)
+            return ("n1" in state.lost) is lost
+
+        await scraping.until(lambda: knows(True))
+        cluster.kill("agent.n1", signal.SIGCONT)
+        await scraping.until(lambda: knows(False))
+        await cluster.wait_enforced()
+        assert cluster.exits("agent.n1") == 0
+        log = (cluster.data / "logs" / "agent.n1.log").read_text()
+        assert "agent.refolding" in log
+        assert "agent.refolded" in log

@@ -42,14 +42,14 @@ def held(directory: Path, node: str, data: Path, since: int) -> Iterator[Holder]
         found = os.fstat(lock)
         name = f"{found.st_dev:x}:{found.st_ino}"
         me = Holder(host, boot, pid, since, str(data), name, token)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(described(me)).encode(), 0)
+        _write(lock, me)
         with _locked(data / "agent.lock") as other:
             if isinstance(other, str):
                 raise AlreadyRunning(
-                    f"another agent, of another node, holds the data directory {data}; stop it, or "
-                    "use another (TABARD_DATA)"
+                    f"the data directory {data} is held by another agent: {other}; stop that one, "
+                    "or use another directory (TABARD_DATA)"
                 )
+            _write(other, me)
             yield me
 
 
@@ -89,6 +89,11 @@ def _locked(path: Path) -> Iterator[int | str]:
             yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _write(descriptor: int, holder: Holder) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(described(holder)).encode(), 0)
 
 
 def _read(descriptor: int) -> str:

@@ -301,7 +301,7 @@ class Reconciler:
             await self._write(change)
         self.actual = desired
         await self._forget_flows()
-        self._unwaited = False
+        self._unwaited = self.refolding  # which may have begun since this tick did
         if change:
             log.debug("agent.applied", sequence=sequence, **change.counts())
         self.report.enforced(sequence, self._pods)

@@ -76,6 +76,19 @@ class Desk:
             return {**reply, "ok": False, "code": Code.DATAPLANE.value, "error": str(error)}
         return {**reply, "ok": True}
 
+    def refusal(self, line: bytes) -> dict[str, Any]:
+        """The answer to one line that is not carried out, for the agent ends."""
+        error = GateError(
+            Code.STOPPING,
+            "the agent is being stopped; what was asked for is not done, and an interface that was "
+            "to be guarded stays closed; ask again once it is back",
+        )
+        reply = {"ok": False, "code": error.code.value, "error": str(error)}
+        try:
+            return {"id": envelope(line).get("id"), **reply}
+        except GateError:
+            return reply
+
     async def _carry_out(self, request: Request) -> dict[str, Any]:
         match request:
             case Attach():
@@ -150,6 +163,9 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     async def answer(line: bytes) -> None:
         try:
             await _send(writer, await desk.answer(line))
+        except asyncio.CancelledError:  # the agent is being stopped, and nothing waits any more
+            _write(writer, desk.refusal(line))
+            raise
         finally:
             room.release()
 
@@ -176,6 +192,10 @@ async def _line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
 
 
 async def _send(writer: asyncio.StreamWriter, reply: dict[str, Any]) -> None:
-    writer.write(json.dumps(reply).encode() + b"\n")
+    _write(writer, reply)
     with contextlib.suppress(ConnectionError):
         await writer.drain()
+
+
+def _write(writer: asyncio.StreamWriter, reply: dict[str, Any]) -> None:
+    writer.write(json.dumps(reply).encode() + b"\n")

@@ -78,7 +78,12 @@ class Agent:
             after_s=settings.stale_after_s,
             denies=settings.denies_when_stale,
         )
-        self.dns = DnsProxy(self.reconciler, self.follower, self.report, lambda: self.bus)
+        self._may_speak = False
+        self.dns = DnsProxy(self.reconciler, self.follower, self.report, self._spoken)
+
+    def _spoken(self) -> Bus | None:
+        """The bus, once this process may speak for its node."""
+        return self.bus if self._may_speak else None
 
     async def run(self) -> None:
         """Work until cancelled; then save the checkpoint and let go. Enforcement goes on.
@@ -193,6 +198,7 @@ class Agent:
                     log.warning("agent.bus_unavailable", error=str(error))
                 await asyncio.sleep(CONNECT_RETRY_S)
         self.report.clear("bus")
+        self._may_speak = True
         return self.bus
 
     async def _connected(self) -> Bus:

@@ -16,18 +16,21 @@ from tabard.allocator.batch import Batch
 from tabard.allocator.commands import Reject, Tick
 from tabard.allocator.decide import ahead, answer, decide
 from tabard.allocator.figures import Figures
-from tabard.allocator.inbox import Inbox
+from tabard.allocator.inbox import Arrival, Inbox
 from tabard.allocator.pace import Pace
 from tabard.allocator.patience import Patience
 from tabard.allocator.plan import Indexes
 from tabard.allocator.quarantine import operators_word
 from tabard.allocator.saving import Saver
 from tabard.allocator.snapshots import Snapshots
+from tabard.allocator.superseding import is_pair, is_undone, never_ran
 from tabard.allocator.words import Words, unattended
 from tabard.allocator.writer import FencedError, append
 from tabard.bus.port import Bus, BusError, BusUnavailable, Stream
 from tabard.events.errors import EventError
-from tabard.ledger.messages import holds_up, recorded
+from tabard.events.ledger import LedgerEvent
+from tabard.events.observed import PodStarted
+from tabard.ledger.messages import holds_up
 from tabard.ledger.state import State
 
 _log = structlog.get_logger()
@@ -75,6 +78,8 @@ class Leader:
         self._tick_at = 0.0
         self._ticked_at = 0.0
         self._passed = 0
+        self._foreseen: list[LedgerEvent] | None = None
+        """The answer to the head, where it was looked for already and nothing has changed since."""
 
     @property
     def cursor(self) -> int:
@@ -149,40 +154,76 @@ class Leader:
 
     def _fill(self, batch: Batch) -> _Poison | None:
         """Decide what has come, as far as the batch takes it; the event before which to stop."""
+        self._foreseen = None
         for _ in range(OBSERVED_PER_BATCH_MAX):
-            message = self._inbox.head
-            if message is None:
+            arrived = self._inbox.head
+            if arrived is None:
                 break
-            if message.sequence > self._cursor:
-                record = None
-                try:
-                    record = recorded(Stream.OBSERVED, message)
-                    events = answer(self._state, self._indexes, record, batch.at)
-                except EventError as error:
-                    if holds_up(message, error):
-                        return _Poison(message.sequence, str(error))
-                    _log.warning("allocator.refused", subject=message.subject, reason=str(error))
-                    reject = Reject(Stream.OBSERVED.value, message.sequence, str(error))
-                    events = decide(self._state, self._indexes, reject)
-                except Exception as error:  # a fault of ours; deciding again would only repeat it
-                    _log.exception("allocator.undecidable", sequence=message.sequence)
-                    return _Poison(message.sequence, f"it cannot be decided: {error!r}")
+            sequence = arrived.message.sequence
+            if sequence > self._cursor:
+                events = self._decided(arrived, batch.at)
+                if isinstance(events, _Poison):
+                    return events
                 if len(events) > batch.room:
                     if not batch.messages:
                         # Too long for any batch: what may go ahead does, and the rest is decided
                         # again. An even number keeps the two events of a refused pod together.
                         most = batch.room - batch.room % 2
-                        batch.add(events[: min(ahead(events), most)], record)
+                        batch.add(events[: min(ahead(events), most)], arrived.record)
                         assert batch.messages, "a decision's core fits into one batch"
                     break
-                batch.add(events, record)
-                if message.sequence > self._cursor + 1:
-                    _log.error(
-                        "allocator.missed", first=self._cursor + 1, through=message.sequence - 1
-                    )
-                self._cursor = message.sequence
+                batch.add(events, arrived.record)
+                if sequence > self._cursor + 1:
+                    _log.error("allocator.missed", first=self._cursor + 1, through=sequence - 1)
+                self._cursor = sequence
             self._inbox.pop()
         return None
+
+    def _decided(self, arrived: Arrival, now: int) -> list[LedgerEvent] | _Poison:
+        """The answer to an event, or none where what comes later undoes it."""
+        if self._never_ran(arrived):
+            self._figures.superseded += 1
+            return []
+        foreseen, self._foreseen = self._foreseen, None
+        events = self._answer(arrived, now) if foreseen is None else foreseen
+        if not isinstance(events, _Poison) and self._is_undone(arrived, events, now):
+            self._figures.superseded += 1
+            return []
+        return events
+
+    def _answer(self, arrived: Arrival, now: int) -> list[LedgerEvent] | _Poison:
+        message, said = arrived.message, arrived.said
+        if isinstance(said, EventError):
+            if holds_up(message, said):
+                return _Poison(message.sequence, str(said))
+            _log.warning("allocator.refused", subject=message.subject, reason=str(said))
+            reject = Reject(Stream.OBSERVED.value, message.sequence, str(said))
+            return decide(self._state, self._indexes, reject)
+        try:
+            return answer(self._state, self._indexes, said, now)
+        except Exception as fault:  # of ours; deciding again would only repeat it
+            _log.exception("allocator.undecidable", sequence=message.sequence)
+            return _Poison(message.sequence, f"it cannot be decided: {fault!r}")
+
+    def _never_ran(self, arrived: Arrival) -> bool:
+        """Whether a pod started that is known to have stopped, and may be left out."""
+        pod = arrived.event
+        if not isinstance(pod, PodStarted) or not self._inbox.stops(pod.uid):
+            return False
+        return self._inbox.told_once(pod.addresses) and never_ran(self._state, pod)
+
+    def _is_undone(self, arrived: Arrival, events: list[LedgerEvent], now: int) -> bool:
+        """Whether what comes next undoes these effects, so that they may be left out."""
+        first, later = arrived.event, self._inbox.next
+        if not events or first is None or later is None or later.event is None:
+            return False
+        if not is_pair(self._state, first, later.event):
+            return False
+        after = self._answer(later, now)
+        if isinstance(after, _Poison) or not is_undone(self._state, first, events, after):
+            return False
+        self._foreseen = after
+        return True
 
     async def _append(self, batch: Batch) -> None:
         batch.close(self._cursor)

@@ -147,9 +147,9 @@ class Standby:
         loop = asyncio.get_running_loop()
         while not self._patience.ended:
             self._words.news.clear()
-            self._head = await self._look()
+            self._head, words_flow = await self._look()
             place = self._words.place(self._state.holder)
-            signs = None if self._head is None else (self._head, place)
+            signs = (self._head, place) if self._head is not None and words_flow else None
             is_silent = self._vigil.look(loop.time(), signs)
             if self._head is not None and self._is_at_head(self._head):
                 self.vacancy = self._vacancy(is_silent)
@@ -161,11 +161,16 @@ class Standby:
             await self._pause(loop.time())
         raise StopRequested
 
-    async def _look(self) -> int | None:
-        """Where the ledger ends; None if the bus does not say."""
+    async def _look(self) -> tuple[int | None, bool]:
+        """Where the ledger ends (None if the bus does not say), and whether STATUS takes words: of
+        several bus servers the one may be lost that leads STATUS alone."""
+        ledger, words = await asyncio.gather(self._end(Stream.LEDGER), self._end(Stream.STATUS))
+        return ledger, words is not None
+
+    async def _end(self, stream: Stream) -> int | None:
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                return await self._bus.last_sequence(Stream.LEDGER)
+                return await self._bus.last_sequence(stream)
         except (TimeoutError, BusUnavailable):
             return None
 

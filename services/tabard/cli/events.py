@@ -66,9 +66,13 @@ def tail(
 
     async def work(bus: Bus, target: Target) -> None:
         head = await bus.last_sequence(stream)
-        begin = max(1, head - TAIL_EVENTS + 1)
+        first = await bus.first_sequence(stream)
+        begin = max(first, head - TAIL_EVENTS + 1)
         if start is not None:
             begin = await start_at(bus, stream, start)
+            if stream is Stream.LEDGER and begin < first:
+                tell(f"LEDGER begins at {first}: what was before is in the archives of trims")
+                begin = first
         if output in (Output.TABLE, Output.WIDE):
             titled = (flows.TITLES, flows.WIDTHS) if stream is Stream.FLOWS else (TITLES, WIDTHS)
             if stream is Stream.FLOWS and not everything:
@@ -134,6 +138,9 @@ def show(at: At, stream: Stream, output: Output, cluster: str, nats: str) -> Non
             _print_event(found, wide=output is Output.WIDE)
     if "error" in found:
         tell(f"unreadable: {found['error']['reason']}")
+        if found["chain"]:
+            tell(f"{found['chain']}. Another replica of the bus may hold what was written:")
+            tell(f"  {following('tabard bus check')}")
         tell("Whoever reads the stream stops before it and changes nothing. To go on past it:")
         place = f"{found['sequence']} --stream {stream}"
         command = f"tabard events quarantine {place} --reason WHY"
@@ -141,7 +148,7 @@ def show(at: At, stream: Stream, output: Output, cluster: str, nats: str) -> Non
         raise SystemExit(Exit.FAILED)
     if found["chain"]:
         tell(found["chain"])
-        tell_next("tabard events verify")
+        tell_next("tabard bus check")
         raise SystemExit(Exit.FAILED)
 
 
@@ -195,7 +202,7 @@ async def _stored(bus: Bus, stream: Stream, sequence: int) -> Stored:
     try:
         messages = await bus.read(stream, sequence, 1)
     except SequenceGap as error:
-        raise Failure(str(error), "tabard events verify") from error
+        raise Failure(str(error), "tabard bus check") from error
     if not messages or messages[0].sequence != sequence:
         first, last = await bus.first_sequence(stream), await bus.last_sequence(stream)
         raise Failure(

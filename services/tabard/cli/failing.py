@@ -105,7 +105,7 @@ def fail(what: str, error: BaseException) -> NoReturn:
         case Denied():
             next_command = "tabard auth roles -o wide"
         case SequenceGap():
-            next_command = "tabard events verify"
+            next_command = "tabard bus check"
         case StreamMismatch():
             next_command = "tabard up --nats with another server, or mend the stream"
         case ManifestError():

@@ -50,6 +50,8 @@ async def known(bus: Bus, state: State, words: dict[str, Watermark] | None = Non
     messages = await bus.read(Stream.OBSERVED, state.cursors.get(Stream.OBSERVED, 0) + 1, 1)
     lacking = {word.status.sequence + 1 for word in words.values()}
     wanted = {state.sequence, *(first for first in lacking if first <= ledger.last)} - {0}
+    # What was trimmed away was stored before what is there now.
+    trimmed = {each: ledger.first_at or 0 for each in wanted if each < ledger.first}
     return Reading(
         state,
         words,
@@ -57,7 +59,7 @@ async def known(bus: Bus, state: State, words: dict[str, Watermark] | None = Non
         ledger.last,
         _unreadable(messages[0]) if messages else "",
         ledger.now,
-        await _stored(bus, wanted),
+        trimmed | await _stored(bus, wanted - trimmed.keys()),
     )
 
 

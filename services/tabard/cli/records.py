@@ -81,6 +81,8 @@ def brief(key: str, value: Any) -> str:
         metadata = value.get("metadata") or {}
         place = filter(None, (metadata.get("namespace"), metadata.get("name")))
         return f"{value.get('kind')} {'/'.join(place)}"
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, tuple | list):
         return ",".join(
             "=".join(str(part) for part in each) if isinstance(each, tuple) else str(each)

@@ -39,7 +39,7 @@ def trim(
         try:
             return await _trimmed(bus, before, keep_days, directory, timeout_s)
         except TrimRefused as error:
-            raise Failure(str(error), "tabard snapshots take") from error
+            raise Failure(str(error), "tabard snapshots list") from error
         except (ExportError, SnapshotError) as error:
             raise Failure(str(error), "tabard ledger trim --help") from error
 

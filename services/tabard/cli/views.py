@@ -41,7 +41,8 @@ class Reading:
     now: int = 0
     """By the bus's clock, as all times here: nanoseconds since the Unix epoch."""
     stored: Mapping[int, int] = field(default_factory=dict)
-    """When some LEDGER sequences were stored: the state's, and the one past each watermark."""
+    """When some LEDGER sequences were stored: the state's, and the one past each watermark; of one
+    that was trimmed away, when the first that is kept was."""
     streams: tuple[StreamInfo, ...] = ()
     digests: Mapping[int, bytes] = field(default_factory=dict)
     """Sequence → digest of the ledger folded through it, where it was taken."""

@@ -78,7 +78,7 @@ def holes(info: StreamInfo, lost: str = "") -> Check:
         return fault("ledger", lost, "restore the bus from a copy")
     if info.holes:
         fact = f"{info.holes} of LEDGER/{info.first}-{info.last} are missing"
-        return fault("ledger", fact, "tabard events verify, which names the first")
+        return fault("ledger", fact, "tabard bus check")
     return ok("ledger", f"LEDGER/{info.first}-{info.last} without a hole")
 
 
@@ -109,7 +109,7 @@ async def _told_by_the_ledger(bus: Bus, info: StreamInfo) -> AsyncIterator[Check
         yield fault("state", str(error), "tabard snapshots verify")
         return
     except SequenceGap as error:
-        yield fault("state", str(error), "tabard events verify")
+        yield fault("state", str(error), "tabard bus check")
     yield await _allocator(bus, state)
     for name, said in sorted((await Allocators().heard(bus)).items()):
         if not said.gone(info.now):
@@ -183,6 +183,8 @@ def node(name: str, word: Watermark | None, head: int, now: int) -> Check:
     fact = f"enforces LEDGER/{status.sequence}, {lag} events behind, spoke {age_s:.1f} s ago"
     if status.error:
         return fault(row, f"{fact}: {status.error}", f"tabard metrics agent.{name}")
+    if status.stopped:
+        return fault(row, f"{fact}: its agent was stopped", f"tabard metrics agent.{name}")
     if silent(word, now):
         return fault(row, f"{fact}: its agent is down or cut off", f"tabard metrics agent.{name}")
     if lag > LAG_EVENTS_MAX:

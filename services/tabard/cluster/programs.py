@@ -86,8 +86,8 @@ def allocator(place: Place, netns: str, name: str = ALLOCATOR) -> Program:
     data = Path(place.profile.data) / name
     chosen = {key: value for key, value in place.extra.items() if key in ALLOCATOR_SETTINGS}
     holder = f"{ALLOCATOR}-{name.partition('.')[2] or 1}"
-    monitoring = ",".join(place.profile.monitoring)
-    return place.program(name, data, netns, HOLDER=holder, BUS_MONITORING=monitoring, **chosen)
+    own = {"HOLDER": holder, "BUS_MONITORING": ",".join(place.profile.monitoring)}
+    return place.program(name, data, netns, **(chosen | own))
 
 
 def source(place: Place, netns: str) -> Program:

@@ -171,6 +171,7 @@ async def repair(
     async with hands.down(server):
         for stream in streams:
             await _led_by_a_whole_one(monitoring, found, server, stream)
+        for stream in streams:
             aside = await asyncio.to_thread(_move, found, server, stream)
             told(f"{stream}: what {server} held is in {aside}")
     told(f"starting {server}; it copies {', '.join(streams)} from the leader")

@@ -50,9 +50,19 @@ INSTALL_SETTINGS = (
 )
 """Settings of the allocator that the first start writes to the ledger, for good; a later start may
 change ENFORCEMENT alone."""
-ALLOCATOR_SETTINGS = (*INSTALL_SETTINGS, "SILENCE_MS", "NODE_LOST_MS", "RELABEL_TIMEOUT_MS")
+ALLOCATOR_SETTINGS = (
+    *INSTALL_SETTINGS,
+    "SILENCE_MS",
+    "NODE_LOST_MS",
+    "RELABEL_TIMEOUT_MS",
+    "SNAPSHOT_EVENTS",
+    "SNAPSHOT_MS",
+    "BUS_MONITORING",
+    "BUS_READ_MS",
+)
 """Settings of every allocator: those of the install, after how long a silence of the leader another
-one leads, and for how long nodes are waited for."""
+one leads, for how long nodes are waited for, when a snapshot is due, where the servers of a bus
+that is not the cluster's own are monitored, and how often the bus's replicas are read."""
 AGENT_SETTINGS = (
     "IDENTITIES_MAX",
     "POLICIES_MAX",
@@ -137,6 +147,12 @@ class Settings:
             raise ClusterError(
                 f"there is no setting {unknown[0]!r}; settings are {', '.join(known)}"
             )
+
+    @property
+    def monitoring(self) -> tuple[str, ...]:
+        """Where the servers of a bus are monitored that is not the cluster's own."""
+        urls = self.extra.get("BUS_MONITORING", "").split(",")
+        return tuple(url.strip() for url in urls if url.strip()) if self.nats else ()
 
     @property
     def stream_replicas(self) -> int:

@@ -225,6 +225,7 @@ class Cluster:
             pid=os.getpid(),
             started=pids.started(os.getpid()),
             nats=settings.nats,
+            monitoring=settings.monitoring,
             netns="",
             data=str(data),
             keep_data=settings.data is not None,

@@ -100,9 +100,10 @@ class ServerConfig:
     """/healthz, /varz, /jsz; it asks for no credentials."""
     store: Path
     """JetStream makes its directory `jetstream` in it."""
-    ports: Path
-    """A directory for the file that tells the ports which the server chose."""
-    log: Path
+    ports: Path | None = None
+    """A directory for the file that tells the ports which the server chose; None: no such file."""
+    log: Path | None = None
+    """None: standard error."""
     sync_always: bool = True
     """Sync each write to disk before it is acknowledged; else every SYNC_SLACK_S."""
     membership: Membership | None = None
@@ -123,9 +124,9 @@ def text(config: ServerConfig) -> str:
         f"server_name: {quoted(config.name)}",
         f"listen: {quoted(str(config.listen))}",
         f"http: {quoted(str(config.monitoring))}",
-        f"ports_file_dir: {quoted(config.ports)}",
-        f"log_file: {quoted(config.log)}",
-        f"logfile_size_limit: {LOG_BYTES_MAX}",
+        *([f"ports_file_dir: {quoted(config.ports)}"] if config.ports else []),
+        *([f"log_file: {quoted(config.log)}"] if config.log else []),
+        *([f"logfile_size_limit: {LOG_BYTES_MAX}"] if config.log else []),
         f"max_payload: {MAX_PAYLOAD_BYTES}",
         "jetstream {",
         f"  store_dir: {quoted(config.store)}",

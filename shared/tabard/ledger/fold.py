@@ -106,6 +106,7 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
             state.settings = event
         case events.NodeAdded():
             node = Node(event.name, event.addresses, event.pod_cidrs, shared(event.labels))
+            _check_cidrs(node.cidrs(), sequence)
             left = state.nodes.get(event.name)
             state.nodes[event.name] = node
             state.refused_nodes.pop(event.name, None)
@@ -161,10 +162,11 @@ def apply(state: State, event: events.LedgerEvent, sequence: int, at: int) -> No
         case events.WorkloadForgotten():
             state.workloads.pop((event.kind, event.namespace, event.name), None)
         case events.NameResolved():
-            held = state.names.setdefault(event.name, {})
-            new = [address for address, _ in event.addresses if address not in held]
-            held.update(event.addresses)
-            _use_cidrs(state, map(host_cidr, new), +1, at)
+            known = state.names.get(event.name, {})
+            new = [host_cidr(address) for address, _ in event.addresses if address not in known]
+            _check_cidrs(new, sequence)
+            state.names.setdefault(event.name, {}).update(event.addresses)
+            _use_cidrs(state, new, +1, at)
         case events.NameForgotten():
             held = state.names.get(event.name, {})
             gone = [address for address in event.addresses if held.pop(address, None) is not None]
@@ -339,6 +341,14 @@ def _cidrs(accepted: events.PolicyAccepted | None, sequence: int) -> list[str]:
             f"LEDGER/{sequence} accepts {accepted.kind} {accepted.namespace}/{accepted.name}, "
             f"which this release cannot read ({error})"
         ) from error
+
+
+def _check_cidrs(cidrs: Iterable[str], sequence: int) -> None:
+    for prefix in cidrs:
+        try:
+            cidr_label(prefix)
+        except ValueError as error:
+            raise FoldError(f"LEDGER/{sequence} has an address that is none: {error}") from error
 
 
 def _use_cidrs(state: State, cidrs: Iterable[str], users: int, at: int) -> None:

@@ -21,7 +21,8 @@ log = structlog.get_logger(__name__)
 
 COUNT_INTERVAL_S = 15.0
 AGAIN_S = 60.0
-"""When replicas are read again that were damaged: someone may have repaired them."""
+"""When replicas are read again that were damaged, or could not be read: someone may have repaired
+them, or a server be up by then."""
 PAUSE_S = 0.1
 """After each thousand messages read: the event loop is somebody else's."""
 
@@ -41,7 +42,7 @@ class ReplicaWatch:
         self._read: Holes = {}
         self._started: dict[str, str] = {}
         self._names: dict[str, str] = {}
-        self._told: dict[str, frozenset[str]] = {}
+        self._told: dict[str, frozenset[tuple[str, Stream]]] = {}
 
     @asynccontextmanager
     async def looking(self, bus: JetStreamBus) -> AsyncIterator[None]:
@@ -72,9 +73,9 @@ class ReplicaWatch:
             if self._started_again(found):
                 due = time.monotonic()  # what is damaged on a disk shows from then on
             if self._read_s and time.monotonic() >= due:
-                await self._read_replicas(bus, found)
-                again_s = AGAIN_S if any(self._read.values()) else self._read_s
-                due = time.monotonic() + min(again_s, self._read_s)
+                settled = await self._read_replicas(bus, found)
+                again_s = self._read_s if settled else min(AGAIN_S, self._read_s)
+                due = time.monotonic() + again_s
             await asyncio.sleep(COUNT_INTERVAL_S)
 
     def _started_again(self, found: Survey) -> bool:
@@ -82,7 +83,9 @@ class ReplicaWatch:
         self._started |= {each.name: each.started for each in found.servers if each.name}
         return self._started != before
 
-    async def _read_replicas(self, bus: JetStreamBus, found: Survey) -> None:
+    async def _read_replicas(self, bus: JetStreamBus, found: Survey) -> bool:
+        """Whether all replicas of servers that answer could be read, and none was damaged."""
+        settled = True
         for stream in READ:
             if len(found.of(stream)) < 2:
                 continue  # what a stream's only replica lacks, every reader finds
@@ -90,6 +93,7 @@ class ReplicaWatch:
                 audits = await read_all(bus, found, stream, pause_s=PAUSE_S)
             except BusError as error:
                 log.info("bus.replicas_unread", stream=stream.value, reason=str(error))
+                settled = False
                 continue
             found = found.read(stream, audits)
             # Of what nobody could read stands what was found before.
@@ -98,18 +102,27 @@ class ReplicaWatch:
                 for each in found.of(stream)
                 if each.server in audits
             }
+            if any(each.reachable and not each.good for each in found.of(stream)):
+                settled = False
         self._tell("read", found)
+        return settled
 
     def _tell(self, how: str, found: Survey) -> None:
-        """Log each fault when it is first found."""
-        faults = frozenset(
-            f"{each.server} {each.stream}: {fault}"
+        """Log what is wrong with a replica when it is first found, not as its numbers grow."""
+        faults = {
+            (each.server, each.stream): "; ".join(each.faults)
             for each in found.standings
-            for fault in each.faults
-        )
-        for fault in sorted(faults - self._told.get(how, frozenset())):
-            log.error("bus.replica_damaged", fault=fault, next="tabard bus check")
-        self._told[how] = faults
+            if each.faults
+        }
+        for server, stream in faults.keys() - self._told.get(how, frozenset()):
+            log.error(
+                "bus.replica_damaged",
+                server=server,
+                stream=stream.value,
+                fault=faults[server, stream],
+                next="tabard bus check",
+            )
+        self._told[how] = frozenset(faults)
 
     def families(self) -> list[Metric]:
         """Of each replica its holes and how far it is behind, of each server whether it answers."""

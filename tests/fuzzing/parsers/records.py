@@ -23,7 +23,7 @@ from tabard.events import chain
 from tabard.events.codec import ENVELOPE_FIELDS, MESSAGE_BYTES_MAX, decode, encode
 from tabard.events.envelope import Envelope
 from tabard.events.errors import EventError
-from tabard.events.status import FlowSeen, FlowsSeen, NodeStatus, StatusEvent
+from tabard.events.status import AllocatorStatus, FlowSeen, FlowsSeen, NodeStatus, StatusEvent
 from tabard.ledger.archive import Frozen, taken
 from tabard.ledger.archive import packed as packed_object
 from tabard.ledger.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ from tabard.policy.compile import Attachment, Provisional
 
 
 def _payloads() -> list[bytes]:
-    """One of each event and shape in golden ledgers, and of what nodes say."""
+    """One of each event and shape in golden ledgers, and of what nodes and allocators say."""
     found: dict[Any, bytes] = {}
     for golden in every():
         for message in golden.ledger:
@@ -46,7 +46,13 @@ def _payloads() -> list[bytes]:
             found.setdefault(_shape(payload), payload)
     status = NodeStatus("n1", 7, "ebpf", 3, (("hosts", 2),), "no", 1, (("hosts", 1),), bytes(16), 7)
     row = (1, "EGRESS", "ALLOWED", "ALLOWED_POLICY", "10.0.0.1", "fd00::1", 300, 301, 6, 4000, 80)
-    events: list[StatusEvent] = [status, FlowSeen("n1", *row), FlowsSeen("n1", 0, (row, row))]
+    leader = AllocatorStatus("allocator-1", "allocator-1/7-a", "leading", 2, 881, 7, 1, 2, "no")
+    events: list[StatusEvent] = [
+        status,
+        leader,
+        FlowSeen("n1", *row),
+        FlowsSeen("n1", 0, (row, row)),
+    ]
     return [*found.values(), *(encode(event, Envelope(bytes(16), "n1", 1)) for event in events)]
 
 

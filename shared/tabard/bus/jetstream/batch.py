@@ -23,6 +23,10 @@ from tabard.bus.jetstream.wire import (
 )
 from tabard.bus.port import Outgoing
 
+TAKEN_BYTES_S = 4 << 20
+"""How fast a server takes a batch at the least: so much longer is the answer to a large one waited
+for."""
+
 
 async def store(
     connection: Connection,
@@ -42,7 +46,8 @@ async def store(
         if not decided.done() and (reply is None or reply.payload or reply.status):
             decided.set_result(reply)
 
-    timeout_s = connection.options.request_timeout_s
+    size = sum(len(message.payload) for message in messages)
+    answer_s = min(ANSWER_TIMEOUT_S + size / TAKEN_BYTES_S, connection.options.request_timeout_s)
     batch = uuid4().hex
     tokens: list[int] = []
     async with connection.deadline(what):
@@ -58,7 +63,7 @@ async def store(
                 if session.client.is_full:
                     await session.client.drain()
             # Its stream's leader may have been lost with it: nobody would say so.
-            async with connection.deadline(what, min(ANSWER_TIMEOUT_S, timeout_s)):
+            async with connection.deadline(what, answer_s):
                 return await decided
         finally:
             for token in tokens:

@@ -170,6 +170,8 @@ class Connection:
         self._connects = 0
         self._listeners: set[Listener] = set()
         self._unheard_since: float | None = None
+        # When a stream has no leader all clients miss it at once, and need not all move at once.
+        self._spread = random.uniform(1.0, 1.5)
         self.known: dict[str, int] = {}
         """Stream → the highest sequence that this process was told of: it ends there, or later."""
         self._task = asyncio.create_task(self._keep_open(), name=f"bus.connection.{name}")
@@ -300,8 +302,8 @@ class Connection:
         now = asyncio.get_running_loop().time()
         if self._unheard_since is None:
             self._unheard_since = now
-        elif now - self._unheard_since > CUT_OFF_S:
-            self.leave(f"no leader was heard through it for {CUT_OFF_S:g} s")
+        elif now - self._unheard_since > CUT_OFF_S * self._spread:
+            self.leave(f"no leader was heard through it for {now - self._unheard_since:.0f} s")
 
     def leave(self, reason: str) -> None:
         """Go to the next server, if there is another."""

@@ -11,7 +11,7 @@ What the server still has in memory it does not read from its disk.
 import asyncio
 import json
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 from typing import Any
 
@@ -53,8 +53,9 @@ async def placed(
                 await _api(connection, f"CONSUMER.DELETE.{stream}.{made.pop()}")
         yield found
     finally:
-        for name in made:
-            await _api(connection, f"CONSUMER.DELETE.{stream}.{name}")
+        with suppress(BusUnavailable):  # then the servers remove them, for nobody reads from them
+            for name in made:
+                await _api(connection, f"CONSUMER.DELETE.{stream}.{name}")
 
 
 async def _make(connection: Connection, stream: Stream, name: str, start: int) -> str:

@@ -28,8 +28,8 @@ READ_BYTES_MAX = 4 << 20
 """About how many bytes one batch holds; the server ends it with the message that reaches this."""
 BEHIND_RETRY_S = 0.05
 ASKS_MAX = 24
-"""How often a message is asked for that must be there before it counts as lost: a damaged replica
-leaves out what it lost, and of three one that is whole is missed so often once in 10^11 times."""
+"""How often a message is asked for that must be there, before it counts as lost: any replica may
+answer, and that one damaged one of three gives all these answers happens once in 10^11 times."""
 UNBROKEN = frozenset({Stream.LEDGER, Stream.OBSERVED})
 """Streams out of whose middle nothing is ever removed: a gap is a replica's damage."""
 BEHIND_S_MAX = 2.0

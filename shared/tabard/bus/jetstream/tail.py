@@ -10,6 +10,7 @@ less, is found out by the next live message.
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import AsyncGenerator
 
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 ASK_INTERVAL_S = 1.8
 """So that, with the time that asking takes, a lost message is noticed within two seconds."""
+BEHIND_PAUSE_S_MAX = 0.5
 LIVE_MESSAGES_MAX = 8192
 LIVE_BYTES_MAX = 16 << 20
 """Most live messages, and bytes of them, that wait for a slow reader; more are read again later."""
@@ -39,6 +41,8 @@ class Cursor:
         """The last message given out; 0 before the first."""
         self.behind_since: float | None = None
         """Since when reads find a replica that has not come as far as `held`."""
+        self.pause_s = BEHIND_RETRY_S
+        """Until such a one is asked again."""
         self.doubt = False
         """Whether a live message came of a sequence that was given out already: most often it was
         read before, but a stream that has become shorter tells of it so."""
@@ -158,7 +162,7 @@ async def _read(connection: Connection, stream: Stream, cursor: Cursor) -> list[
     if found is None:
         await _bear(connection, stream, cursor)
         return []
-    cursor.behind_since = None
+    cursor.behind_since, cursor.pause_s = None, BEHIND_RETRY_S
     if found:
         cursor.give(found)
         # There may be more than a batch holds.
@@ -177,7 +181,9 @@ async def _bear(connection: Connection, stream: Stream, cursor: Cursor) -> None:
     elif now - cursor.behind_since > BEHIND_S_MAX:
         connection.leave(f"its replica of {stream} is behind")
         cursor.behind_since = None
-    await asyncio.sleep(BEHIND_RETRY_S)
+    # Thousands of tails may be at one replica.
+    await asyncio.sleep(cursor.pause_s * random.uniform(0.5, 1.0))
+    cursor.pause_s = min(2 * cursor.pause_s, BEHIND_PAUSE_S_MAX)
     cursor.ask = True
 
 
