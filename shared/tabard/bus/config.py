@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from tabard.bus.port import PAYLOAD_BYTES_MAX, BusError
+from tabard.bus.port import BATCH_MESSAGES_MAX, PAYLOAD_BYTES_MAX, BusError
 
 FREE_PORT = 0
 """A port for the server to choose; it tells which in its ports file."""
@@ -36,6 +36,7 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _ESCAPES = {'"': r"\"", "\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 assert PAYLOAD_BYTES_MAX < MAX_PAYLOAD_BYTES
+assert BATCH_MESSAGES_MAX < BUFFERED_MESSAGES_MAX
 
 
 class ConfigError(BusError):
