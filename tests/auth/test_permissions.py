@@ -5,12 +5,12 @@ from typing import Any, get_args
 
 import pytest
 
-from guards import HOLDERS, OTHER, Guarded, quiet, stored
+from guards import HASTY, HOLDERS, OTHER, Guarded, quiet, stored
 from tabard.auth.accounts import permissions
 from tabard.auth.keys import read_key
 from tabard.auth.roles import Holder, Role, accounts_rights, holder, rights
 from tabard.bus.config import BUFFERED_MESSAGES_MAX
-from tabard.bus.port import BusUnavailable, Outgoing, Stream
+from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stream
 from tabard.bus.subjects import API, BUCKET_STREAM, GUARDED_API
 from tabard.events.codec import TYPES
 from tabard.events.observed import ObservedEvent
@@ -321,6 +321,7 @@ async def test_each_role_does_its_work(guarded: Guarded) -> None:
             first = await source.publish(Stream.OBSERVED, many)
             assert await source.publish(Stream.OBSERVED, many) == first
             assert await source.last_sequence(Stream.OBSERVED) == first[-1]
+            assert [each.name for each in await source.objects.listed()] == ["s"]
         async with guarded.bus("operator") as operator:
             set_ = Outgoing("tabard.observed.policy.set", b"1", "o")
             await operator.publish(Stream.OBSERVED, [set_])
@@ -333,8 +334,18 @@ async def test_each_role_does_its_work(guarded: Guarded) -> None:
                     info = await reader.info(stream)
                     assert await reader.read(stream, info.first)
                     assert await reader.faults(stream) == []
+                assert [each.name for each in await reader.objects.listed()] == ["s"]
                 where = "tabard.status.node.n1"
                 assert await reader.last_on_subject(Stream.STATUS, where) is not None
+        asked = Outgoing("tabard.observed.trim.requested", b"1", "t")
+        async with guarded.bus("operator", HASTY) as operator:
+            for trimming in (operator.publish(Stream.OBSERVED, [asked]), operator.trim(2)):
+                with pytest.raises(BusError):
+                    await trimming
+        async with guarded.bus("admin") as admin:
+            await admin.publish(Stream.OBSERVED, [asked])
+            assert await admin.trim(2) == 2
+            await admin.objects.delete(await admin.objects.put("t", b"z", {}))
         await allocator.objects.delete(snapshot)
 
 

@@ -20,6 +20,7 @@ from tabard.bus.server import EmbeddedServer
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.gate import ask
 from tabard.cluster.processes import Launched, Program
+from tabard.process.privileges import KERNEL, NAMESPACES
 
 READY_S = 600.0
 """Longest that a process may take to be where a benchmark waits for it."""
@@ -103,7 +104,9 @@ class Lab:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TABARD_")}
         environment |= {f"TABARD_{key}": value for key, value in {**given, **settings}.items()}
         log = self.directory / f"{name}.log"
-        return Launched(Program((sys.executable, "-m", module), environment), log, STOP_S)
+        command = (sys.executable, "-m", module)
+        program = Program(command, environment, capabilities=KERNEL | NAMESPACES)
+        return Launched(program, log, STOP_S)
 
     def _check(self, process: Launched, name: str) -> None:
         if not process.pid:

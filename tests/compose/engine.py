@@ -41,8 +41,10 @@ class Engine:
     namespace: str
     variables: Mapping[str, str]
 
-    def docker(self, *arguments: str | Path, timeout_s: float = 120) -> str:
-        return run("docker", *arguments, timeout_s=timeout_s, variables=self.variables)
+    def docker(
+        self, *arguments: str | Path, timeout_s: float = 300, input: str | None = None
+    ) -> str:
+        return run("docker", *arguments, timeout_s=timeout_s, variables=self.variables, input=input)
 
 
 def run(

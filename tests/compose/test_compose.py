@@ -63,6 +63,39 @@ spec:
     spec: {{containers: [{{name: one, image: none, ports: [{{containerPort: 8080}}]}}]}}
 """
 
+UNITS_IMAGE = "tabard-units"
+UNITS_DOCKERFILE = """
+FROM tabard
+USER root
+RUN apt-get update && apt-get install -y --no-install-recommends systemd systemd-sysv iproute2
+CMD ["/sbin/init"]
+"""
+UNITS_HOST = """
+ip link set lo up
+ip addr add 192.0.2.1/32 dev lo
+mkdir -p /etc/tabard/auth /etc/systemd/system/tabard-agent@.service.d
+cd /etc/tabard
+tabard auth init kept --server nats-1=127.0.0.1 --node node-1
+install -m 0644 kept/ca.pem kept/accounts.conf auth
+install -o tabard -g tabard -m 0600 kept/keys/allocator.seed auth
+install -o tabard -g tabard -m 0600 kept/servers/nats-1.pem auth/nats.pem
+install -o tabard -g tabard -m 0600 kept/servers/nats-1.key auth/nats.key
+install -m 0600 kept/keys/agent.node-1.seed auth
+all="TABARD_CLUSTER=$1 TABARD_NATS=tls://127.0.0.1:4222 TABARD_NATS_CA=/etc/tabard/auth/ca.pem"
+printf '%s\n' $all TABARD_HTTP=127.0.0.1:9101 > allocator.env
+printf '%s\n' $all TABARD_HTTP=127.0.0.1:9100 TABARD_UNDERLAY=192.0.2.1 > agent.env
+printf '%s\n' $all TABARD_SERVER_NAME=nats-1 TABARD_SERVER_CERTIFICATE=/etc/tabard/auth/nats.pem \
+  TABARD_SERVER_KEY=/etc/tabard/auth/nats.key \
+  TABARD_SERVER_ACCOUNTS=/etc/tabard/auth/accounts.conf > nats.env
+# An engine of before 23.0 cannot give what the unit names.
+printf '[Service]\nCapabilityBoundingSet=CAP_SYS_ADMIN\n' \
+  > /etc/systemd/system/tabard-agent@.service.d/old-engine.conf
+systemctl daemon-reload
+systemctl start tabard-nats
+env $all TABARD_NATS_NKEY=kept/keys/admin.seed python -m tabard.server.streams
+systemctl start tabard-allocator tabard-agent@node-1
+"""
+
 
 @dataclass(frozen=True)
 class Deployed:
@@ -156,6 +189,9 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             builder.docker("import", "-c", certificates, archive, BASE_IMAGE)
             builder.docker("build", "--network", "host", "-f", "compose/Dockerfile", "-t", "tabard",
                            ".", timeout_s=1200)  # fmt: skip
+            builder.docker(
+                "build", "--network", "host", "-t", UNITS_IMAGE, "-", input=UNITS_DOCKERFILE
+            )
         enter.create(namespace, lambda: None)
         stack.callback(enter.delete, namespace)
         for command in ("link set lo up", f"addr add {UNDERLAY}/32 dev lo"):
@@ -272,3 +308,52 @@ def test_services_have_the_rights_that_they_need_and_no_others(deployed: Deploye
             deployed.engine.docker("inspect", "-f", "{{.HostConfig.ReadonlyRootfs}}", name).strip()
             == "true"
         )
+
+
+def test_the_units_run_confined_under_systemd(deployed: Deployed) -> None:
+    """They are in sync with all that systemd takes from them, and again after SIGKILL."""
+    docker, host = deployed.engine.docker, f"units-{deployed.cluster}"
+    cluster = f"{deployed.cluster}u"
+    capabilities = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE")
+    given = [part for name in capabilities for part in ("--cap-add", name)]
+    # What a host has and a container has not.
+    given += ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"]
+    given += ["--cgroupns", "host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup", "--tmpfs", "/run"]
+    given += ["-v", "/sys/fs/bpf:/sys/fs/bpf", "--device", "/dev/net/tun", "--tmpfs", "/tmp"]
+    docker("run", "-d", "--name", host, "--network", "none", *given, UNITS_IMAGE)
+    try:
+        _await(deployed, host, "systemctl", "is-system-running", "--wait")
+        for unit in (ROOT / "compose/systemd").glob("*.service"):
+            docker("cp", unit, f"{host}:/etc/systemd/system/")
+        docker("exec", host, "sh", "-euc", UNITS_HOST, "sh", cluster)
+        _await_ready(deployed, host)
+        units = ("tabard-nats", "tabard-allocator", "tabard-agent@node-1")
+        for unit in units:
+            docker("exec", host, "systemctl", "kill", "-s", "KILL", unit)
+        _await_ready(deployed, host)
+        shown = docker("exec", host, "systemctl", "show", "-p", "NRestarts", "--value", *units)
+        assert [int(word) >= 1 for word in shown.split()] == [True] * len(units), shown
+        assert docker("exec", host, "systemctl", "--failed", "--no-legend") == ""
+    finally:
+        docker("rm", "-f", host)
+        shutil.rmtree(Path("/sys/fs/bpf/tabard") / cluster, ignore_errors=True)
+
+
+def _await_ready(deployed: Deployed, host: str) -> None:
+    """Until the allocator and the agent on `host` are in sync."""
+    ask = "import sys, urllib.request as r; [r.urlopen(url, timeout=4) for url in sys.argv[1:]]"
+    urls = [f"http://127.0.0.1:{port}/readyz" for port in (9100, 9101)]
+    _await(deployed, host, "python3", "-c", ask, *urls)
+
+
+def _await(deployed: Deployed, host: str, *command: str) -> None:
+    """Until the command succeeds there."""
+    until, said = time.monotonic() + UP_S, ""
+    while time.monotonic() < until:
+        try:
+            deployed.engine.docker("exec", host, *command)
+            return
+        except AssertionError as error:
+            said = str(error)
+        time.sleep(0.5)
+    raise AssertionError(f"not in {UP_S:g} s: {said}")

@@ -130,7 +130,7 @@ def _rule(text: str):  # type: ignore[no-untyped-def]
         source, pattern = "", text
     try:
         match = re.compile(pattern).match
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(
             f"label filter rule {text!r} is no regular expression ({error}); mend the rule"
         ) from error

@@ -19,11 +19,6 @@ _log = structlog.get_logger()
 class TrimmedAway(BusError):
     """What is asked for was trimmed away, and no snapshot leads there; says what does."""
 
-    def __init__(self, message: str, first: int) -> None:
-        super().__init__(message)
-        self.first = first
-        """The ledger's first sequence."""
-
 
 async def begin(
     bus: Bus, state: State, through: int | None = None, *, whole: bool = False
@@ -61,11 +56,10 @@ async def begin(
     if first > 1 and (through is None or through >= first):
         raise TrimmedAway(
             f"LEDGER begins at {first}, and no snapshot leads on from there"
-            f"{refused or ': the bucket holds none'}; put the bucket's newest snapshot back",
-            first,
+            f"{refused or ': the bucket has none of then'}; put one back from a copy"
         )
     if first > 1 and through:
-        raise TrimmedAway(_away(through, first), first)
+        raise TrimmedAway(_away(through, first))
     return None
 
 
@@ -73,7 +67,7 @@ async def refuse_trimmed(bus: Bus, state: State) -> None:
     """TrimmedAway if the ledger was trimmed beyond what `state` needs next."""
     first = await bus.first_sequence(Stream.LEDGER)
     if state.sequence + 1 < first:
-        raise TrimmedAway(_away(state.sequence + 1, first), first)
+        raise TrimmedAway(_away(state.sequence + 1, first))
 
 
 def _away(sequence: int, first: int) -> str:

@@ -61,7 +61,7 @@ async def prepare(
     first = await bus.first_sequence(Stream.LEDGER)
     if before <= first:
         raise TrimRefused(f"LEDGER begins at {first}: nothing stands before {before}")
-    witness = await _witness(bus, before)
+    witness, attested = await _witness(bus, before)
     state = State()
     await begin(bus, state, before, whole=True)
     if state.sequence > first:
@@ -74,7 +74,7 @@ async def prepare(
         await _fold(bus, state, first, before, tell, export)
         frozen, found = Frozen.of(state), digest(state)
         await _fold(bus, state, before + 1, witness.sequence, tell)
-        if (digest(state).hex(), state.chain.hex()) != (witness.digest, witness.chain):
+        if digest(state) != attested:
             raise TrimRefused(
                 f"{witness.place} is not what the ledger comes to there: one of the two is wrong; "
                 "tabard snapshots verify says more"
@@ -107,18 +107,16 @@ async def _fold(
         tell(at - 1, through)
 
 
-async def _witness(bus: Bus, before: int) -> archive.Entry:
-    """The first good snapshot behind `before`."""
+async def _witness(bus: Bus, before: int) -> tuple[archive.Entry, bytes]:
+    """The first good snapshot behind `before`, and its state's digest."""
     refused = ""
     for entry in reversed(await archive.listed(bus)):
         if entry.sequence <= before:
             continue
         try:
-            await archive.load(bus, entry)
+            return entry, digest(await archive.load(bus, entry))
         except SnapshotError as error:
             refused = refused or f" ({error})"
-        else:
-            return entry
     raise TrimRefused(
         f"no good snapshot stands behind {before}{refused}; nothing goes ahead of one"
     )

@@ -5,9 +5,8 @@ counts, and where that says nothing, reading it. Reading goes slowly: it is nobo
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from prometheus_client import Metric
@@ -39,7 +38,9 @@ class ReplicaWatch:
         self._monitoring = tuple(monitoring)
         self._read_s = read_s
         self._counted: Survey | None = None
-        self._read: Holes = {}
+        self._found: Holes = {}
+        self._due = asyncio.Event()
+        """Set when replicas are to be read at once."""
         self._started: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._told: dict[str, frozenset[tuple[str, Stream]]] = {}
@@ -65,18 +66,28 @@ class ReplicaWatch:
     async def _run(self, bus: JetStreamBus) -> None:
         if not self._monitoring:
             return
-        due = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._count(), name="bus.replicas.count")
+            if self._read_s:
+                tasks.create_task(self._read(bus), name="bus.replicas.read")
+
+    async def _count(self) -> None:
         while True:
             self._counted = found = await survey(self._monitoring)
             self._names |= {each.url: each.name for each in found.servers if each.name}
             self._tell("counted", found)
             if self._started_again(found):
-                due = time.monotonic()  # what is damaged on a disk shows from then on
-            if self._read_s and time.monotonic() >= due:
-                settled = await self._read_replicas(bus, found)
-                again_s = self._read_s if settled else min(AGAIN_S, self._read_s)
-                due = time.monotonic() + again_s
+                self._due.set()  # what is damaged on a disk shows from then on
             await asyncio.sleep(COUNT_INTERVAL_S)
+
+    async def _read(self, bus: JetStreamBus) -> None:
+        await self._due.wait()
+        while True:
+            self._due.clear()
+            settled = await self._read_replicas(bus, await survey(self._monitoring))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._read_s if settled else min(AGAIN_S, self._read_s)):
+                    await self._due.wait()
 
     def _started_again(self, found: Survey) -> bool:
         before = dict(self._started)
@@ -97,7 +108,7 @@ class ReplicaWatch:
                 continue
             found = found.read(stream, audits)
             # Of what nobody could read stands what was found before.
-            self._read |= {
+            self._found |= {
                 (each.server, stream): max(each.holes, bool(each.faults))
                 for each in found.of(stream)
                 if each.server in audits
@@ -145,7 +156,7 @@ class ReplicaWatch:
             return []
         for each in self._counted.standings:
             place = [each.server, each.stream.value]
-            holes.add_metric(place, max(each.holes, self._read.get((each.server, each.stream), 0)))
+            holes.add_metric(place, max(each.holes, self._found.get((each.server, each.stream), 0)))
             behind.add_metric(place, each.behind)
         for server in self._counted.servers:
             name = self._names.get(server.url, server.url)

@@ -15,11 +15,11 @@ from typing import Any
 import msgpack
 
 import packets
-from agent.ebpf.test_malformed import bent, world
 from fuzzing.parsers.mutation import MSGPACK, read_msgpack
 from fuzzing.parsers.target import Target
 from kernel import Kernel
 from laboratory import SIZES
+from odd_frames import bent, world
 from tabard.dataplane.maps import Mode
 from traffic import HOOKS, LOCAL, NODE_PARTY, NODES, PARTIES, REMOTE
 from twins import Twins, tunnelled_sources

@@ -113,7 +113,8 @@ def _settings(data: bytes) -> None:
             found = settings_or_exit(kind)  # type: ignore[type-var]
         except SystemExit as error:
             code = error.code
-    assert found or (code == WRONG_SETTINGS and said.getvalue().startswith("TABARD_"))
+    told = any(line.startswith("TABARD_") for line in said.getvalue().splitlines())
+    assert found or (code == WRONG_SETTINGS and told)
     if isinstance(found, AllocatorSettings):
         found.adopted()
     if isinstance(found, AgentSettings):

@@ -19,8 +19,8 @@ from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.wire import Reply, answer, encode_publish
 from tabard.bus.port import READ_MESSAGES_MAX, BusError, BusUnavailable, Stored, Stream
 
-PLACEMENTS_MAX = 100
-"""Consumers made for a stream at most: with five servers each is missed once in 10^9 times."""
+PLACEMENTS_MAX = 60
+"""Consumers made for a stream at most: of five servers a given one is missed once in 10^6 times."""
 READ_BYTES_MAX = 4 << 20
 IDLE_S = 30
 """The server removes a consumer that nobody has read from for so long."""
