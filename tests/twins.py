@@ -98,11 +98,11 @@ class Twins:
 
     def from_wire(self, packet: Packet) -> Outcome:
         ran = self._kernel.run("from_wire", frame(packet))
-        return self._same(ran, self._memory.from_wire(packet), packet, 0)
+        return self._same(ran, self._memory.from_wire(packet), packet, 0, diverts=False)
 
     def to_wire(self, packet: Packet) -> Outcome:
         ran = self._kernel.run("to_wire", frame(packet))
-        return self._same(ran, self._memory.to_wire(packet), packet, 0)
+        return self._same(ran, self._memory.to_wire(packet), packet, 0, diverts=False)
 
     def from_overlay(self, outer: Address, tunnel_id: int, packet: Packet) -> Outcome:
         """`outer` is IPv4, or IPv6 that ends in 32 zero bits."""
@@ -137,7 +137,7 @@ class Twins:
                 ran = self._kernel.run(hook, data, ifindex=ifindex, mark=word)
                 if packet is not None:
                     judge = memory.from_wire if hook == "from_wire" else memory.to_wire
-                    self._same(ran, judge(packet), packet, word)
+                    self._same(ran, judge(packet), packet, word, diverts=False)
             case _:
                 ran = self._kernel.run(hook, data, ifindex=ifindex, mark=word)
                 if packet is None:
@@ -166,11 +166,14 @@ class Twins:
         counted = Counter(self._kernel.dataplane.counters()) - self._counted
         assert counted == Counter(self._memory.counters()), counted
 
-    def _same(self, ran: Ran, outcome: Outcome, packet: Packet, mark: int) -> Outcome:
+    def _same(
+        self, ran: Ran, outcome: Outcome, packet: Packet, mark: int, *, diverts: bool = True
+    ) -> Outcome:
+        """`diverts`: at this hook the DNS proxy can be sent packets; elsewhere they go on."""
         match outcome.action:
             case Action.DROP:
                 expected, mark = SHOT, ran.mark
-            case _ if outcome.reason is Reason.ALLOWED_PROXY:
+            case _ if outcome.reason is Reason.ALLOWED_PROXY and diverts:
                 # In memory nobody stands on the way.
                 expected, mark = REDIRECT, 0
                 assert ran.frame[:4] == DIVERTED

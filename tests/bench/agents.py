@@ -63,6 +63,7 @@ def _agent(
         nats=(url,),
         cluster=lab.name,
         data=lab.directory / joined.name,
+        run_dir=lab.directory / "run",
         node=joined.name,
         underlay=joined.addresses,
         pod_cidrs=joined.pod_cidrs,

@@ -93,6 +93,7 @@ class Lab:
         """A real agent process, to be started and stopped."""
         data = self.directory / node
         own = {"NODE": node, "DATAPLANE": "ebpf" if self.real else "memory"}
+        own |= {"RUN_DIR": str(self.directory / "run")}
         own |= {"OFFLINE_AFTER_MS": "600000", **settings}
         process = self._launched("tabard.agent", node, data, url, own)
         return AgentProcess(process, data / "agent.sock", lambda: self._check(process, node))

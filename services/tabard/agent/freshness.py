@@ -86,14 +86,19 @@ class Freshness:
     def _bound_s(self) -> int:
         return min(self._after_s, self._deny_s or self._after_s)
 
+    @property
+    def pause_s(self) -> float:
+        """Between two questions: short while the kernel may deny new flows until the answer."""
+        if self._fresh is self._begun or self.is_stale:
+            return ASK_S_MIN
+        return min(max(self._bound_s / ASKS_A_BOUND, ASK_S_MIN), ASK_S_MAX)
+
     async def run(self) -> None:
         """Ask and tell for ever."""
         loop = asyncio.get_running_loop()
         while True:
             await self.ask()
-            pause_s = self._bound_s / ASKS_A_BOUND
-            pause_s = ASK_S_MIN if self.is_stale else min(max(pause_s, ASK_S_MIN), ASK_S_MAX)
-            until = loop.time() + pause_s
+            until = loop.time() + self.pause_s
             while True:
                 await self.look()
                 left = until - loop.time()

@@ -64,8 +64,10 @@ def up(
     BUS_MONITORING (URL,… of the servers of a bus given by --nats). Of each agent: IDENTITIES_MAX,
     POLICIES_MAX, NODES_MAX, PREFIXES_MAX, HOSTS_MAX, ENDPOINTS_MAX, CONNTRACK_MAX, FRAGMENTS_MAX
     (entries of its maps), DRIFT_INTERVAL_MS, RCU_EXPEDITED (0 leaves the kernel's grace periods
-    alone while a pod is attached), NODE_LABELS (KEY=VALUE,… beside the hostname). Of every service:
-    LOG_FORMAT (json or console), LOG_LEVEL.
+    alone while a pod is attached), NODE_LABELS (KEY=VALUE,… beside the hostname),
+    STALENESS_AFTER_MS and STALENESS_THEN (hold or deny-new: what becomes of new flows when a node
+    has not known for so long what the ledger says). Of every service: LOG_FORMAT (json or console),
+    LOG_LEVEL.
 
     Example: tabard up -f compose/shop --nodes 3
     """
