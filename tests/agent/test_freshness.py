@@ -100,6 +100,17 @@ async def test_whatever_keeps_a_node_from_the_ledgers_head_makes_it_stale(what: 
         assert node.freshness.is_stale
 
 
+async def test_the_bus_is_asked_seldom_while_the_node_is_fresh_and_often_else() -> None:
+    async with told(after_s=30) as node:
+        assert node.freshness.pause_s == ASK_S_MIN, "its kernel may wait for the first answer"
+        await node.goes_on(0)
+        assert node.freshness.pause_s == 5
+        node.bench.reconciler.stale_after_s = 3
+        assert node.freshness.pause_s == 0.5
+        node.now += 4 * SECOND
+        assert node.freshness.pause_s == ASK_S_MIN
+
+
 async def test_a_node_that_is_always_as_far_behind_is_no_older_than_that() -> None:
     async with told() as node:
         head = node.bench.report.sequence
@@ -110,17 +121,6 @@ async def test_a_node_that_is_always_as_far_behind_is_no_older_than_that() -> No
             await node.goes_on(0.3)
             assert not node.freshness.is_stale, "what was asked 24 s ago has been reached"
         assert node.freshness.age_s >= 0.3 * (ASKED_MAX + 16)
-
-
-async def test_the_bus_is_asked_seldom_while_the_node_is_fresh_and_often_else() -> None:
-    async with told(after_s=30) as node:
-        assert node.freshness.pause_s == ASK_S_MIN, "its kernel may wait for the first answer"
-        await node.goes_on(0)
-        assert node.freshness.pause_s == 5
-        node.bench.reconciler.stale_after_s = 3
-        assert node.freshness.pause_s == 0.5
-        node.now += 4 * SECOND
-        assert node.freshness.pause_s == ASK_S_MIN
 
 
 async def test_a_node_that_is_back_says_so_at_once() -> None:

@@ -40,6 +40,7 @@ def test_a_server_of_its_own_has_no_cluster_and_no_tls() -> None:
     assert "tls" not in made
     assert 'listen: "127.0.0.1:4222"\n' in made
     assert "sync_interval: always\n" in made
+    assert "max_buffered_msgs: 2048\n" in made
     assert "sync_interval: 120s\n" in text(replace(PLAIN, sync_always=False))
 
 

@@ -258,6 +258,8 @@ def _source(deployed: Deployed, where: tuple[str, ...]) -> Iterator[None]:
 def test_it_enforces_and_rides_through_kills(deployed: Deployed) -> None:
     pods = "".join(POD.format(app=app) for app in ("client", "server", "stranger"))
     deployed.tabard("apply", "--wait", "-f", "-", input=MANIFEST + pods)
+    # Each server's own counts of each stream, which the allocators look at too.
+    assert "nats-3" in deployed.tabard("bus", "status")
     found = deployed.pods()
     (client, _), (_, server), (stranger, _) = (
         found[app] for app in ("client", "server", "stranger")

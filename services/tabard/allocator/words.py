@@ -37,6 +37,8 @@ class Words:
         self.news = asyncio.Event()
         self.attend: Callable[[Mapping[str, int]], None] = unattended
         self._watermarks: dict[str, int] = {}
+        self._unreadable: dict[str, None] = {}
+        """Subjects whose last message could not be read."""
         self._allocators: dict[str, tuple[int, AllocatorStatus]] = {}
 
     @property
@@ -77,8 +79,11 @@ class Words:
         except EventError as error:
             self.unreadable += 1
             # The node's watermark stays where it was, which holds releases back.
-            _log.warning("allocator.status_unreadable", reason=str(error))
+            if message.subject not in self._unreadable:  # whoever says such things says many
+                _log.warning("allocator.status_unreadable", reason=str(error))
+            _keep(self._unreadable, message.subject, None, NODES_MAX)
             return None
+        self._unreadable.pop(message.subject, None)
         if isinstance(said, NodeStatus):
             _keep(self._watermarks, said.node, said.sequence, WORDS_MAX)
             return said

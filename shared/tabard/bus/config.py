@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from tabard.bus.port import PAYLOAD_BYTES_MAX, BusError
+from tabard.bus.port import BATCH_MESSAGES_MAX, PAYLOAD_BYTES_MAX, BusError
 
 FREE_PORT = 0
 """A port for the server to choose; it tells which in its ports file."""
@@ -23,6 +23,11 @@ MEMORY_BYTES_MAX = 512 << 20
 """Most that streams in memory may hold together."""
 FILE_BYTES_MAX = 1 << 40
 """LEDGER reserves its max_bytes; the disk, not this number, is the limit."""
+BUFFERED_MESSAGES_MAX = 2_048
+"""Messages that wait to be stored in one stream, which with a sync for each takes seconds: what
+comes while so many do is refused, and sent again. By nats-server's own bound, 100,000, whoever may
+write to a stream can keep all others from writing and reading it for minutes after he has gone. An
+atomic batch of BATCH_MESSAGES_MAX must fit in."""
 SYNC_SLACK_S = 120
 """Without syncing each write: nats-server's own interval."""
 
@@ -31,6 +36,7 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _ESCAPES = {'"': r"\"", "\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 assert PAYLOAD_BYTES_MAX < MAX_PAYLOAD_BYTES
+assert BATCH_MESSAGES_MAX < BUFFERED_MESSAGES_MAX
 
 
 class ConfigError(BusError):
@@ -126,6 +132,7 @@ def text(config: ServerConfig) -> str:
         f"  sync_interval: {'always' if config.sync_always else f'{SYNC_SLACK_S}s'}",
         f"  max_memory_store: {MEMORY_BYTES_MAX}",
         f"  max_file_store: {FILE_BYTES_MAX}",
+        f"  max_buffered_msgs: {BUFFERED_MESSAGES_MAX}",
         "  limits { default_max_consumers: -1 }",
         "}",
         *_tls(config.tls, "", verify=False),

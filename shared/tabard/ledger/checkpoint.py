@@ -29,6 +29,8 @@ LOOK_AGAIN_S = 2.0
 """By then whoever leads no more has been told."""
 CACHE_KIB_MAX = 256
 """What SQLite may keep of the file in memory, by itself 2 MiB; the file is read once."""
+_FAULTS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file raises: Python decodes what SQLite quotes of it."""
 _MACHINES_FAULTS = frozenset(
     (
         *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
@@ -68,7 +70,7 @@ class Checkpoint:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             database = await _connected(path)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *_FAULTS) as error:
             raise CheckpointError(
                 f"{path}: cannot be opened ({error}); check its directory"
             ) from error
@@ -96,7 +98,7 @@ class Checkpoint:
         except SnapshotError as error:
             _log.warning("checkpoint.discarded", path=str(self.path), reason=str(error))
             return None
-        except sqlite3.DatabaseError as error:
+        except _FAULTS as error:
             await self._database.close()
             self._database = await _made_anew(self.path, error)
             return None
@@ -115,13 +117,13 @@ class Checkpoint:
         try:
             try:
                 await self._replace(chunks, extra)
-            except sqlite3.DatabaseError as error:
+            except _FAULTS as error:
                 if _is_not_the_files_fault(error):
                     raise
                 await self._database.close()
                 self._database = await _made_anew(self.path, error)
                 await self._replace(chunks, extra)
-        except sqlite3.Error as error:
+        except _FAULTS as error:
             raise CheckpointError(f"{self.path}: cannot be written ({error})") from error
 
     async def _replace(self, chunks: list[bytes], extra: bytes) -> None:
@@ -197,13 +199,13 @@ def uncollected() -> Iterator[None]:
 async def _connected(path: Path) -> aiosqlite.Connection:
     try:
         return await _opened(path)
-    except sqlite3.DatabaseError as error:
+    except _FAULTS as error:
         if _is_not_the_files_fault(error):
             raise
         return await _made_anew(path, error)
 
 
-def _is_not_the_files_fault(error: sqlite3.DatabaseError) -> bool:
+def _is_not_the_files_fault(error: Exception) -> bool:
     # SQLite's own code: an OperationalError is also told of a file in a format of no release.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _MACHINES_FAULTS
 
