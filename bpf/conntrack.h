@@ -57,7 +57,6 @@ struct flow {
 };
 SHAPE(conntrack, struct flow_key, struct flow);
 
-
 static __always_inline void flow_key(struct flow_key *key, const struct packet *p, int direction)
 {
 	*key = (struct flow_key){

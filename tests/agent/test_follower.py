@@ -45,6 +45,18 @@ async def test_an_empty_ledger_is_in_sync_at_once() -> None:
         await until(lambda: bench.reconciler.standing is Standing.IN_SYNC)
 
 
+async def test_a_node_that_is_refused_says_so_until_it_is_taken() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    name, taken = bench.reconciler.node, ("192.0.2.1",)
+    ledger.emit(events.NodeRefused(name, taken, (), (), "192.0.2.1 is node other's"))
+    await ledger.write(bus)
+    async with at_work(bench, bus=bus):
+        await until(lambda: "192.0.2.1 is node other's" in bench.report.error)
+        ledger.emit(events.NodeAdded(name, taken, ()))
+        await ledger.write(bus)
+        await until(lambda: not bench.report.error)
+
+
 async def test_before_poison_it_stops_and_after_quarantine_it_goes_on() -> None:
     bench, ledger, bus = Bench(), Ledger(), MemoryBus()
     bound(ledger, WEB)

@@ -9,12 +9,12 @@ import pytest
 
 from agent.rig import Bench, Ledger, ask, bound, pod, running, statuses, until
 from agent.test_process import WEB, agent
-from tabard.agent.freshness import ASK_S_MIN, SECOND, Freshness
+from tabard.agent.freshness import ASK_S_MIN, ASKED_MAX, SECOND, Freshness
 from tabard.agent.page import AgentPage
 from tabard.agent.reconciler import Standing
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.memory import MemoryBus
-from tabard.bus.port import Bus
+from tabard.bus.port import Bus, Outgoing
 from tabard.bus.server import EmbeddedServer
 from tabard.dataplane.port import DataplaneError, MapSizes
 from tabard.events.status import NodeStatus
@@ -109,6 +109,18 @@ async def test_the_bus_is_asked_seldom_while_the_node_is_fresh_and_often_else() 
         assert node.freshness.pause_s == 0.5
         node.now += 4 * SECOND
         assert node.freshness.pause_s == ASK_S_MIN
+
+
+async def test_a_node_that_is_always_as_far_behind_is_no_older_than_that() -> None:
+    async with told() as node:
+        head = node.bench.report.sequence
+        for _ in range(4 * ASKED_MAX):
+            await node.bus.append([Outgoing("tabard.ledger.it.goes_on", b"")], head)
+            head += 1
+            node.bench.report.sequence = max(0, head - ASKED_MAX - 16)
+            await node.goes_on(0.3)
+            assert not node.freshness.is_stale, "what was asked 24 s ago has been reached"
+        assert node.freshness.age_s >= 0.3 * (ASKED_MAX + 16)
 
 
 async def test_a_node_that_is_back_says_so_at_once() -> None:

@@ -37,12 +37,15 @@ class TestLost:
         words = {"n1": desk.state.sequence, "n2": stuck}
         assert desk.tick(words, after_ms=LOST_MS) == [NodeLost("n2", stuck)]
 
-    def test_a_node_that_is_behind_and_gets_on_is_not_lost(self) -> None:
+    def test_a_node_that_is_behind_is_lost_only_once_what_it_enforces_is_too_old(self) -> None:
         desk = desk_of("n1")
         for number in range(9):
             desk.observe(started(f"p{number}"))
-        for sequence in range(1, 9):
-            assert desk.tick({"n1": sequence}, after_ms=LOST_MS) == []
+            assert desk.tick({"n1": desk.state.sequence - 1}, after_ms=LOST_MS // 2) == []
+        stuck = desk.state.sequence
+        desk.observe(started("p9"))
+        found = [desk.tick({"n1": stuck - 9 + n}, after_ms=LOST_MS // 4) for n in range(9)]
+        assert kinds([event for events in found for event in events]) == ["NodeLost"]
 
     def test_a_quiet_ledger_loses_nobody_who_speaks(self) -> None:
         desk = desk_of("n1")

@@ -34,7 +34,7 @@ from serving import (
     running,
     until,
 )
-from tabard.allocator import leading, patience
+from tabard.allocator import allowance, leading, patience
 from tabard.allocator.leadership import SettingsMismatch
 from tabard.allocator.leading import OBSERVED_PER_BATCH_MAX
 from tabard.allocator.pace import Pace
@@ -54,7 +54,7 @@ from tabard.events.ledger import (
 )
 from tabard.events.observed import NodeJoined, PodStopped, PolicySet, QuarantineRequested
 from tabard.events.status import NodeStatus
-from tabard.ledger.messages import observed, status, status_subject
+from tabard.ledger.messages import observed, observed_subject, status, status_subject
 
 STORY = [
     joined("n1"),
@@ -340,6 +340,33 @@ async def test_what_a_node_may_write_stops_nothing_and_what_it_may_not_say_is_re
     assert "its own subject is tabard.observed.pod.stopped" in reasons[0]
     assert "its own subject is tabard.observed.node.joined.n2" in reasons[1]
     assert "not msgpack" in reasons[2]
+
+
+async def test_a_node_fills_no_ledger_with_what_it_may_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(allowance, "EVENTS_MAX", 7)
+    bus = MemoryBus()
+
+    def message(node: str, payload: bytes = b"") -> Outgoing:
+        joined = NodeJoined(node, ("192.0.2.1",), (), (("at", payload.decode()),))
+        sealed = observed(joined, Envelope(b"0" * 16, node, 0)).payload
+        return Outgoing(observed_subject(joined), sealed if payload else b"junk")
+
+    ever_new = [message("n1", b"%d" % number) for number in range(100)]
+    with structlog.testing.capture_logs() as logs:
+        async with running(bus) as task:
+            await publish(bus, started("a"))
+            await bus.publish(Stream.OBSERVED, [*[message("n1")] * 100, *ever_new])
+            await bus.publish(Stream.OBSERVED, [message("n2")])
+            await publish(bus, started("b"))
+            await caught_up(bus, task)
+    state = await folded(bus)
+    assert set(state.endpoints) == {"a", "b"}
+    assert len(state.quarantined) == 7 + 1
+    assert not state.nodes
+    said = [log["event"] for log in logs]
+    assert (said.count("allocator.node_unheeded"), said.count("allocator.refused")) == (1, 8)
 
 
 async def test_a_node_does_not_speak_for_another_one() -> None:

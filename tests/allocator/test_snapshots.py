@@ -7,9 +7,13 @@ from typing import Any
 
 from allocator.test_standby import LIVE, Replica, pair, running
 from deciding import started
+from ledgers import append, small
 from serving import MemoryCheckpoint, caught_up, folded, for_a_while, publish, until
+from tabard.allocator.snapshots import Snapshots
+from tabard.allocator.words import Words
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import BusUnavailable, ObjectInfo, Stream
+from tabard.events.status import Role
 from tabard.ledger import archive
 from tabard.ledger.archive import Frozen
 from tabard.ledger.follow import catch_up
@@ -94,6 +98,29 @@ async def test_too_few_events_are_no_reason_until_time_has_gone_by() -> None:
         await stored(bus)
         await for_a_while(0.3)
         assert len(await makers(bus)) == 1, "nothing happened since"
+
+
+async def test_who_takes_the_lead_while_it_looks_stores_nothing_of_a_state_that_runs_ahead() -> (
+    None
+):
+    bus, looks = MemoryBus(), 0
+    await append(bus, *small())
+    state = await folded(bus)
+
+    def standing() -> tuple[Role, State]:
+        nonlocal looks
+        looks += 1
+        return ("following", state) if looks == 1 else ("leading", State())
+
+    pace = dataclasses.replace(SOON, snapshot_events=1, snapshot_look_s=0.01)
+    watch = asyncio.create_task(Snapshots("a/1", Words(), pace, standing).run(bus))
+
+    async def looked_again() -> bool:
+        return looks >= 3
+
+    await until(looked_again)
+    watch.cancel()
+    assert await bus.objects.listed() == []
 
 
 async def test_a_snapshot_that_could_not_be_stored_is_tried_again() -> None:

@@ -59,6 +59,23 @@ def test_a_word_that_goes_back_is_no_progress() -> None:
         assert (heard.of("n1"), heard.still_ns("n1")) == (0, 4)
 
 
+@pytest.mark.parametrize("words", [(3, 4), (0, 4), (END + 1000, 4), range(1, 60)], ids=str)
+def test_a_node_that_goes_back_and_forth_or_crawls_stands_still(words: list[int]) -> None:
+    heard, state = Watermarks(), two()
+    for turn in range(60):
+        heard.say("n1", words[turn % len(words)], END + 10 * turn)
+        heard.listen(state, 1)
+    assert heard.still_ns("n1") >= 60 - END
+
+
+def test_a_node_that_lags_is_as_late_as_what_it_enforces_and_no_later() -> None:
+    heard, state = Watermarks(), two()
+    for turn in range(3, 60):
+        heard.say("n1", 10 * (turn - 3), 10 * turn)
+        heard.listen(state, 1)
+        assert heard.still_ns("n1") <= 2 * 3 + 1
+
+
 def test_a_node_that_never_spoke_has_its_time_from_when_it_joined() -> None:
     heard, state = Watermarks(), State()
     heard.listen(state, 50)

@@ -9,7 +9,8 @@ from guards import HASTY, HOLDERS, OTHER, Guarded, quiet, stored
 from tabard.auth.accounts import permissions
 from tabard.auth.keys import read_key
 from tabard.auth.roles import Holder, Role, accounts_rights, holder, rights
-from tabard.bus.port import BusError, Outgoing, Stream
+from tabard.bus.config import BUFFERED_MESSAGES_MAX
+from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stream
 from tabard.bus.subjects import API, BUCKET_STREAM, GUARDED_API
 from tabard.events.codec import TYPES
 from tabard.events.observed import ObservedEvent
@@ -273,6 +274,33 @@ async def test_what_a_node_has_answered_to_where_others_hear_the_ledger_is_not_t
             await allocator.append([Outgoing("tabard.ledger.x", b"true")], last)
             assert [each.payload for each in await anext(tail)] == [b"true"]
             await tail.aclose()
+
+
+async def test_a_flood_by_a_nodes_key_is_refused_and_what_others_write_is_stored_after_it(
+    guarded: Guarded,
+) -> None:
+    answers: list[bytes] = []
+    async with guarded.raw("agent.n2") as node, guarded.bus("operator") as operator:
+
+        async def note(message: Any) -> None:
+            answers.append(message.data)
+
+        await node.client.subscribe(f"{node.inbox}.flood", cb=note)
+        joined = "tabard.observed.node.joined.n2"
+        flood = 3 * BUFFERED_MESSAGES_MAX
+        await node.publish([joined] * flood, to=f"{node.inbox}.flood")
+        set_ = Outgoing("tabard.observed.policy.set", b"1", "after the flood")
+        while True:
+            try:
+                (sequence,) = await operator.publish(Stream.OBSERVED, [set_])
+                break
+            except BusUnavailable:
+                continue
+        while len(answers) < flood:
+            await quiet(1)
+    refused = sum(b"too many requests" in answer for answer in answers)
+    assert refused
+    assert sequence >= flood - refused
 
 
 # What each is for works.

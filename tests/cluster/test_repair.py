@@ -213,8 +213,8 @@ async def follow_what_is_printed(cluster: damage.Cluster, server: str) -> None:
     code, printed, said = await tabard("bus", "repair", server, *options)
     again = f"next: tabard bus check --monitoring {options[3]} --nats {options[1]}"
     assert (code, said.splitlines()[-1]) == (0, again)
-    before, _, rest = printed.partition("systemctl stop nats-server\n")
-    moves, _, after = rest.partition("systemctl start nats-server\n")
+    before, _, rest = printed.partition("systemctl stop tabard-nats\n")
+    moves, _, after = rest.partition("systemctl start tabard-nats\n")
     assert all(line.startswith("#") for line in (before + after).splitlines())
     async with cluster.down(server):
         await asyncio.to_thread(subprocess.run, ["sh", "-ec", moves], check=True)

@@ -196,6 +196,15 @@ async def test_kept_data_is_the_same_cluster_again_with_fewer_nodes(tmp_path: Pa
         assert await second.bus.last_sequence(Stream.LEDGER) > head
 
 
+async def test_data_is_not_kept_where_others_can_write(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o777)
+    with pytest.raises(ClusterError, match="only this user can write"):
+        await Cluster(settings(data=data), directory=tmp_path / "run").__aenter__()
+    assert not any(data.iterdir())
+
+
 def test_a_data_directory_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
 

@@ -6,8 +6,9 @@ from ledgers import append, say, small
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import Outgoing, Stream
 from tabard.cluster.errors import NotReached
-from tabard.cluster.watermarks import enforced, taken, watermarks
+from tabard.cluster.watermarks import Watermark, enforced, silent, taken, watermarks
 from tabard.events.ledger import CursorAdvanced
+from tabard.events.status import NodeStatus
 from tabard.ledger.state import State
 
 
@@ -23,6 +24,13 @@ async def test_a_word_that_cannot_be_read_is_none() -> None:
     bus = MemoryBus()
     await bus.publish(Stream.STATUS, [Outgoing("tabard.status.n1", b"\xc1")])
     assert await watermarks(bus, ["n1"]) == {}
+
+
+def test_a_node_is_silent_after_15_s_or_five_of_its_own_heartbeats() -> None:
+    for heartbeat_s, silent_s in ((1, 15), (3, 15), (20, 100)):
+        status = NodeStatus("n1", 1, "memory", 0, (), heartbeat_ms=heartbeat_s * 1000)
+        word, end = Watermark(status, stored_at=7), 7 + silent_s * 10**9
+        assert [silent(word, end), silent(word, end + 1)] == [False, True]
 
 
 async def test_all_nodes_are_waited_for() -> None:

@@ -59,6 +59,7 @@ def test_no_two_names_are_one_token() -> None:
     assert len(set(tokens)) == len(names)
     assert not any(set(token) & set(". *>") for token in tokens)
     assert tokens[:3] == ["a_b", "a=5Fb", "a=3D5Fb"]
+    assert len(set(map(messages.allocator_subject, names))) == len(names)
 
 
 SAID: list[tuple[Stream, messages.Outgoing, str]] = [

@@ -93,9 +93,17 @@ class Follower:
 
     def _reached(self, end: int) -> None:
         self.head = max(end, self._reconciler.state.sequence)
+        self._tell_of_refusal()
         if self._reconciler.state.sequence >= end:
             self._reconciler.stand(Standing.IN_SYNC)
             self._reconciler.refolded()
+
+    def _tell_of_refusal(self) -> None:
+        refused = self._reconciler.state.refused_nodes.get(self._reconciler.node)
+        if refused is None:
+            self._report.clear("refused")
+        elif self._report.fail("refused", f"this node is refused as it is: {refused.reason}"):
+            log.error("agent.node_refused", reason=refused.reason)
 
     def _stopped(self, event: str, message: str) -> None:
         if self._report.fail("ledger", message):

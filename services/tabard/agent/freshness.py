@@ -28,7 +28,8 @@ ASK_S_MAX = 5.0
 LOOK_S = 0.05
 """Between two looks whether the watermark has come to what the bus answered."""
 ASKED_MAX = 64
-"""Answers that the watermark has not reached yet; the oldest make room, and count for nothing."""
+"""Answers that the watermark has not reached yet. With so many no further one counts until one is
+reached: a node that is always the same time behind would never come to the newest."""
 
 SECOND = 1_000_000_000
 
@@ -62,7 +63,7 @@ class Freshness:
         self._clock = clock
         self._fresh = self._begun = clock(), time.time_ns()
         """When the node was last fresh, by `clock` and since the Unix epoch."""
-        self._asked: deque[tuple[tuple[int, int], int]] = deque(maxlen=ASKED_MAX)
+        self._asked: deque[tuple[tuple[int, int], int]] = deque()
         """(when the bus was asked, the head that it answered), oldest first."""
         self._head = 0
 
@@ -111,7 +112,8 @@ class Freshness:
         head = await last_sequence(self._bus(), Stream.LEDGER)
         if head is not None:
             self._head = head
-            self._asked.append((at, head))
+            if len(self._asked) < ASKED_MAX:
+                self._asked.append((at, head))
 
     async def look(self) -> None:
         """Whether the watermark has come to what was asked; tells whoever is to know."""

@@ -30,6 +30,8 @@ class Figures:
         """How often it lost the lead to another."""
         self.superseded = 0
         """Observed events that it passed over, for later ones that undid them."""
+        self.unheeded = 0
+        """Observed events that it passed over, since their node had used up its allowance."""
 
     def appended(self, messages: Sequence[Outgoing], took_s: float) -> None:
         """A batch is in the ledger."""

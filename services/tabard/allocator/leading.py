@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from tabard.allocator.allowance import EVENTS_PER_S, Allowance
 from tabard.allocator.batch import Batch
 from tabard.allocator.commands import Reject, Tick
 from tabard.allocator.decide import ahead, answer, decide
@@ -30,7 +31,7 @@ from tabard.bus.port import Bus, BusError, BusUnavailable, Stream
 from tabard.events.errors import EventError
 from tabard.events.ledger import LedgerEvent
 from tabard.events.observed import PodStarted
-from tabard.ledger.messages import holds_up
+from tabard.ledger.messages import holds_up, speaker
 from tabard.ledger.state import State
 
 _log = structlog.get_logger()
@@ -75,6 +76,7 @@ class Leader:
         self._indexes = Indexes(state)
         self._cursor = state.cursors.get(Stream.OBSERVED, 0)
         self._inbox = Inbox()
+        self._allowance = Allowance()
         self._tick_at = 0.0
         self._ticked_at = 0.0
         self._passed = 0
@@ -172,12 +174,28 @@ class Leader:
                         batch.add(events[: min(ahead(events), most)], arrived.record)
                         assert batch.messages, "a decision's core fits into one batch"
                     break
-                batch.add(events, arrived.record)
+                if self._affords(arrived, events, batch.at):
+                    batch.add(events, arrived.record)
                 if sequence > self._cursor + 1:
                     _log.error("allocator.missed", first=self._cursor + 1, through=sequence - 1)
                 self._cursor = sequence
             self._inbox.pop()
         return None
+
+    def _affords(self, arrived: Arrival, events: list[LedgerEvent], now: int) -> bool:
+        """Whether a node that said this may still cause these events; else it is passed over."""
+        node, said = speaker(arrived.message), arrived.said
+        if node and events:
+            told = node in self._allowance.spent
+            if not self._allowance.take(node, len(events), now):
+                self._figures.unheeded += 1
+                if not told:
+                    _log.error("allocator.node_unheeded", node=node, events_per_s=EVENTS_PER_S)
+                return False
+        if isinstance(said, EventError):
+            subject = arrived.message.subject
+            _log.warning("allocator.refused", subject=subject, reason=str(said))
+        return True
 
     def _decided(self, arrived: Arrival, now: int) -> list[LedgerEvent] | _Poison:
         """The answer to an event, or none where what comes later undoes it."""
@@ -196,7 +214,6 @@ class Leader:
         if isinstance(said, EventError):
             if holds_up(message, said):
                 return _Poison(message.sequence, str(said))
-            _log.warning("allocator.refused", subject=message.subject, reason=str(said))
             reject = Reject(Stream.OBSERVED.value, message.sequence, str(said))
             return decide(self._state, self._indexes, reject)
         try:

@@ -140,6 +140,11 @@ def _of_figures(figures: Figures) -> list[Metric]:
             "Observed events that it passed over, for later ones that undid them.",
             figures.superseded,
         ),
+        CounterMetricFamily(
+            "tabard_allocator_unheeded_total",
+            "Observed events that it passed over, since their node had caused too many events.",
+            figures.unheeded,
+        ),
         *figures.batch_events.collect(),
         *figures.append_s.collect(),
         counters(

@@ -15,6 +15,7 @@ from tabard.events.ledger import (
     LedgerEvent,
     NodeAdded,
     NodeRemoved,
+    NodeReturned,
     PodRefused,
 )
 from tabard.events.observed import Pairs, PodStarted, Ports
@@ -58,6 +59,8 @@ class Indexes:
             case NodeRemoved():
                 self.claims.remove(event.name)
                 self.watermarks.forget(event.name)
+            case NodeReturned():
+                self.watermarks.renew(event.name)
 
     def heaviest_keys(self, state: State) -> tuple[tuple[str, int], ...]:
         """The label keys with the most values among pods' identities, most first, and how many.

@@ -101,7 +101,10 @@ class Snapshots:
             finally:
                 self._wanted = None
         else:
-            frozen = Frozen.of(self._standing()[1])
+            now, state = self._standing()
+            if now != role:
+                return  # it was asked for its turn meanwhile: the state is not the ledger's alone
+            frozen = Frozen.of(state)
         entry = await archive.store(bus, frozen, self._by)
         self.newest, self.failure = entry.sequence, ""
         self.taken += 1

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import structlog
 
+from tabard.allocator.watermarks import WORDS_MAX
 from tabard.bus.port import Bus, Stored, Stream
 from tabard.events.errors import EventError
 from tabard.events.status import AllocatorStatus, NodeStatus
@@ -14,8 +15,6 @@ from tabard.ledger.messages import recorded
 
 _log = structlog.get_logger()
 
-NODES_MAX = 65_536
-"""Nodes whose last word is kept; the oldest makes room, and counts as one that never spoke."""
 ALLOCATORS_MAX = 256
 """Allocators' processes whose last word is kept; the oldest makes room."""
 
@@ -38,6 +37,8 @@ class Words:
         self.news = asyncio.Event()
         self.attend: Callable[[Mapping[str, int]], None] = unattended
         self._watermarks: dict[str, int] = {}
+        self._unreadable: dict[str, None] = {}
+        """Subjects whose last message could not be read."""
         self._allocators: dict[str, tuple[int, AllocatorStatus]] = {}
 
     @property
@@ -78,10 +79,13 @@ class Words:
         except EventError as error:
             self.unreadable += 1
             # The node's watermark stays where it was, which holds releases back.
-            _log.warning("allocator.status_unreadable", reason=str(error))
+            if message.subject not in self._unreadable:  # whoever says such things says many
+                _log.warning("allocator.status_unreadable", reason=str(error))
+            _keep(self._unreadable, message.subject, None, WORDS_MAX)
             return None
+        self._unreadable.pop(message.subject, None)
         if isinstance(said, NodeStatus):
-            _keep(self._watermarks, said.node, said.sequence, NODES_MAX)
+            _keep(self._watermarks, said.node, said.sequence, WORDS_MAX)
             return said
         if isinstance(said, AllocatorStatus):
             before = self._allocators.get(said.holder)

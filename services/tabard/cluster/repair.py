@@ -132,7 +132,7 @@ def steps(found: Survey, server: str, streams: Sequence[Stream]) -> list[str]:
     """What to type on the machine of `server`, where this process cannot stop it."""
     lines = [
         f"# on the machine of {server}; stop its nats-server as it is run there, such as:",
-        "systemctl stop nats-server",
+        "systemctl stop tabard-nats",
     ]
     for stream in streams:
         stored, log = folders(found, server, stream)
@@ -142,7 +142,7 @@ def steps(found: Survey, server: str, streams: Sequence[Stream]) -> list[str]:
             f"mv {shlex.quote(str(stored))} {aside}/stream",
             f"mv {_glob(log)} {aside}/log",
         ]
-    return [*lines, "systemctl start nats-server", "# then hold all replicas against each other:"]
+    return [*lines, "systemctl start tabard-nats", "# then hold all replicas against each other:"]
 
 
 def _glob(pattern: str) -> str:

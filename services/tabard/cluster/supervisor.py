@@ -52,6 +52,7 @@ from tabard.ledger.state import State
 from tabard.netns.enter import path
 from tabard.netns.names import hub_namespace, node_namespace
 from tabard.process import privileges
+from tabard.process.places import own
 from tabard.process.privileges import for_files
 
 P = ParamSpec("P")
@@ -216,8 +217,7 @@ class Cluster:
         settings = self.settings
         name = settings.name or await _kept_name(settings) or secrets.token_hex(3)
         if settings.data is not None:
-            data = settings.data.absolute()
-            data.mkdir(parents=True, exist_ok=True)
+            data = _own(settings.data)
         else:
             data = Path(tempfile.mkdtemp(prefix=f"tabard-{name}-"))
         claimed = Profile(
@@ -436,6 +436,14 @@ async def _bus(
         yield bus
     finally:
         await bus.close()
+
+
+def _own(directory: Path) -> Path:
+    """The data directory, made if absent. Who writes there names keys and processes to end."""
+    try:
+        return own(directory.resolve())
+    except PermissionError as error:
+        raise ClusterError(f"data cannot be kept there: {error}", f"ls -ld {directory}") from error
 
 
 async def _kept_name(settings: Settings) -> str:

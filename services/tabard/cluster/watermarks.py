@@ -13,9 +13,9 @@ from tabard.ledger.follow import follow
 from tabard.ledger.messages import recorded, status_subject
 from tabard.ledger.state import State
 
-SILENT_S = 15.0
-"""A node whose agent said nothing for so long (five heartbeats) is not live: its agent is down, or
-cut off. Its kernel goes on enforcing what it had."""
+SILENT_BEATS, SILENT_S = 5, 15.0
+"""A node whose agent said nothing for so many heartbeats, and so long, is not live: its agent is
+down, or cut off. Its kernel goes on enforcing what it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,9 @@ class Watermark:
 
 
 def silent(word: Watermark, now: int) -> bool:
-    """Whether the node said nothing for SILENT_S; `now` by the bus's clock."""
-    return now - word.stored_at > SILENT_S * 1e9
+    """Whether the node said nothing for as long as SILENT_S says; `now` by the bus's clock."""
+    silent_s = max(SILENT_S, SILENT_BEATS * word.status.heartbeat_ms / 1000)
+    return now - word.stored_at > silent_s * 1e9
 
 
 def stale_since(word: Watermark, now: int) -> int | None:

@@ -80,11 +80,8 @@ class Settings(BaseSettings):
             tls = Tls(self.server_certificate, self.server_key, self.nats_ca)
         membership = None
         if self.server_peers:
-            mutual = None
-            if tls is not None:
-                mutual = Tls(tls.certificate, tls.key, tls.ca, verify=True)
             peers = tuple(map(_address, self.server_peers))
-            membership = Membership(self.cluster, _address(self.server_routes), peers, mutual)
+            membership = Membership(self.cluster, _address(self.server_routes), peers)
         return ServerConfig(
             name=self.server_name,
             listen=_address(self.server_listen),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from tabard.bus.port import PAYLOAD_BYTES_MAX, BusError
+from tabard.bus.port import BATCH_MESSAGES_MAX, PAYLOAD_BYTES_MAX, BusError
 
 FREE_PORT = 0
 """A port for the server to choose; it tells which in its ports file."""
@@ -23,6 +23,11 @@ MEMORY_BYTES_MAX = 512 << 20
 """Most that streams in memory may hold together."""
 FILE_BYTES_MAX = 1 << 40
 """LEDGER reserves its max_bytes; the disk, not this number, is the limit."""
+BUFFERED_MESSAGES_MAX = 2_048
+"""Messages that wait to be stored in one stream, which with a sync for each takes seconds: what
+comes while so many do is refused, and sent again. By nats-server's own bound, 100,000, whoever may
+write to a stream can keep all others from writing and reading it for minutes after he has gone. An
+atomic batch of BATCH_MESSAGES_MAX must fit in."""
 SYNC_SLACK_S = 120
 """Without syncing each write: nats-server's own interval."""
 
@@ -31,6 +36,7 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _ESCAPES = {'"': r"\"", "\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 assert PAYLOAD_BYTES_MAX < MAX_PAYLOAD_BYTES
+assert BATCH_MESSAGES_MAX < BUFFERED_MESSAGES_MAX
 
 
 class ConfigError(BusError):
@@ -57,12 +63,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files in PEM. With `verify` a peer must show a certificate that `ca` vouches for."""
+    """Files in PEM; `ca` has the certificates of those who vouch for the other servers."""
 
     certificate: Path
     key: Path
     ca: Path
-    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,6 @@ class Membership:
     name: str
     listen: Address
     peers: tuple[Address, ...]
-    tls: Tls | None = None
 
     def __post_init__(self) -> None:
         _check_name("cluster name", self.name)
@@ -104,7 +108,7 @@ class ServerConfig:
     membership: Membership | None = None
     """None: a server of its own."""
     tls: Tls | None = None
-    """For clients."""
+    """For clients; and for the other servers, which show each other who they are."""
     accounts: str = ""
     """`accounts { … }`, `authorization { … }` or an `include`, in nats-server's words, as it is."""
 
@@ -128,9 +132,10 @@ def text(config: ServerConfig) -> str:
         f"  sync_interval: {'always' if config.sync_always else f'{SYNC_SLACK_S}s'}",
         f"  max_memory_store: {MEMORY_BYTES_MAX}",
         f"  max_file_store: {FILE_BYTES_MAX}",
+        f"  max_buffered_msgs: {BUFFERED_MESSAGES_MAX}",
         "  limits { default_max_consumers: -1 }",
         "}",
-        *_tls(config.tls, ""),
+        *_tls(config.tls, "", verify=False),
     ]
     if (place := config.membership) is not None:
         routes = (f"    {quoted(f'nats-route://{peer}')}" for peer in place.peers)
@@ -141,7 +146,7 @@ def text(config: ServerConfig) -> str:
             "  routes: [",
             *routes,
             "  ]",
-            *_tls(place.tls, "  "),
+            *_tls(config.tls, "  ", verify=True),
             "}",
         ]
     if config.accounts:
@@ -170,7 +175,7 @@ def _escaped(character: str) -> str:
     return character
 
 
-def _tls(tls: Tls | None, indent: str) -> list[str]:
+def _tls(tls: Tls | None, indent: str, *, verify: bool) -> list[str]:
     if tls is None:
         return []
     lines = [
@@ -178,7 +183,7 @@ def _tls(tls: Tls | None, indent: str) -> list[str]:
         f"  cert_file: {quoted(tls.certificate)}",
         f"  key_file: {quoted(tls.key)}",
         f"  ca_file: {quoted(tls.ca)}",
-        f"  verify: {'true' if tls.verify else 'false'}",
+        f"  verify: {'true' if verify else 'false'}",
         "}",
     ]
     return [indent + line for line in lines]

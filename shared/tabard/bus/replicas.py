@@ -3,7 +3,7 @@
 A replica that lost messages is not mended by nats-server, and `current` and `lag` do not tell: they
 are about the log of appends, not about what is stored. So each server is asked for its own counts,
 and these are held against what a stream of Tabard's must be. A message whose checksum fails is left
-out of what a replica gives, and may still be counted: that shows only in reading (`replica_check`).
+out of what a replica gives, and may still be counted: that shows only in reading (`ledger.audit`).
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tabard.bus.jetstream.wire import stored_at
-from tabard.bus.port import Stream
+from tabard.bus.port import Stream, subject
 
 NANOSECONDS = 1_000_000_000
 BEHIND_MAX = 1_000
@@ -119,7 +119,7 @@ def server(url: str, varz: Mapping[str, Any], jsz: Mapping[str, Any]) -> Server:
 
 def _ours(detail: Mapping[str, Any]) -> bool:
     name, config = detail["name"], detail.get("config") or {}
-    return name in tuple(Stream) and f"tabard.{name.lower()}.>" in (config.get("subjects") or ())
+    return name in tuple(Stream) and subject(Stream(name)) + ".>" in (config.get("subjects") or ())
 
 
 def _replica(name: str, account: str, detail: Mapping[str, Any]) -> Replica:

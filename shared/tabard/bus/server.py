@@ -19,7 +19,7 @@ import sysconfig
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -225,10 +225,7 @@ class EmbeddedServer:
             )
 
     def _config(self) -> ServerConfig:
-        guard, membership = self._guard, self._membership
-        if guard and membership:
-            # Servers show each other who they are.
-            membership = replace(membership, tls=replace(guard.tls, verify=True))
+        guard = self._guard
         return ServerConfig(
             name=self._name,
             listen=Address(self._host, self._port),
@@ -237,7 +234,7 @@ class EmbeddedServer:
             ports=self._data / "run",
             log=self.log,
             sync_always=self._sync_always,
-            membership=membership,
+            membership=self._membership,
             tls=guard.tls if guard else None,
             accounts=include(guard.accounts, self._data) if guard else "",
         )

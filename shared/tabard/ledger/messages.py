@@ -50,7 +50,12 @@ def holds_up(message: Stored, error: EventError) -> bool:
     By no more than nodes may write, and by nothing on another subject than its own, is anybody held
     up: that is refused.
     """
-    return not (isinstance(error, MisplacedError) or message.subject.startswith(_BY_NODES))
+    return not (isinstance(error, MisplacedError) or speaker(message))
+
+
+def speaker(message: Stored) -> str:
+    """The token of the node whose own subject of OBSERVED a message came on; "" if on none's."""
+    return message.subject.rpartition(".")[2] if message.subject.startswith(_BY_NODES) else ""
 
 
 _BY_NODES = tuple(subject(Stream.OBSERVED, TYPES[kind][0]) + "." for kind in BY_NODES)
@@ -107,7 +112,7 @@ def _status_subject(event: StatusEvent) -> str:
 
 def allocator_subject(name: str) -> str:
     """Where the last word of the allocator `name` is kept; no node's name has two tokens."""
-    return subject(Stream.STATUS, "allocator", name.replace(".", "_"))
+    return subject(Stream.STATUS, "allocator", node_token(name))
 
 
 def sealed(

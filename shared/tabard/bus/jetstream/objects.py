@@ -23,7 +23,7 @@ import structlog
 from tabard.bus.arguments import check_object
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.publish import Publication
-from tabard.bus.jetstream.read import BEHIND_RETRY_S, READ_BYTES_MAX, api
+from tabard.bus.jetstream.read import BEHIND_RETRY_S, BEHIND_S_MAX, READ_BYTES_MAX, api
 from tabard.bus.jetstream.wire import (
     STREAM_NOT_FOUND_CODE,
     Reply,
@@ -49,8 +49,6 @@ log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 128 << 10
 """ADR-20's own; larger ones were not faster."""
-BEHIND_S_MAX = 2.0
-"""How long a chunk that is not there is asked for again: the replica asked may be behind."""
 _ROLLUP = encode_headers({"Nats-Rollup": "sub"})
 
 

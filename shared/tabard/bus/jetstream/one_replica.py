@@ -13,15 +13,14 @@ import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
-from typing import Any
 
 from tabard.bus.jetstream.connection import Connection
-from tabard.bus.jetstream.wire import Reply, answer, encode_publish
+from tabard.bus.jetstream.read import READ_BYTES_MAX, api
+from tabard.bus.jetstream.wire import Reply, encode_publish
 from tabard.bus.port import READ_MESSAGES_MAX, BusError, BusUnavailable, Stored, Stream
 
 PLACEMENTS_MAX = 60
 """Consumers made for a stream at most: of five servers a given one is missed once in 10^6 times."""
-READ_BYTES_MAX = 4 << 20
 IDLE_S = 30
 """The server removes a consumer that nobody has read from for so long."""
 _OUT_OF_MESSAGES = (404, 408, 409)
@@ -50,12 +49,12 @@ async def placed(
             if place in missing:
                 found[place] = name
             else:
-                await _api(connection, f"CONSUMER.DELETE.{stream}.{made.pop()}")
+                await api(connection, "CONSUMER.DELETE", f"{stream}.{made.pop()}")
         yield found
     finally:
         with suppress(BusUnavailable):  # then the servers remove them, for nobody reads from them
             for name in made:
-                await _api(connection, f"CONSUMER.DELETE.{stream}.{name}")
+                await api(connection, "CONSUMER.DELETE", f"{stream}.{name}")
 
 
 async def _make(connection: Connection, stream: Stream, name: str, start: int) -> str:
@@ -69,20 +68,11 @@ async def _make(connection: Connection, stream: Stream, name: str, start: int) -
         "mem_storage": True,
         "inactive_threshold": IDLE_S * 1_000_000_000,
     }
-    made = await _api(
-        connection,
-        f"CONSUMER.CREATE.{stream}.{name}",
-        {"stream_name": stream, "config": config, "action": "create"},
-    )
+    request = {"stream_name": stream, "config": config, "action": "create"}
+    made = await api(connection, "CONSUMER.CREATE", f"{stream}.{name}", request)
     if error := made.get("error"):
         raise BusError(f"a consumer of {stream} could not be made at {connection}: {error}")
     return str((made.get("cluster") or {}).get("leader", ""))
-
-
-async def _api(connection: Connection, verb: str, body: object = None) -> dict[str, Any]:
-    payload = b"" if body is None else json.dumps(body).encode()
-    subject = f"{connection.api}.{verb}"
-    return answer(await connection.request(subject, payload, verb))[0]
 
 
 async def next_batch(connection: Connection, stream: Stream, consumer: str) -> list[Stored]:

@@ -16,12 +16,14 @@ from tabard.bus.port import BusError, Stored
 WRONG_LAST_SEQUENCE_CODES = frozenset({10071, 10164})
 """`wrong last sequence`, and the same for an expectation that another append in flight breaks."""
 NOT_AVAILABLE_CODE = 10008
+TOO_MANY_CODE = 10167
 BATCH_INCOMPLETE_CODE = 10176
 UNAVAILABLE_CODES = frozenset(
-    {10005, NOT_AVAILABLE_CODE, 10009, 10118, 10158, BATCH_INCOMPLETE_CODE}
+    {10005, NOT_AVAILABLE_CODE, 10009, 10118, 10158, TOO_MANY_CODE, BATCH_INCOMPLETE_CODE}
 )
 """Too few servers for the replicas · JetStream temporarily unavailable · not the leader · stream
-offline · this id is being stored · batch incomplete (new leader)."""
+offline · this id is being stored · too many messages wait to be stored · batch incomplete (new
+leader)."""
 FULL_CODE = 10077
 STREAM_NOT_FOUND_CODE = 10059
 PURGE_DENIED_CODE = 10110
