@@ -70,7 +70,7 @@ async def test_what_a_replica_that_is_coming_up_has_not_yet_is_no_hole(
     watch = ReplicaWatch(("http://a", "http://b"), read_s=3600)
     async with watch.looking(cast(JetStreamBus, None)):
         await asyncio.wait_for(has_read.wait(), 10)
-        while not (families := watch.families()):
+        while not (families := watch.families()):  # noqa: ASYNC110
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         families = watch.families()
