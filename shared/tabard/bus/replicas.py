@@ -108,8 +108,8 @@ def server(url: str, varz: Mapping[str, Any], jsz: Mapping[str, Any]) -> Server:
             name,
             started=str(varz["start"]),
             now=stored_at(str(varz["now"]).encode()),
-            failure=f"{name}: it has turned JetStream off, as a server does whose disk is full; its "
-            "log says why: see to that, and start the server again",
+            failure=f"{name}: it has turned JetStream off, as a server does whose disk is full; "
+            "its log says why: see to that, and start the server again",
         )
     return Server(
         url,
