@@ -341,7 +341,9 @@ def _head(found: Row, wide: bool) -> list[str]:
             f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}"
         )
     if bus := found["bus"]:
-        whole = "replicas as they must be, by their counts" if not bus["faults"] else "DAMAGED"
+        # Of a server that gives no answer nothing is known but that.
+        is_damaged = len(bus["faults"]) > bus["servers"] - bus["answering"]
+        whole = "DAMAGED" if is_damaged else "replicas as they must be, by their counts"
         lines.append(f"bus        {bus['answering']} of {bus['servers']} servers answer, {whole}")
         lines += [f"           {fault}" for fault in bus["faults"]]
     if observed["error"]:
