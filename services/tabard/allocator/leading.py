@@ -73,7 +73,7 @@ class Leader:
         self._patience = patience
         self._clock = clock
         self._pace = pace
-        self._indexes = Indexes(state)
+        self._indexes = Indexes(state, pace.node_ranges)
         self._cursor = state.cursors.get(Stream.OBSERVED, 0)
         self._inbox = Inbox()
         self._allowance = Allowance()

@@ -81,7 +81,7 @@ class Words:
             # The node's watermark stays where it was, which holds releases back.
             if message.subject not in self._unreadable:  # whoever says such things says many
                 _log.warning("allocator.status_unreadable", reason=str(error))
-            _keep(self._unreadable, message.subject, None, NODES_MAX)
+            _keep(self._unreadable, message.subject, None, WORDS_MAX)
             return None
         self._unreadable.pop(message.subject, None)
         if isinstance(said, NodeStatus):
