@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -6,6 +7,7 @@ import pytest
 
 from command import Tabard
 from tabard.cli.failing import Exit
+from tabard.cluster.settings import AGENT_SETTINGS, ALLOCATOR_SETTINGS, SERVICE_SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -55,15 +57,16 @@ def test_a_usage_error_exits_with_two(tabard: Tabard, words: list[str]) -> None:
     assert tabard(*words).exit_code == 2
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["events"], ["policy"]], ids=["tabard", "events", "policy"]
-)
-def test_help_of_all_commands_has_an_example_and_cuts_no_line(
-    tabard: Tabard, command: list[str]
-) -> None:
-    result = tabard(*command, "--help")
+@pytest.mark.parametrize("group", ["", "auth", "bus", "events", "ledger", "policy", "snapshots"])
+def test_help_of_all_commands_has_an_example_and_cuts_no_line(tabard: Tabard, group: str) -> None:
+    result = tabard(*filter(None, [group]), "--help")
     assert result.output.count("Example: tabard") == 1
     assert "..." not in result.output.partition("Commands:")[2]
+
+
+def test_help_of_up_names_every_setting(tabard: Tabard) -> None:
+    told = set(re.findall(r"[A-Z_]+", tabard("up", "--help").output))
+    assert {*SERVICE_SETTINGS, *ALLOCATOR_SETTINGS, *AGENT_SETTINGS} <= told
 
 
 def test_help_says_what_exit_codes_mean(tabard: Tabard) -> None:

@@ -5,7 +5,7 @@ from clusters import running
 from tabard.agent.settings import Settings as AgentSettings
 from tabard.allocator.settings import Settings as AllocatorSettings
 from tabard.cluster.programs import Place, agent, allocator, allocator_names, source
-from tabard.cluster.settings import AGENT_SETTINGS, INSTALL_SETTINGS, SERVICE_SETTINGS, places
+from tabard.cluster.settings import AGENT_SETTINGS, ALLOCATOR_SETTINGS, SERVICE_SETTINGS, places
 from tabard.source.settings import Settings as SourceSettings
 
 INHERITED = {"PATH": "/bin", "TABARD_CLUSTER": "another", "TABARD_NODE": "another"}
@@ -91,5 +91,5 @@ def test_settings_of_every_service_go_to_all() -> None:
 
 
 def test_every_extra_setting_is_one_that_its_part_knows() -> None:
-    assert {name.lower() for name in INSTALL_SETTINGS} <= AllocatorSettings.model_fields.keys()
+    assert {name.lower() for name in ALLOCATOR_SETTINGS} <= AllocatorSettings.model_fields.keys()
     assert {name.lower() for name in AGENT_SETTINGS} <= AgentSettings.model_fields.keys()

@@ -31,7 +31,7 @@ Nodes = Annotated[
 
 @app.callback()
 def main() -> None:
-    """Keys and certificates of a guarded bus: make, show, rotate and revoke them.
+    """Make and change keys and certificates of a guarded bus.
 
     They live in a directory whose files only its owner can read. `tabard up --secure` has its own
     in its data directory.
@@ -46,8 +46,9 @@ def auth_init(
     server: Servers = None,
     node: Nodes = None,
 ) -> None:
-    """Make an auth directory: a key for each role and node, certificates for the servers.
+    """Make an auth directory, with keys and certificates.
 
+    It holds a key for each role and node, and a certificate for each server.
     DIR/accounts.conf is for nats-server to include, DIR/servers/NAME.pem and .key are its
     certificate, DIR/ca.pem vouches for them all, and DIR/keys/HOLDER.seed is each process's own
     secret, named to it by TABARD_NATS_NKEY.
@@ -70,9 +71,9 @@ def auth_add(
     place: Place = "",
     cluster: Cluster = "",
 ) -> None:
-    """Give a node, another holder of a role, or a server what it needs, and tell the servers.
+    """Give a node, a role or a server what it needs.
 
-    A holder of a role that has one already is told apart by NAME.
+    The servers are told. A holder of a role that has one already is told apart by NAME.
 
     Example: tabard auth add node n3
     """
@@ -100,7 +101,7 @@ def auth_revoke(
     place: Place = "",
     cluster: Cluster = "",
 ) -> None:
-    """Take a holder's key away, and tell the servers: they disconnect it.
+    """Take a holder's key away; the servers disconnect it.
 
     Example: tabard auth revoke agent.n3
     """
@@ -134,7 +135,7 @@ def auth_rotate(
     place: Place = "",
     cluster: Cluster = "",
 ) -> None:
-    """Put new keys and certificates in the place of those that there are, in two steps.
+    """Replace keys and certificates, in two steps.
 
     After the first, servers take the old and the new: give the new ones (DIR/next, DIR/ca.pem) to
     those who are elsewhere. After --finish they take the new alone; whoever came with an old key is

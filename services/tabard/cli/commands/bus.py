@@ -57,11 +57,11 @@ def bus_check(
     cluster: Cluster = "",
     nats: Nats = "",
 ) -> None:
-    """Read every replica, and hold it against order, chain hash and the others.
+    """Read every replica, and hold it against the others.
 
-    Of LEDGER and OBSERVED, unless one is named. It makes a consumer at each server for the time of
-    reading. What a server still has in memory it does not read from its disk. Exits and JSON as
-    `bus status`.
+    Also against order and, of LEDGER, the chain hash. LEDGER and OBSERVED are read, unless one is
+    named. It makes a consumer at each server for the time of reading. What a server still has in
+    memory it does not read from its disk. Exits and JSON as `bus status`.
 
     Example: tabard bus check --stream LEDGER
     """

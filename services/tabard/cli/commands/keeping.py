@@ -14,9 +14,9 @@ ledger = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @snapshots.callback()
 def snapshots_main() -> None:
-    """Snapshots of the ledger's state, from which readers start.
+    """Look after snapshots of the ledger's state.
 
-    An allocator that follows takes them by itself.
+    Who starts from nothing begins at one. An allocator that follows takes them by itself.
 
     Example: tabard snapshots list
     """
