@@ -14,6 +14,7 @@ from tabard.cli.moments import At
 from tabard.cli.past import sequence_at
 from tabard.cli.printing import (
     Output,
+    capped,
     coloured,
     show_line,
     show_lines,
@@ -38,6 +39,7 @@ from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
 
+QUARANTINED_SHOWN = 10
 LOOK_S = 5.0
 """How often -w asks the bus's servers for what they count."""
 
@@ -359,8 +361,9 @@ def _head(found: Row, wide: bool) -> list[str]:
             f"EXHAUSTED  no identity number is free, {exhausted['identities']} are in use; most "
             f"values: {heaviest}"
         )
-    if found["quarantined"]:
-        lines.append(f"quarantined {', '.join(found['quarantined'])}")
+    if skipped := found["quarantined"]:
+        shown = skipped if wide else capped(skipped, QUARANTINED_SHOWN)
+        lines.append(f"quarantined {', '.join(shown)}")
     if found["error"]:
         lines.append(f"error      {found['error']}")
     if found["diverged"]:
