@@ -77,6 +77,7 @@ async def _allocate(settings: Settings, patience: Patience, page: AllocatorPage)
         checkpoint_s=settings.checkpoint_ms / 1000,
         silence_s=settings.silence_ms / 1000,
         limits=settings.limits(),
+        node_ranges=settings.node_ranges,
         snapshot_events=settings.snapshot_events,
         snapshot_s=settings.snapshot_ms / 1000,
     )
