@@ -115,6 +115,21 @@ class TestRefused:
         assert set(desk.state.nodes) == {"n1"}
         assert desk.observe(THIEF) == []
 
+    def test_a_node_that_claims_what_no_node_may_have_is_refused(self) -> None:
+        desk = Desk()
+        desk.indexes = Indexes(desk.state, ["10.244.0.0/16", "192.0.2.0/24"])
+        assert kinds(desk.observe(FIRST)) == ["NodeAdded"]
+        for address, cidr in (("192.0.2.2", "8.8.8.0/24"), ("8.8.8.8", "10.244.2.0/24")):
+            (refused,) = desk.observe(NodeJoined("n2", (address,), (cidr,)))
+            assert isinstance(refused, NodeRefused)
+            assert "8.8.8." in refused.reason
+            assert "is outside of what nodes may have" in refused.reason
+        (refused,) = desk.observe(NodeJoined("n2", (), ("8.0.0.0/8",)))
+        assert "8.0.0.0/8 is outside" in refused.reason
+        assert desk.tick() == []
+        desk.indexes = Indexes(desk.state)
+        assert kinds(desk.tick()) == ["NodeAdded"]
+
     def test_a_node_may_change_what_is_its_own(self) -> None:
         desk = Desk()
         desk.observe(FIRST)

@@ -35,6 +35,7 @@ from serving import (
     until,
 )
 from tabard.allocator import allowance, leading, patience
+from tabard.allocator.allowance import REFUSAL_COST
 from tabard.allocator.leadership import SettingsMismatch
 from tabard.allocator.leading import OBSERVED_PER_BATCH_MAX
 from tabard.allocator.pace import Pace
@@ -345,7 +346,7 @@ async def test_what_a_node_may_write_stops_nothing_and_what_it_may_not_say_is_re
 async def test_a_node_fills_no_ledger_with_what_it_may_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(allowance, "EVENTS_MAX", 7)
+    monkeypatch.setattr(allowance, "EVENTS_MAX", 7 * REFUSAL_COST)
     bus = MemoryBus()
 
     def message(node: str, payload: bytes = b"") -> Outgoing:

@@ -22,6 +22,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         FIXED='{"129": ["k8s:b=", "k8s:a=1"]}',
         RETIRE_GRACE_MS="5",
         HOLDER="one",
+        NODE_RANGES="10.0.0.0/8,fd00::/8",
     )
     assert settings.nats == ("nats://a:1", "nats://b:2")
     assert settings.adopted() == SettingsAdopted(
@@ -34,6 +35,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         retire_grace_ms=5,
         names_kept_ms=3_600_000,
     )
+    assert settings.node_ranges == ("10.0.0.0/8", "fd00::/8")
     assert settings.limits() == Limits(node_lost_ms=600_000, relabel_timeout_ms=3_000)
     assert settings.enforcement is None
     assert read(monkeypatch, ENFORCEMENT="always").adopted().enforcement == "always"
@@ -51,6 +53,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"FIXED": '{"128": ["app"]}'}, "128 needs labels"),
         ({"FIXED": '{"128": ["k8s:a="], "129": ["k8s:a="]}'}, "two numbers"),
         ({"ENFORCEMENT": "sometimes"}, "enforcement"),
+        ({"NODE_RANGES": "10.0.0.1/8"}, "node_ranges"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(

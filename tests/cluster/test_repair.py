@@ -21,6 +21,7 @@ import damage
 from tabard.allocator.writer import append
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Outgoing, Stream
+from tabard.bus.replicas import Replica, Server, Standing
 from tabard.bus.server import EmbeddedServer
 from tabard.cli.documents import COMMANDS
 from tabard.cluster import repair
@@ -32,7 +33,7 @@ from tabard.events.ledger import CursorAdvanced
 from tabard.ledger.digest import digest
 from tabard.ledger.follow import catch_up, follow
 from tabard.ledger.messages import sealed
-from tabard.ledger.replicas import examine, read_all, survey
+from tabard.ledger.replicas import Survey, examine, read_all, survey
 from tabard.ledger.state import State
 from tabard.process import replicas as process_replicas
 from tabard.process.replicas import ReplicaWatch
@@ -281,6 +282,25 @@ async def test_an_event_that_a_replica_holds_otherwise_is_told_by_its_chain_and_
         ("1 events do not follow from the one before: LEDGER/700",),
     )
     assert await folded(bus) == truth
+
+
+def test_nothing_outside_of_the_clusters_data_is_moved_at_a_monitors_word(tmp_path: Path) -> None:
+    def told(store: Path, account: str, group: str) -> Survey:
+        counts = (False, 1, 9, 9, 0, 9, 0, 0.0)
+        replica = Replica("nats.2", account, Stream.LEDGER, *counts, group, frozenset(), 3)
+        server = Server("http://127.0.0.1:1", "nats.2", str(store), (replica,))
+        standing = Standing("nats.2", account, Stream.LEDGER, replica)
+        return Survey((server,), (standing,))
+
+    hands = repair.SupervisedHands(tmp_path / "data")
+    inside = tmp_path / "data" / "bus" / "nats.2" / "jetstream"
+    hands.check(told(inside, "$G", "S-R3F-x"), "nats.2")
+    with pytest.raises(ClusterError, match="no server of this cluster"):
+        hands.check(told(tmp_path / "data" / ".." / "elsewhere", "$G", "S-R3F-x"), "nats.2")
+    repair.folders(told(inside, "TABARD", "S-R3F-x"), "nats.2", Stream.LEDGER)
+    for account, group in (("..", "S-R3F-x"), ("TABARD", "../../../etc"), ("TABARD", "*")):
+        with pytest.raises(ClusterError, match="which is no folder"):
+            repair.folders(told(inside, account, group), "nats.2", Stream.LEDGER)
 
 
 async def test_a_running_clusters_server_is_examined_and_repaired_by_commands(

@@ -35,6 +35,16 @@ async def test_what_was_saved_last_is_loaded_with_its_extra(tmp_path: Path) -> N
         assert checkpoint.extra == b"mine"
 
 
+async def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    path.touch(0o644)
+    async with Checkpoint.open(path) as checkpoint:
+        await checkpoint.save(some_state())
+        files = sorted(tmp_path.iterdir())
+        assert [file.name for file in files] == ["c.db", "c.db-shm", "c.db-wal"]
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
 async def test_the_state_is_read_before_save_returns(tmp_path: Path) -> None:
     async with Checkpoint.open(tmp_path / "c.db") as checkpoint:
         desk = Desk()

@@ -41,7 +41,6 @@ def main() -> int:
     settings = settings_or_exit(Settings)
     log_to_stderr(settings.log_level, settings.log_format)
     collect_seldom()
-    os.umask(0o077)  # the checkpoint, all of the ledger's state, is nobody else's
     try:
         uvloop.run(_run(settings))
     except SettingsMismatch as error:
@@ -77,6 +76,7 @@ async def _allocate(settings: Settings, patience: Patience, page: AllocatorPage)
         checkpoint_s=settings.checkpoint_ms / 1000,
         silence_s=settings.silence_ms / 1000,
         limits=settings.limits(),
+        node_ranges=settings.node_ranges,
         snapshot_events=settings.snapshot_events,
         snapshot_s=settings.snapshot_ms / 1000,
     )

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 EVENTS_MAX = 4_096
 """Most ledger events at once; a node that was quiet for long has as many."""
-EVENTS_PER_S = 50
-"""What is had back. All names' addresses, at their bound, are renewed by fewer."""
+EVENTS_PER_S = 20
+"""What is had back. All names' addresses, at their bound, come and are renewed by fewer."""
+REFUSAL_COST = 100
+"""What a refusal counts as: one tells as much as many, and nobody needs any."""
 NODES_MAX = 65_536
 """Nodes that are kept; the oldest makes room, and counts as one that was quiet."""
 

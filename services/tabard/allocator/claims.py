@@ -1,11 +1,15 @@
-"""Which node has which addresses: found by the range that another one claims. Pure."""
+"""Which node has which addresses, and may have: found by the range that another one claims. Pure.
+
+What a node claims draws traffic: other nodes send what is for its pod CIDRs to it.
+"""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from tabard.ledger.state import Node
 
+_Network = IPv4Network | IPv6Network
 _Place = tuple[int, int]
 """(4 or 6, prefix length)"""
 _WIDTH = {4: 32, 6: 128}
@@ -15,7 +19,9 @@ class Claims:
     """The addresses and pod CIDRs of nodes. They may overlap, as in ledgers from before it was
     refused."""
 
-    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+    def __init__(self, nodes: Iterable[Node] = (), ranges: Iterable[str] = ()) -> None:
+        """`ranges`: CIDRs in which all that a node claims must lie; none: anywhere."""
+        self._ranges = tuple(map(ip_network, ranges))
         self._of: dict[_Place, list[tuple[int, str, str]]] = {}
         """Sorted (network, node, its text), for each length of prefix."""
         self._nodes: dict[str, Node] = {}
@@ -33,6 +39,14 @@ class Claims:
         node = self._nodes.pop(name, None)
         for text, place, network in () if node is None else _claimed(node):
             self._of[place].remove((network, name, text))
+
+    def outside(self, node: Node) -> str:
+        """What of `node` lies in none of the ranges that nodes are held to; "" if nothing."""
+        for text, _, _ in _claimed(node) if self._ranges else ():
+            claimed = ip_network(text)
+            if not any(_within(claimed, held) for held in self._ranges):
+                return text
+        return ""
 
     def clash(self, node: Node) -> str:
         """What of `node` is another node's, in words; "" if nothing."""
@@ -52,6 +66,12 @@ class Claims:
                         return f"{what} node {name}'s"
                     at += 1
         return ""
+
+
+def _within(network: _Network, held: _Network) -> bool:
+    if isinstance(network, IPv4Network):
+        return isinstance(held, IPv4Network) and network.subnet_of(held)
+    return isinstance(held, IPv6Network) and network.subnet_of(held)
 
 
 def _claimed(node: Node) -> Iterator[tuple[str, _Place, int]]:

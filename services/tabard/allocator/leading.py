@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from tabard.allocator.allowance import EVENTS_PER_S, Allowance
+from tabard.allocator.allowance import EVENTS_PER_S, REFUSAL_COST, Allowance
 from tabard.allocator.batch import Batch
 from tabard.allocator.commands import Reject, Tick
 from tabard.allocator.decide import ahead, answer, decide
@@ -29,7 +29,7 @@ from tabard.allocator.words import Words, unattended
 from tabard.allocator.writer import FencedError, append
 from tabard.bus.port import Bus, BusError, BusUnavailable, Stream
 from tabard.events.errors import EventError
-from tabard.events.ledger import LedgerEvent
+from tabard.events.ledger import EventQuarantined, LedgerEvent
 from tabard.events.observed import PodStarted
 from tabard.ledger.messages import holds_up, speaker
 from tabard.ledger.state import State
@@ -73,7 +73,7 @@ class Leader:
         self._patience = patience
         self._clock = clock
         self._pace = pace
-        self._indexes = Indexes(state)
+        self._indexes = Indexes(state, pace.node_ranges)
         self._cursor = state.cursors.get(Stream.OBSERVED, 0)
         self._inbox = Inbox()
         self._allowance = Allowance()
@@ -187,7 +187,8 @@ class Leader:
         node, said = speaker(arrived.message), arrived.said
         if node and events:
             told = node in self._allowance.spent
-            if not self._allowance.take(node, len(events), now):
+            refused = isinstance(events[0], EventQuarantined)
+            if not self._allowance.take(node, REFUSAL_COST if refused else len(events), now):
                 self._figures.unheeded += 1
                 if not told:
                     _log.error("allocator.node_unheeded", node=node, events_per_s=EVENTS_PER_S)

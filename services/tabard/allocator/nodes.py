@@ -20,15 +20,13 @@ def join(state: State, indexes: Indexes, event: NodeJoined) -> list[LedgerEvent]
     """A node, or another underlay address, pod CIDR or label of a known one.
 
     Each CIDR that it uses gets an identity first. One that claims what another node has, be that
-    lost or not, is refused, since it would get the other's traffic. Refusal if it is too large.
+    lost or not, or what no node may have is refused, since it would get the traffic for that.
+    Refusal if it is too large.
     """
     node = Node(event.name, event.addresses, event.pod_cidrs, event.labels)
     if state.nodes.get(event.name) == node and event.name not in state.refused_nodes:
         return []
-    if clash := indexes.claims.clash(node):
-        reason = (
-            f"{clash}; give it its own, or take out the other if it is gone: tabard delete node"
-        )
+    if reason := _fault(indexes, node):
         facts = (event.name, event.addresses, event.pod_cidrs, event.labels)
         refused = NodeRefused(*facts, reason)
         check_size(refused)
@@ -46,7 +44,7 @@ def readmit(state: State, indexes: Indexes) -> list[LedgerEvent]:
     """A refused node that nothing stands in the way of any more."""
     for refused in state.refused_nodes.values():
         node = Node(refused.name, refused.addresses, refused.pod_cidrs, refused.labels)
-        if not indexes.claims.clash(node):
+        if not _fault(indexes, node):
             try:
                 return _added(state, indexes, node)
             except Refusal:  # for want of numbers: it comes again
@@ -72,6 +70,15 @@ def judge(state: State, indexes: Indexes, tick: Tick, events_max: int) -> list[L
         elif lost is not None and watermark >= lost.lost_at:
             found.append(NodeReturned(name, watermark))
     return found
+
+
+def _fault(indexes: Indexes, node: Node) -> str:
+    """Why `node` may not join with what it claims; "" if it may."""
+    if outside := indexes.claims.outside(node):
+        return f"{outside} is outside of what nodes may have (TABARD_NODE_RANGES of allocators)"
+    if clash := indexes.claims.clash(node):
+        return f"{clash}; give it its own, or take out the other if it is gone: tabard delete node"
+    return ""
 
 
 def _added(state: State, indexes: Indexes, node: Node) -> list[LedgerEvent]:

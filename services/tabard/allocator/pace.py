@@ -7,7 +7,7 @@ from tabard.allocator.commands import Limits
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """In seconds, but for `limits`."""
+    """In seconds, but for `limits` and `node_ranges`."""
 
     tick_s: float = 1.0
     poll_s: float = 0.5
@@ -24,6 +24,8 @@ class Pace:
     flows_s: float = 5.0
     """Between two looks whether FLOWS is there."""
     limits: Limits = field(default_factory=Limits)
+    node_ranges: tuple[str, ...] = ()
+    """CIDRs in which addresses and pod CIDRs of nodes must lie; none: anywhere."""
     snapshot_events: int = 100_000
     """Ledger events after which another snapshot is due."""
     snapshot_s: float = 3600.0

@@ -37,13 +37,14 @@ class Indexes:
     """What decisions look up beside the state: what is derived from it and kept in step with it,
     and what nodes said last."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, node_ranges: Iterable[str] = ()) -> None:
+        """`node_ranges`: CIDRs in which what nodes claim must lie; none: anywhere."""
         assert state.settings is not None, "label filter and number space are among the settings"
         self.cluster = state.settings.cluster
         self.label_filter = LabelFilter(state.settings.include, state.settings.exclude)
         self.numbering = Numbering(state)
         self.asked = Asked(state)
-        self.claims = Claims(state.nodes.values())
+        self.claims = Claims(state.nodes.values(), node_ranges)
         self.watermarks = Watermarks()
         self._heaviest: tuple[tuple[str, int], ...] = ()
 

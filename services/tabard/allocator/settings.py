@@ -1,10 +1,11 @@
 """What an allocator is told when it starts: environment variables with the prefix TABARD_."""
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from tabard.allocator.commands import Limits
@@ -42,6 +43,9 @@ class Settings(BusSettings):
     """How long a node may get no further before nothing waits for it any more."""
     relabel_timeout_ms: int = Field(default=3_000, ge=0)
     """How long a running pod's new identity waits for all nodes to know it."""
+    node_ranges: Listed = ()
+    """CIDRs in which addresses and pod CIDRs of nodes must lie; empty: anywhere. A node in other
+    hands could else claim the addresses of others outside, and have pods' traffic to them."""
     silence_ms: int = Field(default=2_000, ge=100)
     """Another takes the lead after so much silence of the leader."""
     snapshot_events: int = Field(default=100_000, ge=1)
@@ -65,6 +69,11 @@ class Settings(BusSettings):
     """How long at least an address stands for a domain name after it was last said to."""
     enforcement: Enforcement | None = None
     """What a later start may change; None leaves it as the ledger has it, `default` at first."""
+
+    @field_validator("node_ranges")
+    @classmethod
+    def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(value)) for value in values)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -79,7 +79,7 @@ def repair_server(
             if each.server == server and each.stream in wanted:
                 tell(f"{server} {each.stream}: {'; '.join(each.faults)}")
         check(found, server, wanted)
-        hands = _hands(chosen, server)
+        hands = _hands(chosen, found, server)
         if hands is None:
             print("\n".join(steps(found, server, wanted)))
             tell_next(_following("check", monitoring))
@@ -93,12 +93,16 @@ def repair_server(
     _print(after, Output.TABLE)
 
 
-def _hands(chosen: Target, server: str) -> Hands | None:
-    """What stops the server, if it is one of this machine's cluster."""
+def _hands(chosen: Target, found: Survey, server: str) -> Hands | None:
+    """What stops the server, if it is one of this machine's cluster; ClusterError if it only says
+    so."""
     if chosen.profile is None:
         return None
     hands = SupervisedHands(Path(chosen.profile.data))
-    return hands if hands.runs(server) else None
+    if not hands.runs(server):
+        return None
+    hands.check(found, server)
+    return hands
 
 
 def _jetstream(bus: Bus) -> JetStreamBus:

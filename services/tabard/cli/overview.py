@@ -1,8 +1,10 @@
 """A status as lines: who is how far, for people. Pure."""
 
-from tabard.cli.printing import table
+from tabard.cli.printing import capped, table
 from tabard.cli.records import Row, date
 from tabard.cli.tables import Column, laid_out, trouble
+
+QUARANTINED_SHOWN = 10
 
 
 def _digest(node: Row) -> str:
@@ -111,7 +113,9 @@ def head(found: Row, wide: bool) -> list[str]:
             f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}"
         )
     if bus := found["bus"]:
-        whole = "replicas as they must be, by their counts" if not bus["faults"] else "DAMAGED"
+        # Of a server that gives no answer nothing is known but that.
+        is_damaged = len(bus["faults"]) > bus["servers"] - bus["answering"]
+        whole = "DAMAGED" if is_damaged else "replicas as they must be, by their counts"
         told.append(f"bus        {bus['answering']} of {bus['servers']} servers answer, {whole}")
         told += [f"           {fault}" for fault in bus["faults"]]
     if observed["error"]:
@@ -127,8 +131,9 @@ def head(found: Row, wide: bool) -> list[str]:
             f"EXHAUSTED  no identity number is free, {exhausted['identities']} are in use; most "
             f"values: {heaviest}"
         )
-    if found["quarantined"]:
-        told.append(f"quarantined {', '.join(found['quarantined'])}")
+    if skipped := found["quarantined"]:
+        shown = skipped if wide else capped(skipped, QUARANTINED_SHOWN)
+        told.append(f"quarantined {', '.join(shown)}")
     if found["error"]:
         told.append(f"error      {found['error']}")
     if found["diverged"]:

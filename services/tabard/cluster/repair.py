@@ -11,6 +11,7 @@ and one of them leads, for its replica is what is copied.
 
 import asyncio
 import os
+import re
 import select
 import shlex
 import signal
@@ -34,6 +35,7 @@ LEAD_S_MAX = 30.0
 """Longest wait for a whole replica to lead."""
 STOP_S_MAX = 15.0
 """From SIGTERM to SIGKILL; a server with much to write takes a while, and loses nothing by it."""
+_FOLDER = re.compile(r"[A-Za-z0-9$._-]+")
 COPY_S_MAX = 600.0
 """Longest wait until the copy has come as far as the others were."""
 
@@ -52,6 +54,18 @@ class SupervisedHands:
 
     def runs(self, server: str) -> bool:
         return server in pids.recorded(notes(self._data))
+
+    def check(self, found: Survey, server: str) -> None:
+        """ClusterError if what `server` stores is not of this cluster: monitoring asks for no keys,
+        and whoever took a dead server's port could name any directory to be moved away."""
+        place = found.server(server)
+        store = "" if place is None else place.store
+        if not Path(store).resolve().is_relative_to(self._data.resolve()):
+            raise ClusterError(
+                f"what is monitored as {server} says that it stores in {store!r}, which is not in "
+                f"{self._data}: it is no server of this cluster",
+                "tabard bus status",
+            )
 
     @asynccontextmanager
     async def down(self, server: str) -> AsyncIterator[None]:
@@ -125,6 +139,12 @@ def folders(found: Survey, server: str, stream: Stream) -> tuple[Path, str]:
     known = replica or next(each.replica for each in found.of(stream) if each.replica)
     assert known is not None, "a stream is known by a replica of it"
     store = Path(place.store)
+    for name in (known.account, known.group):
+        if name in (".", "..") or not _FOLDER.fullmatch(name):
+            raise ClusterError(
+                f"{place.url} says that {server} keeps {stream} in {name!r}, which is no folder",
+                "tabard bus status",
+            )
     return store / known.account / "streams" / stream, f"{store}/*/_js_/{known.group}"
 
 

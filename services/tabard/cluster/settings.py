@@ -55,14 +55,16 @@ ALLOCATOR_SETTINGS = (
     "SILENCE_MS",
     "NODE_LOST_MS",
     "RELABEL_TIMEOUT_MS",
+    "NODE_RANGES",
     "SNAPSHOT_EVENTS",
     "SNAPSHOT_MS",
     "BUS_MONITORING",
     "BUS_READ_MS",
 )
 """Settings of every allocator: those of the install, after how long a silence of the leader another
-one leads, for how long nodes are waited for, when a snapshot is due, where the servers of a bus
-that is not the cluster's own are monitored, and how often the bus's replicas are read."""
+one leads, for how long nodes are waited for and what they may claim, when a snapshot is due, where
+the servers of a bus that is not the cluster's own are monitored, and how often the bus's replicas
+are read."""
 AGENT_SETTINGS = (
     "IDENTITIES_MAX",
     "POLICIES_MAX",

@@ -59,8 +59,9 @@ def up(
     In the ledger too, until a later start with the same --data says otherwise: ENFORCEMENT
     (default: policies isolate pods; always: all are isolated; never: nothing is enforced). Of each
     allocator: SILENCE_MS (of the leader, after which another leads), NODE_LOST_MS and
-    RELABEL_TIMEOUT_MS (for how long nodes are waited for), SNAPSHOT_EVENTS and SNAPSHOT_MS (after
-    which a snapshot is due), BUS_READ_MS (how often it reads the bus's replicas; 0: never),
+    RELABEL_TIMEOUT_MS (for how long nodes are waited for), NODE_RANGES (CIDR,… in which all that
+    they claim must lie), SNAPSHOT_EVENTS and SNAPSHOT_MS (after which one is due), BUS_READ_MS (how
+    often it reads the bus's replicas; 0: never),
     BUS_MONITORING (URL,… of the servers of a bus given by --nats). Of each agent: IDENTITIES_MAX,
     POLICIES_MAX, NODES_MAX, PREFIXES_MAX, HOSTS_MAX, ENDPOINTS_MAX, CONNTRACK_MAX, FRAGMENTS_MAX
     (entries of its maps), DRIFT_INTERVAL_MS, RCU_EXPEDITED (0 leaves the kernel's grace periods
