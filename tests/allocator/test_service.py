@@ -56,6 +56,7 @@ from tabard.events.ledger import (
 from tabard.events.observed import NodeJoined, PodStopped, PolicySet, QuarantineRequested
 from tabard.events.status import NodeStatus
 from tabard.ledger.messages import observed, observed_subject, status, status_subject
+from tabard.ledger.state import live_nodes
 
 STORY = [
     joined("n1"),
