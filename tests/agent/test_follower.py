@@ -57,6 +57,19 @@ async def test_a_node_that_is_refused_says_so_until_it_is_taken() -> None:
         await until(lambda: not bench.report.error)
 
 
+async def test_a_node_whose_join_is_passed_over_says_why() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    async with at_work(bench, bus=bus):
+        bench.reconciler.joined_at = 7
+        ledger.emit(events.EventQuarantined("OBSERVED", 6, "another's"))
+        await ledger.write(bus)
+        await until(lambda: bench.reconciler.state.sequence == ledger.written)
+        assert not bench.report.error
+        ledger.emit(events.EventQuarantined("OBSERVED", 7, "127.0.0.1 is no address of a node"))
+        await ledger.write(bus)
+        await until(lambda: "127.0.0.1 is no address of a node" in bench.report.error)
+
+
 async def test_before_poison_it_stops_and_after_quarantine_it_goes_on() -> None:
     bench, ledger, bus = Bench(), Ledger(), MemoryBus()
     bound(ledger, WEB)

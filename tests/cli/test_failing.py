@@ -5,7 +5,7 @@ import pytest
 from command import Tabard
 from ledgers import append, small
 from tabard.bus.memory import MemoryBus, MemoryStore
-from tabard.bus.port import BusError, Stream
+from tabard.bus.port import BusError, BusUnavailable, Stream
 from tabard.cli.failing import run
 
 
@@ -38,3 +38,14 @@ def test_of_several_tasks_errors_a_known_one_is_told(capsys: pytest.CaptureFixtu
     with pytest.raises(BaseException, match="1"):
         run("watch", work())
     assert capsys.readouterr().err.splitlines()[:2] == ["tabard: cannot watch", "  it is away"]
+
+
+def test_of_a_bus_that_gives_no_answer_the_doctor_is_to_be_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def work() -> None:
+        raise BusUnavailable("no answer")
+
+    with pytest.raises(BaseException, match="1"):
+        run("read the cluster's status", work())
+    assert capsys.readouterr().err.splitlines()[-1] == "  next: tabard doctor"

@@ -1,5 +1,6 @@
 """What of the bus's replicas `status` and `doctor` tell, beside what real servers count."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +9,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from clusters import running
+from command import Tabard
 from damage import answers
+from ledgers import append, small
+from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.replicas import Server, server
 from tabard.cli import replicas
 from tabard.cli.reach import Target
@@ -72,3 +76,27 @@ async def test_what_only_reading_found_is_told_beside_what_servers_count(
         "b OBSERVED: 1 messages are missing, as an allocator found by reading",
     ]
     assert await replicas.word(Target(("nats://somewhere",)), {}) is None
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [
+        (["http://z: refused"], "2 of 3 servers answer, replicas as they must be, by their counts"),
+        (["http://z: refused", "a LEDGER: 2 of 1-7 are missing"], "2 of 3 servers answer, DAMAGED"),
+    ],
+)
+def test_a_server_that_gives_no_answer_is_not_called_damaged(
+    tabard: Tabard,
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    faults: list[str],
+    said: str,
+) -> None:
+    async def word(*_: object) -> dict[str, object]:
+        return {"servers": 3, "answering": 2, "faults": faults}
+
+    asyncio.run(append(MemoryBus(store), *small()))
+    monkeypatch.setattr("tabard.cli.status.word", word)
+    lines = tabard("status").stdout.splitlines()
+    assert f"bus        {said}" in lines
+    assert "           http://z: refused" in lines

@@ -99,11 +99,15 @@ class Follower:
             self._reconciler.refolded()
 
     def _tell_of_refusal(self) -> None:
-        refused = self._reconciler.state.refused_nodes.get(self._reconciler.node)
-        if refused is None:
+        state, reconciler = self._reconciler.state, self._reconciler
+        refused = state.refused_nodes.get(reconciler.node)
+        reason = state.quarantined.get((Stream.OBSERVED.value, reconciler.joined_at), "")
+        if refused is not None:
+            reason = refused.reason
+        if not reason:
             self._report.clear("refused")
-        elif self._report.fail("refused", f"this node is refused as it is: {refused.reason}"):
-            log.error("agent.node_refused", reason=refused.reason)
+        elif self._report.fail("refused", f"this node is refused as it is: {reason}"):
+            log.error("agent.node_refused", reason=reason)
 
     def _stopped(self, event: str, message: str) -> None:
         if self._report.fail("ledger", message):

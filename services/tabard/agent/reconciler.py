@@ -87,6 +87,8 @@ class Reconciler:
         self.expected = Maps()
         """What it should hold at `expected_at`; drift is measured against it."""
         self.expected_at = 0
+        self.joined_at = 0
+        """OBSERVED sequence of what this process said of its node; 0: nothing."""
         self.standing = Standing.WAITING
         self.ready = asyncio.Event()
         """Not WAITING."""

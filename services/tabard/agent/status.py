@@ -37,7 +37,7 @@ async def join(bus: Bus, reconciler: Reconciler, node: Node, incarnation: bytes)
     )
     while reconciler.state.nodes.get(node.name) != node:
         try:
-            await bus.publish(Stream.OBSERVED, [joined])
+            [reconciler.joined_at] = await bus.publish(Stream.OBSERVED, [joined])
         except BusError as error:
             log.warning("agent.join_failed", error=str(error))
             await asyncio.sleep(RETRY_S)

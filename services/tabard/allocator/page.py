@@ -48,8 +48,10 @@ class AllocatorPage:
             return "it neither leads nor follows"
         if standby.vacancy:
             return f"nobody leads: {standby.vacancy}"
-        if not standby.synced or standby.lag is None:
+        if not standby.synced:
             return "it does not lead, and has not folded the ledger to its end"
+        if standby.lag is None:
+            return "it does not lead, and the bus does not say where the ledger ends"
         if standby.lag > LAG_EVENTS_MAX:
             return f"it does not lead, and is {standby.lag} events behind the ledger's end"
         return ""

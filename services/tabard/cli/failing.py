@@ -110,6 +110,8 @@ def fail(what: str, error: BaseException) -> NoReturn:
             next_command = "tabard up --nats with another server, or mend the stream"
         case ManifestError():
             next_command = "mend the manifest and type the command again"
+        case BusError():
+            next_command = "tabard doctor"
         case _:
             next_command = "tabard status"
     match error:

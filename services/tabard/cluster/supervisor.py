@@ -345,7 +345,7 @@ class Cluster:
             dict(os.environ),
             self.settings.extra,
             {name: listener.fileno() for name, listener in self._listeners.items()},
-            files=for_files(*self._read(), writes=self.data),
+            files=for_files(*self._read(), self.data),
             auth=self._auth,
         )
         in_hub = path(self.profile.netns) if self.profile.netns else ""

@@ -14,6 +14,8 @@ from prometheus_client.core import GaugeMetricFamily
 
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import BusError, Stream
+from tabard.bus.replicas import BEHIND_MAX
+from tabard.ledger.audit import faults
 from tabard.ledger.replicas import READ, Survey, read_all, survey
 
 log = structlog.get_logger(__name__)
@@ -106,13 +108,15 @@ class ReplicaWatch:
                 log.info("bus.replicas_unread", stream=stream.value, reason=str(error))
                 settled = False
                 continue
-            found = found.read(stream, audits)
-            # Of what nobody could read stands what was found before.
+            wrong = faults(audits)
+            # Of what nobody could read stands what was found before. One that is behind is coming
+            # up: what it has not yet is no hole, and counts tell of it.
             self._found |= {
-                (each.server, stream): max(each.holes, bool(each.faults))
+                (each.server, stream): max(audits[each.server].missing, bool(wrong[each.server]))
                 for each in found.of(stream)
-                if each.server in audits
+                if each.server in audits and each.behind <= BEHIND_MAX
             }
+            found = found.read(stream, audits)
             if any(each.reachable and not each.good for each in found.of(stream)):
                 settled = False
         self._tell("read", found)
@@ -120,20 +124,20 @@ class ReplicaWatch:
 
     def _tell(self, how: str, found: Survey) -> None:
         """Log what is wrong with a replica when it is first found, not as its numbers grow."""
-        faults = {
+        wrong = {
             (each.server, each.stream): "; ".join(each.faults)
             for each in found.standings
             if each.faults
         }
-        for server, stream in faults.keys() - self._told.get(how, frozenset()):
+        for server, stream in wrong.keys() - self._told.get(how, frozenset()):
             log.error(
                 "bus.replica_damaged",
                 server=server,
                 stream=stream.value,
-                fault=faults[server, stream],
+                fault=wrong[server, stream],
                 next="tabard bus check",
             )
-        self._told[how] = frozenset(faults)
+        self._told[how] = frozenset(wrong)
 
     def families(self) -> list[Metric]:
         """Of each replica its holes and how far it is behind, of each server whether it answers."""

@@ -14,14 +14,18 @@ import pytest
 
 from tabard.bus.jetstream import JetStreamBus, streams
 from tabard.bus.jetstream.connection import Connection
+from tabard.bus.jetstream.objects import JetStreamObjects
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.read import api
+from tabard.bus.jetstream.wire import Reply
 from tabard.bus.port import (
     BusError,
     BusUnavailable,
     ObjectDamaged,
     ObjectInfo,
+    ObjectMissing,
     Outgoing,
+    Stored,
     Stream,
     StreamMismatch,
 )
@@ -137,6 +141,62 @@ async def test_a_put_killed_before_its_end_leaves_nothing_but_what_is_tidied(
     assert await nats_bus.objects.tidy(0) == 1
     assert sum((await subjects(nats_url)).values()) == 2
     assert await read(nats_bus, older) == b"older"
+
+
+class Behind:
+    """A replica that holds the bucket through `last`, until it comes up after `answers` more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, last: int, answers: int) -> None:
+        self.last, self.answers = last, answers
+        self._whole = JetStreamObjects._ask
+        monkeypatch.setattr(
+            JetStreamObjects, "_ask", lambda objects, *asked: self._answer(objects, *asked)
+        )
+
+    async def _answer(
+        self, objects: JetStreamObjects, body: dict[str, Any], what: str, found: list[Stored]
+    ) -> Reply:
+        end = await self._whole(objects, body, what, found)
+        self.answers -= 1
+        if self.answers < 0:
+            return end
+        found[:] = [each for each in found if each.sequence <= self.last]
+        held = b"204 EOB\r\nNats-UpTo-Sequence: %d" % self.last if found else b"404 No Results"
+        return Reply(b"NATS/1.0 %s\r\n\r\n" % held, b"")
+
+
+async def test_what_a_replica_that_is_behind_has_not_yet_is_there_all_the_same(
+    nats_bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = await nats_bus.objects.put("1", b"one", {})
+    behind = Behind(monkeypatch, 0, 3)
+    assert await read(nats_bus, info) == b"one"
+    behind.answers = 3
+    marked = await nats_bus.objects.mark(info, {"tabard-kept": "why"})
+    assert [each.metadata for each in await nats_bus.objects.listed()] == [marked.metadata]
+    again = await nats_bus.objects.put("1", b"two", {})
+    behind.last, behind.answers = 3, 3  # it holds the one before
+    assert await read(nats_bus, again) == b"two"
+    behind.answers = 3
+    await nats_bus.objects.delete(again)
+    assert await nats_bus.objects.listed() == []
+    behind.answers = 1_000
+    with pytest.raises(ObjectMissing):
+        await read(nats_bus, again)
+    assert behind.answers == 999, "the bucket's leader said so"
+
+
+async def test_no_whole_object_is_tidied_away_at_the_word_of_a_replica_that_is_behind(
+    nats_bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infos = [await nats_bus.objects.put(name, b"x", {}) for name in ("1", "2")]
+    behind = Behind(monkeypatch, 0, 1_000_000)  # emptied
+    assert await nats_bus.objects.tidy(0) == 0
+    behind.last = 2  # an old one
+    assert await nats_bus.objects.tidy(0) == 0
+    behind.answers = 0
+    assert await nats_bus.objects.tidy(0) == 0
+    assert [await read(nats_bus, info) for info in infos] == [b"x", b"x"]
 
 
 async def test_a_bucket_with_other_settings_is_refused_and_left_alone(nats_url: str) -> None:

@@ -32,6 +32,7 @@ from tabard.bus.jetstream.wire import (
     stored_at,
     stored_message,
     stored_sequence,
+    up_to_sequence,
 )
 from tabard.bus.port import (
     READ_MESSAGES_MAX,
@@ -90,8 +91,8 @@ class JetStreamObjects:
         return info
 
     async def get(self, info: ObjectInfo) -> AsyncGenerator[bytes, None]:
-        record = await self._record(info.name)
-        if record is None or record["digest"] != info.digest:
+        record = await self._record_of(info)
+        if record is None:
             raise ObjectMissing(f"the bucket has object {info.name!r} no more as it was listed")
         subject = CHUNKS + record["nuid"]
         next_sequence, chunks, size, digest = 1, 0, 0, hashlib.sha256()
@@ -119,7 +120,7 @@ class JetStreamObjects:
 
     async def listed(self) -> list[ObjectInfo]:
         try:
-            found = await self._direct({"multi_last": [RECORDS + ">"]}, "listing the bucket")
+            found, _ = await self._records()
         except BusUnavailable:
             # Of a stream that is not there nobody says so: there is nobody.
             with suppress(BusUnavailable):
@@ -134,31 +135,31 @@ class JetStreamObjects:
 
     async def mark(self, info: ObjectInfo, metadata: Mapping[str, str]) -> ObjectInfo:
         check_object(info.name, metadata)
-        record = await self._record(info.name)
-        if record is None or record["digest"] != info.digest:
+        record = await self._record_of(info)
+        if record is None:
             raise ObjectMissing(f"the bucket has object {info.name!r} no more as it was listed")
         return await self._write({**record, "metadata": dict(metadata)})
 
     async def delete(self, info: ObjectInfo) -> None:
-        record = await self._record(info.name)
-        if record is None or record["digest"] != info.digest:
+        record = await self._record_of(info)
+        if record is None:
             return
         # Without its record it is no object any more, whatever becomes of the rest.
         await self._purge(RECORDS + _encoded(info.name))
         await self._purge(CHUNKS + record["nuid"])
 
     async def tidy(self, age_s: float) -> int:
-        body = {"subjects_filter": CHUNKS + ">"}
-        found = await api(self._connection, "STREAM.INFO", BUCKET_STREAM, body)
-        if error := found.get("error"):
-            raise BusError(f"nats-server refused STREAM.INFO of {BUCKET_STREAM}: {error}")
+        found = await self._leader({"subjects_filter": f"$O.{BUCKET}.>"})
+        subjects = found["state"].get("subjects") or {}
         # After the subjects were listed: an object that is finished meanwhile is seen as one.
-        records = await self._direct({"multi_last": [RECORDS + ">"]}, "listing the bucket")
+        records, through = await self._records()
+        if through < found["state"]["last_seq"] and any(map(_is_record, subjects)):
+            return 0  # that replica is behind: what it lacks may be the record of a whole object
         whole = {CHUNKS + record["nuid"] for record in map(_read, records) if record is not None}
         now = stored_at(found["ts"].encode())
         remains = 0
-        for subject in found["state"].get("subjects") or {}:
-            if subject in whole:
+        for subject in subjects:
+            if subject in whole or _is_record(subject):
                 continue
             last = await self._direct({"last_by_subj": subject}, f"the last message on {subject}")
             if last and now - last[-1].stored_at >= age_s * 1e9:
@@ -166,6 +167,37 @@ class JetStreamObjects:
                 remains += 1
                 log.info("bus.object_remains_removed", subject=subject)
         return remains
+
+    async def _record_of(self, info: ObjectInfo) -> dict[str, Any] | None:
+        """The record of the object as it was listed or put; None if it is there no more.
+
+        A replica that has it not yet, or the one before, is behind: it is asked again for a while.
+        """
+        subject = RECORDS + _encoded(info.name)
+        for _ in range(round(BEHIND_S_MAX / BEHIND_RETRY_S)):
+            record = await self._record(info.name)
+            if record is not None and record["digest"] == info.digest:
+                return record
+            if record is None:
+                found = await self._leader({"subjects_filter": subject})
+                if not found["state"].get("subjects"):
+                    return None
+            await asyncio.sleep(BEHIND_RETRY_S)
+        return None
+
+    async def _leader(self, body: Mapping[str, object]) -> dict[str, Any]:
+        """What the bucket's leader says of the stream."""
+        found = await api(self._connection, "STREAM.INFO", BUCKET_STREAM, body)
+        if error := found.get("error"):
+            raise BusError(f"nats-server refused STREAM.INFO of {BUCKET_STREAM}: {error}")
+        return found
+
+    async def _records(self) -> tuple[list[Stored], int]:
+        """All records as one replica has them, and the sequence through which it holds the stream;
+        0 where it has no record."""
+        found: list[Stored] = []
+        end = await self._ask({"multi_last": [RECORDS + ">"]}, "listing the bucket", found)
+        return found, up_to_sequence(end.headers)
 
     async def _record(self, name: str) -> dict[str, Any] | None:
         body = {"last_by_subj": RECORDS + _encoded(name)}
@@ -202,6 +234,11 @@ class JetStreamObjects:
     async def _direct(self, body: Mapping[str, object], what: str) -> list[Stored]:
         """What one replica answers to a Direct Get, of one message or of many."""
         found: list[Stored] = []
+        await self._ask(body, what, found)
+        return found
+
+    async def _ask(self, body: Mapping[str, object], what: str, found: list[Stored]) -> Reply:
+        """As `_direct`, into `found`; what ended the answer."""
         is_one = "last_by_subj" in body
 
         def take(reply: Reply) -> bool:
@@ -215,7 +252,7 @@ class JetStreamObjects:
         end = await self._connection.request(to, payload, what, take, found.clear)
         if end.status not in (0, 204, 404):
             raise BusError(f"nats-server refused {what}: {end.headers[9:60]!r}")
-        return found
+        return end
 
     async def _purge(self, subject: str) -> None:
         found = await api(self._connection, "STREAM.PURGE", BUCKET_STREAM, {"filter": subject})
@@ -225,6 +262,10 @@ class JetStreamObjects:
     async def _is_absent(self) -> bool:
         found = await api(self._connection, "STREAM.INFO", BUCKET_STREAM)
         return bool(found.get("error", {}).get("err_code") == STREAM_NOT_FOUND_CODE)
+
+
+def _is_record(subject: str) -> bool:
+    return subject.startswith(RECORDS)
 
 
 def _encoded(name: str) -> str:

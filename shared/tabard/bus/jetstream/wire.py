@@ -32,6 +32,7 @@ _DIGITS_MAX = 20
 """Of a sequence, which has 64 bits."""
 _ROOT, _LIVE = b"tabard.", b"tabard.live."
 _SEQUENCE = b"\r\nNats-Sequence: "
+_UP_TO = b"\r\nNats-UpTo-Sequence: "
 _SUBJECT = b"\r\nNats-Subject: "
 _TIME = b"\r\nNats-Time-Stamp: "
 
@@ -78,6 +79,13 @@ def stored_sequence(headers: bytes) -> int:
     """The sequence that the server gave to a stored message; 0 if this is no stored message."""
     at = headers.rfind(_SEQUENCE)
     return 0 if at < 0 else _number(_value(headers, at + len(_SEQUENCE)), "a sequence")
+
+
+def up_to_sequence(headers: bytes) -> int:
+    """Through which the replica that answered held the stream, by the end of its answer to a
+    question for several subjects; 0 if that says nothing, as where it had nothing to give."""
+    at = headers.rfind(_UP_TO)
+    return 0 if at < 0 else _number(_value(headers, at + len(_UP_TO)), "a sequence")
 
 
 def is_live_copy(live: bytes, headers: bytes) -> bool:
