@@ -5,6 +5,7 @@ from tabard.cli.records import Row, date
 from tabard.cli.tables import Column, laid_out, trouble
 
 QUARANTINED_SHOWN = 10
+"""Most events that readers go on past which are named without -o wide."""
 
 
 def _digest(node: Row) -> str:
