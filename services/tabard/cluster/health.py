@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
-from tabard.bus.port import Bus, BusError, SequenceGap, Stream, StreamInfo
+from tabard.bus.port import Bus, BusError, BusUnavailable, SequenceGap, Stream, StreamInfo
 from tabard.cluster.allocators import Allocators, AllocatorWord
 from tabard.cluster.checkup import Check, fault, ok, warn
 from tabard.cluster.watermarks import Watermark, silent, watermarks
@@ -33,7 +33,7 @@ async def examine(bus: Bus, clock: Callable[[], int] = time.time_ns) -> AsyncIte
     try:
         info = await bus.info(Stream.LEDGER)
     except BusError as error:
-        yield fault("bus", str(error), "tabard up --nats URL, which makes the streams")
+        yield fault("bus", str(error), _after(error))
         return
     after = clock()
     yield ok("bus", f"answers in {(after - before) / 1e6:.1f} ms")
@@ -60,11 +60,18 @@ async def _stream(bus: Bus, stream: Stream) -> Check:
     try:
         wrong, info = await bus.faults(stream), await bus.info(stream)
     except BusError as error:
-        return fault(name, str(error), "tabard up --nats URL, which makes the streams")
+        return fault(name, str(error), _after(error))
     if wrong:
-        return fault(name, "; ".join(wrong), f"nats stream info {stream.value}")
+        command = "tabard bus status" if info.replicas > 1 else f"nats stream info {stream.value}"
+        return fault(name, "; ".join(wrong), command)
     kept = f"{info.messages} events, {info.bytes >> 10} KiB"
     return ok(name, f"{kept}, {info.storage}, {_replicas(info.replicas)}")
+
+
+def _after(error: BusError) -> str:
+    if isinstance(error, BusUnavailable):
+        return "tabard bus status"
+    return "tabard up --nats URL, which makes the streams"
 
 
 def _replicas(number: int) -> str:
