@@ -72,6 +72,7 @@ async def test_a_server_is_known_by_its_authority_alone(guarded: Guarded, tmp_pa
         refused(url, replace(good, ca=junk)),
     )
     assert unknown.count("certificate verify failed") == 2
+    assert unknown.count("does TABARD_NATS_CA (--ca) name") == 2
     assert "Hostname mismatch" in named
     assert f"CA file {junk} holds no certificate in PEM" in broken
 

@@ -54,6 +54,10 @@ def waits_s(total_s: float) -> Iterator[float]:
         delay = min(1.5 * delay, LEADER_DELAY_S_MAX)
 
 
+UNKNOWN_ISSUER = "unable to get local issuer certificate"
+"""OpenSSL's words for it; nats-py hands on no more than the text."""
+UNVOUCHED = "; does TABARD_NATS_CA (--ca) name the ca.pem that vouches for it?"
+MAKE_STREAMS = "python -m tabard.server.streams makes them, and so does tabard up"
 DENIAL = Reply(b"NATS/1.0 403 Permissions Violation\r\n\r\n", b"")
 """What stands for the server's word, on no reply subject, that a message was not let through."""
 
@@ -274,8 +278,7 @@ class Connection:
             self.miss()
             raise BusUnavailable(
                 f"nobody answers {what} at {self}: JetStream is off or has no leader, or the "
-                "stream does not exist; create the streams first (ensure_streams)"
-                + self._accounts_hint
+                f"stream does not exist; {MAKE_STREAMS}{self._accounts_hint}"
             )
         return reply
 
@@ -392,7 +395,8 @@ class Connection:
             return session
         except Exception as error:
             # Whatever it is (refused, TLS, authentication, a half-started server): try again.
-            self._note_failure(client.failure or str(error) or type(error).__name__)
+            failure = client.failure or str(error) or type(error).__name__
+            self._note_failure(failure + (UNVOUCHED if UNKNOWN_ISSUER in failure else ""))
             await client.abandon()
             return None
         except asyncio.CancelledError:
