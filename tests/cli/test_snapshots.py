@@ -327,6 +327,10 @@ def test_what_was_trimmed_away_is_told_and_read_from_its_archive(
     result = tabard("events", "verify", *there)
     assert result.exit_code == 1
     assert "not a file of exported events" in result.stderr
+    result = tabard("events", "verify", "--nats", f"file:{archive},{archive}")
+    assert "each with file: before its path" in result.stderr
+    archive.unlink()
+    assert f"there is no file {archive}" in tabard("events", "verify", *there).stderr
 
 
 def test_provenance_begins_where_the_ledger_does(tabard: Tabard, trimmed: MemoryStore) -> None:

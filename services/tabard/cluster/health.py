@@ -62,7 +62,7 @@ async def _stream(bus: Bus, stream: Stream) -> Check:
     except BusError as error:
         return fault(name, str(error), "tabard up --nats URL, which makes the streams")
     if wrong:
-        return fault(name, "; ".join(wrong), f"nats stream info {stream.value}")
+        return fault(name, "; ".join(wrong), "tabard bus status")
     kept = f"{info.messages} events, {info.bytes >> 10} KiB"
     return ok(name, f"{kept}, {info.storage}, {_replicas(info.replicas)}")
 
