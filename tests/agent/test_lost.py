@@ -4,6 +4,8 @@ import asyncio
 from contextlib import aclosing
 from pathlib import Path
 
+import pytest
+
 from agent.rig import NODE, Bench, Ledger, at_work, bound, compiled, pod, until
 from tabard.agent.attachments import Held
 from tabard.agent.checkpoints import Checkpoints
@@ -11,7 +13,7 @@ from tabard.bus.memory import MemoryBus
 from tabard.dataplane.maps import Maps, Mode, Protocol, Reason, address
 from tabard.dataplane.packet import Packet, TcpFlag
 from tabard.events import ledger as events
-from tabard.ledger.checkpoint import Checkpoint
+from tabard.ledger.checkpoint import Checkpoint, CheckpointError
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.follow import follow
 from world import attachment, network_policy
@@ -188,6 +190,35 @@ async def test_while_it_refolds_it_keeps_nothing_and_says_why(tmp_path: Path) ->
         await checkpoints.save()
         assert checkpoints.saved == reconciler.state.sequence
         ticking.cancel()
+
+
+async def test_nobody_waits_again_for_a_node_whose_old_checkpoint_still_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a crash could bring back what its numbers stood for: no retirement tells of them."""
+    cut = Cut()
+    await cut.come_up()
+    reconciler, report = cut.bench.reconciler, cut.bench.report
+    async with Checkpoint.open(tmp_path / "db") as checkpoint:
+        checkpoints = Checkpoints(checkpoint, reconciler, report, 60)
+        await checkpoints.save()
+        before = await checkpoints.acknowledged(report.sequence)
+        assert before == report.sequence
+        lost_at = await cut.go_by()
+
+        async def full(*_: object) -> None:
+            raise CheckpointError("no space left")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoint, "_write", full)
+            await cut.come_back(lost_at)
+            assert await checkpoints.acknowledged(report.sequence) == before
+            assert "no space left" in report.error
+        state = await checkpoint.load()
+        assert state is not None
+        assert cut.number in state.identities
+        assert await checkpoints.acknowledged(report.sequence) == report.sequence
+        assert checkpoints.saved == report.sequence
 
 
 async def test_what_was_trimmed_away_is_gone_by_without_steps_too() -> None:

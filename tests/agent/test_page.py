@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import scraping
 from agent.rig import NODE, Ledger, ask, attaching, bound, pod, running, statuses, until
 from scraping import service
+from tabard.agent import freshness
 from tabard.agent.page import PARTS, AgentPage
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.memory import MemoryBus
@@ -84,7 +86,6 @@ async def test_a_trouble_makes_the_agent_unready_and_names_itself(tmp_path: Path
         assert figures["tabard_agent_trouble{dataplane}"] == 1
         assert figures["tabard_agent_tick_failures_total"] >= 1
         assert sum(v for k, v in figures.items() if "attach_failures" in k) == 1
-        assert set(client.agent.report.troubles) <= set(PARTS)
         client.dataplane.fail = None
         await until(lambda: not page.unready())
         assert (await shown(page))["tabard_agent_trouble{dataplane}"] == 0
@@ -196,3 +197,9 @@ async def test_an_agents_readiness_follows_its_bus(
             await agent.becomes(200)
             assert (await agent.value("tabard_agent_bus_connects_total")) == 2
         assert await agent.stop() == 0
+
+
+def test_every_part_that_can_be_in_trouble_is_among_the_metrics() -> None:
+    sources = Path(freshness.__file__).parent.rglob("*.py")
+    told = [re.findall(r"\.fail\(\s*\"(\w+)\"", each.read_text()) for each in sources]
+    assert {part for parts in told for part in parts} == set(PARTS)

@@ -389,6 +389,41 @@ async def test_all_stand_before_what_none_can_read_and_one_records_the_operators
         assert (await folded(bus)).endpoints.keys() == {"x"}
 
 
+class Blind(Wire):
+    """Does not say where the ledger ends."""
+
+    async def last_sequence(self, stream: Stream) -> int:
+        if stream is Stream.LEDGER:
+            raise BusUnavailable("blind")
+        return await super().last_sequence(stream)
+
+
+async def test_an_operators_word_that_the_ledger_does_not_have_is_in_no_checkpoint() -> None:
+    bus, checkpoint = MemoryBus(), MemoryCheckpoint()
+    first = Replica(bus.store, "a")
+    async with running(first):
+        await first.becomes("leading")
+        await publish(bus, started("x"))
+        await caught_up(bus)
+    end = await bus.last_sequence(Stream.LEDGER)
+    await bus.append([Outgoing(subject(Stream.LEDGER, "pod.bound"), b"junk")], end)
+    await publish(bus, QuarantineRequested("LEDGER", end + 1, "bit rot"))
+    one = allocator(Blind(bus.store), checkpoint, holder="b/1", pace=LIVE)
+    task = asyncio.create_task(one.run())
+
+    async def past_it() -> bool:
+        return one.state.sequence == end + 1
+
+    await until(past_it)
+    one.stop()
+    await task
+    another = Replica(bus.store, "b", checkpoint=checkpoint)
+    async with running(another):
+        await another.becomes("leading")
+        await caught_up(bus)
+    assert (await folded(bus)).quarantined == {("LEDGER", end + 1): "bit rot"}
+
+
 async def test_a_follower_keeps_a_checkpoint_of_its_own() -> None:
     bus, checkpoint = MemoryBus(), MemoryCheckpoint()
     a = Replica(bus.store, "a")

@@ -19,6 +19,8 @@ from tabard.bus.replicas import (
     judge,
     server,
 )
+from tabard.cli import replicas as cli
+from tabard.ledger.replicas import Survey
 
 PEERS = frozenset({"a", "b", "c"})
 NOW = 1_000_000 * NANOSECONDS
@@ -134,6 +136,20 @@ def test_a_replica_that_its_server_does_not_speak_of_is_missing() -> None:
     assert [(each.server, each.faults) for each in found if each.faults] == [
         ("b", ("its server holds no replica, and is to hold one",))
     ]
+
+
+def test_a_server_that_turned_jetstream_off_is_told_once_and_with_what_to_do() -> None:
+    varz, _ = answers()
+    off = server("http://b", varz | {"server_name": "b"}, {"disabled": True, "config": {}})
+    assert "b: it has turned JetStream off" in off.failure
+    assert "start the server again" in off.failure
+    there = [
+        Server(f"http://{each.server}", each.server, "/s", (each,), "t", NOW)
+        for each in (replica("a"), replica("c"))
+    ]
+    (found,) = (each for each in judge([*there, off]) if each.faults)
+    assert (found.server, found.faults, found.reachable) == ("b", (off.failure,), False)
+    assert cli.faults(Survey((*there, off), judge([*there, off]))) == [off.failure]
 
 
 def test_a_stream_with_fewer_replicas_than_it_is_to_have_is_told_at_its_leader() -> None:

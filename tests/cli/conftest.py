@@ -11,7 +11,14 @@ from command import Tabard
 from ledgers import Answering
 from tabard.bus.memory import MemoryStore
 from tabard.bus.port import Bus
+from tabard.cli import advice
 from tabard.cli.app import app
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_chosen() -> None:
+    """A test's command knows nothing of what another's was given."""
+    advice.forget()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Stored, Stream
@@ -79,3 +80,27 @@ async def test_what_a_replica_that_is_coming_up_has_not_yet_is_no_hole(
     )
     assert counts == {"a": 0, "b": holes}
     assert behind["b"] == LAST - last
+
+
+async def test_a_watch_that_met_a_fault_of_its_own_says_so_and_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Server("a", "a", "/s", (WHOLE,), "t", NANOSECONDS)
+    asked = 0
+
+    async def survey(monitoring: Any) -> Survey:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise RuntimeError("ours")
+        return Survey((one,), judge((one,)))
+
+    monkeypatch.setattr(replicas, "survey", survey)
+    monkeypatch.setattr(replicas, "AGAIN_S", 0.001)
+    watch = ReplicaWatch(("http://a",), read_s=0)
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(10), watch.looking(cast(JetStreamBus, None)):
+            while not watch.families():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    assert [log["event"] for log in logs][:1] == ["bus.replicas_unwatched"]
+    assert asked == 2

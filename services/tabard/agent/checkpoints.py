@@ -29,6 +29,9 @@ class Checkpoints:
         self.saved = 0
         """Sequence of the state that a restart would begin with."""
         self._extra = b""
+        self._unwaited = 0
+        """`Reconciler.unwaited` as of what is saved."""
+        self._acknowledged = 0
         self._checkpoint = checkpoint
         self._reconciler = reconciler
         self._report = report
@@ -64,7 +67,8 @@ class Checkpoints:
             # What is known on the way may be wrong by now, and a restart need not serve from it.
             state = State() if self._reconciler.refolding else self._reconciler.state
             sequence, extra = state.sequence, packed(self._reconciler.attachments.all())
-            if (sequence, extra) == (self.saved, self._extra):
+            unwaited = self._reconciler.unwaited
+            if (sequence, extra, unwaited) == (self.saved, self._extra, self._unwaited):
                 return
             try:
                 began = time.perf_counter()
@@ -76,20 +80,29 @@ class Checkpoints:
                     log.error("agent.checkpoint_failed", error=str(error))
                 return
             self._report.clear("checkpoint")
-            self.saved, self._extra = sequence, extra
+            self.saved, self._extra, self._unwaited = sequence, extra, unwaited
 
     async def acknowledged(self, sequence: int) -> int:
         """The sequence up to which the agent may say that it enforces `sequence`.
 
         A retired number is free for others once every node says that it is past the retirement. So
         the agent must not forget by a crash that it said so, or it would give that number to a pod
-        whose labels it stood for before: checkpoint, then acknowledge.
+        whose labels it stood for before: checkpoint, then acknowledge. Of numbers that were free
+        without this node's word no retirement tells any more, so nothing is said until what was
+        saved before them is replaced.
         """
         if self._reconciler.refolding:
-            return sequence  # a restart knows nothing, and so no number for what it was
-        if _forgettable(self._reconciler.state, self.saved, sequence) <= sequence:
+            return self._acknowledged or sequence  # nothing newer is enforced either
+        reconciler = self._reconciler
+        if (
+            self._unwaited != reconciler.unwaited
+            or _forgettable(reconciler.state, self.saved, sequence) <= sequence
+        ):
             await self.save()
-        return min(sequence, _forgettable(self._reconciler.state, self.saved, sequence) - 1)
+        if self._unwaited == reconciler.unwaited:
+            first = _forgettable(reconciler.state, self.saved, sequence)
+            self._acknowledged = min(sequence, first - 1)
+        return self._acknowledged
 
 
 def _forgettable(state: State, saved: int, sequence: int) -> int:

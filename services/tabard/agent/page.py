@@ -27,6 +27,7 @@ PARTS = (
     "names",
     "staleness",
     "lost",
+    "refused",
 )
 """Of the agent, that can be in trouble (the keys of `Report.troubles`)."""
 

@@ -104,6 +104,9 @@ class Reconciler:
         self.refolding = False
         """`state` is on its way to the ledger's end, over events by which nobody waited for this
         node: until it is there nothing of it is enforced or kept."""
+        self.unwaited = 0
+        """How often `state` came over events by which nobody waited for this node, or may have:
+        numbers that it knew before may be others' since."""
         self.ticks = 0
         self.figures = Figures()
         self._compiler = Compiler()
@@ -139,6 +142,7 @@ class Reconciler:
 
     def restored(self, state: State) -> None:
         """`state` takes the place of what was known: events between the two were not seen."""
+        self.unwaited += 1
         if self.standing is not Standing.WAITING:
             self._refold("events that it did not see were trimmed away")
         before, self.state = self.state.identities, state
@@ -179,6 +183,7 @@ class Reconciler:
             self.wake()
 
     def _refold(self, why: str) -> None:
+        self.unwaited += 1
         if self.refolding:
             return
         log.warning(

@@ -68,7 +68,7 @@ class Allocator:
         self._draw = draw
         self._saver = Saver(checkpoint, self._pace.checkpoint_s)
         self.words = Words()
-        self.snapshots = Snapshots(holder, self.words, self._pace, lambda: (self.role, self.state))
+        self.snapshots = Snapshots(holder, self.words, self._pace, self._standing)
         self._changed = asyncio.Event()
         self.figures = Figures()
         self.role: Role = "starting"
@@ -209,7 +209,13 @@ class Allocator:
     async def _end(self) -> None:
         """The state is the ledger's, and nothing will be appended any more."""
         await self._part()
-        await self._saver.save(self.state)
+        if self.standby is None or not self.standby.vouched:
+            await self._saver.save(self.state)
+
+    def _standing(self) -> tuple[Role, State]:
+        """The role and the state, as for a snapshot: with what is only vouched for it has none."""
+        vouches = self.standby is not None and bool(self.standby.vouched)
+        return ("starting" if vouches else self.role), self.state
 
     # What it says of itself
 

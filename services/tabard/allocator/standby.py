@@ -79,7 +79,8 @@ class Standby:
         self.vacancy = ""
         """Why the lead is to be taken, or empty."""
         self.vouched: dict[int, EventQuarantined] = {}
-        """Ledger events that an operator let pass, which the ledger must still record."""
+        """Ledger events that an operator let pass, which the ledger must still record. Until then
+        the state is not kept: whoever began with it would never record them."""
 
     @property
     def lag(self) -> int | None:
@@ -114,7 +115,8 @@ class Standby:
                 async with aclosing(follow(self._bus, self._state)) as batches:
                     async for records in batches:
                         self._forget_recorded(records)
-                        self._saver.save_if_due(self._state, tasks)
+                        if not self.vouched:
+                            self._saver.save_if_due(self._state, tasks)
             except Stopped as stopped:
                 await self._stand_before(stopped)
             except BusUnavailable as error:

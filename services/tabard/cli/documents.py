@@ -6,7 +6,6 @@ from tabard.cli.authoring import DIFFERENCE, LINTED, TRIMMED
 from tabard.cli.fields import (
     BINDINGS,
     CHAIN,
-    CUT,
     DRIFT,
     IDENTITIES,
     NAMES,
@@ -16,31 +15,28 @@ from tabard.cli.fields import (
     POLICIES,
     READABLE,
     SEQUENCE,
-    SNAPSHOT,
-    SNAPSHOTS,
-    SNAPSHOTS_VERIFIED,
     STATUS,
     STORED_AT,
     STREAMS,
     UNREADABLE,
-    VERIFIED,
     WAITED,
     WORKLOADS,
     Field,
 )
-from tabard.cli.judgements import (
-    CHECKED,
+from tabard.cli.judgements import CHECKED, EXPLAINED, MATRIX, PAIR, PLACE
+from tabard.cli.kinds import SHOWN
+from tabard.cli.upkeep import (
+    CUT,
     DOCTOR,
-    EXPLAINED,
     KEYS,
-    MATRIX,
     METRICS,
-    PAIR,
-    PLACE,
     REPLICAS,
     ROLES,
+    SNAPSHOT,
+    SNAPSHOTS,
+    SNAPSHOTS_VERIFIED,
+    VERIFIED,
 )
-from tabard.cli.kinds import SHOWN
 
 EVENT = Field("event", "string", "ADDED, MODIFIED or DELETED")
 HISTORY = Field("history", "[object]", "the ledger events about it, oldest first", READABLE)

@@ -405,60 +405,6 @@ CHAIN = Field(
     "why it does not follow from the event before it, or empty; null but for LEDGER",
 )
 
-VERIFIED = (
-    Field("first", "integer", "the first sequence that is kept: 1, or where it was trimmed to"),
-    Field("head", "integer", "LEDGER's last sequence"),
-    Field("verified", "integer", "through which all is contiguous and chained"),
-    Field("bad", "integer?", "the first bad sequence, if there is one"),
-    Field("reason", "string", "what is wrong with it, or empty"),
-    Field("chain", "string", "hash that covers all that was verified, in hexadecimal"),
-    Field("quarantined", "[integer]", "sequences that an operator let readers go on past"),
-)
-
-_SNAPSHOT = (
-    Field("sequence", "integer", "LEDGER's whose state it is"),
-    Field("stored_at", "integer", "when it was stored, or marked"),
-    Field("bytes", "integer", "its size on the bus"),
-    Field("kept", "string", "why it is kept beyond the newest, such as `trim`; or empty"),
-    Field("by", "string", "the process that made it"),
-    Field("release", "string", "of Tabard that made it"),
-    Field("schema", "string", "version of the state's form in it"),
-    Field("digest", "string", "of the state, in hexadecimal"),
-)
-
-SNAPSHOTS = (
-    Field("first", "integer", "LEDGER's first sequence that is kept"),
-    Field("head", "integer", "LEDGER's last sequence"),
-    Field("snapshots", "[object]", "newest first", _SNAPSHOT),
-)
-
-SNAPSHOT = _SNAPSHOT
-
-SNAPSHOTS_VERIFIED = (
-    Field(
-        "snapshots",
-        "[object]",
-        "oldest first",
-        (
-            Field("sequence", "integer", "LEDGER's whose state it is"),
-            Field("good", "boolean", "whether the ledger comes to it"),
-            Field(
-                "proven_from",
-                "integer?",
-                "sequence from which the ledger was folded: 0, or the oldest good snapshot's",
-            ),
-            Field("reason", "string", "why it is not good, or empty"),
-        ),
-    ),
-)
-
-CUT = (
-    Field("first", "integer", "LEDGER's first sequence from now on; a snapshot stands there"),
-    Field("removed", "integer", "how many events were removed"),
-    Field("archive", "string?", "file that has them; null if nothing was to be removed"),
-    Field("sha256", "string?", "hash of that file, in hexadecimal; LEDGER says it too"),
-)
-
 WAITED = (
     Field("sequence", "integer", "LEDGER's that was waited for"),
     Field(

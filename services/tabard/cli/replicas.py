@@ -88,7 +88,7 @@ async def word(chosen: Target, read: Mapping[tuple[str, str], int]) -> dict[str,
     counted = {(each.server, each.stream.value) for each in found.standings if each.holes}
     return {
         "servers": len(urls),
-        "answering": sum(bool(each.name) for each in found.servers),
+        "answering": sum(not each.failure for each in found.servers),
         "faults": faults(found)
         + [
             f"{server} {stream}: {holes} messages are missing, as an allocator found by reading"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from tabard.bus.port import Bus
+from tabard.cli import overview
 from tabard.cli.digests import fold_comparing
 from tabard.cli.failing import Exit
 from tabard.cli.get import known, named, past
@@ -14,21 +15,19 @@ from tabard.cli.moments import At
 from tabard.cli.past import sequence_at
 from tabard.cli.printing import (
     Output,
-    capped,
     coloured,
     show_line,
     show_lines,
     show_next,
     show_value,
     styled,
-    table,
     tell_next,
 )
 from tabard.cli.reach import Target, target, with_bus
-from tabard.cli.records import Row, date
+from tabard.cli.records import Row
 from tabard.cli.replicas import found_by_allocators, word
 from tabard.cli.selector import LabelSelector
-from tabard.cli.tables import VIEWS, Column, chosen, laid_out, trouble
+from tabard.cli.tables import VIEWS, chosen
 from tabard.cli.views import Reading, status
 from tabard.cli.watching import differences, watch
 from tabard.cluster.allocators import Allocators
@@ -39,71 +38,10 @@ from tabard.ledger.follow import catch_up
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
 
-QUARANTINED_SHOWN = 10
 LOOK_S = 5.0
 """How often -w asks the bus's servers for what they count."""
-
-
-def _digest(node: Row) -> str:
-    """`3fa9c1d2@881`, loud if it is not the ledger's, with a question mark if not compared."""
-    if not node["digest"]:
-        return ""
-    mark = {True: "", False: " DIFFERS", None: "?"}[node["digest_agrees"]]
-    return f"{node['digest'][:8]}@{node['digest_at']}{mark}"
-
-
-def _stale(node: Row) -> str:
-    """What becomes of new flows while the node does not know for too long what the ledger says."""
-    if node["stale_since"] is None:
-        return ""
-    return "denies new" if node["denies_new"] else "holds"
-
-
-def _holder(node: Row) -> str:
-    holder = node["holder"]
-    return f"{holder['pid']} on {holder['host']}" if holder else ""
-
-
-def _age(age_ms: int) -> str:
-    return f"{age_ms / 1000:.1f} s"
-
-
-ALLOCATORS = (
-    Column("ALLOCATOR", "name"),
-    Column("STATUS", "status"),
-    Column("EPOCH", "epoch"),
-    Column("SEQUENCE", "sequence"),
-    Column("LAG", "lag"),
-    Column("CURSOR", "cursor"),
-    Column("OBSERVED-LAG", "observed_lag"),
-    Column("WAITING", "waiting", wide=True),
-    Column("SUPERSEDED", "superseded", wide=True),
-    Column("SAID", "age_ms", form=_age),
-    Column("HOLDER", "holder", wide=True),
-    Column("ERROR", "error"),
-)
 RESTLESS = frozenset({"said_at", "age_ms"})
 """Keys of an allocator whose change alone is no news."""
-COLUMNS = (
-    Column("NODE", "name"),
-    Column("STATUS", "status"),
-    Column("WATERMARK", "watermark"),
-    Column("LAG", "lag"),
-    Column("LAG-MS", "lag_ms"),
-    Column("SAID", "said_at", wide=True, form=date),
-    Column("DATAPLANE", "dataplane"),
-    Column("ENDPOINTS", "enforced_endpoints"),
-    Column("MAP-WRITES", "map_writes", wide=True),
-    Column("DRIFT", "drift"),
-    Column("FULL", "full"),
-    Column("STALE", "stale_since", whole=_stale),
-    Column("FRESH", "fresh_at", wide=True, form=date),
-    Column("HOLDER", "holder", wide=True, whole=_holder),
-    Column("DIGEST", "digest", whole=_digest),
-    Column("ADDRESSES", "addresses", wide=True),
-    Column("POD-CIDRS", "pod_cidrs", wide=True),
-    Column("ERROR", "error", whole=trouble),
-)
 
 
 def show_status(
@@ -210,7 +148,7 @@ def _print(found: Row, output: Output) -> None:
         case Output.NAME:
             _print_names(found["nodes"])
             return
-    show_lines(_lines(found, output is Output.WIDE))
+    show_lines(overview.lines(found, output is Output.WIDE))
     observed = found["observed"]
     if observed["error"]:
         tell_next(f"tabard events show {observed['cursor'] + 1} --stream OBSERVED")
@@ -234,7 +172,7 @@ def _showing(output: Output) -> Iterator[Callable[[Row], None]]:
         with Live(console=Console(), auto_refresh=False) as live:
             lines = Text("\n")
             yield lambda found: live.update(
-                lines.join(styled(*each) for each in _lines(found, wide)), refresh=True
+                lines.join(styled(*each) for each in overview.lines(found, wide)), refresh=True
             )
     else:
         before: list[Row] = []
@@ -279,96 +217,19 @@ def _print_names(rows: Iterable[Row]) -> None:
 
 def _print_changed(before: Row | None, found: Row, wide: bool) -> None:
     if before is None:
-        show_lines(_lines(found, wide))
+        show_lines(overview.lines(found, wide))
         return
-    known = _head(before, wide)
-    for line in _head(found, wide):
+    known = overview.head(before, wide)
+    for line in overview.head(found, wide):
         if line not in known:
             show_line(line)
     turned = {row["name"] for event, row in _turns(before, found) if event != "DELETED"}
-    _, *rows = _allocators(found, wide)
+    _, *rows = overview.allocators(found, wide)
     for row, line in zip(found["allocators"], rows, strict=True):
         if row["name"] in turned:
             show_line(line)
-    _, *rows = _nodes(found, wide)
+    _, *rows = overview.nodes(found, wide)
     changed = {row["name"] for event, row in _changes(before, found) if event != "DELETED"}
     for row, line in zip(found["nodes"], rows, strict=True):
         if row["name"] in changed:
             show_line(line)
-
-
-def _lines(found: Row, wide: bool) -> list[tuple[str, str]]:
-    """Each with its style at a terminal."""
-    lines = [(line, "") for line in _head(found, wide)]
-    tables = [_nodes(found, wide)]
-    if found["allocators"]:
-        tables.insert(0, _allocators(found, wide))
-    for titles, *rows in tables:
-        lines += [("", ""), (titles, "bold"), *((row, "") for row in rows)]
-    return lines
-
-
-def _allocators(found: Row, wide: bool) -> list[str]:
-    return table(*laid_out(ALLOCATORS, found["allocators"], wide=wide))
-
-
-def _nodes(found: Row, wide: bool) -> list[str]:
-    return table(*laid_out(COLUMNS, found["nodes"], wide=wide))
-
-
-def _head(found: Row, wide: bool) -> list[str]:
-    lines = []
-    if cluster := found["cluster"]:
-        lines.append(
-            f"cluster    {cluster['name']}: {cluster['mode']}, {cluster['dataplane']} dataplane, "
-            f"pods {cluster['pods']}"
-        )
-        if wide:
-            lines.append(f"data       {cluster['data']}")
-            width = max(map(len, cluster["http"]), default=0)
-            for name, url in cluster["http"].items():
-                lines.append(f"service    {name:<{width}}   {url}")
-    ledger, observed = found["ledger"], found["observed"]
-    if observed["head"] is None:  # the past
-        stored = ledger["stored_at"]
-        when = "before the first event" if stored is None else f"stored {date(stored)}"
-        lines.append(f"ledger     as of {ledger['sequence']}, {when}; head {ledger['head']}")
-        lines.append(f"digest     {ledger['digest']}")
-        lines.append(f"observed   taken {observed['cursor']}")
-    else:
-        enforced = "not by every node yet" if found["enforced"] is None else found["enforced"]
-        lines.append(f"ledger     head {ledger['head']}, enforced through {enforced}")
-        lines.append(f"digest     {ledger['digest']} at {ledger['sequence']}")
-        lines.append(
-            f"observed   head {observed['head']}, taken {observed['cursor']}, lag {observed['lag']}"
-        )
-    if bus := found["bus"]:
-        # Of a server that gives no answer nothing is known but that.
-        is_damaged = len(bus["faults"]) > bus["servers"] - bus["answering"]
-        whole = "DAMAGED" if is_damaged else "replicas as they must be, by their counts"
-        lines.append(f"bus        {bus['answering']} of {bus['servers']} servers answer, {whole}")
-        lines += [f"           {fault}" for fault in bus["faults"]]
-    if observed["error"]:
-        lines.append(f"           stopped before {observed['error']}")
-    allocator = found["allocator"]
-    lines.append(f"allocator  {allocator['holder'] or 'none yet'}, epoch {allocator['epoch']}")
-    lines.append(f"enforcement {found['enforcement']}")
-    counted = ", ".join(f"{count} {what}" for what, count in found["pods"].items())
-    lines.append(f"pods       {counted}")
-    if exhausted := found["exhausted"]:
-        heaviest = ", ".join(f"{each['key']} ({each['values']})" for each in exhausted["heaviest"])
-        lines.append(
-            f"EXHAUSTED  no identity number is free, {exhausted['identities']} are in use; most "
-            f"values: {heaviest}"
-        )
-    if skipped := found["quarantined"]:
-        shown = skipped if wide else capped(skipped, QUARANTINED_SHOWN)
-        lines.append(f"quarantined {', '.join(shown)}")
-    if found["error"]:
-        lines.append(f"error      {found['error']}")
-    if found["diverged"]:
-        lines.append(
-            f"DIVERGED   {', '.join(found['diverged'])}: its state is not what the ledger says; "
-            "stop its agent, remove agent.db from its data directory, and start it again"
-        )
-    return lines

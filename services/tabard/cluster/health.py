@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
-from tabard.bus.port import Bus, BusError, SequenceGap, Stream, StreamInfo
+from tabard.bus.port import Bus, BusError, BusUnavailable, SequenceGap, Stream, StreamInfo
 from tabard.cluster.allocators import Allocators, AllocatorWord
 from tabard.cluster.checkup import Check, fault, ok, warn
 from tabard.cluster.watermarks import Watermark, silent, watermarks
@@ -33,7 +33,7 @@ async def examine(bus: Bus, clock: Callable[[], int] = time.time_ns) -> AsyncIte
     try:
         info = await bus.info(Stream.LEDGER)
     except BusError as error:
-        yield fault("bus", str(error), "tabard up --nats URL, which makes the streams")
+        yield fault("bus", str(error), _after(error))
         return
     after = clock()
     yield ok("bus", f"answers in {(after - before) / 1e6:.1f} ms")
@@ -60,11 +60,18 @@ async def _stream(bus: Bus, stream: Stream) -> Check:
     try:
         wrong, info = await bus.faults(stream), await bus.info(stream)
     except BusError as error:
-        return fault(name, str(error), "tabard up --nats URL, which makes the streams")
+        return fault(name, str(error), _after(error))
     if wrong:
-        return fault(name, "; ".join(wrong), "tabard bus status")
+        command = "tabard bus status" if info.replicas > 1 else f"nats stream info {stream.value}"
+        return fault(name, "; ".join(wrong), command)
     kept = f"{info.messages} events, {info.bytes >> 10} KiB"
     return ok(name, f"{kept}, {info.storage}, {_replicas(info.replicas)}")
+
+
+def _after(error: BusError) -> str:
+    if isinstance(error, BusUnavailable):
+        return "tabard bus status"
+    return "tabard up --nats URL, which makes the streams"
 
 
 def _replicas(number: int) -> str:
@@ -181,12 +188,13 @@ def node(name: str, word: Watermark | None, head: int, now: int) -> Check:
     status, age_s = word.status, max(0.0, (now - word.stored_at) / 1e9)
     lag = max(0, head - status.sequence)
     fact = f"enforces LEDGER/{status.sequence}, {lag} events behind, spoke {age_s:.1f} s ago"
+    look = f"tabard metrics agent.{name}"
+    if status.stopped or silent(word, now):
+        away = "was stopped" if status.stopped else "is down or cut off"
+        last = f", and said last: {status.error}" if status.error else ""
+        return fault(row, f"{fact}: its agent {away}{last}", look)
     if status.error:
-        return fault(row, f"{fact}: {status.error}", f"tabard metrics agent.{name}")
-    if status.stopped:
-        return fault(row, f"{fact}: its agent was stopped", f"tabard metrics agent.{name}")
-    if silent(word, now):
-        return fault(row, f"{fact}: its agent is down or cut off", f"tabard metrics agent.{name}")
+        return fault(row, f"{fact}: {status.error}", look)
     if lag > LAG_EVENTS_MAX:
         return fault(row, fact, "tabard status")
     if status.drift:

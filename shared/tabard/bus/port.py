@@ -137,6 +137,8 @@ class Link:
     """How often it was made; all but the first are reconnections."""
     failure: str = ""
     """Why it is not connected, or was not the last time."""
+    unheard_s: float = 0.0
+    """For how long all that was asked of streams' leaders found none; 0 once one answers."""
 
 
 class Objects(Protocol):

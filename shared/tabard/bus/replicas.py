@@ -72,7 +72,7 @@ class Server:
     """When its process did, in the server's own words."""
     now: int = 0
     failure: str = ""
-    """Why there is no answer."""
+    """Why there is no answer, or only that it stores nothing now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Standing:
     faults: tuple[str, ...] = ()
     """What is wrong, for people; empty if nothing is."""
     reachable: bool = True
-    """Whether its server answered."""
+    """Whether its server answered, and stores anything."""
 
     @property
     def good(self) -> bool:
@@ -102,6 +102,15 @@ def server(url: str, varz: Mapping[str, Any], jsz: Mapping[str, Any]) -> Server:
     """What a server says at /varz and /jsz?accounts=1&streams=1&config=1; KeyError, TypeError or
     ValueError if these are no such answers. Streams that are not Tabard's are left out."""
     name = str(varz["server_name"])
+    if jsz.get("disabled"):
+        return Server(
+            url,
+            name,
+            started=str(varz["start"]),
+            now=stored_at(str(varz["now"]).encode()),
+            failure=f"{name}: it has turned JetStream off, as a server does whose disk is full; "
+            "its log says why: see to that, and start the server again",
+        )
     return Server(
         url,
         name,
@@ -228,15 +237,19 @@ def _contents(replica: Replica) -> tuple[tuple[object, ...], int]:
 
 def _silent(replicas: Sequence[Replica], servers: Sequence[Server]) -> Iterable[Standing]:
     """Replicas that others speak of and of which their own server says nothing."""
-    answered = {each.name for each in servers if each.name}
-    failures = [each.failure for each in servers if each.failure]
+    answered = {each.name: each.failure for each in servers if each.name}
+    failures = [each.failure for each in servers if each.failure and not each.name]
     peers = frozenset[str]().union(*(each.peers for each in replicas))
     for name in peers - {each.server for each in replicas}:
-        if name in answered:
+        if answered.get(name):
+            fault = answered[name]
+        elif name in answered:
             fault = "its server holds no replica, and is to hold one"
         elif failures:
             fault = f"its server gives no answer: {'; '.join(failures)}"
         else:
             fault = "its server's monitoring URL was not given"
         account, stream = replicas[0].account, replicas[0].stream
-        yield Standing(name, account, stream, None, faults=(fault,), reachable=name in answered)
+        yield Standing(
+            name, account, stream, None, faults=(fault,), reachable=answered.get(name) == ""
+        )

@@ -211,7 +211,7 @@ class EmbeddedServer:
             read = [self._binary, self._data]
             if self._guard is not None:
                 read += [self._guard.accounts, self._guard.tls.key]
-            give_up = keeping(for_files(*read, writes=self._data))
+            give_up = keeping(for_files(*read))
             self._process = subprocess.Popen(
                 [self._binary, "-c", config],
                 stdin=subprocess.DEVNULL,

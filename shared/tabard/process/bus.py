@@ -9,14 +9,23 @@ from tabard.bus.port import Bus, BusError, Stream
 
 ANSWER_S_MAX = 1.0
 """Longest that a scrape waits for anything outside its process's own memory."""
+UNHEARD_S_MAX = 10.0
+"""Longest that a service counts as ready without a stream's leader: one is elected within 9 s."""
 
 
 def lack(bus: Bus | None, why: str = "") -> str:
-    """Why there is no connection to the bus; empty if there is one. `why` is for no bus yet."""
+    """Why there is no bus to work with; empty if there is. `why` is for none yet."""
     if bus is None:
         return f"not connected to the bus: {why or 'not tried yet'}"
     link = bus.link
-    return "" if link.connected else f"not connected to the bus: {link.failure}"
+    if not link.connected:
+        return f"not connected to the bus: {link.failure}"
+    if link.unheard_s > UNHEARD_S_MAX:
+        return (
+            f"connected, but for {link.unheard_s:.0f} s no stream has had a leader: most of the "
+            "bus's servers must be up"
+        )
+    return ""
 
 
 def families(service: str, bus: Bus | None) -> list[Metric]:

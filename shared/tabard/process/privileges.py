@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 NUMBERS = {
-    "CAP_DAC_OVERRIDE": 1,
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_NET_BIND_SERVICE": 10,
     "CAP_NET_ADMIN": 12,
@@ -77,17 +76,14 @@ def keeping(names: Iterable[str]) -> Callable[[], None]:
     return drop
 
 
-def for_files(*reads: Path, writes: Path | None = None) -> frozenset[str]:
-    """What root needs to use files that are not its own, as of a checkout in a user's home."""
-    needed = set()
+def for_files(*reads: Path) -> frozenset[str]:
+    """What root needs to read files that are not its own, as of a checkout in a user's home."""
     for path in reads:
         where = path.resolve()
         chain = [(where, 4), *((parent, 1) for parent in where.parents)]
         if not all(_may(each, right) for each, right in chain):
-            needed.add("CAP_DAC_READ_SEARCH")
-    if writes is not None and writes.exists() and writes.stat().st_uid != 0:
-        needed.add("CAP_DAC_OVERRIDE")
-    return frozenset(needed)
+            return frozenset(("CAP_DAC_READ_SEARCH",))
+    return frozenset()
 
 
 def _may(path: Path, right: int) -> bool:

@@ -12,6 +12,7 @@ from tabard.bus.jetstream import JetStreamBus, Options
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stream
 from tabard.bus.server import EmbeddedServer
+from tabard.process.bus import lack
 
 pytestmark = pytest.mark.nats
 
@@ -202,3 +203,25 @@ async def test_the_link_says_whether_the_bus_is_there_and_how_often_it_came(
     finally:
         await bus.close()
     assert not bus.link.connected
+
+
+async def test_a_bus_without_a_streams_leader_is_none_to_work_with_until_one_answers(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabard.process.bus.UNHEARD_S_MAX", 0.0)
+    bus = await JetStreamBus.connect(nats_url, name="test", options=QUICK)
+    try:
+        assert lack(bus) == ""
+        for _ in range(2):
+            with pytest.raises(BusUnavailable):
+                await bus.append([Outgoing("tabard.ledger.x", b"")], 0)
+        assert bus.link.connected
+        assert "no stream has had a leader" in lack(bus)
+        with monkeypatch.context() as patched:  # who asks no more knows no more
+            patched.setattr("tabard.bus.jetstream.connection.MISSED_S_MAX", 0.0)
+            assert lack(bus) == ""
+        await bus.ensure_streams()
+        await bus.last_sequence(Stream.LEDGER)
+        assert lack(bus) == ""
+    finally:
+        await bus.close()

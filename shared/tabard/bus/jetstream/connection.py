@@ -41,6 +41,8 @@ LEADER_DELAY_S_MIN = 0.05
 LEADER_DELAY_S_MAX = 0.5
 """Waits for a leader, which is elected within 4 to 9 s if the one before is killed, and at once if
 it was asked to end."""
+MISSED_S_MAX = 10.0
+"""After so long without a question nothing is known of leaders, bad or good."""
 CUT_OFF_S = 12.0
 """With several servers to choose from, how long one is believed through which no stream's leader is
 heard: longer than JetStream takes to elect one."""
@@ -174,6 +176,9 @@ class Connection:
         self._connects = 0
         self._listeners: set[Listener] = set()
         self._unheard_since: float | None = None
+        """When this server's was missed first; another server begins anew."""
+        self._missed: tuple[float, float] | None = None
+        """When a leader was missed first and last, whatever the server, if none was heard since."""
         # When a stream has no leader all clients miss it at once, and need not all move at once.
         self._spread = random.uniform(1.0, 1.5)
         self.known: dict[str, int] = {}
@@ -195,7 +200,14 @@ class Connection:
         session = self._session
         connected = session is not None and session.client.is_open
         failure = self._failure if session is None else session.client.failure
-        return Link(connected, self._connects, "" if connected else f"{self}: {failure or 'lost'}")
+        why = "" if connected else f"{self}: {failure or 'lost'}"
+        return Link(connected, self._connects, why, self._unheard_s())
+
+    def _unheard_s(self) -> float:
+        if self._missed is None:
+            return 0.0
+        first, last = self._missed
+        return last - first if asyncio.get_running_loop().time() - last < MISSED_S_MAX else 0.0
 
     def __str__(self) -> str:
         # Without user:password@, which does not belong in logs and messages.
@@ -297,12 +309,13 @@ class Connection:
 
     def hear(self) -> None:
         """A stream's leader answered."""
-        self._unheard_since = None
+        self._unheard_since = self._missed = None
 
     def miss(self) -> None:
         """No leader answered. Where none is heard for long, the server may be cut off from the
         others; they may be better off."""
         now = asyncio.get_running_loop().time()
+        self._missed = (now if self._missed is None else self._missed[0], now)
         if self._unheard_since is None:
             self._unheard_since = now
         elif now - self._unheard_since > CUT_OFF_S * self._spread:
