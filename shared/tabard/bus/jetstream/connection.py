@@ -43,6 +43,10 @@ MISSED_S_MAX = 10.0
 CUT_OFF_S = 12.0
 """With several servers to choose from, how long one is believed through which no stream's leader is
 heard: longer than JetStream takes to elect one."""
+UNKNOWN_ISSUER = "unable to get local issuer certificate"
+"""OpenSSL's words for it; nats-py hands on no more than the text."""
+UNVOUCHED = "; does TABARD_NATS_CA (--ca) name the ca.pem that vouches for it?"
+MAKE_STREAMS = "python -m tabard.server.streams makes them, and so does tabard up"
 
 
 def waits_s(total_s: float) -> Iterator[float]:
@@ -182,8 +186,7 @@ class Connection:
             self.miss()
             raise BusUnavailable(
                 f"nobody answers {what} at {self}: JetStream is off or has no leader, or the "
-                "stream does not exist; create the streams first (ensure_streams)"
-                + self._accounts_hint
+                f"stream does not exist; {MAKE_STREAMS}{self._accounts_hint}"
             )
         return reply
 
@@ -301,7 +304,8 @@ class Connection:
             return session
         except Exception as error:
             # Whatever it is (refused, TLS, authentication, a half-started server): try again.
-            self._note_failure(client.failure or str(error) or type(error).__name__)
+            failure = client.failure or str(error) or type(error).__name__
+            self._note_failure(failure + (UNVOUCHED if UNKNOWN_ISSUER in failure else ""))
             await client.abandon()
             return None
         except asyncio.CancelledError:
