@@ -70,6 +70,22 @@ async def test_a_node_whose_join_is_passed_over_says_why() -> None:
         await until(lambda: "127.0.0.1 is no address of a node" in bench.report.error)
 
 
+async def test_a_node_that_is_taken_out_says_so_until_it_is_back() -> None:
+    bench, ledger, bus = Bench(), Ledger(), MemoryBus()
+    name = bench.reconciler.node
+    async with at_work(bench, bus=bus):
+        ledger.emit(events.NodeAdded(name, (), ()))
+        await ledger.write(bus)
+        await until(lambda: bench.reconciler.state.sequence == ledger.written)
+        assert not bench.report.error
+        ledger.emit(events.NodeRemoved(name))
+        await ledger.write(bus)
+        await until(lambda: "was taken out of the cluster" in bench.report.error)
+        ledger.emit(events.NodeAdded(name, (), ()))
+        await ledger.write(bus)
+        await until(lambda: not bench.report.error)
+
+
 async def test_before_poison_it_stops_and_after_quarantine_it_goes_on() -> None:
     bench, ledger, bus = Bench(), Ledger(), MemoryBus()
     bound(ledger, WEB)

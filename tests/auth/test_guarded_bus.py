@@ -72,6 +72,7 @@ async def test_a_server_is_known_by_its_authority_alone(guarded: Guarded, tmp_pa
         refused(url, replace(good, ca=junk)),
     )
     assert unknown.count("certificate verify failed") == 2
+    assert unknown.count("does TABARD_NATS_CA (--ca) name") == 2
     assert "Hostname mismatch" in named
     assert f"CA file {junk} holds no certificate in PEM" in broken
 
@@ -207,7 +208,9 @@ async def test_a_rotated_key_keeps_its_process_at_work_and_shuts_the_old_one_out
     assert "Authorization" in await refused(own.server.url, options)
 
 
-async def test_a_revoked_key_is_disconnected_at_once(own: Guarded) -> None:
+async def test_a_revoked_key_is_disconnected_at_once(
+    own: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
     async with own.bus("agent.n1", HASTY) as revoked, own.bus("agent.n2") as other:
         own.auth.revoke(holder("agent.n1"))
         await reloaded(own, 1)
@@ -215,6 +218,7 @@ async def test_a_revoked_key_is_disconnected_at_once(own: Guarded) -> None:
             await revoked.publish(Stream.STATUS, [Outgoing("tabard.status.node.n1", b"")])
         assert await other.publish(Stream.STATUS, [Outgoing("tabard.status.node.n2", b"")])
         assert other.link.connects == 1
+    assert caplog.messages == [], "what is not logged by structlog is no line of JSON"
 
 
 async def test_a_rotated_authority_disconnects_nobody_and_its_word_counts_no_more(

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
+import nats.errors
 import pytest
 
 from guards import HASTY, HOLDERS, OTHER, Guarded, quiet, stored
-from tabard.auth.accounts import permissions
+from tabard.auth.accounts import CONNECTIONS_MAX, permissions, text
 from tabard.auth.keys import read_key
 from tabard.auth.roles import Holder, Role, accounts_rights, holder, rights
-from tabard.bus.config import BUFFERED_MESSAGES_MAX
+from tabard.bus.config import BUFFERED_MESSAGES_MAX, SUBSCRIPTIONS_MAX
 from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stream
 from tabard.bus.subjects import API, BUCKET_STREAM, GUARDED_API
 from tabard.events.codec import TYPES
@@ -274,6 +275,20 @@ async def test_what_a_node_has_answered_to_where_others_hear_the_ledger_is_not_t
             await allocator.append([Outgoing("tabard.ledger.x", b"true")], last)
             assert [each.payload for each in await anext(tail)] == [b"true"]
             await tail.aclose()
+
+
+async def test_a_key_takes_no_memory_of_the_server_by_subscriptions(guarded: Guarded) -> None:
+    async with guarded.raw("agent.n1") as node, guarded.bus("operator") as operator:
+        with pytest.raises((TimeoutError, OSError, nats.errors.Error)):
+            await node.subscribe(f"{node.inbox}.{at}" for at in range(SUBSCRIPTIONS_MAX + 1))
+        assert await operator.last_sequence(Stream.LEDGER) >= 0
+
+
+def test_no_key_outside_of_the_streams_account_takes_all_connections() -> None:
+    made = text({each: ["U"] for each in HOLDERS})
+    foreign = {accounts_rights(role).account for role in Role} - {"TABARD", "SYS"}
+    assert made.count("limits { max_connections: 10000 }") == len(foreign)
+    assert CONNECTIONS_MAX * len(foreign) < 65_536
 
 
 async def test_a_flood_by_a_nodes_key_is_refused_and_what_others_write_is_stored_after_it(

@@ -1,15 +1,18 @@
 """`tabard auth` on directories of its own; of running clusters in tests/cluster/test_guard.py."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from clusters import running
 from command import Tabard
 from tabard.auth.directory import opened
 from tabard.auth.keys import read_key
 from tabard.auth.roles import Role, holder
+from tabard.cluster import profile
 
 
 @pytest.fixture
@@ -65,6 +68,16 @@ def test_a_rotation_has_two_steps_and_is_shown(tabard: Tabard, auth: Path) -> No
     assert tabard("auth", "rotate", "all", "--finish", "--dir", str(auth)).exit_code == 0
     assert "rotating" not in tabard("auth", "list", "--dir", str(auth)).output
     assert read_key(opened(auth).seed(holder("agent.n1"))) != old
+
+
+def test_keys_that_a_cluster_was_given_are_said_to_be_where_they_are(
+    tabard: Tabard, auth: Path
+) -> None:
+    given = replace(running(), nkey=str(auth / "keys" / "operator.seed"))
+    profile.claim(given, profile.run_directory())
+    shown = tabard("auth", "list", "--cluster", "a")
+    assert shown.exit_code == 1
+    assert f"next: the same command with --dir {auth}" in shown.stderr
 
 
 def test_a_revoked_holder_is_gone(tabard: Tabard, auth: Path) -> None:

@@ -8,9 +8,10 @@ from command import Tabard
 from ledgers import Answering, append, append_raw, small
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Outgoing, Stored, Stream
+from tabard.cli.events import TITLES, WIDTHS
 from tabard.cluster.publish import publish
 from tabard.events import ledger as events
-from tabard.events.codec import encode
+from tabard.events.codec import TYPES, encode
 from tabard.events.observed import PodStopped, QuarantineRequested
 from tabard.events.status import FlowRow, FlowsSeen
 from tabard.ledger.messages import first_cause
@@ -19,6 +20,10 @@ from tabard.ledger.messages import first_cause
 @pytest.fixture(autouse=True)
 def ledger(store: MemoryStore) -> None:
     asyncio.run(append(MemoryBus(store), *small()))
+
+
+def test_every_type_of_event_fits_its_column() -> None:
+    assert max(len(name) for name, _ in TYPES.values()) <= WIDTHS[TITLES.index("TYPE")]
 
 
 def spoil(store: MemoryStore, sequence: int) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import io
 import itertools
+import json
 import sys
 
 import pytest
@@ -120,6 +121,14 @@ def test_a_lost_node_is_named_and_not_waited_for_even_if_it_speaks(
     first, *notes = result.stderr.splitlines()
     assert first == "1 node enforces LEDGER/9"
     assert [note.split(" is ")[0] for note in notes] == ["note: node n2", "note: node n3"]
+
+
+def test_a_node_that_said_that_it_stops_is_not_live(tabard: Tabard, store: MemoryStore) -> None:
+    spoken(store, n1=1, n2=1, n3=1)
+    asyncio.run(say(MemoryBus(store), "n2", 9, stopped=True))
+    result = tabard("wait", "--sequence", "5", "-o", "json")
+    nodes = {each["name"]: each["live"] for each in json.loads(result.stdout)["nodes"]}
+    assert nodes == {"n1": True, "n2": False, "n3": True}
 
 
 def test_what_is_planned_for_running_pods_is_waited_for(tabard: Tabard, store: MemoryStore) -> None:

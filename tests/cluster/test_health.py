@@ -153,6 +153,8 @@ def test_a_nodes_trouble_is_told_with_what_to_type(monkeypatch: pytest.MonkeyPat
     for changed, after, outcome, fact, next in (
         ({"error": 'map "hosts" is full'}, 1, "fault", 'map "hosts" is full', "metrics agent.n1"),
         ({}, 16, "fault", "down or cut off", "metrics agent.n1"),
+        ({"error": "x"}, 16, "fault", "down or cut off, and said last: x", "metrics agent.n1"),
+        ({"stopped": True}, 1, "fault", "its agent was stopped", "metrics agent.n1"),
         ({"drift": 3}, 1, "fault", "3 entries had drifted", "tabard drift"),
         ({"full": (("hosts", 2),)}, 1, "warn", "maps were full: hosts", "--set HOSTS_MAX=N"),
     ):

@@ -55,6 +55,7 @@ def test_a_unit_runs_its_service_with_the_capabilities_that_it_needs_alone(name:
     assert service["NoNewPrivileges"] == "yes"
     assert service["ProtectSystem"] == "strict"
     assert service["Restart"] == "always"
+    assert parsed["Unit"]["StartLimitIntervalSec"] == "0", "else five quick ends are for good"
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd's own reader")

@@ -1,6 +1,7 @@
 import asyncio
 import dataclasses
 import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ async def test_what_was_saved_last_is_loaded_with_its_extra(tmp_path: Path) -> N
     async with Checkpoint.open(path) as checkpoint:
         assert await checkpoint.load() == some_state()
         assert checkpoint.extra == b"mine"
+
+
+async def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    path.touch(0o644)
+    async with Checkpoint.open(path) as checkpoint:
+        await checkpoint.save(some_state())
+        modes = {each.name: each.stat().st_mode & 0o777 for each in os.scandir(tmp_path)}
+        assert modes == dict.fromkeys(("c.db", "c.db-shm", "c.db-wal"), 0o600)
 
 
 async def test_the_state_is_read_before_save_returns(tmp_path: Path) -> None:

@@ -102,3 +102,27 @@ async def test_a_replica_whose_server_is_down_is_not_logged_as_damaged(
     assert [(each["event"], each["server"], each["log_level"]) for each in logs] == [
         ("bus.replica_unknown", "b", "warning")
     ]
+
+
+async def test_a_watch_that_met_a_fault_of_its_own_says_so_and_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Server("a", "a", "/s", (WHOLE,), "t", NANOSECONDS)
+    asked = 0
+
+    async def survey(monitoring: Any) -> Survey:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise RuntimeError("ours")
+        return Survey((one,), judge((one,)))
+
+    monkeypatch.setattr(replicas, "survey", survey)
+    monkeypatch.setattr(replicas, "AGAIN_S", 0.001)
+    watch = ReplicaWatch(("http://a",), read_s=0)
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(10), watch.looking(cast(JetStreamBus, None)):
+            while not watch.families():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    assert [log["event"] for log in logs][:1] == ["bus.replicas_unwatched"]
+    assert asked == 2

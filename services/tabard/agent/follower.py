@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 RECHECK_S = 1.0
 """Wait before the ledger is tried again where following it had to stop."""
+REMOVED = "this node was taken out of the cluster; start its agent again if it is to be of it"
 
 
 class Follower:
@@ -36,6 +37,8 @@ class Follower:
         self._moved = asyncio.Event()
         self._resumed = False
         """The state is known to be one of this ledger's."""
+        self._was_member = False
+        """This process saw its node in the ledger."""
 
     async def folded(self) -> None:
         """Wait until the state goes on."""
@@ -93,12 +96,12 @@ class Follower:
 
     def _reached(self, end: int) -> None:
         self.head = max(end, self._reconciler.state.sequence)
-        self._tell_of_refusal()
+        self._tell_of_membership()
         if self._reconciler.state.sequence >= end:
             self._reconciler.stand(Standing.IN_SYNC)
             self._reconciler.refolded()
 
-    def _tell_of_refusal(self) -> None:
+    def _tell_of_membership(self) -> None:
         state, reconciler = self._reconciler.state, self._reconciler
         refused = state.refused_nodes.get(reconciler.node)
         reason = state.quarantined.get((Stream.OBSERVED.value, reconciler.joined_at), "")
@@ -108,6 +111,11 @@ class Follower:
             self._report.clear("refused")
         elif self._report.fail("refused", f"this node is refused as it is: {reason}"):
             log.error("agent.node_refused", reason=reason)
+        if reconciler.node in state.nodes:
+            self._was_member = True
+            self._report.clear("removed")
+        elif self._was_member and self._report.fail("removed", REMOVED):
+            log.error("agent.node_removed", sequence=state.sequence)
 
     def _stopped(self, event: str, message: str) -> None:
         if self._report.fail("ledger", message):

@@ -28,6 +28,7 @@ PARTS = (
     "staleness",
     "lost",
     "refused",
+    "removed",
 )
 """Of the agent, that can be in trouble (the keys of `Report.troubles`)."""
 

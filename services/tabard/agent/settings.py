@@ -1,7 +1,6 @@
 """What an agent is told when it starts: environment variables with the prefix TABARD_."""
 
 import ipaddress
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +12,8 @@ from tabard.dataplane.maps import MAP_NAMES, STALE_AFTER_S_MAX
 from tabard.dataplane.port import MapSizes
 from tabard.events.observed import Pairs
 from tabard.identity.labels import HOSTNAME
-from tabard.identity.syntax import LABEL_VALUE, LABEL_VALUE_MAX, is_label_key
+from tabard.identity.syntax import LABEL_VALUE, LABEL_VALUE_MAX, is_dns_subdomain, is_label_key
+from tabard.netns.names import RUN
 from tabard.process.connection import BusSettings
 from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel
 from tabard.process.http import HttpAddress
@@ -25,7 +25,7 @@ class Settings(BusSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
+    cluster: str = Field(pattern=f"^{RUN.pattern}$")
     data: Path
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
@@ -103,7 +103,7 @@ class Settings(BusSettings):
     @field_validator("node")
     @classmethod
     def _node(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):
+        if not is_dns_subdomain(value):
             raise ValueError(f"{value!r} is no node name (RFC 1123 subdomain)")
         return value
 

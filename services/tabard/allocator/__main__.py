@@ -41,7 +41,6 @@ def main() -> int:
     settings = settings_or_exit(Settings)
     log_to_stderr(settings.log_level, settings.log_format)
     collect_seldom()
-    os.umask(0o077)  # the checkpoint, all of the ledger's state, is nobody else's
     try:
         uvloop.run(_run(settings))
     except SettingsMismatch as error:

@@ -12,6 +12,7 @@ from tabard.allocator.commands import Limits
 from tabard.events.ledger import Enforcement, SettingsAdopted
 from tabard.identity.labels import LabelFilter, label_set
 from tabard.identity.numbers import FIXED_MAX, FIXED_MIN, NumberSpace
+from tabard.netns.names import RUN
 from tabard.process.connection import BusSettings
 from tabard.process.environment import PREFIX, Listed, LogFormat, LogLevel, from_json
 from tabard.process.http import HttpAddress
@@ -53,7 +54,7 @@ class Settings(BusSettings):
     snapshot_ms: int = Field(default=3_600_000, ge=1_000)
     """… or after so long, if there were any; the first one after a minute."""
 
-    cluster: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
+    cluster: str = Field(pattern=f"^{RUN.pattern}$")
     numbers_cluster_id: int = 0
     numbers_cluster_bits: int = 8
     labels_include: Annotated[tuple[str, ...], NoDecode, BeforeValidator(from_json)] = ()

@@ -46,5 +46,5 @@ def paths_of(urls: Sequence[str]) -> list[Path] | None:
     """The files that `urls` name; None if they name servers. BusError if they name both."""
     files = [Path(url.removeprefix(PREFIX)) for url in urls if url.startswith(PREFIX)]
     if files and len(files) < len(urls):
-        raise BusError("--nats names either archives (file:…) or servers")
+        raise BusError("--nats names either servers or archives, each with file: before its path")
     return files or None

@@ -187,7 +187,13 @@ def _place(path: str, cluster: str) -> Place:
     profile = chosen.profile
     if profile is None:
         raise Failure("no cluster of this machine is meant", "tabard auth list --dir DIR")
-    if not profile.nkey or not (found := guard.place(Path(profile.data))).exists():
+    found = guard.place(Path(profile.data))
+    if profile.nkey and not found.exists():
+        raise Failure(
+            f"the keys of cluster {profile.name}'s bus were given to it by --auth",
+            f"the same command with --dir {Path(profile.nkey).parent.parent}",
+        )
+    if not profile.nkey:
         raise Failure(
             f"the bus of cluster {profile.name} is not guarded by keys of its own",
             "tabard up --secure",

@@ -37,7 +37,7 @@ TAIL_EVENTS = 20
 """How many past events a tail shows first."""
 PROGRESS_EVENTS = 20_000
 TITLES = ["SEQUENCE", "TIME", "TYPE", "CAUSE", "DATA"]
-WIDTHS = (9, 13, 21, 16)
+WIDTHS = (9, 13, 24, 16)
 """Of a tail's columns: its rows come one by one, so they cannot be measured first."""
 
 

@@ -414,7 +414,11 @@ WAITED = (
         (
             Field("name", "string", "the node's name"),
             Field("watermark", "integer?", "LEDGER sequence that it enforces; null if unknown"),
-            Field("live", "boolean", "whether its agent spoke within the last 15 s"),
+            Field(
+                "live",
+                "boolean",
+                "whether its agent spoke within the last 15 s, and did not say that it stops",
+            ),
         ),
     ),
 )

@@ -35,7 +35,7 @@ COLUMNS = (
 )
 VERIFIED = (
     Column("SEQUENCE", "sequence"),
-    Column("GOOD", "good"),
+    Column("GOOD", "good", form=lambda good: "yes" if good else "no"),
     Column("FROM", "proven_from"),
     Column("REASON", "reason"),
 )

@@ -49,6 +49,9 @@ def trim(
             show_value(found, output)
         case Output.NAME:
             print(f"{Stream.LEDGER}/{found['first']}")
+    if found["archive"] is None:
+        tell(f"nothing to remove: all that LEDGER holds, from {found['first']} on, is to be kept")
+        return
     tell(
         f"LEDGER begins at {found['first']}; {found['removed']} events before it are in "
         f"{found['archive']}"
@@ -61,6 +64,8 @@ async def _trimmed(
     if (first := await resume(bus)) is not None:
         tell(f"finished a trim that was broken off: LEDGER begins at {first}")
     cut_at = await _wanted(bus, before, keep_days)
+    if cut_at <= (begins := await bus.first_sequence(Stream.LEDGER)):
+        return {"first": begins, "removed": 0, "archive": None, "sha256": None}
     async for place, through in _progress(bus):
         if through < cut_at:
             tell(f"{place} stands at {through}: no further")

@@ -112,8 +112,8 @@ SNAPSHOTS_VERIFIED = (
 CUT = (
     Field("first", "integer", "LEDGER's first sequence from now on; a snapshot stands there"),
     Field("removed", "integer", "how many events were removed"),
-    Field("archive", "string", "file that has them"),
-    Field("sha256", "string", "hash of that file, in hexadecimal; LEDGER says it too"),
+    Field("archive", "string?", "file that has them; null if nothing was to be removed"),
+    Field("sha256", "string?", "hash of that file, in hexadecimal; LEDGER says it too"),
 )
 
 KEYS = (

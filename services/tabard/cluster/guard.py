@@ -5,14 +5,14 @@ import os
 import signal
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tabard.auth.directory import RENEW_BEFORE, AuthError, Directory, begin, opened
 from tabard.auth.roles import Holder, Role, holder
-from tabard.bus.jetstream import Options
+from tabard.bus.jetstream import JetStreamBus, Options
 from tabard.cluster import checkup, pids
 from tabard.cluster.bus import hosts
 from tabard.cluster.checkup import Check
@@ -69,6 +69,18 @@ def seed(auth: Directory, name: str) -> Path:
 def options(auth: Directory | None, name: str) -> Options:
     """How `name` connects; without an auth directory as anybody."""
     return Options() if auth is None else Options(nkey=seed(auth, name), ca=auth.ca)
+
+
+@asynccontextmanager
+async def connected(
+    nats: Sequence[str], auth: Directory | None, role: Role
+) -> AsyncIterator[JetStreamBus]:
+    """The bus, in a role where it asks for one."""
+    bus = await JetStreamBus.connect(nats, name=f"tabard-up-{role}", options=options(auth, role))
+    try:
+        yield bus
+    finally:
+        await bus.close()
 
 
 def settings(auth: Directory | None, name: str) -> dict[str, str]:

@@ -188,12 +188,13 @@ def node(name: str, word: Watermark | None, head: int, now: int) -> Check:
     status, age_s = word.status, max(0.0, (now - word.stored_at) / 1e9)
     lag = max(0, head - status.sequence)
     fact = f"enforces LEDGER/{status.sequence}, {lag} events behind, spoke {age_s:.1f} s ago"
+    look = f"tabard metrics agent.{name}"
+    if status.stopped or silent(word, now):
+        away = "was stopped" if status.stopped else "is down or cut off"
+        last = f", and said last: {status.error}" if status.error else ""
+        return fault(row, f"{fact}: its agent {away}{last}", look)
     if status.error:
-        return fault(row, f"{fact}: {status.error}", f"tabard metrics agent.{name}")
-    if status.stopped:
-        return fault(row, f"{fact}: its agent was stopped", f"tabard metrics agent.{name}")
-    if silent(word, now):
-        return fault(row, f"{fact}: its agent is down or cut off", f"tabard metrics agent.{name}")
+        return fault(row, f"{fact}: {status.error}", look)
     if lag > LAG_EVENTS_MAX:
         return fault(row, fact, "tabard status")
     if status.drift:

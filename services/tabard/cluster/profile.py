@@ -41,7 +41,8 @@ class Profile:
     ca: str = ""
     """File of the certificates by which they know its servers; empty if it speaks no TLS."""
     monitoring: tuple[str, ...] = ()
-    """Where each of the bus's own servers is monitored, in `netns`; in the order of `nats`."""
+    """Where the bus's servers are monitored: its own in `netns`, in the order of `nats`; those of
+    another bus as far as they were given."""
 
     @property
     def alive(self) -> bool:

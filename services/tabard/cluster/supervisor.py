@@ -13,23 +13,21 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, TypeVar
 
 import structlog
 
 from tabard.auth.directory import Directory
 from tabard.auth.roles import Role
-from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import Bus, Stream
 from tabard.bus.server import LOOPBACK, EmbeddedServer
 from tabard.cluster import guard, network, pids, preflight, profile
 from tabard.cluster.bus import hosts, is_server, led, servers
+from tabard.cluster.claiming import kept_name, own_data, take
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.holds import holds
 from tabard.cluster.processes import Child, Launched, Process, Restarts
@@ -46,17 +44,12 @@ from tabard.cluster.programs import (
 from tabard.cluster.readiness import Readiness
 from tabard.cluster.settings import NodePlace, Settings, places, pods_for
 from tabard.cluster.sweep import notes, sweep
+from tabard.cluster.tasks import minding, wholly
 from tabard.cluster.watermarks import enforced
-from tabard.ledger.follow import catch_up
-from tabard.ledger.state import State
 from tabard.netns.enter import path
 from tabard.netns.names import hub_namespace, node_namespace
 from tabard.process import privileges
-from tabard.process.places import own
 from tabard.process.privileges import for_files
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -167,33 +160,33 @@ class Cluster:
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        dataplane, lack = await _wholly(preflight.choose, self.settings)
+        dataplane, lack = await wholly(preflight.choose, self.settings)
         if lack:
             self._tell(
                 f"NO PACKET IS ENFORCED BY A KERNEL: the memory dataplane is used, because {lack}"
             )
         pods = pods_for(dataplane, self.settings.pods)
         if self.settings.auth is not None:
-            self._auth = await _wholly(guard.given, self.settings.auth.absolute())
+            self._auth = await wholly(guard.given, self.settings.auth.absolute())
         await self._claim(dataplane, pods, stack)
         real = dataplane == "ebpf"
         hub = hub_namespace(self.name)
         if real:
-            await _wholly(preflight.mount_bpf_fs)
+            await wholly(preflight.mount_bpf_fs)
             self._tell(f"network: {len(self.nodes)} nodes, {self.settings.mode}")
             plan = network.plan(
                 self.name, self.nodes, self.settings.mode, self.settings.bus_servers
             )
-            await _wholly(network.lay, plan)
+            await wholly(network.lay, plan)
         own_bus = not self.settings.nats
         if own_bus and real:
             stack.enter_context(network.visiting(hub))
-        tasks = await stack.enter_async_context(_minding())
+        tasks = await stack.enter_async_context(minding())
         stack.push_async_callback(self._stop_children)
 
         if own_bus:
             await self._start_bus(tasks, hub if real else "")
-        async with _bus(self.profile.nats, self._auth, Role.ADMIN) as admin:
+        async with guard.connected(self.profile.nats, self._auth, Role.ADMIN) as admin:
             await led(
                 admin,
                 self._servers.values(),
@@ -202,7 +195,7 @@ class Cluster:
                 self._check_exits,
             )
         self._bus = await stack.enter_async_context(
-            _bus(self.profile.nats, self._auth, Role.OPERATOR)
+            guard.connected(self.profile.nats, self._auth, Role.OPERATOR)
         )
         self._tell(f"bus: {', '.join(self.profile.nats)}{self._whose_network()}")
 
@@ -215,9 +208,9 @@ class Cluster:
     async def _claim(self, dataplane: str, pods: str, stack: AsyncExitStack) -> None:
         """Take the run's name and its data directory, sweeping what a dead run of it left."""
         settings = self.settings
-        name = settings.name or await _kept_name(settings) or secrets.token_hex(3)
+        name = settings.name or await kept_name(settings) or secrets.token_hex(3)
         if settings.data is not None:
-            data = _own(settings.data)
+            data = own_data(settings.data)
         else:
             data = Path(tempfile.mkdtemp(prefix=f"tabard-{name}-"))
         claimed = Profile(
@@ -243,7 +236,7 @@ class Cluster:
                     f"data directory {data} makes socket paths of {longest} bytes, more than "
                     f"{SOCKET_BYTES_MAX}; choose a shorter one"
                 )
-            await _wholly(self._take, claimed)
+            await wholly(take, claimed, self._directory, settings.stop_timeout_s)
         except BaseException:
             if not claimed.keep_data:
                 data.rmdir()
@@ -283,22 +276,6 @@ class Cluster:
             urls[name] = f"http://{host}:{port}"
         return urls
 
-    def _take(self, claimed: Profile) -> None:
-        while True:
-            try:
-                profile.claim(claimed, self._directory)
-                return
-            except FileExistsError:
-                old = profile.read(claimed.name, self._directory)
-            if old is not None and old.alive:
-                raise ClusterError(
-                    f"cluster {old.name} runs already (process {old.pid})",
-                    f"tabard status --cluster {old.name}",
-                )
-            if old is not None:
-                log.warning("cluster.swept", cluster=old.name, pid=old.pid)
-                sweep(old, self._directory, self.settings.stop_timeout_s)
-
     def _with_credentials(self, said: Profile) -> Profile:
         """The profile with how commands come to a guarded bus."""
         if self._auth is None:
@@ -307,7 +284,7 @@ class Cluster:
         return replace(said, nkey=str(seed), ca=str(self._auth.ca))
 
     async def _sweep(self) -> None:
-        await _wholly(sweep, self.profile, self._directory, self.settings.stop_timeout_s)
+        await wholly(sweep, self.profile, self._directory, self.settings.stop_timeout_s)
 
     async def _start_bus(self, tasks: asyncio.TaskGroup, netns: str) -> None:
         count = self.settings.bus_servers
@@ -317,9 +294,9 @@ class Cluster:
                 name: tuple(dict.fromkeys((host, LOOPBACK, "localhost")))
                 for name, host in hosts(count, netns).items()
             }
-            self._auth = await _wholly(guard.guarded, self.data, at, self._listeners)
+            self._auth = await wholly(guard.guarded, self.data, at, self._listeners)
             guards = {name: self._auth.guard(name) for name in at}
-        self._servers = await _wholly(servers, count, self.name, self.data, netns, guards)
+        self._servers = await wholly(servers, count, self.name, self.data, netns, guards)
         async with asyncio.TaskGroup() as starting:
             for name, server in self._servers.items():
                 starting.create_task(self._begin(tasks, name, server, server.log), name=name)
@@ -394,68 +371,3 @@ class Cluster:
                     f"process {name} ended {child.exits} times instead of starting; the end of "
                     f"its log:\n{child.last_words()}"
                 )
-
-
-@asynccontextmanager
-async def _minding() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group out of which the body's own error comes as it is, not as a group of one.
-
-    Its tasks must end by themselves before it does.
-    """
-    raised: Exception | None = None
-    async with asyncio.TaskGroup() as tasks:
-        try:
-            yield tasks
-        except Exception as error:  # raised again below
-            raised = error
-    if raised is not None:
-        raise raised
-
-
-async def _wholly(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """A blocking call on a thread, awaited to its end even when cancelled.
-
-    Clean-up begins after a cancellation, and must not race with what is still being made.
-    """
-    work = asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments, **named))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise
-
-
-@asynccontextmanager
-async def _bus(
-    nats: Sequence[str], auth: Directory | None, role: Role
-) -> AsyncIterator[JetStreamBus]:
-    """The bus, in a role where it asks for one."""
-    options = guard.options(auth, role)
-    bus = await JetStreamBus.connect(nats, name=f"tabard-up-{role}", options=options)
-    try:
-        yield bus
-    finally:
-        await bus.close()
-
-
-def _own(directory: Path) -> Path:
-    """The data directory, made if absent. Who writes there names keys and processes to end."""
-    try:
-        return own(directory.resolve())
-    except PermissionError as error:
-        raise ClusterError(f"data cannot be kept there: {error}", f"ls -ld {directory}") from error
-
-
-async def _kept_name(settings: Settings) -> str:
-    """The name that a kept ledger carries; empty if there is none."""
-    if settings.data is not None:
-        with suppress(FileNotFoundError):
-            return (settings.data / "name").read_text().strip()
-    if not settings.nats:
-        return ""
-    auth = None if settings.auth is None else await _wholly(guard.given, settings.auth)
-    async with _bus(settings.nats, auth, Role.ADMIN) as admin:
-        await admin.ensure_streams(settings.stream_replicas)
-    async with _bus(settings.nats, auth, Role.OPERATOR) as bus:
-        adopted = (await catch_up(bus, State())).settings
-    return adopted.cluster if adopted is not None else ""

@@ -20,6 +20,10 @@ from tabard.bus.config import quoted
 from tabard.bus.port import Stream
 from tabard.bus.subjects import API, GUARDED_API, live_subject
 
+CONNECTIONS_MAX = 10_000
+"""Connections of one account to one server, which takes 65,536 of all: so nobody's key keeps those
+out who decide, or who would revoke it."""
+
 
 def text(keys: Mapping[Holder, Sequence[str]]) -> str:
     """`system_account` and `accounts { … }` for these holders and their public keys.
@@ -47,6 +51,7 @@ def text(keys: Mapping[Holder, Sequence[str]]) -> str:
     for of in foreign.values():
         lines += [
             f"  {of.account} {{",
+            f"    limits {{ max_connections: {CONNECTIONS_MAX} }}",
             *_users(keys, of.account),
             "    imports: [",
             *_imports(of),

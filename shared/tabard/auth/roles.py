@@ -26,6 +26,7 @@ from tabard.events.observed import (
     QuarantineRequested,
     TrimRequested,
 )
+from tabard.identity.syntax import is_dns_subdomain
 from tabard.ledger.messages import BY_NODES, node_token
 
 STREAMS = "TABARD"
@@ -59,7 +60,6 @@ class HolderFault(ValueError):
     """A name is no holder's; says what one is."""
 
 
-_NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -72,7 +72,7 @@ class Holder:
 
     def __post_init__(self) -> None:
         if self.role is Role.AGENT:
-            if not _NODE.fullmatch(self.name):
+            if not is_dns_subdomain(self.name):
                 raise HolderFault(f"{self.name!r} is no node's name (RFC 1123 subdomain)")
         elif self.name and not _NAME.fullmatch(self.name):
             raise HolderFault(f"{self.name!r} is no name: 1 to 63 of a-z, 0-9 and inner '-'")

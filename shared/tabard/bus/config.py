@@ -28,6 +28,8 @@ BUFFERED_MESSAGES_MAX = 2_048
 comes while so many do is refused, and sent again. By nats-server's own bound, 100,000, whoever may
 write to a stream can keep all others from writing and reading it for minutes after he has gone. An
 atomic batch of BATCH_MESSAGES_MAX must fit in."""
+SUBSCRIPTIONS_MAX = 1_024
+"""Of one connection; a process has a handful. Each takes the server's memory."""
 SYNC_SLACK_S = 120
 """Without syncing each write: nats-server's own interval."""
 
@@ -127,6 +129,7 @@ def text(config: ServerConfig) -> str:
         *([f"log_file: {quoted(config.log)}"] if config.log else []),
         *([f"logfile_size_limit: {LOG_BYTES_MAX}"] if config.log else []),
         f"max_payload: {MAX_PAYLOAD_BYTES}",
+        f"max_subscriptions: {SUBSCRIPTIONS_MAX}",
         "jetstream {",
         f"  store_dir: {quoted(config.store)}",
         f"  sync_interval: {'always' if config.sync_always else f'{SYNC_SLACK_S}s'}",

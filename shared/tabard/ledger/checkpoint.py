@@ -217,7 +217,14 @@ async def _made_anew(path: Path, reason: Exception) -> aiosqlite.Connection:
     return await _opened(path)
 
 
+def _make_private(path: Path) -> None:
+    """All of the ledger's state is nobody else's to read; what SQLite puts beside it is as this."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+
+
 async def _opened(path: Path) -> aiosqlite.Connection:
+    _make_private(path)
     database = await aiosqlite.connect(path, isolation_level=None)
     try:
         await database.execute("PRAGMA journal_mode = WAL")

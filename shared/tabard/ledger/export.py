@@ -109,6 +109,8 @@ def _read(path: Path) -> Iterator[Stored]:
                     b64decode(value["payload"], validate=True),
                     int(value["stored_at"]),
                 )
+    except FileNotFoundError as error:
+        raise ExportError(f"there is no file {path}") from error
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ExportError(
             f"{path}, line {number}: not a file of exported events ({error})"

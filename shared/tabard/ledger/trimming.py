@@ -141,7 +141,8 @@ async def resume(bus: Bus) -> int | None:
 
 
 async def finish(bus: Bus, cut: Cut) -> int:
-    """Trim, once the ledger says that it is; the first sequence that is left.
+    """Trim, once the ledger says that it is; the first sequence that is left. Snapshots that stand
+    before it go too.
 
     TrimRefused if the ledger does not say so.
     """
@@ -150,7 +151,9 @@ async def finish(bus: Bus, cut: Cut) -> int:
         raise TrimRefused("the ledger does not say that it is trimmed there; nothing was removed")
     first = await bus.trim(cut.before)
     for entry in await archive.listed(bus):
-        if entry.kept == KEPT and entry.sequence != cut.before:
+        if entry.sequence < first:
+            await bus.objects.delete(entry.info)  # its event is gone, so it would be refused
+        elif entry.kept == KEPT and entry.sequence != cut.before:
             await archive.keep(bus, entry, "")
     return first
 

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 ROOTS = Path("/run/tabard")
@@ -22,8 +23,14 @@ def run_directory(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def own(directory: Path) -> Path:
-    """`directory`, made if absent; PermissionError if others than this user can write there."""
+    """`directory`, made if absent; PermissionError if others than this user can write there, or
+    could put another in its place."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    whole = directory.absolute()
+    for above, each in pairwise((*reversed(whole.parents), whole)):
+        mode, owner = above.stat().st_mode, each.lstat().st_uid
+        if mode & stat.S_IWOTH and not (mode & stat.S_ISVTX and owner in (0, os.geteuid())):
+            raise PermissionError(f"{above} lets others put what they like at {each}")
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise PermissionError(f"{directory} is not a directory that only this user can write")

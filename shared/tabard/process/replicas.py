@@ -22,8 +22,8 @@ log = structlog.get_logger(__name__)
 
 COUNT_INTERVAL_S = 15.0
 AGAIN_S = 60.0
-"""When replicas are read again that were damaged, or could not be read: someone may have repaired
-them, or a server be up by then."""
+"""When replicas are read again that were damaged, or could not be read (someone may have repaired
+them, or a server be up by then), and when looking begins anew that came to an end."""
 PAUSE_S = 0.1
 """After each thousand messages read: the event loop is somebody else's."""
 
@@ -58,16 +58,16 @@ class ReplicaWatch:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _look(self, bus: JetStreamBus) -> None:
-        try:
-            await self._run(bus)
-        except Exception:
-            # Who decides must not end because of who looks.
-            log.exception("bus.replicas_unwatched")
-            self._counted = None
+        while self._monitoring:
+            try:
+                await self._run(bus)
+            except Exception:
+                # Who decides must not end because of who looks; nor must looking.
+                log.exception("bus.replicas_unwatched")
+                self._counted = None
+            await asyncio.sleep(AGAIN_S)
 
     async def _run(self, bus: JetStreamBus) -> None:
-        if not self._monitoring:
-            return
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._count(), name="bus.replicas.count")
             if self._read_s:

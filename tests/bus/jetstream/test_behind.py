@@ -189,7 +189,7 @@ async def test_a_server_through_which_no_leader_is_heard_is_left(
         options = Options(request_timeout_s=0.2)
         bus = await JetStreamBus.connect([nats_url, other.url], name="test", options=options)
         while bus.link.connects < 3:
-            with pytest.raises(BusUnavailable, match="ensure_streams"):  # there are no streams
+            with pytest.raises(BusUnavailable, match="makes them"):  # there are no streams
                 await bus.publish(Stream.STATUS, [Outgoing("tabard.status.x", b"")])
         await bus.ensure_streams()
         await bus.publish(Stream.STATUS, [Outgoing("tabard.status.x", b"")])

@@ -89,7 +89,8 @@ def ledger_trim(
     """Remove the ledger's oldest events; it then begins at a snapshot.
 
     Never ahead of another one that was verified, of a live node, or of the file: it is written
-    and read back first. `--nats file:FILE` reads it with all commands.
+    and read back first. `--nats file:FILE` reads it with all commands. Snapshots from before go
+    too. Exits 0 if there is nothing to remove.
 
     Example: tabard ledger trim --keep-days 90 --archive /var/backups/tabard
     """

@@ -40,7 +40,10 @@ def up(
     data: Annotated[
         str, typer.Option(metavar="DIR", help="State directory, kept; else a temporary one.")
     ] = "",
-    name: Annotated[str, typer.Option(metavar="RUN", help="The cluster's name; else random.")] = "",
+    name: Annotated[
+        str,
+        typer.Option("--name", "--cluster", metavar="RUN", help="The cluster's name; else random."),
+    ] = "",
     ready_timeout: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="Longest wait until all is enforced.")
     ] = 60.0,

@@ -136,6 +136,11 @@ class Client(NatsClient):
             raise ConnectionError(
                 "the server does not speak TLS, and only a server that does is trusted here"
             )
+        # nats-py puts TLS under the stream without telling it; then asyncio complains at its end,
+        # in plain text between the lines of a log.
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None and writer.get_extra_info("ssl_object") is not None:
+            writer.transport.get_protocol()._over_ssl = True
         return super()._connect_command()
 
     async def _read_loop(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from tabard.bus.jetstream.connection import Connection
+from tabard.bus.jetstream.connection import MAKE_STREAMS, Connection
 from tabard.bus.jetstream.wire import (
     STREAM_NOT_FOUND_CODE,
     UNAVAILABLE_CODES,
@@ -73,9 +73,7 @@ async def leader_info(connection: Connection, stream: Stream) -> dict[str, Any]:
     info = await stream_info(connection, stream)
     if error := info.get("error"):
         if error.get("err_code") == STREAM_NOT_FOUND_CODE:
-            raise BusError(
-                f"stream {stream} does not exist at {connection}; create it with ensure_streams"
-            )
+            raise BusError(f"stream {stream} does not exist at {connection}; {MAKE_STREAMS}")
         raise BusError(f"nats-server refused STREAM.INFO of {stream}: {error}")
     return info
 
