@@ -214,6 +214,9 @@ async def test_nobody_waits_again_for_a_node_whose_old_checkpoint_still_stands(
             await cut.come_back(lost_at)
             assert await checkpoints.acknowledged(report.sequence) == before
             assert "no space left" in report.error
+            started_again = Checkpoints(checkpoint, reconciler, report, 60)
+            started_again.saved = before
+            assert await started_again.acknowledged(report.sequence) == before
         state = await checkpoint.load()
         assert state is not None
         assert cut.number in state.identities

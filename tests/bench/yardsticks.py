@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 from tabard.agent.ebpf import layout, syscalls
-from tabard.bus.jetstream.connection import Connection, Session
+from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.options import Options
+from tabard.bus.jetstream.session import Session
 from tabard.bus.jetstream.wire import Reply, encode_headers
 from tabard.netns import enter
 

@@ -88,8 +88,8 @@ class Checkpoints:
         A retired number is free for others once every node says that it is past the retirement. So
         the agent must not forget by a crash that it said so, or it would give that number to a pod
         whose labels it stood for before: checkpoint, then acknowledge. Of numbers that were free
-        without this node's word no retirement tells any more, so nothing is said until what was
-        saved before them is replaced.
+        without this node's word no retirement tells any more, so nothing newer than what is saved
+        is said until that is replaced.
         """
         if self._reconciler.refolding:
             return self._acknowledged or sequence  # nothing newer is enforced either
@@ -102,6 +102,8 @@ class Checkpoints:
         if self._unwaited == reconciler.unwaited:
             first = _forgettable(reconciler.state, self.saved, sequence)
             self._acknowledged = min(sequence, first - 1)
+        else:
+            self._acknowledged = max(self._acknowledged, min(sequence, self.saved))
         return self._acknowledged
 
 

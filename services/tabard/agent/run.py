@@ -19,6 +19,7 @@ from tabard.dataplane.port import Dataplane, DataplaneError, NodeConfig
 from tabard.ledger.checkpoint import CheckpointError
 from tabard.netns.enter import NamespaceError
 from tabard.process.environment import settings_or_exit
+from tabard.process.failures import leaves
 from tabard.process.http import ListenError, serving
 from tabard.process.logs import log_to_stderr
 from tabard.process.memory import collect_seldom, give_back_early
@@ -42,7 +43,7 @@ def main() -> int:
         ListenError,
         OSError,
     ) as failures:
-        for failure in failures.exceptions:
+        for failure in leaves(failures):
             log.error("agent.failed", error=str(failure))
     return 1
 

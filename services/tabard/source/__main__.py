@@ -13,6 +13,7 @@ import uvloop
 from tabard.bus.port import BusError
 from tabard.ledger.reader import Stopped
 from tabard.process.environment import settings_or_exit
+from tabard.process.failures import leaves
 from tabard.process.http import ListenError, serving
 from tabard.process.logs import log_to_stderr
 from tabard.process.memory import collect_seldom
@@ -36,7 +37,7 @@ def main() -> int:
     try:
         uvloop.run(_run(settings))
     except* (BusError, Stopped, ListenError, OSError) as group:
-        for leaf in _leaves(group):
+        for leaf in leaves(group):
             log.error("source.failed", reason=str(leaf))
         failed = True
     return 1 if failed else 0
@@ -72,13 +73,6 @@ def _keeper(settings: Settings) -> Keeper | None:
         KernelRuntime(settings.cluster, gate) if settings.pods == "netns" else MemoryRuntime(gate)
     )
     return Keeper(runtime, Measurements(settings.data), keep_at_end=settings.keep_pods)
-
-
-def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
-    found: list[Exception] = []
-    for inner in group.exceptions:
-        found += _leaves(inner) if isinstance(inner, BaseExceptionGroup) else [inner]
-    return found
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from servers import Servers, leader_of, made, until
 from tabard.allocator.writer import append
 from tabard.bus.jetstream import JetStreamBus, Options
-from tabard.bus.jetstream.connection import Session
+from tabard.bus.jetstream.session import Session
 from tabard.bus.port import BusUnavailable, Outgoing, Shortened, Stored, Stream
 
 pytestmark = pytest.mark.nats
@@ -144,8 +144,8 @@ async def test_a_ledger_that_became_shorter_is_noticed_by_whoever_knew_more(
 async def test_a_client_of_a_server_that_dies_or_stands_still_goes_to_the_next(
     three: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PROBE_INTERVAL_S", "PROBE_TIMEOUT_S"):
-        monkeypatch.setattr(f"tabard.bus.jetstream.connection.{name}", 0.1)
+    monkeypatch.setattr("tabard.bus.jetstream.connection.PROBE_INTERVAL_S", 0.1)
+    monkeypatch.setattr("tabard.bus.jetstream.session.PROBE_TIMEOUT_S", 0.1)
     bus = await JetStreamBus.connect(three.urls, name="test")
     try:
         await made(bus)

@@ -99,8 +99,8 @@ async def test_a_stopped_server_makes_every_call_unavailable_in_time(
 async def test_a_zombie_connection_is_replaced_and_its_question_asked_again(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PROBE_INTERVAL_S", "PROBE_TIMEOUT_S"):
-        monkeypatch.setattr(f"tabard.bus.jetstream.connection.{name}", 0.1)
+    monkeypatch.setattr("tabard.bus.jetstream.connection.PROBE_INTERVAL_S", 0.1)
+    monkeypatch.setattr("tabard.bus.jetstream.session.PROBE_TIMEOUT_S", 0.1)
     bus = await JetStreamBus.connect(proxy.url, name="test")
     await bus.ensure_streams()
     proxy.deaf = True

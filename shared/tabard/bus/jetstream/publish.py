@@ -18,8 +18,9 @@ from uuid import uuid4
 import structlog
 
 from tabard.bus.jetstream import batch
-from tabard.bus.jetstream.connection import Connection, Session, waits_s
+from tabard.bus.jetstream.connection import Connection, waits_s
 from tabard.bus.jetstream.question import ANSWER_TIMEOUT_S
+from tabard.bus.jetstream.session import Session
 from tabard.bus.jetstream.wire import UNAVAILABLE_CODES, Reply, answer, encode_headers
 from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stream
 
