@@ -82,6 +82,28 @@ async def test_what_a_replica_that_is_coming_up_has_not_yet_is_no_hole(
     assert behind["b"] == LAST - last
 
 
+async def test_a_replica_whose_server_is_down_is_not_logged_as_damaged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    servers = [
+        Server("http://a", "a", "/s", (WHOLE,), "t", NANOSECONDS),
+        Server("http://b", failure="http://b: refused"),
+    ]
+
+    async def survey(monitoring: Any) -> Survey:
+        return Survey(tuple(servers), judge(servers))
+
+    monkeypatch.setattr(replicas, "survey", survey)
+    watch = ReplicaWatch(("http://a", "http://b"), read_s=0)
+    with structlog.testing.capture_logs() as logs:
+        async with watch.looking(cast(JetStreamBus, None)):
+            while not watch.families():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    assert [(each["event"], each["server"], each["log_level"]) for each in logs] == [
+        ("bus.replica_unknown", "b", "warning")
+    ]
+
+
 async def test_a_watch_that_met_a_fault_of_its_own_says_so_and_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

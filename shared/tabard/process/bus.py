@@ -9,7 +9,7 @@ from tabard.bus.port import Bus, BusError, Stream
 
 ANSWER_S_MAX = 1.0
 """Longest that a scrape waits for anything outside its process's own memory."""
-UNHEARD_S_MAX = 10.0
+UNHEARD_S_MAX = 9.0
 """Longest that a service counts as ready without a stream's leader: one is elected within 9 s."""
 
 

@@ -124,18 +124,21 @@ class ReplicaWatch:
 
     def _tell(self, how: str, found: Survey) -> None:
         """Log what is wrong with a replica when it is first found, not as its numbers grow."""
-        wrong = {
-            (each.server, each.stream): "; ".join(each.faults)
-            for each in found.standings
-            if each.faults
-        }
+        wrong = {(each.server, each.stream): each for each in found.standings if each.faults}
         for server, stream in wrong.keys() - self._told.get(how, frozenset()):
-            log.error(
-                "bus.replica_damaged",
+            standing = wrong[server, stream]
+            # Of one whose server is down nothing is known but that.
+            tell, event = (
+                (log.error, "bus.replica_damaged")
+                if standing.reachable
+                else (log.warning, "bus.replica_unknown")
+            )
+            tell(
+                event,
                 server=server,
                 stream=stream.value,
-                fault=wrong[server, stream],
-                next="tabard bus check",
+                fault="; ".join(standing.faults),
+                next="tabard bus check" if standing.reachable else "tabard bus status",
             )
         self._told[how] = frozenset(wrong)
 

@@ -212,6 +212,7 @@ async def test_a_bus_without_a_streams_leader_is_none_to_work_with_until_one_ans
     bus = await JetStreamBus.connect(nats_url, name="test", options=QUICK)
     try:
         assert lack(bus) == ""
+        # Without streams nobody answers for them, as without a leader.
         for _ in range(2):
             with pytest.raises(BusUnavailable):
                 await bus.append([Outgoing("tabard.ledger.x", b"")], 0)
@@ -225,3 +226,18 @@ async def test_a_bus_without_a_streams_leader_is_none_to_work_with_until_one_ans
         assert lack(bus) == ""
     finally:
         await bus.close()
+
+
+async def test_a_question_that_waits_in_vain_misses_a_leader_for_as_long_as_none_was_heard(
+    nats_bus: JetStreamBus,
+) -> None:
+    link = nats_bus._connection
+    await nats_bus.last_sequence(Stream.LEDGER)
+    link.miss(1_000.0)
+    assert nats_bus.link.unheard_s < 10
+    link.hear()
+    link._heard_at -= 50.0
+    link.miss(20.0)
+    assert 19 < nats_bus.link.unheard_s < 30
+    await nats_bus.last_sequence(Stream.LEDGER)
+    assert nats_bus.link.unheard_s == 0

@@ -38,7 +38,7 @@ LEADER_DELAY_S_MIN = 0.05
 LEADER_DELAY_S_MAX = 0.5
 """Waits for a leader, which is elected within 4 to 9 s if the one before is killed, and at once if
 it was asked to end."""
-MISSED_S_MAX = 10.0
+MISSED_S_MAX = 30.0
 """After so long without a question nothing is known of leaders, bad or good."""
 CUT_OFF_S = 12.0
 """With several servers to choose from, how long one is believed through which no stream's leader is
@@ -74,7 +74,8 @@ class Connection:
         self._unheard_since: float | None = None
         """When this server's was missed first; another server begins anew."""
         self._missed: tuple[float, float] | None = None
-        """When a leader was missed first and last, whatever the server, if none was heard since."""
+        """Since when no leader was heard, whatever the server, and when one was missed last."""
+        self._heard_at = 0.0
         # When a stream has no leader all clients miss it at once, and need not all move at once.
         self._spread = random.uniform(1.0, 1.5)
         self.known: dict[str, int] = {}
@@ -133,7 +134,7 @@ class Connection:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
-            self.miss()
+            self.miss(seconds)
             state = "connected" if self._session is not None else "not connected"
             raise BusUnavailable(
                 f"no answer from nats-server at {self} to {what} within {seconds:g} s ({state}"
@@ -206,12 +207,14 @@ class Connection:
     def hear(self) -> None:
         """A stream's leader answered."""
         self._unheard_since = self._missed = None
+        self._heard_at = asyncio.get_running_loop().time()
 
-    def miss(self) -> None:
-        """No leader answered. Where none is heard for long, the server may be cut off from the
-        others; they may be better off."""
+    def miss(self, waited_s: float = 0.0) -> None:
+        """No leader answered, for `waited_s`. Where none is heard for long, the server may be cut
+        off from the others; they may be better off."""
         now = asyncio.get_running_loop().time()
-        self._missed = (now if self._missed is None else self._missed[0], now)
+        since = max(now - waited_s, self._heard_at) if self._missed is None else self._missed[0]
+        self._missed = since, now
         if self._unheard_since is None:
             self._unheard_since = now
         elif now - self._unheard_since > CUT_OFF_S * self._spread:
