@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from allocator.test_standby import LIVE, Replica, pair, running
 from deciding import started
 from ledgers import append, small
@@ -123,34 +125,40 @@ async def test_who_takes_the_lead_while_it_looks_stores_nothing_of_a_state_that_
     assert await bus.objects.listed() == []
 
 
-async def test_a_snapshot_that_could_not_be_stored_is_tried_again() -> None:
+async def test_a_snapshot_that_could_not_be_stored_is_tried_again_once_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bus = MemoryBus()
     a = Replica(bus.store, "a", pace=SOON)
-    put, refused = type(bus.objects).put, 0
+    objects = type(bus.objects)
+    put, tidy, refused, tidied = objects.put, objects.tidy, 0, 0
 
     async def refuse(
         self: Any, name: str, content: bytes, metadata: Mapping[str, str]
     ) -> ObjectInfo:
         nonlocal refused
-        refused += 1
-        if refused < 3:
+        if tidied < 2:
+            refused += 1
             raise BusUnavailable("no room")
         return await put(self, name, content, metadata)
 
-    type(bus.objects).put = refuse  # type: ignore[method-assign]
-    try:
-        async with running(a):
-            await a.becomes("leading")
-            await busy(bus, 0)
+    async def tidies(self: Any, age_s: float) -> int:
+        nonlocal tidied
+        tidied += 1
+        return await tidy(self, age_s)
 
-            async def failed() -> bool:
-                return a.one.snapshots.failure == "no room"
+    monkeypatch.setattr(objects, "put", refuse)
+    monkeypatch.setattr(objects, "tidy", tidies)
+    async with running(a):
+        await a.becomes("leading")
+        await busy(bus, 0)
 
-            await until(failed)
-            await stored(bus)
-            assert refused == 3
-    finally:
-        type(bus.objects).put = put  # type: ignore[method-assign]
+        async def failed() -> bool:
+            return a.one.snapshots.failure == "no room"
+
+        await until(failed)
+        await stored(bus)
+        assert refused == 2
 
 
 async def test_an_allocator_without_a_checkpoint_begins_at_a_snapshot_of_a_trimmed_ledger() -> None:

@@ -105,7 +105,11 @@ class Snapshots:
             if now != role:
                 return  # it was asked for its turn meanwhile: the state is not the ledger's alone
             frozen = Frozen.of(state)
-        entry = await archive.store(bus, frozen, self._by)
+        try:
+            entry = await archive.store(bus, frozen, self._by)
+        except BusError:
+            await archive.prune(bus)  # what others left half-way may be what fills the bucket
+            raise
         self.newest, self.failure = entry.sequence, ""
         self.taken += 1
         removed = await archive.prune(bus)
