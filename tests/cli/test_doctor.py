@@ -92,6 +92,7 @@ def test_without_a_cluster_only_the_machine_is_examined(
 def test_a_service_that_stands_before_an_event_is_mended_by_what_shows_the_event(
     tabard: Tabard, store: MemoryStore, machine: list[Check], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("TABARD_NATS")
     profile.claim(replace(running("a"), netns=""), profile.run_directory())
     reasons = {
         "allocator": "it stands before OBSERVED/94 (not msgpack), which it cannot take",

@@ -133,6 +133,7 @@ def own_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = replace(
         running("a"), netns="", data=str(data), http=http, monitoring=monitoring, nkey="operator's"
     )
+    monkeypatch.delenv("TABARD_NATS")
     profile.claim(found, profile.run_directory())
 
     async def counts(urls: tuple[str, ...]) -> tuple[Server, ...]:

@@ -47,9 +47,10 @@ MISSING = {"map": "hosts", "key": "10.244.1.2", "held": None, "wanted": "256"}
 
 
 @pytest.fixture
-def cluster(tabard: Tabard, tmp_path: Path) -> profile.Profile:
+def cluster(tabard: Tabard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> profile.Profile:
     """A profile, without netns, whose agents are to be played by the test."""
     found = replace(running("a"), netns="", data=str(tmp_path / "data"))
+    monkeypatch.delenv("TABARD_NATS")
     profile.claim(found, profile.run_directory())
     return found
 

@@ -66,6 +66,7 @@ def test_a_status_fits_a_terminal_and_wide_tells_the_rest(
 ) -> None:
     http = {"allocator": "http://127.0.0.1:1", "agent.n1": "http://127.0.0.1:2"}
     alone = replace(running("a"), netns="", http=http, monitoring=())
+    monkeypatch.delenv("TABARD_NATS")
     profile.claim(alone, profile.run_directory())
     narrow, wide = tabard("status").stdout, tabard("status", "-o", "wide").stdout
     assert max(map(len, narrow.splitlines())) <= 120

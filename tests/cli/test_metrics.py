@@ -43,6 +43,12 @@ def served(answers: Mapping[str, tuple[int, str]]) -> Iterator[str]:
             thread.join()
 
 
+@pytest.fixture(autouse=True)
+def _meant(tabard: Tabard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster of this machine is, and no bus elsewhere."""
+    monkeypatch.delenv("TABARD_NATS")
+
+
 def claim(http: Mapping[str, str]) -> None:
     profile.claim(replace(running("a"), netns="", http=http), profile.run_directory())
 
@@ -101,7 +107,10 @@ def test_an_unknown_service_is_a_usage_error_that_names_the_known(tabard: Tabard
     assert "has no service 'agent.n9': allocator" in result.stderr
 
 
-def test_without_a_cluster_on_this_machine_it_says_where_metrics_are(tabard: Tabard) -> None:
+def test_without_a_cluster_on_this_machine_it_says_where_metrics_are(
+    tabard: Tabard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TABARD_NATS", "nats://nowhere")
     result = tabard("metrics")
     assert result.exit_code == 1
     assert "TABARD_HTTP" in result.stderr

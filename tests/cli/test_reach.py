@@ -17,7 +17,15 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def test_the_only_running_cluster_is_meant(tmp_path: Path, environment: dict[str, str]) -> None:
     profile.claim(running("a"), tmp_path)
     assert target("", "", environment) == Target(running("a").nats, running("a"))
+
+
+def test_a_bus_that_the_environment_names_goes_before_a_cluster_that_happens_to_run(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    profile.claim(running("a"), tmp_path)
     environment["TABARD_NATS"] = "nats://elsewhere"
+    assert target("", "", environment) == Target(("nats://elsewhere",))
+    environment["TABARD_CLUSTER"] = "a"
     assert target("", "", environment).profile == running("a")
 
 

@@ -60,7 +60,9 @@ def drift(
     try:
         profile = target(cluster, "").profile
         if profile is None:
-            raise Failure("agents are asked on their own machine, and no cluster runs on this one")
+            raise Failure(
+                "agents are asked on their own machine, and no cluster of this one is meant"
+            )
         names = _chosen(profile, node, selector)
     except ClusterError as error:
         fail(WHAT, error)

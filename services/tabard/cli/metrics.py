@@ -74,8 +74,8 @@ def _here(cluster: str) -> Profile:
     profile = target(cluster, "").profile
     if profile is None or not profile.http:
         raise Failure(
-            "services are asked on their own machine, and no cluster runs on this one; elsewhere "
-            "each serves /metrics where its TABARD_HTTP says"
+            "services are asked on their own machine, and no cluster of this one is meant; "
+            "elsewhere each serves /metrics where its TABARD_HTTP says"
         )
     return profile
 

@@ -42,23 +42,21 @@ class Target:
 
 
 def target(cluster: str, nats: str, environment: Mapping[str, str] | None = None) -> Target:
-    """The cluster that the options name, else TABARD_CLUSTER, the only one running, TABARD_NATS.
+    """The cluster that the options name, else TABARD_CLUSTER, TABARD_NATS, the only one running.
 
-    Its credentials are those of the options, else the cluster's own, or the environment's for a bus
+    So whoever works on a bus elsewhere is not taken to what is tried out on this machine. Its
+    credentials are those of the options, else the cluster's own, or the environment's for a bus
     that is named by its URL.
     """
     environment = os.environ if environment is None else environment
     elsewhere = given.get().or_else(of_environment(environment))
-    if nats and not cluster:
-        return Target(_urls(nats), credentials=elsewhere)
-    name = cluster or environment.get("TABARD_CLUSTER", "")
+    name = cluster or ("" if nats else environment.get("TABARD_CLUSTER", ""))
+    if not name and (urls := _urls(nats or environment.get("TABARD_NATS", ""))):
+        return Target(urls, credentials=elsewhere)
     directory = profile.run_directory(environment)
     try:
         found = profile.find(name, directory)
     except NoCluster as error:
-        fallback = environment.get("TABARD_NATS", "")
-        if fallback and not name:
-            return Target(_urls(fallback), credentials=elsewhere)
         others = profile.running_clusters(directory)
         if others and name not in profile.names(directory) and not profile.roots_may_run():
             meant = f"the same command with --cluster {others[0].name}"

@@ -61,7 +61,8 @@ def bus_check(
 
     Also against order and, of LEDGER, the chain hash. LEDGER and OBSERVED are read, unless one is
     named. It makes a consumer at each server for the time of reading. What a server still has in
-    memory it does not read from its disk. Exits and JSON as `bus status`.
+    memory it does not read from its disk. A guarded bus wants an admin's key. Exits and JSON as
+    `bus status`.
 
     Example: tabard bus check --stream LEDGER
     """
