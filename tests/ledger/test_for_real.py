@@ -23,6 +23,7 @@ from tabard.bus.subjects import CHUNKS, RECORDS
 from tabard.ledger import archive
 from tabard.ledger.digest import digest
 from tabard.ledger.follow import catch_up
+from tabard.ledger.messages import allocator_subject, recorded
 from tabard.ledger.state import State
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(180)]
@@ -139,6 +140,14 @@ async def test_nodes_start_cold_from_snapshots_good_or_not_and_behind_a_trim(
             # Nothing is trimmed ahead of a good snapshot.
             words = ("--archive", str(tmp_path / "archive"), "--nats", nats_url)
             limit = str(entries[0].sequence - 7)
+
+            # Nor ahead of an allocator's last word, which each says once a second.
+            async def said() -> bool:
+                word = await bus.last_on_subject(Stream.STATUS, allocator_subject("a"))
+                assert word is not None
+                return recorded(Stream.STATUS, word).event.sequence >= entries[0].sequence
+
+            await until(said, 0.02)
             told = await tabard("ledger", "trim", "--before", limit, *words, code=1)
             assert f"stands behind {limit} (snapshot {entries[0].sequence} is refused" in told
             assert await bus.first_sequence(Stream.LEDGER) == 1
