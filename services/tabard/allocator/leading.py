@@ -33,6 +33,7 @@ from tabard.events.ledger import EventQuarantined, LedgerEvent
 from tabard.events.observed import PodStarted
 from tabard.ledger.messages import holds_up, speaker
 from tabard.ledger.state import State
+from tabard.process.failures import tasks_as_one
 
 _log = structlog.get_logger()
 
@@ -101,7 +102,7 @@ class Leader:
         self._hear(self._words.watermarks)
         self._words.attend = self._hear
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with tasks_as_one() as tasks:
                 readers = (
                     tasks.create_task(self._collect(), name="allocator.collect"),
                     tasks.create_task(self._keep_flows(), name="allocator.keep_flows"),
@@ -111,8 +112,6 @@ class Leader:
                     await self._step(tasks)
                 for reader in readers:
                     reader.cancel()
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
         finally:
             self._words.attend = unattended
         _log.info("allocator.drained", sequence=self._state.sequence, cursor=self._cursor)

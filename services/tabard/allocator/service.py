@@ -29,6 +29,7 @@ from tabard.ledger.checkpoint import Checkpoint
 from tabard.ledger.messages import first_cause, status
 from tabard.ledger.start import TrimmedAway
 from tabard.ledger.state import State, enforcement_of
+from tabard.process.failures import tasks_as_one
 
 _log = structlog.get_logger()
 
@@ -101,24 +102,21 @@ class Allocator:
         await self._part()
 
     async def _live(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                beside = (
-                    tasks.create_task(self.words.hear(self._bus), name="allocator.hear"),
-                    tasks.create_task(self._speak(), name="allocator.speak"),
-                    tasks.create_task(self.snapshots.run(self._bus), name="allocator.snapshots"),
-                )
-                try:
-                    await self._take_turns()
-                finally:
-                    for each in beside:
-                        each.cancel()
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
+        async with tasks_as_one() as tasks:
+            beside = (
+                tasks.create_task(self.words.hear(self._bus), name="allocator.hear"),
+                tasks.create_task(self._speak(), name="allocator.speak"),
+                tasks.create_task(self.snapshots.run(self._bus), name="allocator.snapshots"),
+            )
+            try:
+                await self._take_turns()
+            finally:
+                for each in beside:
+                    each.cancel()
 
     async def _take_turns(self) -> None:
         fresh = True
-        self.state = await loaded(self._bus, self._checkpoint, self._patience)
+        await self._load()
         while not self._patience.ended:
             try:
                 vouched = await self._follow(fresh)
@@ -128,16 +126,18 @@ class Allocator:
             except TrimmedAway as error:
                 # It was paused, or cut off, for longer than anybody waits for an allocator.
                 _log.warning("allocator.behind_trim", reason=str(error))
-                self.state = State()
-                self._become("starting")
-                self.state = await loaded(self._bus, self._checkpoint, self._patience)
+                await self._load()
             except FencedError as error:
                 # What it decided last is in no ledger, and in this state.
                 _log.warning("allocator.fenced", epoch=self.state.epoch, reason=str(error))
                 self.figures.fenced += 1
-                self.state = State()
-                self._become("starting")
-                self.state = await loaded(self._bus, self._checkpoint, self._patience)
+                await self._load()
+
+    async def _load(self) -> None:
+        """Begin, or begin anew, with what is kept: not with a state that is nobody's."""
+        self.state = State()
+        self._become("starting")
+        self.state = await loaded(self._bus, self._checkpoint, self._patience)
 
     async def _follow(self, fresh: bool) -> list[EventQuarantined]:
         self.standby = Standby(

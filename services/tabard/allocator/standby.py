@@ -26,6 +26,7 @@ from tabard.ledger.follow import follow
 from tabard.ledger.messages import allocator_subject
 from tabard.ledger.reader import Stopped
 from tabard.ledger.state import State
+from tabard.process.failures import tasks_as_one
 
 _log = structlog.get_logger()
 
@@ -93,19 +94,16 @@ class Standby:
         Raises StopRequested, LostError if the ledger has become shorter, SequenceGap at a hole, and
         what `check` raises.
         """
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                beside = (
-                    tasks.create_task(self._fold(tasks), name="allocator.follow"),
-                    tasks.create_task(self._wake_at_end(), name="allocator.end"),
-                )
-                try:
-                    await self._watch()
-                finally:
-                    for each in beside:
-                        each.cancel()
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
+        async with tasks_as_one() as tasks:
+            beside = (
+                tasks.create_task(self._fold(tasks), name="allocator.follow"),
+                tasks.create_task(self._wake_at_end(), name="allocator.end"),
+            )
+            try:
+                await self._watch()
+            finally:
+                for each in beside:
+                    each.cancel()
 
     # The ledger
 

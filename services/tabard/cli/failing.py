@@ -18,6 +18,7 @@ from tabard.ledger.reader import Stopped
 from tabard.ledger.start import TrimmedAway
 from tabard.manifests.errors import ManifestError
 from tabard.netns.enter import NamespaceError
+from tabard.process.failures import leaves
 
 T = TypeVar("T")
 
@@ -72,12 +73,12 @@ def run(
         raise typer.Exit(Exit.INTERRUPTED) from None
     except BaseExceptionGroup as group:
         # A task group wraps what its tasks raised; the first known error is what happened.
-        if isinstance(first := _first(group), BrokenPipeError):
+        if isinstance(first := next(leaves(group)), BrokenPipeError):
             raise first from None  # nobody reads on: the command's frame ends it quietly
         known, _ = group.split(_KNOWN)
         if known is None:
             raise
-        fail(what, _first(known))
+        fail(what, next(leaves(known)))
     except _KNOWN as error:
         fail(what, error)
     finally:
@@ -129,13 +130,6 @@ def fail(what: str, error: BaseException) -> NoReturn:
 
 
 _KNOWN = (ClusterError, BusError, Stopped, ManifestError, NamespaceError)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _log_to_stderr(level: str) -> None:
