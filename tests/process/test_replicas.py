@@ -67,7 +67,7 @@ async def test_what_a_replica_that_is_coming_up_has_not_yet_is_no_hole(
 
     monkeypatch.setattr(replicas, "survey", survey)
     monkeypatch.setattr(replicas, "read_all", read_all)
-    monkeypatch.setattr(replicas, "READ", (Stream.OBSERVED,))
+    monkeypatch.setattr(replicas, "UNBROKEN", (Stream.OBSERVED,))
     watch = ReplicaWatch(("http://a", "http://b"), read_s=3600)
     async with watch.looking(cast(JetStreamBus, None)):
         await asyncio.wait_for(has_read.wait(), 10)

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from tabard.bus.jetstream import JetStreamBus
-from tabard.bus.port import Bus, Stream
+from tabard.bus.port import UNBROKEN, Bus, Stream
 from tabard.cli import replicas
 from tabard.cli.failing import Exit, fail, run
 from tabard.cli.printing import Output, show_table, show_value, tell, tell_next
 from tabard.cli.reach import Target, target, with_bus
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.repair import Hands, SupervisedHands, check, damaged, repair, steps
-from tabard.ledger.replicas import READ, Survey, examine, read_all, survey
+from tabard.ledger.replicas import Survey, examine, read_all, survey
 
 COLUMNS = ("SERVER", "STREAM", "ROLE", "FIRST", "LAST", "MESSAGES", "HOLES", "BEHIND", "FAULTS")
 WIDE = ("ACCOUNT", "BYTES")
@@ -67,7 +67,7 @@ def repair_server(
 
     async def work(bus: Bus, chosen: Target) -> Survey | None:
         urls = replicas.monitored(chosen, monitoring)
-        found = await examine(_jetstream(bus), urls, READ, tell)
+        found = await examine(_jetstream(bus), urls, UNBROKEN, tell)
         hurt = damaged(found, server)
         wanted = [each for each in hurt if not streams or each in streams]
         if not wanted:

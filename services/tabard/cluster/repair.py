@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Protocol
 
 from tabard.bus.jetstream import JetStreamBus
-from tabard.bus.port import Stream
+from tabard.bus.port import UNBROKEN, Stream
 from tabard.bus.replicas import Standing
 from tabard.cluster import pids
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.cluster.holds import held
 from tabard.cluster.sweep import notes
-from tabard.ledger.replicas import READ, Survey, examine, survey
+from tabard.ledger.replicas import Survey, examine, survey
 
 POLL_S = 0.2
 LEAD_S_MAX = 30.0
@@ -197,7 +197,7 @@ async def repair(
     told(f"starting {server}; it copies {', '.join(streams)} from the leader")
     for stream, end in ends.items():
         await _copied(monitoring, server, stream, end)
-    after = await examine(bus, monitoring, [each for each in READ if each in streams], told)
+    after = await examine(bus, monitoring, [each for each in UNBROKEN if each in streams], told)
     for each in after.standings:
         if each.server == server and each.stream in streams and each.faults:
             raise ClusterError(

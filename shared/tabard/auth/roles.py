@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import get_args
 
-from tabard.bus.port import Stream, subject
+from tabard.bus.port import UNBROKEN, Stream, subject
 from tabard.bus.subjects import BUCKET_STREAM, CHUNKS, RECORDS, direct_get, info
 from tabard.events.codec import TYPES
 from tabard.events.ledger import EventQuarantined
@@ -145,7 +145,7 @@ def _reading(*streams: Stream) -> tuple[str, ...]:
 _READ_ALL = (*_reading(*Stream), *_BUCKET)
 _READ_REPLICAS = tuple(
     f"CONSUMER.{verb}.{stream}.*"
-    for stream in (Stream.LEDGER, Stream.OBSERVED)
+    for stream in UNBROKEN
     for verb in ("CREATE", "DELETE", "MSG.NEXT")
 )
 """What reading each server's own replica takes: consumers of one's own."""

@@ -22,6 +22,10 @@ class Stream(StrEnum):
     FLOWS = "FLOWS"
 
 
+UNBROKEN = (Stream.LEDGER, Stream.OBSERVED)
+"""Streams out of whose middle nothing is ever removed: a gap in a replica is damage."""
+
+
 def subject(stream: Stream, *tokens: str) -> str:
     """`tabard.ledger.endpoint.bound` for (LEDGER, "endpoint.bound")."""
     return ".".join(("tabard", stream.lower(), *tokens))

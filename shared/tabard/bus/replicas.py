@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tabard.bus.jetstream.wire import stored_at
-from tabard.bus.port import Stream, subject
+from tabard.bus.port import UNBROKEN, Stream, subject
 
 NANOSECONDS = 1_000_000_000
 BEHIND_MAX = 1_000
@@ -20,8 +20,6 @@ BEHIND_MAX = 1_000
 one that is this far is."""
 EXPIRY_SLACK_S = 60.0
 """Replicas drop what is too old each by its own clock; a message this close to that may be gone."""
-CONTIGUOUS = frozenset({Stream.LEDGER, Stream.OBSERVED})
-"""Streams out of whose middle nothing is ever removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class Replica:
     @property
     def gaps(self) -> int:
         """Sequences without a message, where there can be none; two counts, the worse one told."""
-        if self.stream not in CONTIGUOUS:
+        if self.stream not in UNBROKEN:
             return 0
         return max(self.deleted, self.last - self.first + 1 - self.messages, 0)
 
@@ -203,7 +201,7 @@ def _base(replicas: Sequence[Replica], now: int) -> int | None:
         each.first
         for each in replicas
         if each.messages
-        and each.stream in CONTIGUOUS
+        and each.stream in UNBROKEN
         and (
             not each.age_s_max
             or now - each.first_at < (each.age_s_max - EXPIRY_SLACK_S) * NANOSECONDS
@@ -219,7 +217,7 @@ def _contradicted(replica: Replica, replicas: Sequence[Replica]) -> str:
     others = sum(counted.values()) - counted[what]
     if not others or counted[what] > others:
         return ""
-    unit = "bytes" if replica.stream in CONTIGUOUS else "messages"
+    unit = "bytes" if replica.stream in UNBROKEN else "messages"
     most = max((count for count in counted if count != what), key=counted.__getitem__)
     return f"it stores {what} {unit} through {replica.last}, another {most}"
 

@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.monitoring import ask
-from tabard.bus.port import Stream
+from tabard.bus.port import UNBROKEN, Stream
 from tabard.bus.replicas import BEHIND_MAX, Server, Standing, judge
 from tabard.ledger.audit import Audit, Audited, faults
 
-READ = (Stream.LEDGER, Stream.OBSERVED)
-"""Streams of which a replica can be read and held against order: nothing leaves their middle."""
 PROGRESS_MESSAGES = 100_000
 
 
@@ -100,7 +98,7 @@ async def read_all(
 async def examine(
     bus: JetStreamBus,
     monitoring: Sequence[str],
-    streams: Sequence[Stream] = READ,
+    streams: Sequence[Stream] = UNBROKEN,
     told: Callable[[str], None] = lambda line: None,
     pause_s: float = 0.0,
 ) -> Survey:

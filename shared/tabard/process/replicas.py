@@ -13,10 +13,10 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from tabard.bus.jetstream import JetStreamBus
-from tabard.bus.port import BusError, Stream
+from tabard.bus.port import UNBROKEN, BusError, Stream
 from tabard.bus.replicas import BEHIND_MAX
 from tabard.ledger.audit import faults
-from tabard.ledger.replicas import READ, Survey, read_all, survey
+from tabard.ledger.replicas import Survey, read_all, survey
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +99,7 @@ class ReplicaWatch:
     async def _read_replicas(self, bus: JetStreamBus, found: Survey) -> bool:
         """Whether all replicas of servers that answer could be read, and none was damaged."""
         settled = True
-        for stream in READ:
+        for stream in UNBROKEN:
             if len(found.of(stream)) < 2:
                 continue  # what a stream's only replica lacks, every reader finds
             try:

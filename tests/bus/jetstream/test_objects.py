@@ -154,15 +154,15 @@ class Behind:
         )
 
     async def _answer(
-        self, objects: JetStreamObjects, body: dict[str, Any], what: str, found: list[Stored]
-    ) -> Reply:
-        end = await self._whole(objects, body, what, found)
+        self, objects: JetStreamObjects, body: dict[str, Any], what: str
+    ) -> tuple[list[Stored], Reply]:
+        found, end = await self._whole(objects, body, what)
         self.answers -= 1
         if self.answers < 0:
-            return end
-        found[:] = [each for each in found if each.sequence <= self.last]
+            return found, end
+        found = [each for each in found if each.sequence <= self.last]
         held = b"204 EOB\r\nNats-UpTo-Sequence: %d" % self.last if found else b"404 No Results"
-        return Reply(b"NATS/1.0 %s\r\n\r\n" % held, b"")
+        return found, Reply(b"NATS/1.0 %s\r\n\r\n" % held, b"")
 
 
 async def test_what_a_replica_that_is_behind_has_not_yet_is_there_all_the_same(

@@ -66,15 +66,14 @@ def bus_check(
 
     Example: tabard bus check --stream LEDGER
     """
-    from tabard.bus.port import Stream
+    from tabard.bus.port import UNBROKEN, Stream
     from tabard.cli import bus
     from tabard.cli.options import usage
-    from tabard.ledger.replicas import READ
 
     chosen = [Stream(each.value) for each in stream or ()]
-    if others := [each for each in chosen if each not in READ]:
+    if others := [each for each in chosen if each not in UNBROKEN]:
         usage(f"messages of {others[0]} come and go: there is no order to hold them against")
-    bus.check_replicas(chosen or READ, output, monitoring, cluster, nats)
+    bus.check_replicas(chosen or UNBROKEN, output, monitoring, cluster, nats)
 
 
 @app.command("repair")

@@ -23,15 +23,19 @@ import structlog
 from tabard.bus.arguments import check_object
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.publish import Publication
-from tabard.bus.jetstream.read import BEHIND_RETRY_S, BEHIND_S_MAX, READ_BYTES_MAX, api
+from tabard.bus.jetstream.read import (
+    BEHIND_RETRY_S,
+    BEHIND_S_MAX,
+    READ_BYTES_MAX,
+    answers,
+    api,
+)
 from tabard.bus.jetstream.wire import (
     STREAM_NOT_FOUND_CODE,
     Reply,
     answer,
     encode_headers,
     stored_at,
-    stored_message,
-    stored_sequence,
     up_to_sequence,
 )
 from tabard.bus.port import (
@@ -44,7 +48,7 @@ from tabard.bus.port import (
     Outgoing,
     Stored,
 )
-from tabard.bus.subjects import BUCKET, BUCKET_STREAM, CHUNKS, RECORDS, direct_get
+from tabard.bus.subjects import BUCKET, BUCKET_STREAM, CHUNKS, RECORDS
 
 log = structlog.get_logger(__name__)
 
@@ -91,9 +95,7 @@ class JetStreamObjects:
         return info
 
     async def get(self, info: ObjectInfo) -> AsyncGenerator[bytes, None]:
-        record = await self._record_of(info)
-        if record is None:
-            raise ObjectMissing(f"the bucket has object {info.name!r} no more as it was listed")
+        record = await self._listed_record(info)
         subject = CHUNKS + record["nuid"]
         next_sequence, chunks, size, digest = 1, 0, 0, hashlib.sha256()
         while chunks < info.chunks:
@@ -135,9 +137,7 @@ class JetStreamObjects:
 
     async def mark(self, info: ObjectInfo, metadata: Mapping[str, str]) -> ObjectInfo:
         check_object(info.name, metadata)
-        record = await self._record_of(info)
-        if record is None:
-            raise ObjectMissing(f"the bucket has object {info.name!r} no more as it was listed")
+        record = await self._listed_record(info)
         return await self._write({**record, "metadata": dict(metadata)})
 
     async def delete(self, info: ObjectInfo) -> None:
@@ -161,12 +161,19 @@ class JetStreamObjects:
         for subject in subjects:
             if subject in whole or _is_record(subject):
                 continue
-            last = await self._direct({"last_by_subj": subject}, f"the last message on {subject}")
-            if last and now - last[-1].stored_at >= age_s * 1e9:
+            last = await self._last_on(subject, f"the last message on {subject}")
+            if last is not None and now - last.stored_at >= age_s * 1e9:
                 await self._purge(subject)
                 remains += 1
                 log.info("bus.object_remains_removed", subject=subject)
         return remains
+
+    async def _listed_record(self, info: ObjectInfo) -> dict[str, Any]:
+        """As `_record_of`; ObjectMissing if there is none."""
+        record = await self._record_of(info)
+        if record is None:
+            raise ObjectMissing(f"the bucket has object {info.name!r} no more as it was listed")
+        return record
 
     async def _record_of(self, info: ObjectInfo) -> dict[str, Any] | None:
         """The record of the object as it was listed or put; None if it is there no more.
@@ -195,14 +202,12 @@ class JetStreamObjects:
     async def _records(self) -> tuple[list[Stored], int]:
         """All records as one replica has them, and the sequence through which it holds the stream;
         0 where it has no record."""
-        found: list[Stored] = []
-        end = await self._ask({"multi_last": [RECORDS + ">"]}, "listing the bucket", found)
+        found, end = await self._ask({"multi_last": [RECORDS + ">"]}, "listing the bucket")
         return found, up_to_sequence(end.headers)
 
     async def _record(self, name: str) -> dict[str, Any] | None:
-        body = {"last_by_subj": RECORDS + _encoded(name)}
-        found = await self._direct(body, f"the record of object {name!r}")
-        return _read(found[-1]) if found else None
+        last = await self._last_on(RECORDS + _encoded(name), f"the record of object {name!r}")
+        return None if last is None else _read(last)
 
     async def _write(self, record: Mapping[str, Any]) -> ObjectInfo:
         """Put the record in place of the one before it. Done twice it is the same."""
@@ -226,33 +231,19 @@ class JetStreamObjects:
             "max_bytes": READ_BYTES_MAX,
         }
         for _ in range(round(BEHIND_S_MAX / BEHIND_RETRY_S)):
-            if found := await self._direct(body, f"reading {subject}"):
+            found, _ = await self._ask(body, f"reading {subject}")
+            if found:
                 return found
             await asyncio.sleep(BEHIND_RETRY_S)
         return []
 
-    async def _direct(self, body: Mapping[str, object], what: str) -> list[Stored]:
-        """What one replica answers to a Direct Get, of one message or of many."""
-        found: list[Stored] = []
-        await self._ask(body, what, found)
-        return found
+    async def _last_on(self, subject: str, what: str) -> Stored | None:
+        """The last message on `subject`, as one replica has it."""
+        found, _ = await self._ask({"multi_last": [subject]}, what)
+        return found[-1] if found else None
 
-    async def _ask(self, body: Mapping[str, object], what: str, found: list[Stored]) -> Reply:
-        """As `_direct`, into `found`; what ended the answer."""
-        is_one = "last_by_subj" in body
-
-        def take(reply: Reply) -> bool:
-            sequence = stored_sequence(reply.headers)
-            if sequence:
-                found.append(stored_message(sequence, reply.headers, reply.payload))
-            return is_one or not sequence
-
-        to = f"{self._connection.api}.{direct_get(BUCKET_STREAM)}"
-        payload = json.dumps(body).encode()
-        end = await self._connection.request(to, payload, what, take, found.clear)
-        if end.status not in (0, 204, 404):
-            raise BusError(f"nats-server refused {what}: {end.headers[9:60]!r}")
-        return end
+    async def _ask(self, body: Mapping[str, object], what: str) -> tuple[list[Stored], Reply]:
+        return await answers(self._connection, BUCKET_STREAM, body, what)
 
     async def _purge(self, subject: str) -> None:
         found = await api(self._connection, "STREAM.PURGE", BUCKET_STREAM, {"filter": subject})

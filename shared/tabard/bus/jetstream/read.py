@@ -6,6 +6,7 @@ A batch is one request, {"seq": first, "batch": count}, and as many answers, the
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -19,7 +20,15 @@ from tabard.bus.jetstream.wire import (
     stored_message,
     stored_sequence,
 )
-from tabard.bus.port import BusError, BusUnavailable, SequenceGap, Shortened, Stored, Stream
+from tabard.bus.port import (
+    UNBROKEN,
+    BusError,
+    BusUnavailable,
+    SequenceGap,
+    Shortened,
+    Stored,
+    Stream,
+)
 from tabard.bus.subjects import direct_get
 
 log = structlog.get_logger(__name__)
@@ -30,8 +39,6 @@ BEHIND_RETRY_S = 0.05
 ASKS_MAX = 24
 """How often a message is asked for that must be there, before it counts as lost: any replica may
 answer, and that one damaged one of three gives all these answers happens once in 10^11 times."""
-UNBROKEN = frozenset({Stream.LEDGER, Stream.OBSERVED})
-"""Streams out of whose middle nothing is ever removed: a gap is a replica's damage."""
 BEHIND_S_MAX = 2.0
 """How long a server is believed whose replica does not come up with the leader's."""
 SHORTENED_S = 3.0
@@ -80,9 +87,12 @@ async def leader_info(connection: Connection, stream: Stream) -> dict[str, Any]:
 
 async def first_sequence(connection: Connection, stream: Stream) -> int:
     """As the stream's leader has it; last + 1 if the stream is empty."""
-    state = (await leader_info(connection, stream))["state"]
-    first: int = state["first_seq"] if state["messages"] else state["last_seq"] + 1
-    return first
+    return first_of((await leader_info(connection, stream))["state"])
+
+
+def first_of(state: Mapping[str, int]) -> int:
+    """The first sequence by the `state` of a STREAM.INFO or /jsz; last + 1 if it is empty."""
+    return state["first_seq"] if state["messages"] else state["last_seq"] + 1
 
 
 async def bounds(connection: Connection, stream: Stream) -> tuple[int, int]:
@@ -98,7 +108,7 @@ async def bounds(connection: Connection, stream: Stream) -> tuple[int, int]:
         state = (await leader_info(connection, stream))["state"]
         last: int = state["last_seq"]
         if last >= known:
-            return (state["first_seq"] if state["messages"] else last + 1), last
+            return first_of(state), last
         if until is None:
             until = loop.time() + SHORTENED_S
         elif loop.time() > until:
@@ -171,7 +181,20 @@ async def after(
 
 
 async def _direct(connection: Connection, stream: Stream, start: int, limit: int) -> list[Stored]:
-    what = f"a read of {stream} from {start}"
+    request = {"seq": start, "batch": limit, "max_bytes": READ_BYTES_MAX}
+    found, _ = await answers(connection, stream, request, f"a read of {stream} from {start}")
+    if found:
+        connection.learn(stream, found[-1].sequence)
+    return found
+
+
+async def answers(
+    connection: Connection, stream: str, request: Mapping[str, object], what: str
+) -> tuple[list[Stored], Reply]:
+    """The messages that one replica gives to a Direct Get of several, and how its answer ended.
+
+    `what` names the question in errors.
+    """
     found: list[Stored] = []
 
     def take(reply: Reply) -> bool:
@@ -181,13 +204,10 @@ async def _direct(connection: Connection, stream: Stream, start: int, limit: int
         return not sequence
 
     subject = f"{connection.api}.{direct_get(stream)}"
-    request = {"seq": start, "batch": limit, "max_bytes": READ_BYTES_MAX}
     end = await connection.request(subject, json.dumps(request).encode(), what, take, found.clear)
     if end.status not in (204, 404):
         raise BusError(f"nats-server refused {what}: {end.headers[9:60]!r}")
-    if found:
-        connection.learn(stream, found[-1].sequence)
-    return found
+    return found, end
 
 
 def whole(stream: Stream, start: int, found: list[Stored]) -> list[Stored]:

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from tabard.bus.jetstream.connection import Connection
-from tabard.bus.jetstream.read import api, leader_info, stream_info
+from tabard.bus.jetstream.read import (
+    api,
+    first_of,
+    first_sequence,
+    leader_info,
+    stream_info,
+)
 from tabard.bus.jetstream.wire import (
     PURGE_DENIED_CODE,
     STREAM_NOT_FOUND_CODE,
@@ -189,8 +195,7 @@ async def trim(connection: Connection, before: int) -> int:
                 "before there was trimming. It can be used on, but not trimmed"
             )
         raise BusError(f"nats-server refused STREAM.PURGE of {Stream.LEDGER}: {error}")
-    first: int = (await leader_info(connection, Stream.LEDGER))["state"]["first_seq"]
-    return first
+    return await first_sequence(connection, Stream.LEDGER)
 
 
 async def give_lead(connection: Connection, stream: Stream, server: str) -> None:
@@ -207,8 +212,7 @@ async def info(connection: Connection, stream: Stream) -> StreamInfo:
     """What the stream's leader says of it; BusError if there is no such stream."""
     found = await leader_info(connection, stream)
     state, config = found["state"], found["config"]
-    messages, last = state["messages"], state["last_seq"]
-    first = state["first_seq"] if messages else last + 1
+    messages, last, first = state["messages"], state["last_seq"], first_of(state)
     return StreamInfo(
         stream=stream,
         first=first,
