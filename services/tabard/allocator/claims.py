@@ -42,7 +42,7 @@ class Claims:
 
     def outside(self, node: Node) -> str:
         """What of `node` lies in none of the ranges that nodes are held to; "" if nothing."""
-        for text, _, _ in _claimed(node) if self._ranges else ():
+        for text in _texts(node) if self._ranges else ():
             claimed = ip_network(text)
             if not any(_within(claimed, held) for held in self._ranges):
                 return text
@@ -74,7 +74,11 @@ def _within(network: _Network, held: _Network) -> bool:
     return isinstance(held, IPv6Network) and network.subnet_of(held)
 
 
+def _texts(node: Node) -> tuple[str, ...]:
+    return (*node.addresses, *node.pod_cidrs)
+
+
 def _claimed(node: Node) -> Iterator[tuple[str, _Place, int]]:
-    for text in (*node.addresses, *node.pod_cidrs):
+    for text in _texts(node):
         network = ip_network(text)
         yield text, (network.version, network.prefixlen), int(network.network_address)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from tabard.events import observed
 
+NS_PER_MS = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Reject:
@@ -22,6 +24,14 @@ class Limits:
     """A node that gets no further for longer is lost."""
     relabel_timeout_ms: int = 3_000
     """A running pod's new identity waits no longer for nodes to know it."""
+
+    @property
+    def node_lost_ns(self) -> int:
+        return self.node_lost_ms * NS_PER_MS
+
+    @property
+    def relabel_timeout_ns(self) -> int:
+        return self.relabel_timeout_ms * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ be kept (a week at most, ANSWER_KEPT_S_MAX), and for `names_kept_ms` at least; h
 before it is renewed.
 """
 
-from tabard.allocator.commands import Resolve, Tick
+from tabard.allocator.commands import NS_PER_MS, Resolve, Tick
 from tabard.allocator.numbering import Allotment
 from tabard.allocator.plan import Indexes
 from tabard.events.ledger import LedgerEvent, NameForgotten, NameResolved
@@ -20,7 +20,7 @@ from tabard.policy.names import (
     is_news,
 )
 
-_NS_PER_MS, _NS_PER_S = 1_000_000, 1_000_000_000
+_NS_PER_S = 1_000_000_000
 
 
 def resolve(state: State, indexes: Indexes, command: Resolve) -> list[LedgerEvent]:
@@ -35,7 +35,7 @@ def resolve(state: State, indexes: Indexes, command: Resolve) -> list[LedgerEven
     said = acceptable(state, name, command.addresses)
     if not is_news(state, name, said, command.ttl_s, command.now):
         return []
-    half = state.settings.names_kept_ms * _NS_PER_MS // 2
+    half = state.settings.names_kept_ms * NS_PER_MS // 2
     held = state.names.get(name, {})
     new = [address for address in said if address not in held]
     ending = sorted((until, address) for address, until in held.items() if address not in said)

@@ -13,8 +13,6 @@ from tabard.events.ledger import (
 from tabard.events.observed import NodeJoined, NodeLeft
 from tabard.ledger.state import Node, State
 
-_NS_PER_MS = 1_000_000
-
 
 def join(state: State, indexes: Indexes, event: NodeJoined) -> list[LedgerEvent]:
     """A node, or another underlay address, pod CIDR or label of a known one.
@@ -59,13 +57,12 @@ def judge(state: State, indexes: Indexes, tick: Tick, events_max: int) -> list[L
     were.
     """
     words = indexes.watermarks
-    limit_ns = tick.limits.node_lost_ms * _NS_PER_MS
     found: list[LedgerEvent] = []
     for name in state.nodes:
         if len(found) == events_max:
             break
         lost, watermark = state.lost.get(name), words.of(name)
-        if lost is None and words.still_ns(name) > limit_ns:
+        if lost is None and words.still_ns(name) > tick.limits.node_lost_ns:
             found.append(NodeLost(name, watermark))
         elif lost is not None and watermark >= lost.lost_at:
             found.append(NodeReturned(name, watermark))

@@ -12,7 +12,6 @@ from tabard.ledger.state import State, live_nodes
 
 CHANGES_MAX = 4_096
 """Most endpoints in one event: with the longest UIDs it has about 600 kB."""
-_NS_PER_MS = 1_000_000
 
 
 def is_known(plan: Plan, number: int) -> bool:
@@ -31,7 +30,7 @@ def carry_out(state: State, indexes: Indexes, tick: Tick, events_max: int) -> li
     """
     words = indexes.watermarks
     passed = words.passed(state)
-    timeout_ns = tick.limits.relabel_timeout_ms * _NS_PER_MS
+    timeout_ns = tick.limits.relabel_timeout_ns
     relabelled: list[LedgerEvent] = []
     rebound: dict[tuple[str, tuple[str, ...]], list[tuple[str, int]]] = {}
     for uid, plan in state.relabels.items():

@@ -1,7 +1,7 @@
 """The end of an identity: idle, then retired (in quarantine), then released; and the end of all
 numbers."""
 
-from tabard.allocator.commands import Tick
+from tabard.allocator.commands import NS_PER_MS, Tick
 from tabard.allocator.plan import Indexes
 from tabard.events.ledger import (
     IdentityReleased,
@@ -13,13 +13,11 @@ from tabard.events.ledger import (
 from tabard.identity.numbers import CLUSTER_MIN, is_pod
 from tabard.ledger.state import State
 
-_NS_PER_MS = 1_000_000
-
 
 def retire(state: State, tick: Tick, events_max: int) -> list[LedgerEvent]:
     """Identities that have had no user for the grace; those fixed by the operator stay."""
     assert state.settings is not None, "the grace is among the settings"
-    due = tick.now - state.settings.retire_grace_ms * _NS_PER_MS
+    due = tick.now - state.settings.retire_grace_ms * NS_PER_MS
     retired: list[LedgerEvent] = []
     for number in state.idle:  # in the order in which they fell idle
         if number < CLUSTER_MIN:

@@ -11,7 +11,7 @@ from tabard.cli.printing import Output, show_value, tell
 from tabard.cli.reach import Target, with_bus
 from tabard.cli.records import Row
 from tabard.cli.snapshots import process
-from tabard.cluster.allocators import Allocators
+from tabard.cluster.allocators import allocator_word
 from tabard.cluster.errors import NotReached
 from tabard.cluster.publish import publish
 from tabard.cluster.watermarks import silent, taken, watermark
@@ -116,12 +116,15 @@ async def _progress(bus: Bus) -> AsyncIterator[tuple[str, int]]:
     """How far each live reader is that says so: what it has not seen yet must stay."""
     now = (await bus.info(Stream.LEDGER)).now
     next_word, last_word = 1, await bus.last_sequence(Stream.STATUS)
+    allocators = {}
     while next_word <= last_word and (messages := await bus.read(Stream.STATUS, next_word)):
         next_word = messages[-1].sequence + 1
         for message in messages:
             word = watermark(message)
             if word is not None and not silent(word, now):
                 yield f"node {word.status.node}", word.status.sequence
-    for name, said in (await Allocators().heard(bus)).items():
+            if (said := allocator_word(message)) is not None:
+                allocators[said.status.name] = said
+    for name, said in allocators.items():
         if said.status.role != "stopped" and not said.silent(now):
             yield f"allocator {name}", said.status.sequence

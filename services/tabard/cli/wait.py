@@ -19,7 +19,7 @@ from tabard.cluster.watermarks import (
     all_silent,
     enforced,
     lagging,
-    silent,
+    speaks,
     taken,
     watermarks,
 )
@@ -112,7 +112,7 @@ async def settled(
 
 def _row(name: str, word: Watermark | None, now: int) -> Row:
     watermark = None if word is None else word.status.sequence
-    live = word is not None and not word.status.stopped and not silent(word, now)
+    live = word is not None and speaks(word, now)
     return {"name": name, "watermark": watermark, "live": live}
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from tabard.bus.port import Bus, BusError, BusUnavailable, SequenceGap, Stream, StreamInfo
 from tabard.cluster.allocators import Allocators, AllocatorWord
 from tabard.cluster.checkup import Check, fault, ok, warn
-from tabard.cluster.watermarks import Watermark, silent, watermarks
+from tabard.cluster.watermarks import Watermark, speaks, watermarks
 from tabard.events.errors import EventError
 from tabard.ledger import archive
 from tabard.ledger.follow import catch_up
@@ -189,7 +189,7 @@ def node(name: str, word: Watermark | None, head: int, now: int) -> Check:
     lag = max(0, head - status.sequence)
     fact = f"enforces LEDGER/{status.sequence}, {lag} events behind, spoke {age_s:.1f} s ago"
     look = f"tabard metrics agent.{name}"
-    if status.stopped or silent(word, now):
+    if not speaks(word, now):
         away = "was stopped" if status.stopped else "is down or cut off"
         last = f", and said last: {status.error}" if status.error else ""
         return fault(row, f"{fact}: its agent {away}{last}", look)

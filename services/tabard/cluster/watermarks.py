@@ -32,6 +32,11 @@ def silent(word: Watermark, now: int) -> bool:
     return now - word.stored_at > silent_s * 1e9
 
 
+def speaks(word: Watermark, now: int) -> bool:
+    """Whether the node's agent is there: it did not say that it stops, and is not silent."""
+    return not word.status.stopped and not silent(word, now)
+
+
 def stale_since(word: Watermark, now: int) -> int | None:
     """When what the node knows of the ledger became too old; None if it did not.
 
@@ -40,7 +45,7 @@ def stale_since(word: Watermark, now: int) -> int | None:
     said = word.status
     if said.stale_since:
         return said.stale_since
-    if not said.fresh_at or not (said.stopped or silent(word, now)):
+    if not said.fresh_at or speaks(word, now):
         return None
     bound_ms = min(filter(None, (said.stale_after_ms, said.deny_after_ms)), default=0)
     since = said.fresh_at + bound_ms * 1_000_000
