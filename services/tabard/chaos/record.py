@@ -28,8 +28,8 @@ class Injected:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A scenario carried out once: from before its first fault until the cluster had converged, or had
-    not in the time that it had. What happens between two phases is counted to the one before."""
+    """A scenario carried out once: from before its first fault until the cluster had converged, or
+    had not in time. What happens between two phases is counted to the one before."""
 
     scenario: str
     began: int

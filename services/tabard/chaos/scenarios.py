@@ -1,7 +1,7 @@
 """The catalogue: what is done to a cluster, by name.
 
-A scenario begins with a converged cluster. Its faults are injected one after the other, held, and healed
-in reverse order; then the cluster has `CONVERGE_S_MAX` seconds to be as it should be again.
+A scenario begins with a converged cluster. Its faults are injected one after the other, held, and
+healed in reverse order; then the cluster has `CONVERGE_S_MAX` seconds to be as it should be again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
