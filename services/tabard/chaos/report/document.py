@@ -6,15 +6,13 @@ What each key means `tabard explain chaos run` says. Times are seconds since the
 
 from typing import Any
 
-from tabard.chaos.report.outcome import NANOSECONDS, Outcome
+from tabard.chaos.report.outcome import Outcome
 
 SCHEMA = 1
-STEP_S = 1
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
     record, second = outcome.record, outcome.second
-    step = STEP_S * NANOSECONDS
     return {
         "schema": SCHEMA,
         "held": outcome.held,
@@ -69,10 +67,16 @@ def document(outcome: Outcome) -> dict[str, Any]:
             for each in record.injected
         ],
         "lag": {
-            node: [[second(at), behind] for at, behind in points]
-            for node, points in outcome.lags(step).items()
+            node: [
+                {"at": second(each.at), "events": each.events, "seconds": round(each.seconds, 3)}
+                for each in lags
+            ]
+            for node, lags in outcome.lags.items()
         },
-        "probes": [[second(at), passed, stopped] for at, passed, stopped in outcome.probes(step)],
+        "probes": [
+            {"at": second(each.at), "passed": each.passed, "denied": each.denied}
+            for each in outcome.traffic
+        ],
     }
 
 
@@ -88,7 +92,7 @@ def totals(outcome: Outcome) -> dict[str, Any]:
         "unanswered": record.unanswered,
         "packets": len(record.packets),
         "passed": passed,
-        "stopped": len(record.packets) - passed,
+        "denied": len(record.packets) - passed,
         "violations": outcome.violations,
         "converge_s_max": round(max(times), 3) if times else None,
     }

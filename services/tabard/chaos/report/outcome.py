@@ -2,9 +2,10 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tabard.chaos.judge.figures import Lag, Traffic
 from tabard.chaos.record import Injected, Record
 from tabard.invariants.verdict import Verdict
 
@@ -33,8 +34,8 @@ class Row:
 class Outcome:
     record: Record
     verdicts: tuple[Verdict, ...]
-    heads: tuple[tuple[int, int], ...]
-    """LEDGER as it grew: (stored at, sequence), ascending."""
+    lags: Mapping[str, Sequence[Lag]] = field(default_factory=dict)
+    traffic: Sequence[Traffic] = ()
     lines: Mapping[str, str] = field(default_factory=dict)
     """What each scenario does, by its name."""
 
@@ -105,36 +106,6 @@ class Outcome:
     def _longest(self, scenario: str) -> float | None:
         return longest(each for each in self.record.injected if each.scenario == scenario)
 
-    def lags(self, step: int) -> dict[str, list[tuple[int, int]]]:
-        """Of each node the most ledger events that it was behind, in each `step` nanoseconds.
-
-        (start of the step, events), where it said something or the ledger grew; between two words
-        a node counts as being where it was.
-        """
-        found: dict[str, list[tuple[int, int]]] = {}
-        words = [word for word in self.record.words if word.kind == "node"]
-        for node in sorted({word.name for word in words}):
-            marks = [(word.heard_at, word.sequence) for word in words if word.name == node]
-            most: dict[int, int] = {}
-            for at, behind in _behind(sorted(marks), self.heads):
-                if self.record.began <= at <= self.record.ended:
-                    bin = (at - self.record.began) // step * step + self.record.began
-                    most[bin] = max(most.get(bin, 0), behind)
-            found[node] = sorted(most.items())
-        return found
-
-    def probes(self, step: int) -> list[tuple[int, int, int]]:
-        """(start of each `step` nanoseconds, probes that passed, that did not), by their end."""
-        passed: Counter[int] = Counter()
-        stopped: Counter[int] = Counter()
-        for packet in self.record.packets:
-            bin = (packet.ended - self.record.began) // step
-            (passed if packet.passed else stopped)[bin] += 1
-        return [
-            (self.record.began + bin * step, passed[bin], stopped[bin])
-            for bin in sorted(passed.keys() | stopped.keys())
-        ]
-
 
 def longest(injected: Iterable[Injected]) -> float | None:
     """The longest time to converge, in seconds; None if there is none, or one did not."""
@@ -142,19 +113,3 @@ def longest(injected: Iterable[Injected]) -> float | None:
     if not found or not all(each.converged for each in found):
         return None
     return max(max(each.converged - each.healed, 0) for each in found) / NANOSECONDS
-
-
-def _behind(
-    marks: list[tuple[int, int]], heads: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[int, int]]:
-    """How far a node's watermark is behind the ledger's head, whenever either changed."""
-    head = mark = 0
-    changes = [(at, 0, sequence) for at, sequence in heads]
-    changes += [(at, 1, sequence) for at, sequence in marks]
-    for at, what, sequence in sorted(changes):
-        if what == 0:
-            head = max(head, sequence)
-        else:
-            mark = sequence
-        if marks and at >= marks[0][0]:
-            yield at, max(head - mark, 0)

@@ -16,10 +16,8 @@ RIGHT = 16
 LANE = 17
 BAND = 11
 STRIP = 40
+STRIP_GAP = 10
 GAP = 24
-BIN_S_MIN = 0.5
-BINS_MAX = 480
-"""Most steps that a strip is drawn of: about two pixels each."""
 TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 TICKS_MAX = 16
 LETTERS_MAX = 22
@@ -38,8 +36,6 @@ class _Picture:
         self.outcome = outcome
         self.began = outcome.record.began
         self.length = max(outcome.record.ended - self.began, 1)
-        seconds = max(self.length / NANOSECONDS / BINS_MAX, BIN_S_MIN)
-        self.step = int(seconds * NANOSECONDS)
         self.parts: list[str] = []
         self.y = 8.0
 
@@ -120,44 +116,47 @@ class _Picture:
         self.parts.append(_band(began, healed, self.y + 2, BAND, "fault", tip))
 
     def _lags(self) -> None:
-        lags = self.outcome.lags(self.step)
-        most = max((behind for points in lags.values() for _, behind in points), default=0)
+        lags = self.outcome.lags
+        most = max((lag.events for points in lags.values() for lag in points), default=0)
         for node, points in lags.items():
-            peak = max((behind for _, behind in points), default=0)
+            peak = max((lag.events for lag in points), default=0)
             self._title(f"{_cut(node)} lag", f"peak {peak} events")
-            self._area(points, most, STRIP, "lag")
-            self.y += STRIP + 8
-        self.y += GAP - 12 if lags else 0
+            self._area([(lag.at, lag.events) for lag in points], most, "lag")
+        self.y += GAP - STRIP_GAP if lags else 0
 
     def _probes(self) -> None:
-        rates = self.outcome.probes(self.step)
-        if not rates:
+        traffic = self.outcome.traffic
+        if not traffic:
             return
-        per_s = NANOSECONDS / self.step
-        most = max(max(passed, stopped) for _, passed, stopped in rates)
-        for name, style, points in (
-            ("passed", "passed", [(at, passed) for at, passed, _ in rates]),
-            ("stopped", "stopped", [(at, stopped) for at, _, stopped in rates]),
+        most = max(max(each.passed, each.denied) for each in traffic)
+        for name, points in (
+            ("passed", [(each.at, each.passed) for each in traffic]),
+            ("denied", [(each.at, each.denied) for each in traffic]),
         ):
-            peak = max(count for _, count in points) * per_s
-            self._title(f"probes {name}", f"peak {peak:.0f}/s")
-            self._area(points, most, STRIP, style)
-            self.y += STRIP + 8
-        self.y += GAP - 12
+            peak = max(count for _, count in points)
+            self._title(f"probes {name}", f"peak {peak} a second")
+            self._area(points, most, name, NANOSECONDS)
+        self.y += GAP - STRIP_GAP
 
-    def _area(self, points: Sequence[tuple[int, int]], most: int, high: float, style: str) -> None:
-        """Steps of height √value, so that small ones show beside large ones."""
-        foot = self.y + high
+    def _area(
+        self, points: Sequence[tuple[int, int]], most: int, style: str, lasting: int | None = None
+    ) -> None:
+        """Steps from point to point, `lasting` nanoseconds at most, of height √value: small ones
+        show beside large ones."""
+        foot = self.y + STRIP
+        self.y = foot + STRIP_GAP
         self.parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{foot:.1f}" y2="{foot:.1f}" class="foot"/>'
         )
         if not most:
             return
+        ends = [*(at for at, _ in points[1:]), self.began + self.length]
         path = []
-        for at, value in points:
+        for (at, value), end in zip(points, ends, strict=True):
             if value:
-                left, right = self.x(at), self.x(at + self.step)
-                top = foot - high * sqrt(value / most)
+                until = end if lasting is None else min(end, at + lasting)
+                left, right = self.x(at), self.x(until)
+                top = foot - STRIP * sqrt(value / most)
                 path.append(
                     f"M{left:.1f} {foot:.1f}V{top:.1f}H{max(right, left + 0.8):.1f}V{foot:.1f}z"
                 )
