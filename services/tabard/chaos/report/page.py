@@ -63,9 +63,10 @@ def _verdict(outcome: Outcome) -> Iterator[str]:
     )
     if outcome.held:
         yield '<header class="verdict held"><h1>Everything held.</h1>'
+        lasted = clock(outcome.seconds)
         yield (
-            f"<p>{len(outcome.verdicts)} checkers judged {clock(outcome.seconds)} minutes of faults "
-            "on a real cluster, and found no violation.</p></header>"
+            f"<p>{len(outcome.verdicts)} checkers judged {lasted} minutes of faults on a real "
+            "cluster, and found no violation.</p></header>"
         )
         return
     yield '<header class="verdict broken"><h1>Not everything held.</h1>'
@@ -126,7 +127,8 @@ def _checkers(outcome: Outcome) -> Iterator[str]:
     )
     yield (
         '<table class="checkers"><thead><tr><th></th><th>invariant</th><th>what it says</th>'
-        '<th class="right">judged</th><th></th><th class="right">violations</th></tr></thead><tbody>'
+        '<th class="right">judged</th><th></th><th class="right">violations</th></tr></thead>'
+        "<tbody>"
     )
     for verdict in outcome.verdicts:
         mark = ("good", "✓ held") if verdict.held else ("bad", "✗ failed")
