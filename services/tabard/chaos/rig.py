@@ -78,7 +78,9 @@ class ClusterRig:
             return service_namespace(self.run, process)
         if process == SOURCE:
             return hub_namespace(self.run)
-        raise RigError(f"there is no process {process!r}; there are {', '.join(self.cluster.children)}")
+        raise RigError(
+            f"there is no process {process!r}; there are {', '.join(self.cluster.children)}"
+        )
 
     async def bus_leader(self, stream: Stream = Stream.LEDGER) -> str:
         """As `Rig` has it. Most of the servers must agree: who was paused while it led believes
