@@ -7,6 +7,9 @@ what one service believes.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+CONVERGE_S_MAX = 60.0
+"""Longest that a cluster may take, once its faults are healed, until it is as it should be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Injected:
@@ -21,6 +24,16 @@ class Injected:
     detail: str = ""
     converged: int = 0
     """0: it did not, in the time that it had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A scenario carried out once: from before its first fault until the cluster had converged, or
+    had not in time. What happens between two phases is counted to the one before."""
+
+    scenario: str
+    began: int
+    ended: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,7 @@ class Record:
     mode: str
     began: int
     ended: int = 0
+    phases: list[Phase] = field(default_factory=list)
     injected: list[Injected] = field(default_factory=list)
     acknowledged: list[Acknowledged] = field(default_factory=list)
     packets: list[Packet] = field(default_factory=list)

@@ -25,6 +25,13 @@ def shown_kinds(context: typer.Context, incomplete: str) -> list[str]:
     return _matching(kinds.SHOWN, incomplete)
 
 
+def scenarios(context: typer.Context, incomplete: str) -> list[str]:
+    """Those of `chaos run`, and `all`."""
+    from tabard.chaos.scenarios import ALL, SCENARIOS
+
+    return _matching([ALL, *(each.name for each in SCENARIOS)], incomplete)
+
+
 def clusters(context: typer.Context, incomplete: str) -> list[str]:
     """Those that run on this machine."""
     from tabard.cluster import profile
