@@ -1,8 +1,8 @@
 """A violation's history made short: what is left are choices without which it does not come about.
 
 After Zeller's ddmin: choices are left out in ever smaller pieces, as long as the same invariant is
-still violated. Nothing is random and no clock is read, so the same violation is always shrunk to the
-same history.
+still violated. Nothing is random and no clock is read, so the same violation is always shrunk to
+the same history.
 """
 
 from collections.abc import Callable, Sequence
