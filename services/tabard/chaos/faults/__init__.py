@@ -1,0 +1,1 @@
+"""Kinds of faults, a module each: every one is a `Fault` of `tabard.chaos.fault`."""
