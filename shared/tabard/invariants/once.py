@@ -52,8 +52,6 @@ class ExactlyOnce:
         """What of OBSERVED the batch has come to."""
         self._is_ahead = False
         """All effects of `_at` are such as may be written ahead of the rest."""
-        self._is_open = False
-        """The batch has not moved its cursor yet."""
 
     def observe(self, sequence: int, event: ObservedEvent | None, speaker: str = "") -> None:
         """What stands at OBSERVED/`sequence`; to be told before the ledger speaks of it."""
@@ -84,7 +82,7 @@ class ExactlyOnce:
                 return
             case events.EpochClaimed():
                 # A batch that its writer could not end is decided again by the next one.
-                self._at, self._is_open = self.cursor, False
+                self._at = self.cursor
             case _:
                 pass
         place = _place(record.envelope.cause)
@@ -94,7 +92,6 @@ class ExactlyOnce:
             yield from self._caused_by(place, event)
         elif not is_due(event, self._cluster):
             yield f"({type(event).__name__}) names no cause, and carries out nothing that waited"
-        self._is_open = True
         if fault := self._cluster.apply(event):
             yield fault
 
@@ -132,7 +129,6 @@ class ExactlyOnce:
         for sequence in range(self.cursor, cursor):
             self._observed.pop(sequence, None)
         self.cursor = self._at = max(cursor, self.cursor)
-        self._is_open = False
 
     def _pass(self, through: int) -> Iterator[str]:
         """Nothing more comes of what is observed from `_at` to `through`."""
