@@ -7,6 +7,9 @@ what one service believes.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+CONVERGE_S_MAX = 60.0
+"""Longest that a cluster may take, once its faults are healed, until it is as it should be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Injected:
@@ -21,6 +24,16 @@ class Injected:
     detail: str = ""
     converged: int = 0
     """0: it did not, in the time that it had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A scenario carried out once: from before its first fault until the cluster had converged, or
+    had not in time. What happens between two phases is counted to the one before."""
+
+    scenario: str
+    began: int
+    ended: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,11 @@ class Word:
     role: str = ""
     epoch: int = 0
     holder: str = ""
+    place: int = 0
+    """Its sequence on STATUS, which keeps the last words alone: a gap is words that were missed."""
+    digest: str = ""
+    """Of the node's folded state at `digest_at`, hex; empty if it said none."""
+    digest_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +123,9 @@ class Record:
     mode: str
     began: int
     ended: int = 0
+    minutes: float = 0.0
+    """For how long it was to go round again; each scenario is carried out once anyway."""
+    phases: list[Phase] = field(default_factory=list)
     injected: list[Injected] = field(default_factory=list)
     acknowledged: list[Acknowledged] = field(default_factory=list)
     packets: list[Packet] = field(default_factory=list)

@@ -11,6 +11,7 @@ from tabard.cli.commands import (
     auth,
     bus,
     changing,
+    chaos,
     events,
     keeping,
     observing,
@@ -112,3 +113,4 @@ app.add_typer(bus.app, name="bus")
 app.add_typer(keeping.snapshots, name="snapshots")
 app.add_typer(keeping.ledger, name="ledger")
 app.add_typer(auth.app, name="auth")
+app.add_typer(chaos.app, name="chaos")

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from tabard.bus.members import free_seats, members, seats_on, server_name
+from tabard.bus.config import Address
+from tabard.bus.members import free_seats, members, seats_apart, seats_on, server_name
 from tabard.bus.port import Bus, BusUnavailable
 from tabard.bus.server import LOOPBACK, EmbeddedServer, Guard
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.cluster.settings import BUS_PORT, bus_hosts
+from tabard.netns.names import service_namespace
 
 NATS = "nats"
 """The process of the only server; of several they are `nats.1` and so on."""
@@ -20,30 +23,53 @@ def is_server(process: str) -> bool:
     return process.partition(".")[0] == NATS
 
 
-def hosts(count: int, netns: str) -> dict[str, str]:
-    """Process name → the address at which clients reach that server."""
-    if count == 1:
-        return {NATS: bus_hosts(1)[0] if netns else LOOPBACK}
+def names(count: int) -> tuple[str, ...]:
+    """The process names of the bus's servers."""
+    return (NATS,) if count == 1 else tuple(map(server_name, range(1, count + 1)))
+
+
+def hosts(
+    count: int, netns: str, apart: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """Process name → the address at which clients reach that server; `apart` has those that are in
+    namespaces of their own, and not in `netns`."""
     found = bus_hosts(count) if netns else [LOOPBACK] * count
-    return {server_name(number): host for number, host in enumerate(found, 1)}
+    together = dict(zip(names(count), found, strict=True))
+    return {name: apart.get(name, host) for name, host in together.items()}
 
 
 def servers(
-    count: int, cluster: str, data: Path, netns: str, guards: Mapping[str, Guard]
+    count: int,
+    cluster: str,
+    data: Path,
+    netns: str,
+    guards: Mapping[str, Guard],
+    apart: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, EmbeddedServer]:
     """Process name → server, none of them started; `netns` is empty for this one. Blocks.
 
-    `guards` are by name too; a server without one lets everybody do everything. ClusterError if
-    `data` holds a bus of another number of servers: each has its own part of what the streams hold.
+    `apart` as of `hosts`: all servers or none. `guards` are by name too; a server without one lets
+    everybody do everything. ClusterError if `data` holds a bus of another number of servers: each
+    has its own part of what the streams hold.
     """
     _keep(count, data)
     store = data / "bus"
+    at = hosts(count, netns, apart)
+    own = {name: service_namespace(cluster, name) for name in at.keys() & apart.keys()}
     if count == 1:
-        host, port = hosts(1, netns)[NATS], BUS_PORT if netns else 0
+        inside = own.get(NATS, netns) or None
+        monitoring = Address(at[NATS] if own else LOOPBACK, 0)
+        port = BUS_PORT if netns else 0
         guard = guards.get(NATS)
-        return {NATS: EmbeddedServer(store, host, port, netns=netns or None, guard=guard)}
-    seats = seats_on(bus_hosts(count)) if netns else free_seats(count)
-    return members(cluster, store, seats, netns or None, guards)
+        only = EmbeddedServer(
+            store, at[NATS], port, netns=inside, monitoring=monitoring, guard=guard
+        )
+        return {NATS: only}
+    if own:
+        seats = seats_apart((host, own[name]) for name, host in at.items())
+    else:
+        seats = seats_on(at.values(), netns) if netns else free_seats(count)
+    return members(cluster, store, seats, guards)
 
 
 def _keep(count: int, data: Path) -> None:

@@ -1,4 +1,5 @@
-"""The machine's small underlay: a hub namespace with a bridge, and one namespace for each node.
+"""The machine's small underlay: a hub namespace with a bridge, and one namespace for each node;
+for each bus server and allocator too where they are to be apart.
 
 `plan` is pure and says every command; `lay` carries a plan out and `names_of` finds what is there.
 Pods' namespaces are the source's; they are only removed here.
@@ -13,11 +14,12 @@ from ctypes import CDLL, get_errno
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.settings import HUB, UNDERLAY, ModeName, NodePlace, bus_hosts
 from tabard.netns import enter
-from tabard.netns.names import hub_namespace, node_namespace, pod_id_of
+from tabard.netns.names import hub_namespace, node_namespace, pod_id_of, service_namespace
 
 BRIDGE = "br0"
 UNDERLAY_DEVICE = "eth0"
@@ -49,7 +51,14 @@ class Plan:
     sysctls: Mapping[str, Mapping[str, str]]
 
 
-def plan(run: str, nodes: Iterable[NodePlace], mode: ModeName, bus_servers: int = 1) -> Plan:
+def plan(
+    run: str,
+    nodes: Iterable[NodePlace],
+    mode: ModeName,
+    bus_servers: int = 1,
+    apart: Mapping[str, str] = MappingProxyType({}),
+) -> Plan:
+    """`apart`: process → address on the underlay, of each that gets a namespace of its own."""
     nodes = tuple(nodes)
     hub = hub_namespace(run)
     root = [f"netns add {hub}"]
@@ -62,17 +71,27 @@ def plan(run: str, nodes: Iterable[NodePlace], mode: ModeName, bus_servers: int 
     inside = {}
     for node in nodes:
         namespace = node_namespace(run, node.name)
-        root.append(f"netns add {namespace}")
-        root.append(
-            f"link add {UNDERLAY_DEVICE} netns {namespace} type veth "
-            f"peer name {node.name} netns {hub}"
-        )
+        root += _plugged(namespace, node.name, hub)
         in_hub.append(f"link set {node.name} master {BRIDGE} up")
         inside[namespace] = _in_node(node, nodes, mode)
-    return Plan(
-        tuple(root),
-        {hub: tuple(in_hub), **inside},
-        {namespace: _SYSCTLS for namespace in inside},
+    sysctls = {namespace: _SYSCTLS for namespace in inside}
+    for process, address in apart.items():
+        namespace = service_namespace(run, process)
+        root += _plugged(namespace, process, hub)
+        in_hub.append(f"link set {process} master {BRIDGE} up")
+        inside[namespace] = (
+            "link set lo up",
+            f"link set {UNDERLAY_DEVICE} up",
+            f"addr add {address}/{UNDERLAY[0].prefixlen} dev {UNDERLAY_DEVICE}",
+        )
+    return Plan(tuple(root), {hub: tuple(in_hub), **inside}, sysctls)
+
+
+def _plugged(namespace: str, port: str, hub: str) -> tuple[str, str]:
+    """A new namespace, its device joined to the hub's of the name `port`."""
+    return (
+        f"netns add {namespace}",
+        f"link add {UNDERLAY_DEVICE} netns {namespace} type veth peer name {port} netns {hub}",
     )
 
 
@@ -112,11 +131,12 @@ def _set(values: Mapping[str, str]) -> None:
 
 
 def names_of(run: str) -> list[str]:
-    """The namespaces of `run` that are there: hub, nodes and pods, and no other run's.
+    """The namespaces of `run` that are there: hub, nodes, services and pods, and no other run's.
 
     Another run's name may begin with this one's, so a common prefix says nothing.
     """
-    infrastructure = re.compile(rf"{re.escape(hub_namespace(run))}|{node_namespace(run, 'n')}\d+")
+    nodes, services = node_namespace(run, "n"), service_namespace(run, "")
+    infrastructure = re.compile(rf"{hub_namespace(run)}|{nodes}\d+|{services}[a-z0-9.]+")
     return [
         name
         for name in enter.names(hub_namespace(run).removesuffix("hub"))

@@ -1,6 +1,6 @@
 """What `tabard up` was asked for, and the names and addresses that follow from it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
@@ -30,6 +30,8 @@ HUB: tuple[IPv4Interface | IPv6Interface, ...] = (
     IPv6Interface("fd00:c612::1/64"),
 )
 BUS_PORT = 4222
+APART_FROM = 200
+"""Host number on the underlay of the first process with its own namespace: above all nodes'."""
 
 BUS_SERVERS = (1, 3, 5)
 """How many servers hold the bus: a majority of them must be up, so an even number gains nothing."""
@@ -101,6 +103,9 @@ class Settings:
     nats: tuple[str, ...] = ()
     """URLs of an existing bus; empty: one of the cluster's own, of `bus_servers`."""
     bus_servers: int = 1
+    apart: bool = False
+    """Whether each server of its own bus and each allocator lives in a network namespace of its
+    own, so that a fault can cut off one alone; takes root and eBPF. Else all are in the hub's."""
     secure: bool = False
     """Whether its own bus is guarded: TLS, and a key with the least rights for each process."""
     auth: Path | None = None
@@ -130,6 +135,11 @@ class Settings:
             raise ClusterError("a bus has 1, 3 or 5 servers, and as many replicas of a stream")
         if self.nats and self.bus_servers > 1:
             raise ClusterError("either an existing bus is used, or one of several servers is made")
+        if self.apart and (self.nats or self.dataplane == "memory"):
+            raise ClusterError(
+                "servers and allocators have namespaces of their own only with a bus of the "
+                "cluster's own and the ebpf dataplane"
+            )
         if self.secure and self.nats:
             raise ClusterError(
                 "an existing bus is guarded by whoever runs it; its auth directory is what counts",
@@ -165,6 +175,11 @@ class Settings:
 def bus_hosts(servers: int) -> tuple[str, ...]:
     """The hub's addresses for the servers of a bus, on BUS_PORT each."""
     return tuple(str(HUB[0].ip + at) for at in range(servers))
+
+
+def apart_hosts(processes: Iterable[str]) -> dict[str, str]:
+    """Process → its address on the underlay, of those with a network namespace of their own."""
+    return {name: str(UNDERLAY[0][APART_FROM + at]) for at, name in enumerate(processes)}
 
 
 @dataclass(frozen=True, slots=True)

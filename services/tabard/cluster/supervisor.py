@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from tabard.auth.roles import Role
 from tabard.bus.port import Bus, Stream
 from tabard.bus.server import LOOPBACK, EmbeddedServer
 from tabard.cluster import guard, network, pids, preflight, profile
-from tabard.cluster.bus import hosts, is_server, led, servers
+from tabard.cluster.bus import hosts, is_server, led, names, servers
 from tabard.cluster.claiming import kept_name, own_data, take
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.holds import holds
@@ -42,12 +42,12 @@ from tabard.cluster.programs import (
     source,
 )
 from tabard.cluster.readiness import Readiness
-from tabard.cluster.settings import NodePlace, Settings, places, pods_for
+from tabard.cluster.settings import NodePlace, Settings, apart_hosts, places, pods_for
 from tabard.cluster.sweep import notes, sweep
 from tabard.cluster.tasks import minding, wholly
 from tabard.cluster.watermarks import enforced
 from tabard.netns.enter import path
-from tabard.netns.names import hub_namespace, node_namespace
+from tabard.netns.names import hub_namespace, node_namespace, service_namespace
 from tabard.process import privileges
 from tabard.process.privileges import for_files
 
@@ -79,11 +79,17 @@ class Cluster:
         self._tell = tell
         self._stack = AsyncExitStack()
         self._profile: Profile | None = None
+        self._launched: dict[str, Launched] = {}
         self._servers: dict[str, EmbeddedServer] = {}
         """The bus's own, by process name."""
         self._bus: Bus | None = None
         self._listeners: dict[str, socket.socket] = {}
         self._auth: Directory | None = None
+        self._apart: dict[str, str] = {}
+        """Process → address, of those in namespaces of their own."""
+        if settings.apart:
+            alone = (*names(settings.bus_servers), *allocator_names(settings.allocators))
+            self._apart = apart_hosts(alone)
 
     # What a running cluster is.
 
@@ -128,6 +134,14 @@ class Cluster:
         """End a process if it runs, and start it again."""
         await self._child(name).restart()
 
+    def configure(self, name: str, environment: Mapping[str, str]) -> None:
+        """Have a service started in this environment, beside what all are given, from its next
+        start on; {} takes it back. The bus's servers take none."""
+        if name not in self._launched:
+            known = ", ".join(self._launched)
+            raise ClusterError(f"no process {name!r} takes an environment; there are {known}")
+        self._launched[name].environment = dict(environment)
+
     async def wait_enforced(self, sequence: int | None = None, timeout_s: float = 30.0) -> int:
         """Wait until every node enforces LEDGER through `sequence` (its head); the sequence."""
         if sequence is None:
@@ -166,6 +180,8 @@ class Cluster:
                 f"NO PACKET IS ENFORCED BY A KERNEL: the memory dataplane is used, because {lack}"
             )
         pods = pods_for(dataplane, self.settings.pods)
+        if self.settings.apart and dataplane != "ebpf":
+            raise ClusterError(f"no namespace of its own for each service, because {lack}")
         if self.settings.auth is not None:
             self._auth = await wholly(guard.given, self.settings.auth.absolute())
         await self._claim(dataplane, pods, stack)
@@ -175,7 +191,11 @@ class Cluster:
             await wholly(preflight.mount_bpf_fs)
             self._tell(f"network: {len(self.nodes)} nodes, {self.settings.mode}")
             plan = network.plan(
-                self.name, self.nodes, self.settings.mode, self.settings.bus_servers
+                self.name,
+                self.nodes,
+                self.settings.mode,
+                1 if self._apart else self.settings.bus_servers,
+                self._apart,
             )
             await wholly(network.lay, plan)
         own_bus = not self.settings.nats
@@ -266,8 +286,8 @@ class Cluster:
         holds them, a service that is started again is found where it was.
         """
         allocators = allocator_names(self.settings.allocators)
-        names = (*allocators, SOURCE, *(agent_name(node.name) for node in self.nodes))
-        for name in names:
+        agents = (agent_name(node.name) for node in self.nodes)
+        for name in (*allocators, SOURCE, *agents):
             listener = socket.create_server(("127.0.0.1", 0))
             self._listeners[name] = stack.enter_context(listener)
         urls = {}
@@ -292,11 +312,13 @@ class Cluster:
         if self.settings.secure:
             at = {
                 name: tuple(dict.fromkeys((host, LOOPBACK, "localhost")))
-                for name, host in hosts(count, netns).items()
+                for name, host in hosts(count, netns, self._apart).items()
             }
             self._auth = await wholly(guard.guarded, self.data, at, self._listeners)
             guards = {name: self._auth.guard(name) for name in at}
-        self._servers = await wholly(servers, count, self.name, self.data, netns, guards)
+        self._servers = await wholly(
+            servers, count, self.name, self.data, netns, guards, self._apart
+        )
         async with asyncio.TaskGroup() as starting:
             for name, server in self._servers.items():
                 starting.create_task(self._begin(tasks, name, server, server.log), name=name)
@@ -326,10 +348,10 @@ class Cluster:
             auth=self._auth,
         )
         in_hub = path(self.profile.netns) if self.profile.netns else ""
-        programs = {
-            name: allocator(here, in_hub, name)
-            for name in allocator_names(self.settings.allocators)
-        }
+        programs = {}
+        for name in allocator_names(self.settings.allocators):
+            own = path(service_namespace(self.name, name)) if name in self._apart else in_hub
+            programs[name] = allocator(here, own, name)
         programs[SOURCE] = source(here, in_hub)
         for node in self.nodes:
             namespace = ""
@@ -340,6 +362,7 @@ class Cluster:
             for name, program in programs.items():
                 file = self.data / "logs" / f"{name}.log"
                 process = Launched(program, file, self.settings.stop_timeout_s)
+                self._launched[name] = process
                 starting.create_task(self._begin(tasks, name, process, file), name=name)
 
     async def _begin(

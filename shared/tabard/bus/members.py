@@ -31,8 +31,9 @@ class Seat:
 
     client: Address
     route: Address
-    monitoring_port: int
-    """On the loopback."""
+    monitoring: Address
+    netns: str | None = None
+    """The network namespace that it listens in; None: this one."""
 
 
 def server_name(number: int) -> str:
@@ -40,11 +41,30 @@ def server_name(number: int) -> str:
     return f"nats.{number}"
 
 
-def seats_on(hosts: Iterable[str]) -> tuple[Seat, ...]:
-    """One on each of `hosts`, on the usual ports: for a network namespace of the cluster's own."""
+def seats_on(hosts: Iterable[str], netns: str) -> tuple[Seat, ...]:
+    """One on each of `hosts`, on the usual ports, in one network namespace of the cluster's own."""
     return tuple(
-        Seat(Address(host, CLIENT_PORT), Address(host, ROUTE_PORT), MONITORING_PORT + at)
+        Seat(
+            Address(host, CLIENT_PORT),
+            Address(host, ROUTE_PORT),
+            Address(LOOPBACK, MONITORING_PORT + at),
+            netns,
+        )
         for at, host in enumerate(hosts)
+    )
+
+
+def seats_apart(places: Iterable[tuple[str, str]]) -> tuple[Seat, ...]:
+    """One at each (host, network namespace), monitored there too: the others cannot reach its
+    loopback."""
+    return tuple(
+        Seat(
+            Address(host, CLIENT_PORT),
+            Address(host, ROUTE_PORT),
+            Address(host, MONITORING_PORT),
+            netns,
+        )
+        for host, netns in places
     )
 
 
@@ -52,7 +72,11 @@ def free_seats(count: int) -> tuple[Seat, ...]:
     """On the loopback, on ports that are free, so that several clusters run at once. Blocks."""
     ports = iter(_free_ports(3 * count))
     return tuple(
-        Seat(Address(LOOPBACK, next(ports)), Address(LOOPBACK, next(ports)), next(ports))
+        Seat(
+            Address(LOOPBACK, next(ports)),
+            Address(LOOPBACK, next(ports)),
+            Address(LOOPBACK, next(ports)),
+        )
         for _ in range(count)
     )
 
@@ -61,7 +85,6 @@ def members(
     cluster: str,
     directory: Path,
     seats: Sequence[Seat],
-    netns: str | None = None,
     guards: Mapping[str, Guard] = MappingProxyType({}),
 ) -> dict[str, EmbeddedServer]:
     """The servers by name, each with its store below `directory`; none is started.
@@ -75,9 +98,9 @@ def members(
             directory / server_name(number),
             seat.client.host,
             seat.client.port,
-            netns=netns,
+            netns=seat.netns,
             name=server_name(number),
-            monitoring_port=seat.monitoring_port,
+            monitoring=seat.monitoring,
             membership=Membership(cluster, seat.route, routes),
             guard=guards.get(server_name(number)),
         )

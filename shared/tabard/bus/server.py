@@ -63,8 +63,9 @@ class EmbeddedServer:
     """One nats-server on `data_dir`; what it stored is there again at the next start.
 
     Clients connect to `host`:`port`; port 0 takes a free one and keeps it over restarts of this
-    object. Monitoring is always on loopback. `sync_always` syncs each write to disk before it
-    is acknowledged: without it a loss of power costs up to two minutes of acknowledged writes.
+    object. Monitoring is on loopback, unless told otherwise. `sync_always` syncs each write to disk
+    before it is acknowledged: without it a loss of power costs up to two minutes of acknowledged
+    writes.
     `netns` is a namespace's name under /run/netns, or its path; its loopback must be up.
 
     With a `membership` it is one of several that hold streams together. It is ready when it
@@ -82,7 +83,7 @@ class EmbeddedServer:
         binary: Path | str | None = None,
         *,
         name: str = NAME,
-        monitoring_port: int = 0,
+        monitoring: Address = Address(LOOPBACK, 0),
         membership: Membership | None = None,
         guard: Guard | None = None,
     ) -> None:
@@ -96,7 +97,7 @@ class EmbeddedServer:
         self._name = name
         self._membership = membership
         self._guard = guard
-        self._monitoring_port = monitoring_port
+        self._monitoring = monitoring
         self._worker: ThreadPoolExecutor | None = None
         self._lock: int | None = None
 
@@ -111,11 +112,11 @@ class EmbeddedServer:
 
     @property
     def monitoring_url(self) -> str:
-        """Base of /healthz, /varz, /jsz and /connz; reachable inside the namespace only.
+        """Base of /healthz, /varz, /jsz and /connz; on loopback it is the namespace's alone.
 
         Known once it has started, and then kept over restarts as the port for clients is.
         """
-        return f"http://{LOOPBACK}:{self._monitoring_port}"
+        return f"http://{self._monitoring.host}:{self._monitoring.port}"
 
     @property
     def pid(self) -> int:
@@ -229,7 +230,7 @@ class EmbeddedServer:
         return ServerConfig(
             name=self._name,
             listen=Address(self._host, self._port),
-            monitoring=Address(LOOPBACK, self._monitoring_port),
+            monitoring=self._monitoring,
             store=self._data,
             ports=self._data / "run",
             log=self.log,
@@ -272,14 +273,15 @@ class EmbeddedServer:
         try:
             ports = json.loads(ports_file.read_text())
             self._port = _port(ports["nats"])
-            self._monitoring_port = _port(ports["monitoring"])
+            self._monitoring = Address(self._monitoring.host, _port(ports["monitoring"]))
         except (FileNotFoundError, ValueError):
             return False
         alone = self._membership is None
         return self._answers_well("/healthz" if alone else "/healthz?js-enabled-only=true")
 
     def _answers_well(self, path: str) -> bool:
-        connection = http.client.HTTPConnection(LOOPBACK, self._monitoring_port, timeout=1)
+        host, port = self._monitoring.host, self._monitoring.port
+        connection = http.client.HTTPConnection(host, port, timeout=1)
         try:
             connection.request("GET", path)
             return connection.getresponse().status == 200

@@ -33,6 +33,11 @@ def hub_namespace(run: str) -> str:
     return _prefix(run) + "hub"
 
 
+def service_namespace(run: str, process: str) -> str:
+    """`tb-<run>-s_<process>`: of one bus server or allocator alone; no node's name has an `_`."""
+    return f"{_prefix(run)}s_{process}"
+
+
 def pod_namespace(run: str, uid: str) -> str:
     """`tb-<run>-p-<pod id>`"""
     return f"{_prefix(run)}p-{pod_id(uid)}"

@@ -1,0 +1,1 @@
+"""The faults, by what they hit. Each is a `tabard.chaos.fault.Fault`."""
