@@ -14,7 +14,6 @@ from tabard.invariants.past import Past
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.messages import recorded
 
-
 Observed = tuple[int, PodStarted | PodStopped]
 """When it was stored (Unix nanoseconds), and what was observed of a pod."""
 
