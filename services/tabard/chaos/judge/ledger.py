@@ -1,19 +1,20 @@
-"""What a run's ledger says, and what nodes and allocators said of it, held against what must hold."""
+"""A run's ledger, and what nodes and allocators said of it, held against what must hold."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tabard.bus.port import Stream
-from tabard.chaos.judge.evidence import Evidence
-from tabard.chaos.record import Record, Word
-from tabard.events.errors import EventError
 from tabard.invariants.fence import Fenced
 from tabard.invariants.lost import NothingLost
 from tabard.invariants.numbers import OneNumberOneSet
 from tabard.invariants.once import ExactlyOnce
 from tabard.invariants.reuse import SafeReuse
 from tabard.invariants.same import Deterministic
+
+from tabard.bus.port import Stream
+from tabard.chaos.judge.evidence import Evidence
+from tabard.chaos.record import Record, Word
+from tabard.events.errors import EventError
 from tabard.invariants.verdict import Verdict, Violation
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.messages import recorded, speaker
