@@ -4,28 +4,29 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
+from tabard.bus.port import Stream
+from tabard.chaos.judge.evidence import Evidence
+from tabard.chaos.record import Record, Word
+from tabard.events.errors import EventError
 from tabard.invariants.fence import Fenced
 from tabard.invariants.lost import NothingLost
 from tabard.invariants.numbers import OneNumberOneSet
 from tabard.invariants.once import ExactlyOnce
 from tabard.invariants.reuse import SafeReuse
 from tabard.invariants.same import Deterministic
-
-from tabard.bus.port import Stream
-from tabard.chaos.judge.evidence import Evidence
-from tabard.chaos.record import Record, Word
-from tabard.events.errors import EventError
 from tabard.invariants.verdict import Verdict, Violation
-from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.fold import FoldError, LedgerRecord, evolve
 from tabard.ledger.messages import recorded, speaker
 from tabard.ledger.reader import Stopped, take
 from tabard.ledger.state import State
 
 
 def one_number_one_set(evidence: Evidence) -> Verdict:
+    """Also hold each pod to its labels once all is over: the work had ended by then."""
     checker = OneNumberOneSet()
     for event in evidence.ledger:
         checker.take(event)
+    checker.settled()
     return checker.verdict()
 
 
@@ -56,8 +57,10 @@ def exactly_once(evidence: Evidence) -> Verdict:
 
 
 def safe_reuse(record: Record, evidence: Evidence) -> Verdict:
-    """A word counts from when the bus stored it: whoever decided by it heard it later."""
+    """A word counts from when the bus stored it: whoever decided by it heard it later. Addresses
+    are held against the folded state, for as long as it can be folded."""
     checker = SafeReuse()
+    state: State | None = State()
     words = iter(sorted(_since(record.words), key=lambda said: said[0]))
     said = next(words, None)
     for event in evidence.ledger:
@@ -65,6 +68,12 @@ def safe_reuse(record: Record, evidence: Evidence) -> Verdict:
             checker.said(said[1].name, said[1].sequence)
             said = next(words, None)
         checker.take(event)
+        if state is not None:
+            try:
+                evolve(state, event)
+                checker.agree(state)
+            except FoldError:  # `deterministic` says so
+                state = None
     return checker.verdict()
 
 
