@@ -94,15 +94,16 @@ async def _rehearsed(
     scenarios: Sequence[Scenario], seed: int, minutes: float, mode: str
 ) -> "Outcome":
     from tabard.chaos.judge.verdicts import judged
-
     from tabard.chaos.run import run as rehearse
 
     try:
         with Stage() as stage, cancelled_by_signals():
             stage.say(f"seed {seed}")
-            ran = await rehearse(scenarios, seed=seed, minutes=minutes, mode=mode, tell=stage.say)
+            record, evidence = await rehearse(
+                scenarios, seed=seed, minutes=minutes, mode=mode, tell=stage.say
+            )
             stage.say("judging")
-            return judged(ran.record, ran.evidence, {each.name: each.line for each in scenarios})
+            return judged(record, evidence, scenarios)
     except asyncio.CancelledError:
         raise Interrupted("nothing of the cluster is left, and nothing was judged") from None
 
