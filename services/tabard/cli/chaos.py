@@ -94,6 +94,7 @@ async def _rehearsed(
     scenarios: Sequence[Scenario], seed: int, minutes: float, mode: str
 ) -> "Outcome":
     from tabard.chaos.judge.verdicts import judged
+
     from tabard.chaos.run import run as rehearse
 
     try:
