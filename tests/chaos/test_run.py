@@ -57,7 +57,8 @@ async def test_a_run_writes_down_what_was_done_said_and_sent_and_leaves_nothing(
     told: list[str] = []
     name = f"t{secrets.token_hex(3)}"
     wanted = [scenario("cut", Partition(Whom.NODE)), scenario("broken", Broken())]
-    record, evidence = await run(wanted, seed=7, name=name, directory=tmp_path, tell=told.append)
+    ran = await run(wanted, seed=7, name=name, directory=tmp_path, tell=told.append)
+    record, evidence = ran.record, ran.evidence
 
     assert names(record) == ["cut", "broken"]
     (cut,) = record.injected
