@@ -38,9 +38,9 @@ async def run(
     """Carry out each scenario once, and then all again until `minutes` are over.
 
     What kept a scenario from being carried out is in the record's failures; one after which the
-    cluster did not converge is the last. `name` and `directory` as of `Cluster`. ClusterError if the cluster does not come up; of a
-    ledger that is broken as `gathered`. Whatever happens, faults are healed and nothing of the
-    cluster is left.
+    cluster did not converge is the last. `name` and `directory` as of `Cluster`. ClusterError if
+    the cluster does not come up; of a ledger that is broken as `gathered`. Whatever happens, faults
+    are healed and nothing of the cluster is left.
     """
     record = Record(
         seed=seed,
