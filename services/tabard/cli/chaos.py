@@ -99,11 +99,9 @@ async def _rehearsed(
     try:
         with Stage() as stage, cancelled_by_signals():
             stage.say(f"seed {seed}")
-            record, evidence = await rehearse(
-                scenarios, seed=seed, minutes=minutes, mode=mode, tell=stage.say
-            )
+            ran = await rehearse(scenarios, seed=seed, minutes=minutes, mode=mode, tell=stage.say)
             stage.say("judging")
-            return judged(record, evidence, scenarios)
+            return judged(ran.record, ran.evidence, scenarios)
     except asyncio.CancelledError:
         raise Interrupted("nothing of the cluster is left, and nothing was judged") from None
 
