@@ -2,9 +2,12 @@
 
 import pytest
 
+from tabard.simulator.checkers import every
 from tabard.simulator.faults.catalogue import FAULTS
 from tabard.simulator.history import run
 from tabard.simulator.shrink import violates
+
+pytestmark = pytest.mark.skipif(not every(), reason="there are no checkers yet")
 
 SEEDS_MAX = 200
 LAST_CAUGHT: dict[str, int] = {}
