@@ -23,6 +23,7 @@ from tabard.invariants.verdict import Invariant, Violation
 from tabard.simulator.checkers import Checker, every
 from tabard.simulator.choices import Act, Choice
 from tabard.simulator.cluster import Cluster
+from tabard.simulator.loop import Livelock
 from tabard.simulator.scheduler import Scheduler
 from tabard.simulator.setup import setup
 from tabard.simulator.work import NAME as SOURCE
@@ -101,17 +102,21 @@ class _History:
         passed_over = 0
         with _undisturbed(), self._cluster.alive():
             found: list[Found] = []
-            for choice in choices:
-                if not self._cluster.do(choice):
-                    passed_over += 1
-                    continue
-                self._done.append(choice)
-                self._note(str(choice))
-                found = self._checked()
-                if found:
-                    break
-            if not found:
-                found = self._ended()
+            try:
+                for choice in choices:
+                    if not self._cluster.do(choice):
+                        passed_over += 1
+                        continue
+                    self._done.append(choice)
+                    self._note(str(choice))
+                    found = self._checked()
+                    if found:
+                        break
+                if not found:
+                    found = self._ended()
+            except Livelock as error:
+                what = Violation(Invariant.CONVERGENCE, str(error), self._cluster.world.now)
+                found = [Found(len(self._done) + 1, what)]
             return Outcome(
                 self._cluster.setup.seed,
                 tuple(self._done),
@@ -156,7 +161,10 @@ class _History:
         return found + [Found(len(self._done), one) for one in self._deaths()]
 
     def _deaths(self) -> Iterator[Violation]:
-        """Processes that ended by themselves, for no reason that the world gave them."""
+        """What failed for no reason that the world gave it."""
+        for failure in self._cluster.loop.failures:
+            what = f"a request failed: {type(failure).__name__}: {failure}"
+            yield Violation(Invariant.CONVERGENCE, what, self._cluster.world.now)
         for name, process in self._cluster.processes.items():
             error = process.failure
             if error is None or isinstance(error, AlreadyRunning):

@@ -11,10 +11,12 @@ from typing import Literal
 
 from tabard.bus.port import Stored
 from tabard.dataplane.maps import Maps, Mode, Reason
+from tabard.dataplane.port import Change
 from tabard.events.envelope import Recorded
 from tabard.events.ledger import LedgerEvent, SettingsAdopted
 from tabard.events.observed import ObservedEvent, PodStarted
 from tabard.ledger.state import State
+from tabard.policy.compile import Attachment
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Judged:
     """`Node.enforced` then."""
     reached: int
     """`Node.reached` then."""
+    settled: bool
+    """`Node.settled` then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +159,16 @@ class Node:
     is_writing: bool = False
     """A write is between two of its stages, or was broken off there by a crash or an error and no
     write ended since."""
+    writes: int = 0
+    """How many writes of the kernel have begun."""
+    change: Change | None = None
+    """What the write under way, or that which was broken off, was to bring about."""
     said: int = 0
     """The sequence of its last word on STATUS, as stored."""
+    saved: int = 0
+    """LEDGER sequence of the checkpoint on its disk; 0: there is none, or none that can be read."""
+    attached: Mapping[str, Attachment] = field(default_factory=dict)
+    """What the agent holds for attached, by UID, live."""
     settled: bool = False
     """The kernel is known to hold compile(fold(ledger, enforced)): in sync, no write under way, no
     refolding, no trouble."""
