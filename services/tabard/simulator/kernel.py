@@ -35,10 +35,9 @@ class SimulatedKernel(MemoryDataplane):
         super().__init__(config, sizes=sizes, links=links, clock=boot_clock, boot_clock=boot_clock)
         self.is_torn = False
         """A write began, and none has ended since."""
-        self.change: Change | None = None
-        """What that write is about."""
         self.writes = 0
-        """How many were begun."""
+        self.change: Change | None = None
+        """What the write that began last was to bring about, until one ends."""
 
     def watch(self, deliver: Callable[[list[Verdict]], None]) -> Callable[[], None]:
         """Nobody watches: flows prove nothing, and cost a message each."""
@@ -152,9 +151,9 @@ class SimulatedWorker(Worker):
 
     async def _write(self, change: Change) -> None:
         kernel = self._kernel
-        kernel.change = change
-        kernel.writes += 1
         stages = deque(kernel.stages(change))
+        kernel.writes += 1
+        kernel.change = change
 
         def one() -> None:
             stages.popleft()()
