@@ -151,9 +151,9 @@ class SimulatedWorker(Worker):
 
     async def _write(self, change: Change) -> None:
         kernel = self._kernel
-        stages = deque(kernel.stages(change))
-        kernel.writes += 1
         kernel.change = change
+        kernel.writes += 1
+        stages = deque(kernel.stages(change))
 
         def one() -> None:
             stages.popleft()()
