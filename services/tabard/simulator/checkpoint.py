@@ -25,9 +25,9 @@ class Disk:
 
     chunks: list[bytes] = field(default_factory=list)
     extra: bytes = b""
-    is_full: bool = False
     saved: int = 0
-    """Ledger sequence of what can be read there."""
+    """Ledger sequence of what can be read there; 0: nothing."""
+    is_full: bool = False
     older: list[tuple[list[bytes], bytes]] = field(default_factory=list)
     """What was saved before, the newest last."""
 

@@ -52,7 +52,7 @@ class Outcome:
     choices: tuple[Choice, ...]
     """Those that were carried out, in order; up to and with the step of the first violation."""
     passed_over: int
-    """Choices of a replay that were not possible."""
+    """Choices that were not possible: of a replay, or drawn by the scheduler in vain."""
     found: tuple[Found, ...]
     """Empty if all held. A history ends at the first step with a violation."""
     digest: str
@@ -73,7 +73,7 @@ def run(
     """The history of `seed`, `steps` long or until a violation."""
     cluster = Cluster(setup(seed))
     scheduler = Scheduler(cluster, Random(f"schedule {seed}"))
-    return _History(cluster, checkers(), traced).live(scheduler.next() for _ in range(steps))
+    return _History(cluster, checkers(), traced).live(iter(scheduler.next, None), steps)
 
 
 def replay(
@@ -84,7 +84,7 @@ def replay(
     traced: bool = False,
 ) -> Outcome:
     """The history that `choices` make of the cluster that `seed` sets up."""
-    return _History(Cluster(setup(seed)), checkers(), traced).live(iter(choices))
+    return _History(Cluster(setup(seed)), checkers(), traced).live(iter(choices), len(choices))
 
 
 class _History:
@@ -98,22 +98,23 @@ class _History:
         self._trace: list[str] | None = [] if traced else None
         self._stored = [0, 0, 0]
 
-    def live(self, choices: Iterator[Choice]) -> Outcome:
+    def live(self, choices: Iterator[Choice], steps: int) -> Outcome:
         passed_over = 0
         with _undisturbed(), self._cluster.alive():
             found: list[Found] = []
             try:
-                for choice in choices:
+                while len(self._done) < steps and not found:
+                    if (choice := next(choices, None)) is None:
+                        break
                     if not self._cluster.do(choice):
                         passed_over += 1
                         continue
                     self._done.append(choice)
                     self._note(str(choice))
+                    if self._teller is not None:
+                        self._trace.append(self._teller.line(choice, self._cluster.world))
                     found = self._checked()
-                    if found:
-                        break
-                if not found:
-                    found = self._ended()
+                found = found or self._ended()
             except Livelock as error:
                 what = Violation(Invariant.CONVERGENCE, str(error), self._cluster.world.now)
                 found = [Found(len(self._done) + 1, what)]

@@ -152,8 +152,6 @@ class SimulatedWorker(Worker):
     async def _write(self, change: Change) -> None:
         kernel = self._kernel
         stages = deque(kernel.stages(change))
-        kernel.writes += 1
-        kernel.change = change
 
         def one() -> None:
             stages.popleft()()

@@ -160,15 +160,15 @@ class Node:
     """A write is between two of its stages, or was broken off there by a crash or an error and no
     write ended since."""
     writes: int = 0
-    """How many writes of the kernel have begun."""
+    """How many writes were begun."""
     change: Change | None = None
-    """What the write under way, or that which was broken off, was to bring about."""
+    """What the write is about that is between two stages or was broken off, as `is_writing`."""
+    saved: int = 0
+    """The ledger sequence of the checkpoint on its disk; 0: none is there that can be read."""
+    attached: Mapping[str, Attachment] = field(default_factory=dict)
+    """Its pods as the agent knows them, by UID, live; empty while none runs."""
     said: int = 0
     """The sequence of its last word on STATUS, as stored."""
-    saved: int = 0
-    """LEDGER sequence of the checkpoint on its disk; 0: there is none, or none that can be read."""
-    attached: Mapping[str, Attachment] = field(default_factory=dict)
-    """What the agent holds for attached, by UID, live."""
     settled: bool = False
     """The kernel is known to hold compile(fold(ledger, enforced)): in sync, no write under way, no
     refolding, no trouble."""

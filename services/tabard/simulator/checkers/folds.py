@@ -4,38 +4,14 @@ that were come to on different ways are the same."""
 from collections.abc import Iterator
 
 from tabard.dataplane.differences import differences
-from tabard.dataplane.maps import Maps
 from tabard.invariants.same import Deterministic
 from tabard.invariants.verdict import Invariant, Violation
 from tabard.ledger.digest import digest
-from tabard.ledger.fold import FoldError, evolve
-from tabard.ledger.state import State
-from tabard.policy.compile import Compiler
+from tabard.simulator.checkers.mirror import Mirror
 from tabard.simulator.world import Node, World
 
 SHOWN_MAX = 5
 """Most differences that are named."""
-
-
-class Mirror:
-    """A fold of the ledger, of the checker's own."""
-
-    def __init__(self) -> None:
-        self.state = State()
-        self.is_broken = False
-        """The ledger contradicts itself: others say so."""
-
-    def go_to(self, sequence: int, world: World) -> State:
-        """The state through `sequence`, or as far as it can be folded."""
-        while self.state.sequence < sequence and not self.is_broken:
-            record = world.records[self.state.sequence]
-            try:
-                evolve(self.state, record)
-            except FoldError:
-                self.is_broken = True
-            else:
-                self.state.chain = world.ledger[record.sequence - 1].payload[-16:]
-        return self.state
 
 
 class Folds:
@@ -76,13 +52,8 @@ class Folds:
 
     def _differs(self, node: Node, world: World) -> Iterator[Violation]:
         mirror = self._mirrors.setdefault(node.name, Mirror())
-        if node.enforced < mirror.state.sequence:
-            mirror = self._mirrors[node.name] = Mirror()
-        state = mirror.go_to(node.enforced, world)
-        if state.sequence != node.enforced:
-            return
-        wanted: Maps = Compiler().compile(state, node.name, node.mode, node.attached)
-        if wanted != node.maps:
+        wanted = mirror.wanted(node, node.enforced, world)
+        if wanted is not None and wanted != node.maps:
             found = differences(node.maps, wanted)
             shown = "; ".join(map(str, found[:SHOWN_MAX]))
             yield Violation(
@@ -107,16 +78,15 @@ class Same:
 
     def finish(self, world: World) -> Iterator[Violation]:
         end = len(world.records)
-        state = self._mirror.go_to(end // 2, world)
-        if state.sequence != end // 2:
+        mirror = self._mirror
+        if not mirror.go_to(end // 2, world):
             return
-        self._of.freeze(state)
-        state = self._mirror.go_to(end, world)
-        if state.sequence != end:
+        self._of.freeze(mirror.state)
+        if not mirror.go_to(end, world):
             return
-        yield from self._of.hold(state, world.records[end // 2 :])
+        yield from self._of.hold(mirror.state, world.records[end // 2 :])
         folded = [(node.name, node.state) for node in world.nodes.values()]
         folded += [(one.name, one.state) for one in world.allocators.values()]
         for name, other in folded:
             if other.sequence == end:
-                yield from self._of.says(name, end, digest(other), state)
+                yield from self._of.says(name, end, digest(other), mirror.state)

@@ -99,14 +99,15 @@ class Reuse:
                 self._of.said(word.name, word.sequence)
         self._words = len(world.words)
         for node in world.nodes.values():
-            # A checkpoint that was made an older one by a fault is not the node's doing.
+            # A checkpoint that a fault damaged is not the node's doing.
             saved = self._saved[node.name] = max(node.saved, self._saved.get(node.name, 0))
             self._of.knows(node.name, min(node.enforced, saved) if saved else node.enforced)
         for record in world.records[self._taken :]:
             yield from self._of.take(record)
             for number in self._of.reused:
                 for node in world.nodes.values():
-                    if self._of.is_live(node.name) and number in _held(node):
+                    is_of_before = node.reached < record.sequence
+                    if is_of_before and self._of.is_live(node.name) and number in _held(node):
                         yield self._of.found(
                             f"{record.place} allocates {number} again, which live node "
                             f"{node.name} still has in its maps",
