@@ -151,6 +151,8 @@ class SimulatedWorker(Worker):
 
     async def _write(self, change: Change) -> None:
         kernel = self._kernel
+        kernel.change = change
+        kernel.writes += 1
         stages = deque(kernel.stages(change))
 
         def one() -> None:
