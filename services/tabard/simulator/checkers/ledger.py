@@ -106,8 +106,9 @@ class Reuse:
             yield from self._of.take(record)
             for number in self._of.reused:
                 for node in world.nodes.values():
-                    is_of_before = node.reached < record.sequence
-                    if is_of_before and self._of.is_live(node.name) and number in _held(node):
+                    if node.reached >= record.sequence or number not in _held(node):
+                        continue
+                    if self._of.waited_for(node.name, number):
                         yield self._of.found(
                             f"{record.place} allocates {number} again, which live node "
                             f"{node.name} still has in its maps",

@@ -25,6 +25,8 @@ class NeverOpen:
         self._earliest: dict[str, int] = {}
         """Node → the oldest sequence that something in its kernel may be of."""
         self._filter: LabelFilter | None = None
+        self._passed: set[tuple[str, str, int, int]] = set()
+        """(source, destination, source port, destination port) of packets between pods."""
 
     def check(self, world: World) -> Iterator[Violation]:
         if self._openness is None:
@@ -35,8 +37,11 @@ class NeverOpen:
         for node in world.nodes.values():
             self._look(node, world)
         for packet in world.packets:
-            if packet.passed and not self._may_pass(packet):
-                yield Violation(self.invariant, self._told(packet), world.now)
+            if packet.passed:
+                if not self._may_pass(packet):
+                    yield Violation(self.invariant, self._told(packet), world.now)
+                ports = packet.source_port, packet.destination_port
+                self._passed.add((packet.source, packet.destination, *ports))
             yield from self._stale(packet, world)
 
     def finish(self, world: World) -> Iterator[Violation]:
@@ -89,7 +94,9 @@ class NeverOpen:
             packet.protocol,
             packet.destination_port,
         )
-        if not packet.is_answer:
+        ports = packet.destination_port, packet.source_port
+        # Any packet may open a flow of its own, also what was sent for an answer to another.
+        if (packet.destination, packet.source, *ports) not in self._passed:
             if not is_received:
                 return bool(openness.sent(flow, here))
             return openness.may_pass(flow, here, there)
@@ -150,7 +157,7 @@ class NeverOpen:
 
     def _told(self, packet: Packet) -> str:
         hooks = ", ".join(
-            f"{one.hook} of {one.node} ({one.reason.name if one.reason else 'not judged'}, by "
+            f"{one.hook} of {one.node} ({'not judged' if one.reason is None else one.reason.name}, by "
             f"LEDGER/{self._window(one).first} to {self._window(one).last})"
             for one in packet.judged
         )

@@ -1,12 +1,15 @@
 """order: whatever a packet can look up leads to what is there, between any two stages of a write.
 
 An endpoint leads to its rule set: every entry of that which is about anyone, or about an identity
-that is known, is there. An address leads to an identity that is known.
+that is known, is there. An address leads to an identity that is known; only a node that nobody
+waits for may take its own pods' and CIDRs' numbers out first, which closes them (ARCHITECTURE.md,
+decision 49).
 """
 
 from collections.abc import Iterator, Mapping
 
 from tabard.dataplane.maps import AT_CIDR, Maps, PolicyKey, PrefixFlag, address_text, is_of_node
+from tabard.events.ledger import NodeAdded, NodeLost, NodeRemoved, NodeReturned
 from tabard.identity.numbers import is_cidr, is_pod
 from tabard.invariants.verdict import Invariant, Violation
 from tabard.simulator.checkers.mirror import Mirror
@@ -27,8 +30,20 @@ class Order:
         """Node → the rule sets of its maps when no write was under way."""
         self._excused: dict[str, frozenset[str]] = {}
         """Node → what led to nobody in a write under way that makes identities known late."""
+        self._waited_for: dict[str, int] = {}
+        """Node that is in the ledger, and not lost there → since when."""
+        self._taken = 0
 
     def check(self, world: World) -> Iterator[Violation]:
+        for record in world.records[self._taken :]:
+            match record.event:
+                case NodeAdded(name) | NodeReturned(name):
+                    self._waited_for.setdefault(name, record.sequence)
+                case NodeLost(name) | NodeRemoved(name):
+                    self._waited_for.pop(name, None)
+                case _:
+                    pass
+        self._taken = len(world.records)
         for node in world.nodes.values():
             maps = node.maps
             now = (
@@ -75,7 +90,9 @@ class Order:
 
     def _to_nobody(self, node: Node, world: World) -> Iterator[Violation]:
         """Addresses that lead to identities that are not known."""
-        found = frozenset(_unknown(node.maps))
+        since = self._waited_for.get(node.name)
+        closes_own = since is None or node.enforced < since
+        found = frozenset(_unknown(node.maps, closes_own=closes_own))
         is_late = node.change is not None and node.change.knows_late
         excused = self._excused.get(node.name, frozenset()) if node.is_writing else frozenset()
         self._excused[node.name] = excused | found if is_late else excused & found
@@ -94,16 +111,16 @@ def _rule_sets(maps: Maps) -> RuleSets:
     return {policy: frozenset(keys) for policy, keys in found.items()}
 
 
-def _unknown(maps: Maps) -> Iterator[str]:
+def _unknown(maps: Maps, *, closes_own: bool) -> Iterator[str]:
     known = maps.identities
-    for at, endpoint in maps.endpoints.items():
+    for at, endpoint in () if closes_own else maps.endpoints.items():
         number = endpoint.identity
         if not is_of_node(endpoint) and is_pod(number) and number not in known:
             yield f"endpoint {address_text(at)} leads to identity {number}, which is not known"
     for at, number in maps.hosts.items():
         if is_pod(number) and number not in known:
             yield f"host {address_text(at)} leads to identity {number}, which is not known"
-    for (at, bits), entry in maps.prefixes.items():
+    for (at, bits), entry in () if closes_own else maps.prefixes.items():
         is_named = PrefixFlag.CIDR in entry.flags and is_cidr(entry.identity)
         if is_named and entry.identity not in known:
             where = f"{address_text(at)} (/{bits} of 128)"
