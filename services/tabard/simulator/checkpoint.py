@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiosqlite
+import msgpack
 import structlog
 
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError
@@ -24,6 +25,8 @@ class Disk:
 
     chunks: list[bytes] = field(default_factory=list)
     extra: bytes = b""
+    saved: int = 0
+    """The ledger sequence of the state that was saved last."""
     is_full: bool = False
     older: list[tuple[list[bytes], bytes]] = field(default_factory=list)
     """What was saved before, the newest last."""
@@ -33,6 +36,8 @@ class Disk:
             raise full("no space left on device")
         self.older = [*self.older, (self.chunks, self.extra)][-OLDER_KEPT:]
         self.chunks, self.extra = chunks, extra
+        _schema, head, _digest = msgpack.unpackb(chunks[0])
+        self.saved = msgpack.unpackb(head)[0]
 
     def damage(self, how: str) -> None:
         """`cut`: its end is missing; `flip`: a bit is another; `older`: it is one of before."""

@@ -25,6 +25,7 @@ from tabard.simulator.choices import Act, Choice
 from tabard.simulator.cluster import Cluster
 from tabard.simulator.scheduler import Scheduler
 from tabard.simulator.setup import setup
+from tabard.simulator.telling import Teller
 from tabard.simulator.work import NAME as SOURCE
 
 CONVERGED_S_MAX = 60.0
@@ -94,7 +95,8 @@ class _History:
         self._checkers = checkers
         self._digest = blake2b(digest_size=16)
         self._done: list[Choice] = []
-        self._trace: list[str] | None = [] if traced else None
+        self._teller = Teller() if traced else None
+        self._trace: list[str] = []
         self._stored = [0, 0, 0]
 
     def live(self, choices: Iterator[Choice]) -> Outcome:
@@ -107,6 +109,8 @@ class _History:
                     continue
                 self._done.append(choice)
                 self._note(str(choice))
+                if self._teller is not None:
+                    self._trace.append(self._teller.line(choice, self._cluster.world))
                 found = self._checked()
                 if found:
                     break
@@ -119,7 +123,7 @@ class _History:
                 tuple(found),
                 self._digest.hexdigest(),
                 dict(self._cluster.world.counts),
-                tuple(self._trace or ()),
+                tuple(self._trace),
             )
 
     def _note(self, line: str) -> None:
@@ -141,10 +145,7 @@ class _History:
         for packet in world.packets:
             reasons = [None if one.reason is None else one.reason.name for one in packet.judged]
             parts.append(f"{packet.source} {packet.destination_address} {packet.passed} {reasons}")
-        text = "|".join(parts)
-        self._digest.update(text.encode())
-        if self._trace is not None:
-            self._trace.append(f"{world.step} {text}")
+        self._digest.update("|".join(parts).encode())
 
     def _checked(self) -> list[Found]:
         world = self._cluster.world

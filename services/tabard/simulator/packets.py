@@ -254,6 +254,7 @@ class Wire:
                 outcome.identity,
                 seen.enforced,
                 seen.reached,
+                seen.settled,
             )
         )
 

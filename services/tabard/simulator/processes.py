@@ -223,14 +223,16 @@ class AgentProcess(Process):
         seen.running, seen.paused, seen.starts = self.is_alive, self.is_paused, self.starts
         seen.clock_skew_ns = self.skew_ns
         seen.maps = self.kernel.maps
-        seen.is_writing = self.kernel.is_torn
+        seen.is_writing, seen.change = self.kernel.is_torn, self.kernel.change
+        seen.writes, seen.saved = self.kernel.writes, self.disk.saved
         if agent is None:
             seen.standing, seen.state, seen.read, seen.settled = "", _NOTHING, 0, False
-            seen.troubles = {}
+            seen.troubles, seen.attached = {}, {}
             return
         reconciler, report = agent.reconciler, agent.report
         seen.standing, seen.state = reconciler.standing.value, reconciler.state
         seen.read, seen.troubles = reconciler.state.sequence, report.troubles
+        seen.attached = reconciler.attachments.attached
         seen.reached = max(seen.reached, seen.read)
         is_whole = reconciler.standing is Standing.IN_SYNC
         if is_whole and report.sequence:
