@@ -83,6 +83,7 @@ class Store(MemoryStore):
         first = log.messages[0].sequence
         self.forget(Stream.LEDGER, *range(first, before))
         self.world.trimmed = before
+        self.world.counts["trims"] += 1
         return before
 
     def forget_ids(self) -> None:
