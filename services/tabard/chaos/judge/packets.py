@@ -20,8 +20,11 @@ from tabard.invariants.verdict import VIOLATIONS_SHOWN_MAX, Invariant, Verdict, 
 def never_open(record: Record, evidence: Evidence) -> Verdict:
     """Hold each stamped packet against the whole ledger.
 
-    Nothing counts as judged unless some packets passed and some had to be dropped.
+    Nothing counts as judged unless some packets passed and some had to be dropped, nor by a ledger
+    of which only a part could be read.
     """
+    if evidence.broken:
+        return Verdict(Invariant.NEVER_OPEN, 0, "packets", note=evidence.broken)
     judge = PacketJudge(record, evidence)
     passed = forbidden = violations = 0
     told: list[Violation] = []
