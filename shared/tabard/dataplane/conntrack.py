@@ -4,8 +4,8 @@ An entry never outlives the reasons it was made for. It carries the policy id (a
 rules that select the endpoint), whether the direction was enforced, the pod's incarnation and the
 peer's identity, and is worth nothing where these differ from now: packets of the flow are judged
 afresh; for answers the flow's own direction is, and the entry is renewed or stays as it is.
-Otherwise a revoked rule would live on in the traffic that answers it. Where maps are too old to open
-new flows by (`verdict.is_stale`), what was open goes on, judged afresh or not.
+Otherwise a revoked rule would live on in the traffic that answers it. Where maps are too old to
+open new flows by (`verdict.is_stale`), what was open goes on, judged afresh or not.
 
 The entry of a revoked flow stays until it expires, so that its answers are known for what they are
 and refused: taken for packets that open a flow the other way, they would let all others of it pass
