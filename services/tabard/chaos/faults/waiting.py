@@ -39,6 +39,17 @@ async def up(rig: Rig, processes: Iterable[str]) -> None:
         await until(partial(_is_up, rig, process), f"{process} runs")
 
 
+async def restarted(rig: Rig, process: str) -> None:
+    """Have a process end and start again, and wait until it runs."""
+    before = rig.cluster.pid(process)
+    await rig.cluster.restart(process)
+    await until(partial(_is_another, rig, process, before), f"{process} was started again")
+
+
+def _is_another(rig: Rig, process: str, before: int) -> bool:
+    return rig.cluster.pid(process) not in (0, before)
+
+
 def _is_down(rig: Rig, process: str) -> bool:
     return rig.cluster.pid(process) == 0
 

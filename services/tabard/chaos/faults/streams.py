@@ -1,0 +1,101 @@
+"""A damaged replica of a stream, at one server of the bus.
+
+A block holds records: length (4 bytes, the highest bit says that there are headers), sequence (8),
+time (8), length of the subject (2), subject, message, checksum (8); numbers are little-endian.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from tabard.auth.roles import Role
+from tabard.bus.port import Stream
+from tabard.chaos.fault import Rig
+from tabard.chaos.faults import waiting
+from tabard.chaos.faults.disks import stored
+from tabard.chaos.faults.harms import Harm, truncated
+from tabard.chaos.faults.victims import Victims
+from tabard.cluster import guard
+from tabard.cluster.errors import NotReached
+from tabard.cluster.repair import SupervisedHands, check, damaged, repair
+from tabard.cluster.tasks import wholly
+from tabard.ledger.replicas import examine, survey
+
+ACCOUNT = "$G"
+"""Of everybody's, on a bus that asks for no keys."""
+HEADER_BYTES, CHECKSUM_BYTES = 22, 8
+
+
+@dataclass(slots=True)
+class DamagedStream:
+    """The server is killed and started again. Healing it is the repair of `tabard bus repair`."""
+
+    name: str
+    victims: Victims
+    """One server of the bus."""
+    harm: Harm
+    stream: Stream = Stream.LEDGER
+    _server: str = ""
+
+    async def inject(self, rig: Rig, chance: Random) -> str:
+        (server,) = await self.victims(rig, chance)
+        self._server = server
+        rig.cluster.kill(server, hold=True)
+        await waiting.down(rig, [server])
+        place = stored(rig, server) / "jetstream" / ACCOUNT / "streams" / self.stream / "msgs"
+        block, sequence = await wholly(_damage, place, self.harm, chance)
+        await waiting.up(rig, [server])
+        return f"{server}: {self.stream}/{sequence} in {block}"
+
+    async def heal(self, rig: Rig) -> None:
+        if not (server := self._server):
+            return
+        await waiting.up(rig, [server])
+        profile = rig.cluster.profile
+        async with guard.connected(profile.nats, None, Role.ADMIN) as bus:
+            await _answering(profile.monitoring)
+            found = await examine(bus, profile.monitoring)
+            if hurt := damaged(found, server):
+                check(found, server, hurt)
+                hands = SupervisedHands(rig.data)
+                await repair(bus, profile.monitoring, found, server, hurt, hands, lambda line: None)
+        self._server = ""
+
+
+def _damage(place: Path, harm: Harm, chance: Random) -> tuple[Path, int]:
+    """Flip a bit of a message, or cut the newest block within one; the block, and the message's
+    sequence. Blocks."""
+    blocks = sorted(place.glob("*.blk"), key=lambda path: int(path.stem))
+    block = blocks[-1] if harm is truncated else chance.choice(blocks)
+    content = block.read_bytes()
+    at, length, sequence = chance.choice(list(records(content)))
+    body = slice(at + HEADER_BYTES, at + length - CHECKSUM_BYTES)
+    harmed = harm(content[body], chance)
+    rest = b"" if harm is truncated else content[body.stop :]
+    block.write_bytes(content[: body.start] + harmed + rest)
+    return block, sequence
+
+
+def records(block: bytes) -> Iterator[tuple[int, int, int]]:
+    """(where it begins, its length, its sequence) of each record."""
+    at = 0
+    while at + HEADER_BYTES <= len(block):
+        length = int.from_bytes(block[at : at + 4], "little") & 0x7FFFFFFF
+        yield at, length, int.from_bytes(block[at + 4 : at + 12], "little")
+        at += length
+
+
+async def _answering(monitoring: tuple[str, ...]) -> None:
+    """Wait until every server speaks of its replicas."""
+    try:
+        async with asyncio.timeout(waiting.EFFECT_S_MAX):
+            while True:
+                found = await survey(monitoring)
+                if all(each.replica and each.replica.group for each in found.standings):
+                    return
+                await asyncio.sleep(waiting.POLL_S)
+    except TimeoutError:
+        fact = "a server of the bus says nothing of its replicas"
+        raise NotReached(fact, "tabard bus status") from None
