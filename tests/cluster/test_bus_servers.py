@@ -16,9 +16,9 @@ from deciding import started, stopped
 from servers import leader_of, until
 from tabard.bus.jetstream import JetStreamBus
 from tabard.bus.port import BusUnavailable, Outgoing, Stream
-from tabard.cluster.bus import led, servers
+from tabard.cluster.bus import led, names, servers
 from tabard.cluster.errors import ClusterError, NotReached
-from tabard.cluster.settings import Settings, bus_hosts
+from tabard.cluster.settings import Settings, apart_hosts, bus_hosts
 from tabard.cluster.supervisor import Cluster
 from tabard.cluster.watermarks import watermarks
 from tabard.events.ledger import EndpointBound, EndpointTombstoned, EndpointUnbound
@@ -180,6 +180,23 @@ def test_in_a_namespace_each_server_has_an_address_and_the_usual_port(tmp_path: 
     assert [server.url for server in made.values()] == [
         f"nats://{host}:4222" for host in bus_hosts(3)
     ]
+
+
+def test_a_server_that_is_apart_is_monitored_where_others_reach_it(tmp_path: Path) -> None:
+    for count in (1, 3):
+        apart = apart_hosts(names(count))
+        data = tmp_path / f"{count}"
+        data.mkdir()
+        made = servers(count, "demo", data, "tb-demo-hub", {}, apart)
+        for name, server in made.items():
+            assert server.url == f"nats://{apart[name]}:4222"
+            assert server.monitoring_url.startswith(f"http://{apart[name]}:")
+
+
+def test_services_are_apart_only_where_the_cluster_has_namespaces_and_a_bus_of_its_own() -> None:
+    for values in ({"dataplane": "memory"}, {"nats": ("nats://127.0.0.1:4222",)}):
+        with pytest.raises(ClusterError, match="namespaces of their own"):
+            Settings(apart=True, **values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("values", [{"bus_servers": 2}, {"bus_servers": 0}, {"replicas": 4}])

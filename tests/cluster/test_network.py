@@ -8,7 +8,7 @@ import pytest
 
 from tabard.cluster import network
 from tabard.cluster.errors import ClusterError
-from tabard.cluster.settings import places
+from tabard.cluster.settings import NODES_MAX, apart_hosts, places
 from tabard.netns import enter
 
 
@@ -34,6 +34,15 @@ def test_the_hub_has_an_address_for_each_bus_server() -> None:
         "addr add 198.18.0.2/24 dev br0",
         "addr add 198.18.0.3/24 dev br0",
     }
+
+
+def test_a_process_that_is_apart_has_a_namespace_and_an_address_that_no_node_has() -> None:
+    hosts = apart_hosts(["nats.1", "allocator.1"])
+    assert hosts == {"nats.1": "198.18.0.200", "allocator.1": "198.18.0.201"}
+    assert int(hosts["nats.1"].rpartition(".")[2]) > 10 + NODES_MAX
+    plan = network.plan("r", places(1), "overlay", apart=hosts)
+    assert "addr add 198.18.0.201/24 dev eth0" in plan.inside["tb-r-s_allocator.1"]
+    assert "link set allocator.1 master br0 up" in plan.inside["tb-r-hub"]
 
 
 @pytest.fixture
@@ -65,8 +74,10 @@ def test_a_run_owns_its_namespaces_and_no_longer_named_runs(run: str) -> None:
     network.lay(network.plan(run, places(1), "overlay"))
     network.lay(network.plan(f"{run}-x", places(1), "overlay"))
     enter.create(f"tb-{run}-p-0123456789ab", lambda: None)
+    enter.create(f"tb-{run}-s_nats.1", lambda: None)
     mine = network.names_of(run)
-    assert mine == [f"tb-{run}-hub", f"tb-{run}-n1", f"tb-{run}-p-0123456789ab"]
+    places_of_mine = ("hub", "n1", "p-0123456789ab", "s_nats.1")
+    assert mine == [f"tb-{run}-{place}" for place in places_of_mine]
     assert network.pods_among(run, mine) == [f"tb-{run}-p-0123456789ab"]
     network.delete(mine)
     assert network.names_of(run) == []

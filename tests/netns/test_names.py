@@ -12,6 +12,7 @@ UID = "0B1C2D3E-4f50-4161-8273-8495a6b7c8d9"
 def test_names_are_those_of_the_contract() -> None:
     assert names.node_namespace("shop", "node-1") == "tb-shop-node-1"
     assert names.hub_namespace("shop") == "tb-shop-hub"
+    assert names.service_namespace("shop", "nats.1") == "tb-shop-s_nats.1"
     assert names.pod_namespace("shop", UID) == "tb-shop-p-0b1c2d3e4f50"
     assert names.host_interface(UID) == "tb0b1c2d3e4f50"
     assert names.pod_mac(UID) == "02:0b:1c:2d:3e:4f"

@@ -118,6 +118,8 @@ class Record:
     mode: str
     began: int
     ended: int = 0
+    minutes: float = 0.0
+    """For how long it was to go round again; each scenario is carried out once anyway."""
     phases: list[Phase] = field(default_factory=list)
     injected: list[Injected] = field(default_factory=list)
     acknowledged: list[Acknowledged] = field(default_factory=list)

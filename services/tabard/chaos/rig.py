@@ -8,7 +8,7 @@ from tabard.bus.monitoring import ask
 from tabard.bus.port import Bus, BusUnavailable, Stream
 from tabard.cluster.allocators import Allocators, AllocatorWord
 from tabard.cluster.bus import names
-from tabard.cluster.programs import SOURCE, agent_name, allocator_names
+from tabard.cluster.programs import SOURCE, agent_name, allocator_names, replica_name
 from tabard.cluster.settings import Settings
 from tabard.cluster.supervisor import Cluster
 from tabard.netns.names import hub_namespace, node_namespace, service_namespace
@@ -83,8 +83,7 @@ class ClusterRig:
         )
 
     async def bus_leader(self, stream: Stream = Stream.LEDGER) -> str:
-        """As `Rig` has it. Most of the servers must agree: who was paused while it led believes
-        that it leads still."""
+        """As `Rig` has it; while two say so, one of which was cut off as it led, it waits too."""
         while True:
             leads = [
                 replica.server
@@ -104,8 +103,10 @@ class ClusterRig:
             except BusUnavailable:
                 await asyncio.sleep(POLL_S)
                 continue
-            if name := leading(words, now):
-                return process_of(name)
+            name = leading(words, now)
+            for process in self.allocators:
+                if replica_name(process) == name:
+                    return process
             await asyncio.sleep(POLL_S)
 
 
@@ -121,8 +122,3 @@ def leading(words: Mapping[str, AllocatorWord], now: int) -> str:
         if word.status.role == "leading" and not word.silent(now)
     ]
     return max(fresh, key=lambda status: status.epoch).name if fresh else ""
-
-
-def process_of(allocator: str) -> str:
-    """The process name of the allocator that STATUS calls `allocator-1`."""
-    return allocator.replace("-", ".")

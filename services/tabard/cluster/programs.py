@@ -33,6 +33,11 @@ def allocator_names(number: int) -> tuple[str, ...]:
     return tuple(f"{ALLOCATOR}.{index}" for index in range(1, number + 1))
 
 
+def replica_name(name: str) -> str:
+    """What the allocator of this process calls itself on STATUS."""
+    return f"{ALLOCATOR}-{name.partition('.')[2] or 1}"
+
+
 def agent_name(node: str) -> str:
     """The process name of a node's agent."""
     return f"agent.{node}"
@@ -85,8 +90,7 @@ def allocator(place: Place, netns: str, name: str = ALLOCATOR) -> Program:
     """The allocator of the process `name`, one of `allocator_names`."""
     data = Path(place.profile.data) / name
     chosen = {key: value for key, value in place.extra.items() if key in ALLOCATOR_SETTINGS}
-    holder = f"{ALLOCATOR}-{name.partition('.')[2] or 1}"
-    own = {"HOLDER": holder, "BUS_MONITORING": ",".join(place.profile.monitoring)}
+    own = {"HOLDER": replica_name(name), "BUS_MONITORING": ",".join(place.profile.monitoring)}
     return place.program(name, data, netns, **(chosen | own))
 
 
