@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -10,30 +9,28 @@ from tabard.chaos.fault import Rig
 from tabard.chaos.faults import waiting
 from tabard.chaos.faults.disks import stored
 from tabard.chaos.faults.harms import Harm, truncated
-from tabard.chaos.faults.victims import Victims
+from tabard.chaos.faults.targets import Whom, process_of
 from tabard.cluster.tasks import wholly
 
 PIECE_BYTES = 256
 """SQLite cuts what is long into pages; its beginning is in one piece."""
 
 
-@dataclass(slots=True)
 class DamagedCheckpoint:
     """The process is killed and started again; it has refused the file when `inject` returns."""
 
-    name: str
-    victims: Victims
-    """One agent or allocator."""
-    harm: Harm
-    _process: str = ""
+    def __init__(self, whom: Whom, harm: Harm) -> None:
+        self.name = f"{harm.__name__} checkpoint of {whom}"
+        self._whom, self._harm = whom, harm
+        self._process = ""
 
     async def inject(self, rig: Rig, chance: Random) -> str:
-        (process,) = await self.victims(rig, chance)
+        process = await process_of(self._whom, rig, chance)
         self._process = process
         rig.cluster.kill(process, hold=True)
         await waiting.down(rig, [process])
         file = checkpoint(rig, process)
-        await wholly(_damage, file, self.harm, chance)
+        await wholly(_damage, file, self._harm, chance)
         log = waiting.Log(rig.data / "logs" / f"{process}.log")
         await waiting.up(rig, [process])
         await log.says("checkpoint.discarded")

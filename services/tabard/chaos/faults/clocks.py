@@ -7,31 +7,31 @@ library.
 """
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from tabard.chaos.fault import Rig
 from tabard.chaos.faults import waiting
-from tabard.chaos.faults.victims import Victims
+from tabard.chaos.faults.targets import Whom, process_of
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.tasks import wholly
 
 LIBRARIES = "/usr/lib", "*/faketime/libfaketimeMT.so.1"
 
 
-@dataclass(slots=True)
 class ClockJump:
-    name: str
-    victims: Victims
-    """One process; the leading allocator leads when its clock jumps."""
-    seconds: int
-    """Forwards, or backwards."""
-    _process: str = ""
-    _pid: int = 0
+    """Of one service, by `seconds`, backwards if they are negative. The leading allocator leads
+    when it happens."""
+
+    def __init__(self, whom: Whom, seconds: int) -> None:
+        way = "on" if seconds > 0 else "back"
+        self.name = f"the clock of {whom} jumps {way} by {abs(seconds)} s"
+        self._whom = whom
+        self._seconds = seconds
+        self._process, self._pid = "", 0
 
     async def inject(self, rig: Rig, chance: Random) -> str:
-        (process,) = await self.victims(rig, chance)
+        process = await process_of(self._whom, rig, chance)
         leads = process in rig.allocators and await rig.allocator_leader() == process
         self._process = process
         _set(rig, process, 0)
@@ -40,8 +40,8 @@ class ClockJump:
         self._pid = rig.cluster.pid(process)
         if leads:
             await _lead(rig, process)
-        _set(rig, process, self.seconds)
-        return f"{process}: {self.seconds:+d} s"
+        _set(rig, process, self._seconds)
+        return f"{process}: {self._seconds:+d} s"
 
     async def heal(self, rig: Rig) -> None:
         if not (process := self._process):

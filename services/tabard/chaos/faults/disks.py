@@ -1,40 +1,53 @@
 """A full disk under one process: what it stores moves to a small file system, which is filled."""
 
+import asyncio
 import errno
 import shutil
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from tabard.bus import monitoring
 from tabard.chaos.fault import Rig
 from tabard.chaos.faults import waiting
-from tabard.chaos.faults.victims import Victims
+from tabard.chaos.faults.targets import Whom, process_of
 from tabard.cluster import mounts
 from tabard.cluster.bus import is_server
+from tabard.cluster.errors import NotReached
 from tabard.cluster.tasks import wholly
 
 ROOM_BYTES = 16 << 20
 """What the process has until the disk is filled, beside what it stored before: enough to start."""
 FILLER = "filler"
+STARTED = {"agent": "agent.serving", "allocator": "allocator.following"}
+"""What each says once it has opened its checkpoint."""
 _BLOCK = bytes(64 << 10)
 
 
-@dataclass(slots=True)
 class FullDisk:
-    name: str
-    victims: Victims
-    """One process."""
-    _process: str = ""
+    """Of one process, that is started again on it."""
+
+    def __init__(self, whom: Whom) -> None:
+        self.name = f"full disk under {whom}"
+        self._whom = whom
+        self._process = ""
 
     async def inject(self, rig: Rig, chance: Random) -> str:
-        (process,) = await self.victims(rig, chance)
+        process = await process_of(self._whom, rig, chance)
         self._process = process
         place, disk = stored(rig, process), _disk(rig, process)
         await stopped(rig, process)
         await wholly(_move, f"tabard-{rig.run}-{process}", place, disk)
-        await waiting.up(rig, [process])
-        await wholly(fill, place)
+        if is_server(process):
+            await waiting.up(rig, [process])
+            await wholly(fill, place)
+            await _turned_off(rig, process)
+        else:
+            # One that finds a full disk at its start ends again, and is started until it does not.
+            log = waiting.Log(rig.data / "logs" / f"{process}.log")
+            await waiting.up(rig, [process])
+            await log.says(STARTED[process.partition(".")[0]])
+            await wholly(fill, place)
         return f"{process}: {place}"
 
     async def heal(self, rig: Rig) -> None:
@@ -45,6 +58,21 @@ class FullDisk:
         await wholly(_move_back, place, disk)
         await waiting.up(rig, [process])
         self._process = ""
+
+
+async def _turned_off(rig: Rig, server: str) -> None:
+    """Wait until a server of the bus has turned JetStream off, as it does at its next write."""
+    url = rig.cluster.profile.monitoring[rig.bus_servers.index(server)]
+    try:
+        async with asyncio.timeout(waiting.EFFECT_S_MAX):
+            while True:
+                (found,) = await monitoring.ask([url])
+                if found.name and found.failure:
+                    return
+                await asyncio.sleep(waiting.POLL_S)
+    except TimeoutError:
+        fact = f"{server} goes on with a full disk after {waiting.EFFECT_S_MAX:g} s"
+        raise NotReached(fact, "tabard bus status") from None
 
 
 def stored(rig: Rig, process: str) -> Path:

@@ -3,17 +3,17 @@
 import asyncio
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from tabard.bus.port import Stream
 from tabard.chaos.fault import Rig
 from tabard.chaos.faults import waiting
-from tabard.chaos.faults.victims import Victims
+from tabard.chaos.faults.targets import Whom, process_of
 from tabard.cluster.errors import NotReached
 from tabard.cluster.gate import ask
 from tabard.cluster.preflight import BPF_FS
+from tabard.cluster.tasks import wholly
 from tabard.ledger.messages import recorded, status_subject
 
 GATE_S_MAX = 5.0
@@ -22,28 +22,24 @@ NEWER_FORMAT = "from tabard.agent.ebpf import layout\n\nlayout.FORMAT += 1\n"
 things, so that maps of before are left and new ones are filled."""
 
 
-@dataclass(slots=True)
 class FullMap:
     """The agent is started again with room for `spare` entries more than a map holds. With fewer
     than none it has refused the change, and named the map in its status, when `inject` returns."""
 
-    name: str
-    victims: Victims
-    """One agent."""
-    map: str
-    """As `policies`."""
-    spare: int
-    _process: str = ""
+    def __init__(self, kind: str, spare: int) -> None:
+        self.name = f"an agent whose map of {kind} has room for {spare:+d} entries"
+        self._kind, self._spare = kind, spare
+        self._process = ""
 
     async def inject(self, rig: Rig, chance: Random) -> str:
-        (process,) = await self.victims(rig, chance)
+        process = await process_of(Whom.AGENT, rig, chance)
         self._process = process
-        size = max(1, await _entries(rig, process, self.map) + self.spare)
-        rig.cluster.configure(process, {f"TABARD_{self.map.upper()}_MAX": str(size)})
+        size = max(1, await _entries(rig, process, self._kind) + self._spare)
+        rig.cluster.configure(process, {f"TABARD_{self._kind.upper()}_MAX": str(size)})
         await waiting.restarted(rig, process)
-        if self.spare < 0:
-            await _said(rig, process, f'map "{self.map}"')
-        return f"{process}: {self.map} has room for {size} entries"
+        if self._spare < 0:
+            await said(rig, process, f'map "{self._kind}"')
+        return f"{process}: {self._kind} has room for {size} entries"
 
     async def heal(self, rig: Rig) -> None:
         if self._process:
@@ -52,49 +48,46 @@ class FullMap:
             self._process = ""
 
 
-@dataclass(slots=True)
 class OtherMaps:
     """The agent is started again with maps of another schema; all its programs read them when
     `inject` returns. Healing it goes back."""
 
-    name: str
-    victims: Victims
-    """One agent."""
-    environment: Mapping[str, str]
-    """What makes the schema another."""
-    code: str = ""
-    """Python, run before the agent."""
-    _process: str = ""
+    def __init__(self, environment: Mapping[str, str], code: str = "") -> None:
+        what = "format" if code else "sizes"
+        self.name = f"an agent upgraded to maps of other {what}, and back"
+        self._environment, self._code = environment, code
+        self._process = ""
+        self._before: list[str] = []
 
     async def inject(self, rig: Rig, chance: Random) -> str:
-        (process,) = await self.victims(rig, chance)
-        before = schemas(rig, process)
+        process = await process_of(Whom.AGENT, rig, chance)
+        before = self._before = schemas(rig, process)
         self._process = process
-        environment = dict(self.environment)
-        if self.code:
+        environment = dict(self._environment)
+        if self._code:
             place = _place(rig, process)
             place.mkdir(exist_ok=True)
-            (place / "sitecustomize.py").write_text(self.code)
+            (place / "sitecustomize.py").write_text(self._code)
             environment["PYTHONPATH"] = str(place)
         rig.cluster.configure(process, environment)
-        await self._moved(rig, process, before)
+        await waiting.restarted(rig, process)
+        await waiting.until(
+            lambda: len(now := schemas(rig, process)) == 1 and now != before,
+            f"{process} went on to other maps than {', '.join(before)}",
+        )
         return f"{process}: {', '.join(before)} became {', '.join(schemas(rig, process))}"
 
     async def heal(self, rig: Rig) -> None:
         if not (process := self._process):
             return
         rig.cluster.configure(process, {})
-        await self._moved(rig, process, schemas(rig, process))
-        shutil.rmtree(_place(rig, process), ignore_errors=True)
-        self._process = ""
-
-    async def _moved(self, rig: Rig, process: str, before: list[str]) -> None:
-        """Start the agent again, and wait until its maps are other ones than `before`, and all."""
         await waiting.restarted(rig, process)
         await waiting.until(
-            lambda: len(now := schemas(rig, process)) == 1 and now != before,
-            f"{process} went on to other maps than {', '.join(before)}",
+            lambda: schemas(rig, process) == self._before,
+            f"{process} came back to the maps {', '.join(self._before)}",
         )
+        await wholly(shutil.rmtree, _place(rig, process), ignore_errors=True)
+        self._process = ""
 
 
 def schemas(rig: Rig, process: str) -> list[str]:
@@ -113,7 +106,7 @@ async def _entries(rig: Rig, process: str, name: str) -> int:
     return len(contents[name])
 
 
-async def _said(rig: Rig, process: str, word: str) -> None:
+async def said(rig: Rig, process: str, word: str) -> None:
     """Wait until the node's status tells of an error with `word`."""
     subject = status_subject(process.partition(".")[2])
     try:

@@ -1,6 +1,5 @@
 """A damaged snapshot in the bus's bucket, and a reader that is led to it."""
 
-from dataclasses import dataclass
 from random import Random
 
 from tabard.bus.port import ObjectInfo
@@ -8,31 +7,28 @@ from tabard.chaos.fault import Rig
 from tabard.chaos.faults import waiting
 from tabard.chaos.faults.checkpoints import checkpoint
 from tabard.chaos.faults.harms import Harm
-from tabard.chaos.faults.victims import Victims
+from tabard.chaos.faults.targets import Whom, process_of
 from tabard.ledger import archive
 from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
 
 
-@dataclass(slots=True)
 class DamagedSnapshot:
     """The newest snapshot is damaged, and an agent is killed and loses its checkpoint; it has
     refused the snapshot when `inject` returns."""
 
-    name: str
-    victims: Victims
-    """One agent."""
-    harm: Harm
-    _damaged: str = ""
-    _process: str = ""
+    def __init__(self, harm: Harm) -> None:
+        self.name = f"{harm.__name__} snapshot"
+        self._harm = harm
+        self._damaged = self._process = ""
 
     async def inject(self, rig: Rig, chance: Random) -> str:
-        (process,) = await self.victims(rig, chance)
+        process = await process_of(Whom.AGENT, rig, chance)
         state = await catch_up(rig.bus, State())
         whole = await archive.store(rig.bus, archive.Frozen.of(state), by="chaos")
         content = b"".join([piece async for piece in rig.bus.objects.get(whole.info)])
         self._damaged = whole.info.name
-        await rig.bus.objects.put(whole.info.name, self.harm(content, chance), whole.info.metadata)
+        await rig.bus.objects.put(whole.info.name, self._harm(content, chance), whole.info.metadata)
         self._process = process
         rig.cluster.kill(process, hold=True)
         await waiting.down(rig, [process])

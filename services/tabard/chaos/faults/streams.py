@@ -6,7 +6,6 @@ time (8), length of the subject (2), subject, message, checksum (8); numbers are
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -16,7 +15,7 @@ from tabard.chaos.fault import Rig
 from tabard.chaos.faults import waiting
 from tabard.chaos.faults.disks import stored
 from tabard.chaos.faults.harms import Harm, truncated
-from tabard.chaos.faults.victims import Victims
+from tabard.chaos.faults.targets import Whom, process_of
 from tabard.cluster import guard
 from tabard.cluster.errors import NotReached
 from tabard.cluster.repair import SupervisedHands, check, damaged, repair
@@ -28,26 +27,23 @@ ACCOUNT = "$G"
 HEADER_BYTES, CHECKSUM_BYTES = 22, 8
 
 
-@dataclass(slots=True)
 class DamagedStream:
     """The server is killed and started again. Healing it is the repair of `tabard bus repair`."""
 
-    name: str
-    victims: Victims
-    """One server of the bus."""
-    harm: Harm
-    stream: Stream = Stream.LEDGER
-    _server: str = ""
+    def __init__(self, whom: Whom, harm: Harm, stream: Stream = Stream.LEDGER) -> None:
+        self.name = f"{harm.__name__} file of {stream} at {whom}"
+        self._whom, self._harm, self._stream = whom, harm, stream
+        self._server = ""
 
     async def inject(self, rig: Rig, chance: Random) -> str:
-        (server,) = await self.victims(rig, chance)
+        server = await process_of(self._whom, rig, chance)
         self._server = server
         rig.cluster.kill(server, hold=True)
         await waiting.down(rig, [server])
-        place = stored(rig, server) / "jetstream" / ACCOUNT / "streams" / self.stream / "msgs"
-        block, sequence = await wholly(_damage, place, self.harm, chance)
+        place = stored(rig, server) / "jetstream" / ACCOUNT / "streams" / self._stream / "msgs"
+        block, sequence = await wholly(_damage, place, self._harm, chance)
         await waiting.up(rig, [server])
-        return f"{server}: {self.stream}/{sequence} in {block}"
+        return f"{server}: {self._stream}/{sequence} in {block}"
 
     async def heal(self, rig: Rig) -> None:
         if not (server := self._server):
