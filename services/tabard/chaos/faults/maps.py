@@ -103,7 +103,7 @@ def _place(rig: Rig, process: str) -> Path:
 async def _entries(rig: Rig, process: str, name: str) -> int:
     socket = rig.cluster.socket(process.partition(".")[2])
     contents = await ask(socket, "contents", GATE_S_MAX)
-    return len(contents[name])
+    return len(contents["maps"][name])
 
 
 async def said(rig: Rig, process: str, word: str) -> None:

@@ -13,7 +13,7 @@ from tabard.auth.roles import Role
 from tabard.bus.port import Stream
 from tabard.chaos.fault import Rig
 from tabard.chaos.faults import waiting
-from tabard.chaos.faults.disks import stored
+from tabard.chaos.faults.disks import stopped, stored
 from tabard.chaos.faults.harms import Harm, truncated
 from tabard.chaos.faults.targets import Whom, process_of
 from tabard.cluster import guard
@@ -28,7 +28,8 @@ HEADER_BYTES, CHECKSUM_BYTES = 22, 8
 
 
 class DamagedStream:
-    """The server is killed and started again. Healing it is the repair of `tabard bus repair`."""
+    """The server is stopped and started again: one that was killed reads its newest block anew, and
+    mends it by itself. Healing is the repair of `tabard bus repair`."""
 
     def __init__(self, whom: Whom, harm: Harm, stream: Stream = Stream.LEDGER) -> None:
         self.name = f"{harm.__name__} file of {stream} at {whom}"
@@ -38,22 +39,23 @@ class DamagedStream:
     async def inject(self, rig: Rig, chance: Random) -> str:
         server = await process_of(self._whom, rig, chance)
         self._server = server
-        rig.cluster.kill(server, hold=True)
-        await waiting.down(rig, [server])
+        await stopped(rig, server)
         place = stored(rig, server) / "jetstream" / ACCOUNT / "streams" / self._stream / "msgs"
         block, sequence = await wholly(_damage, place, self._harm, chance)
         await waiting.up(rig, [server])
+        await answering(rig.cluster.profile.monitoring, server)
         return f"{server}: {self._stream}/{sequence} in {block}"
 
     async def heal(self, rig: Rig) -> None:
         if not (server := self._server):
             return
         await waiting.up(rig, [server])
+        await answering(rig.cluster.profile.monitoring, server)
         profile = rig.cluster.profile
         async with guard.connected(profile.nats, None, Role.ADMIN) as bus:
-            await _answering(profile.monitoring)
-            found = await examine(bus, profile.monitoring)
-            if hurt := damaged(found, server):
+            found = await examine(bus, profile.monitoring, [self._stream])
+            if self._stream in damaged(found, server):
+                hurt = [self._stream]
                 check(found, server, hurt)
                 hands = SupervisedHands(rig.data)
                 await repair(bus, profile.monitoring, found, server, hurt, hands, lambda line: None)
@@ -83,15 +85,16 @@ def records(block: bytes) -> Iterator[tuple[int, int, int]]:
         at += length
 
 
-async def _answering(monitoring: tuple[str, ...]) -> None:
-    """Wait until every server speaks of its replicas."""
+async def answering(monitoring: tuple[str, ...], server: str) -> None:
+    """Wait until a server of the bus speaks of its replicas."""
     try:
         async with asyncio.timeout(waiting.EFFECT_S_MAX):
             while True:
                 found = await survey(monitoring)
-                if all(each.replica and each.replica.group for each in found.standings):
+                own = [each.replica for each in found.standings if each.server == server]
+                if own and all(replica and replica.group for replica in own):
                     return
                 await asyncio.sleep(waiting.POLL_S)
     except TimeoutError:
-        fact = "a server of the bus says nothing of its replicas"
+        fact = f"{server} says nothing of its replicas"
         raise NotReached(fact, "tabard bus status") from None
