@@ -1,6 +1,7 @@
 """A run's page, JSON and tables, of made-up records."""
 
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -159,6 +160,18 @@ def test_a_run_that_proves_nothing_did_not_hold(why: str) -> None:
     assert not judged.held
     assert "Not everything held." in Page(page(judged)).text
     assert document(judged)["held"] is False
+
+
+def test_each_process_that_a_fault_hit_has_a_lane_of_its_own() -> None:
+    made = record()
+    made.injected = [
+        replace(made.injected[0], target="nats.3, nats.1"),
+        replace(made.injected[0], target="nats.2; nats.3 leads instead"),
+        replace(made.injected[0], target="agent.n1: /data/nodes/n1"),
+    ]
+    drawn = timeline(outcome(made))
+    lanes = re.findall(r'class="name end">([^<]*)', drawn)
+    assert [each for each in lanes if "." in each] == ["agent.n1", "nats.1", "nats.2", "nats.3"]
 
 
 def test_an_empty_record_is_told_too() -> None:

@@ -85,6 +85,11 @@ class Word:
     role: str = ""
     epoch: int = 0
     holder: str = ""
+    place: int = 0
+    """Its sequence on STATUS, which keeps the last words alone: a gap is words that were missed."""
+    digest: str = ""
+    """Of the node's folded state at `digest_at`, hex; empty if it said none."""
+    digest_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

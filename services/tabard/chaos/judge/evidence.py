@@ -1,12 +1,11 @@
-"""What the bus holds when a run is over: the ledger, checked by its chain, and what was observed."""
+"""What the bus holds when a run is over: the ledger, checked by its chain, and OBSERVED."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tabard.bus.port import Bus, SequenceGap, Stored, Stream
+from tabard.bus.port import Bus, BusError, SequenceGap, Stored, Stream
 from tabard.events import chain
-from tabard.events.errors import ChainError
+from tabard.events.errors import ChainError, EventError
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.messages import recorded
 
@@ -20,38 +19,45 @@ ASK_AGAIN_S = 0.1
 class Evidence:
     ledger: tuple[LedgerRecord, ...]
     """From its first event on, without a hole."""
-    chains: Mapping[int, str]
-    """Each event's chain hash, hex, by its sequence."""
-    observed: Mapping[int, Stored]
-    """By sequence."""
+    stored: tuple[Stored, ...]
+    """The same, as the bus holds it."""
+    observed: tuple[Stored, ...]
+    broken: str = ""
+    """Why not all of it could be read, or empty: then it ends before what could not."""
 
 
 async def gathered(bus: Bus) -> Evidence:
-    """Read both streams from their first message to the last of now.
-
-    ChainError or SequenceGap if the ledger does not follow from itself on any replica that
-    answers, EventError if an event cannot be read.
-    """
+    """Read both streams from their first message to the last of now."""
+    stored: list[Stored] = []
     ledger: list[LedgerRecord] = []
-    chains: dict[int, str] = {}
-    before = chain.GENESIS
-    end = await bus.last_sequence(Stream.LEDGER)
-    while len(ledger) < end:
-        for message, follows in await _next(bus, len(ledger) + 1, before):
-            ledger.append(recorded(Stream.LEDGER, message))
-            chains[message.sequence] = follows.hex()
-            before = follows
-    return Evidence(tuple(ledger), chains, await _observed(bus))
+    observed: list[Stored] = []
+    broken = ""
+    try:
+        observed += await _observed(bus)
+        before = chain.GENESIS
+        end = await bus.last_sequence(Stream.LEDGER)
+        while len(stored) < end:
+            messages, before = await _next(bus, len(stored) + 1, before)
+            for message in messages:
+                ledger.append(recorded(Stream.LEDGER, message))
+                stored.append(message)
+    except (BusError, EventError) as error:
+        broken = f"what the bus holds cannot be read whole: {error}"
+    return Evidence(tuple(ledger), tuple(stored), tuple(observed), broken)
 
 
-async def _next(bus: Bus, start: int, before: bytes) -> Sequence[tuple[Stored, bytes]]:
+async def _next(bus: Bus, start: int, before: bytes) -> tuple[list[Stored], bytes]:
+    """The next messages, and the chain hash of the last one."""
     asked = 0
     while True:
         try:
             messages = await bus.read(Stream.LEDGER, start)
             if not messages:
                 raise SequenceGap(f"LEDGER/{start} is not there, which was; run `tabard bus check`")
-            return list(_followed(messages, before))
+            follows = before
+            for message in messages:
+                follows = chain.follow(follows, message.payload, f"LEDGER/{message.sequence}")
+            return messages, follows
         except ChainError:
             asked += 1
             if asked >= ASKS_MAX:
@@ -59,19 +65,13 @@ async def _next(bus: Bus, start: int, before: bytes) -> Sequence[tuple[Stored, b
             await asyncio.sleep(ASK_AGAIN_S)
 
 
-def _followed(messages: Sequence[Stored], before: bytes) -> Iterator[tuple[Stored, bytes]]:
-    for message in messages:
-        before = chain.follow(before, message.payload, f"LEDGER/{message.sequence}")
-        yield message, before
-
-
-async def _observed(bus: Bus) -> dict[int, Stored]:
-    found: dict[int, Stored] = {}
+async def _observed(bus: Bus) -> list[Stored]:
+    found: list[Stored] = []
     start, end = 1, await bus.last_sequence(Stream.OBSERVED)
     while start <= end:
         messages = await bus.read(Stream.OBSERVED, start)
         if not messages:
             break
-        found |= {message.sequence: message for message in messages}
+        found += messages
         start = messages[-1].sequence + 1
     return found

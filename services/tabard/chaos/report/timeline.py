@@ -3,6 +3,7 @@
 The picture is a part of the page: its colours are the page's classes, and it refers to nothing.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from math import sqrt
@@ -89,10 +90,11 @@ class _Picture:
         self.y += GAP
 
     def _faults(self) -> None:
-        """A lane for each target: a fault until its heal, then paler until all had converged."""
+        """A lane for each that was hit: a fault until its heal, then paler until all converged."""
         targets: dict[str, list[Injected]] = {}
         for each in self.outcome.record.injected:
-            targets.setdefault(each.target, []).append(each)
+            for target in hit(each):
+                targets.setdefault(target, []).append(each)
         for target in sorted(targets):
             self._title(_cut(target))
             for each in targets[target]:
@@ -112,7 +114,7 @@ class _Picture:
             self.parts.append(_line(max(done, healed), self.y, self.y + BAND + 4, "whole"))
         else:
             after = "NOT converged"
-        tip = f"{each.scenario}: {each.fault}{detail}, {lasted}; {after}"
+        tip = f"{each.scenario}: {each.fault}, {each.target}{detail}, {lasted}; {after}"
         self.parts.append(_band(began, healed, self.y + 2, BAND, "fault", tip))
 
     def _lags(self) -> None:
@@ -189,6 +191,14 @@ class _Picture:
             self.parts.append(_line(x, top, top + 4, "axis"))
             self.parts.append(_text(x, top + 15, clock(at), "tick"))
         self.y = top + 20
+
+
+def hit(each: Injected) -> list[str]:
+    """Whom a fault hit: `nats.1, nats.2` are two, and what stands behind `:` or `;` is nobody."""
+    return _BEHIND.split(each.target, 1)[0].split(", ")
+
+
+_BEHIND = re.compile(r"[:;] ")
 
 
 def numbered(outcome: Outcome) -> dict[str, int]:
