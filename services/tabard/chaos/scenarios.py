@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from tabard.chaos.fault import Fault
-from tabard.chaos.faults import victims
 from tabard.chaos.faults.partitions import Flaps, Partition
 from tabard.chaos.faults.ports import Way
 from tabard.chaos.faults.processes import Kill, Pause
@@ -42,78 +41,78 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "kill-bus-leader",
         "the bus server that leads the ledger is killed; appends wait for another leader",
-        lambda: (Kill("kill -9 of the bus's leader", victims.bus_leader),),
+        lambda: (Kill(Whom.BUS_LEADER),),
         hold_s=6.0,
         spares_packets=True,
     ),
     Scenario(
         "kill-bus-follower",
         "a bus server that follows is killed, and catches up",
-        lambda: (Kill("kill -9 of a follower of the bus", victims.bus_follower),),
+        lambda: (Kill(Whom.BUS_FOLLOWER),),
         spares_packets=True,
     ),
     Scenario(
         "kill-bus",
         "all three bus servers are killed at once: nothing new is decided, kernels enforce",
-        lambda: (Kill("kill -9 of all bus servers", victims.bus_servers),),
+        lambda: (Kill(Whom.BUS),),
         spares_packets=True,
     ),
     Scenario(
         "kill-allocator",
         "the leading allocator is killed, and the other leads",
-        lambda: (Kill("kill -9 of the leading allocator", victims.allocator_leader),),
+        lambda: (Kill(Whom.ALLOCATOR_LEADER),),
         spares_packets=True,
     ),
     Scenario(
         "kill-agent",
         "a node's agent is killed; its kernel enforces the last state",
-        lambda: (Kill("kill -9 of an agent", victims.an_agent),),
+        lambda: (Kill(Whom.AGENT),),
         spares_packets=True,
     ),
     Scenario(
         "kill-everything",
         "bus, allocators, agents and the source are killed at once; only kernels go on",
-        lambda: (Kill("kill -9 of everything", victims.everything),),
+        lambda: (Kill(Whom.EVERYTHING),),
     ),
     # Stopped and resumed: zombies, which believe to be what they were.
     Scenario(
         "pause-bus-leader",
         "the bus's leader stands still until another leads, and wakes as one that leads",
-        lambda: (Pause("SIGSTOP of the bus's leader", victims.bus_leader),),
+        lambda: (Pause(Whom.BUS_LEADER),),
         hold_s=2.0,
         spares_packets=True,
     ),
     Scenario(
         "pause-bus-follower",
         "a bus server that follows stands still, and its clients with it until they go elsewhere",
-        lambda: (Pause("SIGSTOP of a follower of the bus", victims.bus_follower),),
+        lambda: (Pause(Whom.BUS_FOLLOWER),),
         hold_s=9.0,
         spares_packets=True,
     ),
     Scenario(
         "pause-bus",
         "all bus servers stand still at once",
-        lambda: (Pause("SIGSTOP of all bus servers", victims.bus_servers),),
+        lambda: (Pause(Whom.BUS),),
         spares_packets=True,
     ),
     Scenario(
         "pause-allocator",
         "the leading allocator stands still until the other leads, and wakes believing to lead",
-        lambda: (Pause("SIGSTOP of the leading allocator", victims.allocator_leader),),
+        lambda: (Pause(Whom.ALLOCATOR_LEADER),),
         hold_s=2.0,
         spares_packets=True,
     ),
     Scenario(
         "pause-agent",
         "an agent stands still, and wakes with old news",
-        lambda: (Pause("SIGSTOP of an agent", victims.an_agent),),
+        lambda: (Pause(Whom.AGENT),),
         hold_s=4.0,
         spares_packets=True,
     ),
     Scenario(
         "pause-everything",
         "bus, allocators, agents and the source stand still at once",
-        lambda: (Pause("SIGSTOP of everything", victims.everything),),
+        lambda: (Pause(Whom.EVERYTHING),),
     ),
     # Partitions.
     Scenario(
