@@ -5,18 +5,21 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator
+from hashlib import blake2b
 from pathlib import Path
 from random import Random
 
 import pytest
 import pytest_asyncio
 
+from tabard.allocator.allowance import EVENTS_MAX, REFUSAL_COST
 from tabard.auth.roles import Role
 from tabard.bus.port import BusUnavailable, Stream
 from tabard.chaos import rig as rigs
 from tabard.chaos.faults.checkpoints import DamagedCheckpoint
 from tabard.chaos.faults.clocks import ClockJump
 from tabard.chaos.faults.disks import FullDisk, stored
+from tabard.chaos.faults.floods import Flood
 from tabard.chaos.faults.harms import Harm, flipped, truncated
 from tabard.chaos.faults.maps import NEWER_FORMAT, FullMap, OtherMaps, said, schemas
 from tabard.chaos.faults.processes import Kill, Pause
@@ -28,9 +31,11 @@ from tabard.cluster import guard, mounts
 from tabard.cluster.publish import outcome, publish
 from tabard.cluster.repair import damaged
 from tabard.cluster.supervisor import Cluster
-from tabard.events.observed import NamespaceLabelsSet
+from tabard.events.observed import NamespaceLabelsSet, Pairs
+from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import allocator_subject, recorded, status_subject
 from tabard.ledger.replicas import examine
+from tabard.ledger.state import State
 
 pytestmark = [pytest.mark.nats, pytest.mark.ebpf, pytest.mark.asyncio(loop_scope="module")]
 
@@ -203,6 +208,33 @@ async def test_an_agent_goes_on_to_maps_of_another_schema_and_back(
     assert schemas(rig, process) == [before]
     assert not list(rig.data.glob("code-*"))
     await working(rig)
+
+
+async def test_a_flood_is_taken_in_its_order_and_only_what_one_node_may_not_is_passed_over(
+    rig: ClusterRig, chance: Random
+) -> None:
+    fault = Flood()
+    await fault.inject(rig, chance)
+    await working(rig)
+    kept: dict[str, Pairs] = {}
+    junk = 0
+    for each in rig.acknowledged:
+        (message,) = await rig.bus.read(Stream.OBSERVED, each.sequence, 1)
+        assert blake2b(message.payload, digest_size=16).hexdigest() == each.payload_hash
+        if each.kind == "junk":
+            junk += 1
+        elif isinstance(event := recorded(Stream.OBSERVED, message).event, NamespaceLabelsSet):
+            kept[event.name] = event.labels
+    state = await catch_up(rig.bus, State())
+    assert kept == {name: tuple(state.namespaces[name].items()) for name in kept}
+    refused = sum(stream == Stream.OBSERVED for stream, _ in state.quarantined)
+    assert 0 < refused <= EVENTS_MAX / REFUSAL_COST + 5 < junk
+    assert any(name.startswith("flood-") for _, _, name in state.refused_policies)
+    await fault.heal(rig)
+    await working(rig)
+    state = await catch_up(rig.bus, State())
+    assert not [name for name in state.namespaces if name.startswith("flood-")]
+    assert not state.refused_policies
 
 
 async def skewed(rig: ClusterRig, process: str, seconds: int) -> None:
