@@ -40,10 +40,11 @@ class FullDisk:
         await wholly(_move, f"tabard-{rig.run}-{process}", place, disk)
         if is_server(process):
             await waiting.up(rig, [process])
+            await waiting.answering(rig.cluster.profile.monitoring, process)
             await wholly(fill, place)
             await _turned_off(rig, process)
         else:
-            # One that finds a full disk at its start ends again, and is started until it does not.
+            # Who finds a full disk at its start ends again, and is started until there is room.
             log = waiting.Log(rig.data / "logs" / f"{process}.log")
             await waiting.up(rig, [process])
             await log.says(STARTED[process.partition(".")[0]])

@@ -4,7 +4,6 @@ A block holds records: length (4 bytes, the highest bit says that there are head
 time (8), length of the subject (2), subject, message, checksum (8); numbers are little-endian.
 """
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -17,10 +16,9 @@ from tabard.chaos.faults.disks import stopped, stored
 from tabard.chaos.faults.harms import Harm, truncated
 from tabard.chaos.faults.targets import Whom, process_of
 from tabard.cluster import guard
-from tabard.cluster.errors import NotReached
 from tabard.cluster.repair import SupervisedHands, check, damaged, repair
 from tabard.cluster.tasks import wholly
-from tabard.ledger.replicas import examine, survey
+from tabard.ledger.replicas import examine
 
 ACCOUNT = "$G"
 """Of everybody's, on a bus that asks for no keys."""
@@ -43,14 +41,14 @@ class DamagedStream:
         place = stored(rig, server) / "jetstream" / ACCOUNT / "streams" / self._stream / "msgs"
         block, sequence = await wholly(_damage, place, self._harm, chance)
         await waiting.up(rig, [server])
-        await answering(rig.cluster.profile.monitoring, server)
+        await waiting.answering(rig.cluster.profile.monitoring, server)
         return f"{server}: {self._stream}/{sequence} in {block}"
 
     async def heal(self, rig: Rig) -> None:
         if not (server := self._server):
             return
         await waiting.up(rig, [server])
-        await answering(rig.cluster.profile.monitoring, server)
+        await waiting.answering(rig.cluster.profile.monitoring, server)
         profile = rig.cluster.profile
         async with guard.connected(profile.nats, None, Role.ADMIN) as bus:
             found = await examine(bus, profile.monitoring, [self._stream])
@@ -83,18 +81,3 @@ def records(block: bytes) -> Iterator[tuple[int, int, int]]:
         length = int.from_bytes(block[at : at + 4], "little") & 0x7FFFFFFF
         yield at, length, int.from_bytes(block[at + 4 : at + 12], "little")
         at += length
-
-
-async def answering(monitoring: tuple[str, ...], server: str) -> None:
-    """Wait until a server of the bus speaks of its replicas."""
-    try:
-        async with asyncio.timeout(waiting.EFFECT_S_MAX):
-            while True:
-                found = await survey(monitoring)
-                own = [each.replica for each in found.standings if each.server == server]
-                if own and all(replica and replica.group for replica in own):
-                    return
-                await asyncio.sleep(waiting.POLL_S)
-    except TimeoutError:
-        fact = f"{server} says nothing of its replicas"
-        raise NotReached(fact, "tabard bus status") from None

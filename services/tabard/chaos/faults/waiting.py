@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tabard.chaos.fault import Rig
 from tabard.cluster.errors import NotReached
+from tabard.ledger.replicas import survey
 
 POLL_S = 0.02
 EFFECT_S_MAX = 30.0
@@ -56,6 +57,21 @@ def _is_down(rig: Rig, process: str) -> bool:
 
 def _is_up(rig: Rig, process: str) -> bool:
     return rig.cluster.pid(process) > 0
+
+
+async def answering(monitoring: tuple[str, ...], server: str) -> None:
+    """Wait until a server of the bus speaks of its replicas."""
+    try:
+        async with asyncio.timeout(EFFECT_S_MAX):
+            while True:
+                found = await survey(monitoring)
+                own = [each.replica for each in found.standings if each.server == server]
+                if own and all(replica and replica.group for replica in own):
+                    return
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        fact = f"{server} says nothing of its replicas"
+        raise NotReached(fact, "tabard bus status") from None
 
 
 class Log:
