@@ -118,7 +118,7 @@ async def course(cluster: Cluster, record: Record, tell: Tell) -> AsyncIterator[
     def chance(what: str) -> Random:
         return Random(f"{record.seed}/{what}")
 
-    rig = ClusterRig(cluster)
+    rig = ClusterRig(cluster, record.acknowledged)
     workload = Workload(rig, record, chance("work"))
     convergence = Convergence(rig, Session(cluster), workload, chance("convergence"))
     async with tasks_as_one() as tasks:
