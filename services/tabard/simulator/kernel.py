@@ -35,10 +35,9 @@ class SimulatedKernel(MemoryDataplane):
         super().__init__(config, sizes=sizes, links=links, clock=boot_clock, boot_clock=boot_clock)
         self.is_torn = False
         """A write began, and none has ended since."""
-        self.change: Change | None = None
-        """What that write is about."""
         self.writes = 0
-        """How many were begun."""
+        self.change: Change | None = None
+        """What the write that began last was to bring about, until one ends."""
 
     def watch(self, deliver: Callable[[list[Verdict]], None]) -> Callable[[], None]:
         """Nobody watches: flows prove nothing, and cost a message each."""

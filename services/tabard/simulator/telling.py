@@ -16,6 +16,7 @@ WORDS = {
     Act.SHORT: "{what} gives one message",
     Act.RUN: "goes on",
     Act.CRASH: "is killed",
+    Act.STOP: "is asked to stop",
     Act.START: "is started",
     Act.PAUSE: "is paused",
     Act.RESUME: "is resumed",
@@ -30,12 +31,13 @@ WORDS = {
     Act.FULL: "{what} takes nothing",
     Act.ROOMY: "{what} takes messages again",
     Act.FORGET: "forgets which events it was told already",
+    Act.TRIM: "an operator trims",
     Act.TIME: "{amount} ms go by",
     Act.WORK: "{what}",
     Act.PROBE: "packet {what}",
     Act.ARRIVE: "packet {what} arrives",
 }
-_BUS = (Act.FULL, Act.ROOMY, Act.FORGET)
+_BUS = (Act.FULL, Act.ROOMY, Act.FORGET, Act.TRIM)
 
 
 class Teller:

@@ -164,7 +164,7 @@ class Node:
     change: Change | None = None
     """What the write is about that is between two stages or was broken off, as `is_writing`."""
     saved: int = 0
-    """The ledger sequence of the checkpoint on its disk that was saved last; 0: there is none."""
+    """The ledger sequence of the checkpoint on its disk; 0: none is there that can be read."""
     attached: Mapping[str, Attachment] = field(default_factory=dict)
     """Its pods as the agent knows them, by UID, live; empty while none runs."""
     said: int = 0
