@@ -23,9 +23,9 @@ class Act(StrEnum):
     LAND = "land"
     """An operation of a process that came too late is carried out."""
     STAGE = "stage"
-    """One stage of a dataplane's write is carried out, the next one waits."""
+    """`amount` stages of a dataplane's write are carried out, the rest waits."""
     SHORT = "short"
-    """A tail or a read delivers one message of several."""
+    """A tail delivers `amount` messages of several."""
 
     # To a process.
     RUN = "run"

@@ -156,7 +156,7 @@ class Cluster:
         operation = None if line is None else line.first(choice.what)
         if line is None or operation is None:
             return False
-        if not (act := possible(line, operation).get(choice.act)):
+        if not (act := possible(line, operation, choice.amount).get(choice.act)):
             return False
         act(operation)
         return True
@@ -269,15 +269,18 @@ class Cluster:
         return True
 
 
-def possible(line: Line, operation: Operation) -> dict[Act, Callable[[Operation], None]]:
-    """What may become of an operation now."""
+def possible(
+    line: Line, operation: Operation, amount: int = 1
+) -> dict[Act, Callable[[Operation], None]]:
+    """What may become of an operation now; of SHORT and STAGE `amount` messages or stages."""
     reaches = not (operation.needs_bus and line.is_cut)
     waits = operation.is_ready is not None
     found: dict[Act, Callable[[Operation], None]] = {}
     if reaches:
         found[Act.GO] = line.go
         if operation.short is not None:
-            found[Act.SHORT if operation.needs_bus else Act.STAGE] = line.shortly
+            act = Act.SHORT if operation.needs_bus else Act.STAGE
+            found[act] = lambda operation: line.shortly(operation, max(1, amount))
     if not waits:
         found[Act.FAIL] = lambda operation: line.fail(operation, "it failed")
         if reaches and operation.can_come_late:

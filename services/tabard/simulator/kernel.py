@@ -155,16 +155,16 @@ class SimulatedWorker(Worker):
         kernel.writes += 1
         stages = deque(kernel.stages(change))
 
-        def one() -> None:
-            stages.popleft()()
+        def some(count: int) -> None:
+            for _ in range(min(count, len(stages))):
+                stages.popleft()()
 
         def rest() -> None:
-            while stages:
-                stages.popleft()()
+            some(len(stages))
 
         try:
             while stages:
-                await self._line.ask("write", rest, failed, short=one, needs_bus=False)
+                await self._line.ask("write", rest, failed, short=some, needs_bus=False)
         except MapFull:
             self._counts["maps full"] += 1
             raise

@@ -113,7 +113,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 raise Livelock(f"{CALLBACKS_MAX} callbacks at one moment; the last was {handle}")
 
     def advance(self, seconds: float) -> None:
-        """Let time go by, timer after timer."""
+        """Let time go by, timer after timer, once nothing is ready any more."""
+        self.settle()
         until, timers = self._time + seconds, self._timers
         while timers and timers[0][0] <= until:
             when, _, handle = heapq.heappop(timers)

@@ -193,6 +193,8 @@ class AgentProcess(Process):
         self.agent: Agent | None = None
         self.gate: Gate | None = None
         """Of the present life, once it answers."""
+        self._unwaited = 0
+        """The present agent's count of it, as of the last look."""
         self.asked: set[asyncio.Task[Any]] = set()
         """Requests to that gate; they end with it."""
 
@@ -229,6 +231,7 @@ class AgentProcess(Process):
     def _over(self) -> None:
         super()._over()
         self.agent = self.gate = None
+        self._unwaited = 0
         self.asked.clear()
 
     def show(self) -> None:
@@ -243,6 +246,8 @@ class AgentProcess(Process):
             seen.troubles, seen.attached = {}, {}
             return
         reconciler, report = agent.reconciler, agent.report
+        seen.unwaited += reconciler.unwaited - self._unwaited
+        self._unwaited = reconciler.unwaited
         seen.standing, seen.state = reconciler.standing.value, reconciler.state
         seen.read, seen.troubles = reconciler.state.sequence, report.troubles
         seen.attached = reconciler.attachments.attached

@@ -15,7 +15,7 @@ from random import Random
 
 from tabard.agent.errors import Code, GateError
 from tabard.agent.requests import Attach, Detach
-from tabard.bus.port import BusError, BusUnavailable, Stream
+from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stream
 from tabard.events.envelope import Envelope
 from tabard.events.ledger import LedgerTrimmed
 from tabard.events.observed import (
@@ -227,12 +227,15 @@ class Work:
             envelope = Envelope(event_id, key, true_time(self._loop), "", event_id)
             message = observed(event, envelope)
             world = self._world
-            for attempt in range(1, ATTEMPTS_MAX + 1):
-                try:
-                    [sequence] = await self._bus.publish(Stream.OBSERVED, [message])
-                except BusUnavailable:
-                    await asyncio.sleep(RETRY_S)
-                    continue
+            attempt = 1
+            while (sequence := await self._tried(message)) is None:
+                # An operator gives up some time; whoever reports pods does not.
+                if attempt >= ATTEMPTS_MAX and not key.startswith("pod "):
+                    world.unanswered += 1
+                    break
+                attempt += 1
+                await asyncio.sleep(RETRY_S)
+            else:
                 acknowledged = Acknowledged(
                     sequence,
                     message.id,
@@ -243,11 +246,16 @@ class Work:
                     attempt,
                 )
                 world.acknowledged.append(acknowledged)
-                break
-            else:
-                world.unanswered += 1
             queue.popleft()
         del self._queues[key]
+
+    async def _tried(self, message: Outgoing) -> int | None:
+        """The sequence that a message got; None without an answer."""
+        try:
+            [sequence] = await self._bus.publish(Stream.OBSERVED, [message])
+        except BusUnavailable:
+            return None
+        return sequence
 
     # Operators
 
