@@ -5,6 +5,7 @@ from random import Random
 from typing import Protocol
 
 from tabard.bus.port import Bus, Stream
+from tabard.chaos.record import Acknowledged
 from tabard.cluster.supervisor import Cluster
 
 
@@ -22,6 +23,11 @@ class Rig(Protocol):
 
     @property
     def data(self) -> Path: ...
+
+    @property
+    def acknowledged(self) -> list[Acknowledged]:
+        """What the bus acknowledged in this run; whoever publishes adds to it."""
+        ...
 
     @property
     def bus_servers(self) -> tuple[str, ...]:
