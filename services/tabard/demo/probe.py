@@ -1,7 +1,7 @@
 """Probing with real packets, from inside a pod's network namespace.
 
 All of a pod's probes go out at once on one thread that entered its namespace; a listener answers
-TCP with its pod's name and UDP with what it was sent.
+with its pod's name on a line, TCP at once and UDP an empty line.
 """
 
 import errno
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 UDP_RESEND_S = 0.3
 """A lost datagram is sent again; TCP does that by itself (after 1 s)."""
+ASKING = b"\n"
+"""A datagram that begins so is answered with the pod's name before it."""
 IN_FLIGHT_MAX = 400
 """Most sockets open at once in one pod."""
 
@@ -28,7 +30,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `said` is the first line that a TCP listener sent (its pod's name).
+    """What came back. `said` is the first line that the listener sent (its pod's name).
 
     `began` and `ended` are nanoseconds since the Unix epoch.
     """
@@ -53,7 +55,10 @@ def probe_here(targets: Sequence[Target], deadline_s: float) -> list[Answer]:
     return answers
 
 
-class _Attempt:
+class Attempt:
+    """One probe, from the namespace that the calling thread is in when it is made. Its socket is
+    the caller's to wait for, with `wanted` events, and to close."""
+
     def __init__(self, target: Target) -> None:
         self.target = target
         self.began = time.time_ns()
@@ -62,6 +67,12 @@ class _Attempt:
         family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
         kind = socket.SOCK_STREAM if target.protocol == "TCP" else socket.SOCK_DGRAM
         self.socket = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+
+    @property
+    def wanted(self) -> int:
+        """What to wait for now: also to be connected, then the listener's line alone."""
+        is_connecting = self.target.protocol == "TCP" and not self.connected
+        return select.EPOLLIN | (select.EPOLLOUT if is_connecting else 0)
 
     def send(self) -> bool | None:
         """Start; False if the kernel refused at once, None while it is open."""
@@ -75,7 +86,7 @@ class _Attempt:
     def _datagram(self) -> None:
         self.sent_at = time.monotonic()
         try:
-            self.socket.send(b"tabard")
+            self.socket.send(ASKING)
         except OSError:  # an ICMP refusal of an earlier one: the next read tells
             return
 
@@ -91,7 +102,7 @@ class _Attempt:
                 return error == errno.ECONNREFUSED, ""
             self.connected = True
         try:
-            line = self.socket.recv(256)
+            line = self.socket.recv(256).partition(b"\n")[0]
         except BlockingIOError:
             return None
         except OSError as error:
@@ -99,26 +110,27 @@ class _Attempt:
         return True, line.decode(errors="replace").strip()
 
     def answer(self, passed: bool, said: str) -> Answer:
-        self.socket.close()
         return Answer(self.target, passed, said, self.began, time.time_ns())
 
 
 def _probe_some(targets: Sequence[Target], deadline_s: float) -> list[Answer]:
     deadline = time.monotonic() + deadline_s
     answers: dict[int, Answer] = {}
-    open_attempts: dict[int, tuple[int, _Attempt]] = {}
+    open_attempts: dict[int, tuple[int, Attempt]] = {}
     poller = select.epoll()
+
+    def end(place: int, attempt: Attempt, passed: bool, said: str) -> None:
+        answers[place] = attempt.answer(passed, said)
+        attempt.socket.close()
+
     try:
         for place, target in enumerate(targets):
-            attempt = _Attempt(target)
+            attempt = Attempt(target)
             if attempt.send() is False:
-                answers[place] = attempt.answer(False, "")
+                end(place, attempt, False, "")
                 continue
-            wanted = select.EPOLLIN
-            if target.protocol == "TCP":
-                wanted |= select.EPOLLOUT
             open_attempts[attempt.socket.fileno()] = (place, attempt)
-            poller.register(attempt.socket.fileno(), wanted)
+            poller.register(attempt.socket.fileno(), attempt.wanted)
         while open_attempts and (left := deadline - time.monotonic()) > 0:
             for descriptor, _ in poller.poll(min(left, UDP_RESEND_S)):
                 place, attempt = open_attempts[descriptor]
@@ -126,14 +138,14 @@ def _probe_some(targets: Sequence[Target], deadline_s: float) -> list[Answer]:
                 if outcome is not None:
                     poller.unregister(descriptor)
                     del open_attempts[descriptor]
-                    answers[place] = attempt.answer(*outcome)
+                    end(place, attempt, *outcome)
                 elif attempt.connected:
-                    poller.modify(descriptor, select.EPOLLIN)  # now for the listener's line
+                    poller.modify(descriptor, attempt.wanted)
             for _, attempt in open_attempts.values():
                 attempt.resend_if_due()
     finally:
         for place, attempt in open_attempts.values():
             # Connected, but the line did not come in time: packets did pass.
-            answers[place] = attempt.answer(attempt.connected, "")
+            end(place, attempt, attempt.connected, "")
         poller.close()
     return [answers[place] for place in range(len(targets))]

@@ -55,17 +55,27 @@ def names(prefix: str = "") -> list[str]:
 
 def enter(name: str) -> None:
     """Move the calling thread into the namespace, for good."""
+    descriptor = hold(name)
     try:
-        descriptor = os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
+        enter_held(descriptor, name)
+    finally:
+        os.close(descriptor)
+
+
+def hold(name: str) -> int:
+    """A descriptor of the namespace, which stays while it is open, whatever becomes of its name."""
+    try:
+        return os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise NamespaceAbsent(f"there is no network namespace {name!r}") from error
     except OSError as error:
         raise NamespaceError(f"network namespace {name!r} cannot be opened: {error}") from error
-    try:
-        if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
-            raise _failed(f"network namespace {name!r} cannot be entered")
-    finally:
-        os.close(descriptor)
+
+
+def enter_held(descriptor: int, name: str) -> None:
+    """Move the calling thread into a namespace that is held; it was called `name`."""
+    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        raise _failed(f"network namespace {name!r} cannot be entered")
 
 
 def call(name: str, function: Callable[[], T]) -> T:

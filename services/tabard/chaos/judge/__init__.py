@@ -1,3 +1,3 @@
-"""What became of a run: its record and its ledger, held against what must hold. Pure but for `dumps`,
+"""What became of a run: its record and ledger, held against what must hold. Pure but for `dumps`,
 which asks nodes what their kernels hold.
 """

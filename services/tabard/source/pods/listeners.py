@@ -1,7 +1,7 @@
 """A pod's listeners: sockets made in its namespace, served by this process's event loop.
 
 TCP (and SCTP, where the kernel has it): the pod's name on a line, then everything comes back. UDP:
-every datagram comes back.
+every datagram comes back; if its first line is empty, with the pod's name in it.
 """
 
 import asyncio
@@ -95,7 +95,9 @@ class Listeners:
                     )
                     self._servers.append(server)
                 else:
-                    transport, _ = await loop.create_datagram_endpoint(_Echo, sock=made)
+                    transport, _ = await loop.create_datagram_endpoint(
+                        lambda: _Echo(self._banner.strip()), sock=made
+                    )
                     self._datagrams.append(transport)
                 left.pop(0)
         except BaseException:
@@ -150,8 +152,11 @@ class _Conversation(asyncio.Protocol):
 
 
 class _Echo(asyncio.DatagramProtocol):
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._transport.sendto(data, addr)
+        self._transport.sendto(self._name + data if data.startswith(b"\n") else data, addr)
