@@ -2,7 +2,9 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -40,13 +42,6 @@ def round_trips_ms(here: Mouth, there: Mouth, count: int = 5) -> list[float]:
     return took
 
 
-def burst(here: Mouth, there: Mouth, count: int) -> list[int]:
-    """The numbers that came of so many that were sent at once."""
-    for number in range(count):
-        here.say(str(number), there)
-    return list(map(int, there.heard_by_now()))
-
-
 async def test_packets_are_lost_in_the_share_that_was_asked_for_and_no_longer_once_healed(
     rig: Underlay,
 ) -> None:
@@ -54,12 +49,18 @@ async def test_packets_are_lost_in_the_share_that_was_asked_for_and_no_longer_on
     fault = Loss(Whom.NODE, 0.3, [Way.OUT])
     node = await fault.inject(rig, Random(1))
     with Mouth(rig, node) as inside, Mouth(rig, "hub") as outside:
-        there = sum(len(burst(inside, outside, 100)) for _ in range(20))
-        back = sum(len(burst(outside, inside, 100)) for _ in range(20))
+        for here, there in ((inside, outside), (outside, inside)):
+            for _ in range(2000):
+                here.say("lost?", there)
         await fault.heal(rig)
-        healed = sum(len(burst(inside, outside, 100)) for _ in range(20))
-    assert 1200 < there < 1600  # 1400 of 2000, by ten times its deviation
-    assert back == healed == 2000
+        for here, there in ((inside, outside), (outside, inside)):
+            for _ in range(2000):
+                here.say("kept", there)
+            here.say("last", there)
+        there, back = (Counter(mouth.heard_until("last")) for mouth in (outside, inside))
+    assert 1200 < there["lost?"] < 1600  # 1400, by ten times its deviation
+    assert back == Counter({"lost?": 2000, "kept": 2000})
+    assert there["kept"] == 2000
     assert rig.state() == before
 
 
@@ -78,11 +79,11 @@ async def test_every_packet_is_held_for_its_time_both_ways(rig: Underlay) -> Non
     finally:
         await fault.heal(rig)
     assert rig.state() == before
-    assert remains(rig.run, rig.data, rig.data / "none")[3:] == []
-    assert held >= 40
-    assert max(plain, spared) < 20
     with Mouth(rig, node) as inside, Mouth(rig, "hub") as outside:
-        assert min(round_trips_ms(inside, outside)) < 20
+        healed = min(round_trips_ms(inside, outside))
+    assert held >= 40 > max(plain, spared, healed)
+    left = remains(rig.run, rig.data, rig.data)
+    assert not [what for what in left if what.startswith("process")]
 
 
 async def test_a_connection_with_large_segments_goes_through_the_relay_and_outlives_it(
@@ -100,7 +101,8 @@ async def test_a_connection_with_large_segments_goes_through_the_relay_and_outli
             )
             server, _ = listener.accept()
         with client, server:
-            server.settimeout(ANSWER_S)
+            for end in (client, server):
+                end.settimeout(ANSWER_S)
             assert carried(client, server, sent) == sent
             await fault.heal(rig)
             assert carried(server, client, sent) == sent
@@ -109,21 +111,13 @@ async def test_a_connection_with_large_segments_goes_through_the_relay_and_outli
 
 
 def carried(here: socket.socket, there: socket.socket, data: bytes) -> bytes:
-    came = bytearray()
-    here.setblocking(False)
-    at = 0
-    while len(came) < len(data):
-        try:
-            at += here.send(data[at : at + (1 << 16)]) if at < len(data) else 0
-        except BlockingIOError:
-            pass
-        there.setblocking(at == len(data))
-        there.settimeout(ANSWER_S if at == len(data) else 0)
-        try:
+    """What came of `data` at the other end."""
+    with ThreadPoolExecutor(1) as sender:
+        sent = sender.submit(here.sendall, data)
+        came = bytearray()
+        while len(came) < len(data):
             came += there.recv(1 << 16)
-        except BlockingIOError:
-            continue
-    here.settimeout(ANSWER_S)
+        sent.result()
     return bytes(came)
 
 

@@ -70,8 +70,8 @@ class Delay:
     """Holds every packet, both ways, for as long as `lateness` says. What is held when it is healed
     is lost.
 
-    All that it makes is named `late<digits>`. The relay is in the run's notes, so that a sweep of the
-    run ends it, and the devices are gone with the relay.
+    All that it makes is named `late<digits>`. The relay is in the run's notes, so that a sweep of
+    the run ends it, and the devices are gone with the relay.
     """
 
     def __init__(self, whom: Whom, lateness: Lateness) -> None:

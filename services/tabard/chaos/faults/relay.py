@@ -20,12 +20,12 @@ from random import Random
 
 FRAME_BYTES_MAX = 1 << 16
 FRAMES_MAX = 10_000
-"""Most frames held in one direction; what comes then is dropped, as by a router with a full queue."""
+"""Most frames held in one direction; what comes then is dropped, as by any full queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lateness:
-    """What one direction of a link does to frames; `jitter_ms` is added by chance, evenly from 0."""
+    """What one direction of a link does to frames; of the jitter each has a part, by chance."""
 
     delay_ms: float
     jitter_ms: float = 0.0
