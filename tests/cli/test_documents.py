@@ -198,7 +198,7 @@ def asked(command: str) -> Iterator[list[str]]:
         yield [*words, "--at", "0"]
 
 
-ELSEWHERE = ("ledger trim", "bus check")
+ELSEWHERE = ("ledger trim", "bus check", "chaos simulate")
 """Not printed here: they take an allocator (see test_snapshots), and real servers (test_repair)."""
 
 

@@ -85,6 +85,11 @@ class Word:
     role: str = ""
     epoch: int = 0
     holder: str = ""
+    place: int = 0
+    """Its sequence on STATUS, where only the last words are kept: a gap is words that were missed."""
+    digest: str = ""
+    """Of the node's folded state at `digest_at`, hex; empty if it said none."""
+    digest_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,8 @@ class Record:
     mode: str
     began: int
     ended: int = 0
+    minutes: float = 0.0
+    """For how long it was to go round again; each scenario is carried out once anyway."""
     phases: list[Phase] = field(default_factory=list)
     injected: list[Injected] = field(default_factory=list)
     acknowledged: list[Acknowledged] = field(default_factory=list)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from tabard.chaos.fault import Fault
+from tabard.chaos.faults.partitions import Flaps, Partition
+from tabard.chaos.faults.ports import Way
+from tabard.chaos.faults.targets import Whom
 from tabard.cluster.errors import ClusterError
 
 ALL = "all"
@@ -30,7 +33,63 @@ class Scenario:
     """What the cluster must be started with, as `Settings.extra`."""
 
 
-SCENARIOS: tuple[Scenario, ...] = ()
+SCENARIOS: tuple[Scenario, ...] = (
+    # Partitions.
+    Scenario(
+        "cut-node",
+        "no packet reaches or leaves a node; its kernel goes on between its own pods",
+        lambda: (Partition(Whom.NODE),),
+        hold_s=5.0,
+    ),
+    Scenario(
+        "cut-node-one-way",
+        "a node hears nothing, and one that nobody hears goes on hearing",
+        lambda: (Partition(Whom.NODE, (Way.IN,)), Partition(Whom.NODE, (Way.OUT,))),
+        hold_s=5.0,
+    ),
+    Scenario(
+        "flap-node",
+        "a node's link to everything comes and goes",
+        lambda: (Partition(Whom.NODE, flaps=Flaps()),),
+        hold_s=6.0,
+    ),
+    Scenario(
+        "cut-bus-leader",
+        "the bus server that leads the ledger is cut off, and does not know that it leads no more",
+        lambda: (Partition(Whom.BUS_LEADER),),
+        hold_s=8.0,
+    ),
+    Scenario(
+        "cut-bus-server-one-way",
+        "what the bus's leader sends arrives nowhere, while it hears the others",
+        lambda: (Partition(Whom.BUS_LEADER, (Way.OUT,)),),
+        hold_s=8.0,
+    ),
+    Scenario(
+        "flap-bus-server",
+        "a bus server's link comes and goes, and with it elections",
+        lambda: (Partition(Whom.BUS_FOLLOWER, flaps=Flaps()),),
+        hold_s=6.0,
+    ),
+    Scenario(
+        "cut-allocator",
+        "the leading allocator is cut off; the other leads, and this one comes back with old news",
+        lambda: (Partition(Whom.ALLOCATOR_LEADER),),
+        hold_s=6.0,
+    ),
+    Scenario(
+        "cut-allocator-one-way",
+        "the leading allocator is heard and hears nothing: what it appends is there, unanswered",
+        lambda: (Partition(Whom.ALLOCATOR_LEADER, (Way.IN,)),),
+        hold_s=6.0,
+    ),
+    Scenario(
+        "flap-allocator",
+        "the leading allocator's link comes and goes, and with it who leads",
+        lambda: (Partition(Whom.ALLOCATOR_LEADER, flaps=Flaps()),),
+        hold_s=8.0,
+    ),
+)
 """In the order in which `all` goes through them."""
 
 

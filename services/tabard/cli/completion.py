@@ -32,6 +32,13 @@ def scenarios(context: typer.Context, incomplete: str) -> list[str]:
     return _matching([ALL, *(each.name for each in SCENARIOS)], incomplete)
 
 
+def faults(context: typer.Context, incomplete: str) -> list[str]:
+    """Those that `chaos simulate` can plant."""
+    from tabard.simulator.faults.catalogue import FAULTS
+
+    return _matching(FAULTS, incomplete)
+
+
 def clusters(context: typer.Context, incomplete: str) -> list[str]:
     """Those that run on this machine."""
     from tabard.cluster import profile

@@ -163,6 +163,20 @@ def usage(message: str) -> NoReturn:
     raise typer.BadParameter(message)
 
 
+def fault(name: str) -> str:
+    """A fault that the simulator can plant, or none ("")."""
+    if name:
+        from difflib import get_close_matches
+
+        from tabard.simulator.faults.catalogue import FAULTS
+
+        if name not in FAULTS:
+            close = get_close_matches(name, FAULTS, 1)
+            meant = f", perhaps {close[0]!r}" if close else ""
+            usage(f"there is no fault {name!r}{meant}; --list-faults shows all")
+    return name
+
+
 def until(no_wait: bool, wait: bool) -> "Until":
     from tabard.cli.change import Until
 

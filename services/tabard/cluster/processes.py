@@ -75,6 +75,8 @@ class Launched:
     """
 
     def __init__(self, program: Program, log: Path, stop_timeout_s: float) -> None:
+        self.environment: Mapping[str, str] = {}
+        """Of later starts, beside the program's own."""
         self._program = program
         self._log = log
         self._stop_timeout_s = stop_timeout_s
@@ -91,7 +93,7 @@ class Launched:
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._program.arguments,
-                env=dict(self._program.environment),
+                env={**self._program.environment, **self.environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +79,7 @@ class Cluster:
         self._tell = tell
         self._stack = AsyncExitStack()
         self._profile: Profile | None = None
+        self._launched: dict[str, Launched] = {}
         self._servers: dict[str, EmbeddedServer] = {}
         """The bus's own, by process name."""
         self._bus: Bus | None = None
@@ -132,6 +133,14 @@ class Cluster:
     async def restart(self, name: str) -> None:
         """End a process if it runs, and start it again."""
         await self._child(name).restart()
+
+    def configure(self, name: str, environment: Mapping[str, str]) -> None:
+        """Have a service started in this environment, beside what all are given, from its next
+        start on; {} takes it back. The bus's servers take none."""
+        if name not in self._launched:
+            known = ", ".join(self._launched)
+            raise ClusterError(f"no process {name!r} takes an environment; there are {known}")
+        self._launched[name].environment = dict(environment)
 
     async def wait_enforced(self, sequence: int | None = None, timeout_s: float = 30.0) -> int:
         """Wait until every node enforces LEDGER through `sequence` (its head); the sequence."""
@@ -353,6 +362,7 @@ class Cluster:
             for name, program in programs.items():
                 file = self.data / "logs" / f"{name}.log"
                 process = Launched(program, file, self.settings.stop_timeout_s)
+                self._launched[name] = process
                 starting.create_task(self._begin(tasks, name, process, file), name=name)
 
     async def _begin(

@@ -1,1 +1,1 @@
-"""Kinds of faults, a module each: every one is a `Fault` of `tabard.chaos.fault`."""
+"""The faults, by what they hit. Each is a `tabard.chaos.fault.Fault`."""

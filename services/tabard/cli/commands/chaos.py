@@ -1,8 +1,11 @@
 """`tabard chaos`: failure rehearsed, on a simulated cluster and on a real one."""
 
+from typing import Annotated
+
 import typer
 
-from tabard.cli.options import Form
+from tabard.cli import completion
+from tabard.cli.options import Form, fault, usage
 from tabard.cli.printing import Output
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -12,7 +15,8 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 def main() -> None:
     """Rehearse failure: what must hold is judged while things break.
 
-    A real cluster is started for it and removed again; yours are left alone.
+    `simulate` rehearses thousands of histories on a simulated cluster, in this process and
+    without root. `run` starts a real cluster, breaks it and removes it again; yours are left alone.
 
     Example: tabard chaos list
     """
@@ -29,3 +33,58 @@ def chaos_list(output: Form = Output.TABLE) -> None:
     from tabard.cli import chaos
 
     chaos.show_scenarios(output)
+
+
+@app.command()
+def simulate(
+    seeds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many histories (100).")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Length of each history.")] = 500,
+    first_seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="The first history's seed (1).")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="The history of this seed alone.")
+    ] = None,
+    trace: Annotated[
+        bool, typer.Option("-v", "--trace", help="Tell each step of --seed's history.")
+    ] = False,
+    planted: Annotated[
+        str,
+        typer.Option(
+            "--fault",
+            metavar="NAME",
+            help="Break Tabard so on purpose, to see a checker notice.",
+            autocompletion=completion.faults,
+            callback=fault,
+        ),
+    ] = "",
+    list_faults: Annotated[
+        bool, typer.Option("--list-faults", help="Show what --fault can break, and end.")
+    ] = False,
+    output: Form = Output.TABLE,
+) -> None:
+    """Carry out histories of a simulated cluster, and judge it after every step.
+
+    The real allocators and agents run on a bus and kernels in memory; a seed decides what is
+    delayed, lost, repeated, cut off, killed or filled up, and when. Exits 1 at the first violation,
+    with the steps that are enough for it. The same seed and steps are the same history anywhere.
+
+    Example: tabard chaos simulate --seeds 1000 --steps 500
+    """
+    from tabard.cli import simulate
+
+    if list_faults:
+        simulate.list_faults(output)
+        return
+    if seed is not None and (seeds is not None or first_seed is not None):
+        usage("--seed is one history; leave --seeds and --first-seed out")
+    if trace and seed is None:
+        usage("--trace tells one history: say which by --seed")
+    if seed is None:
+        first = 1 if first_seed is None else first_seed
+        chosen = range(first, first + (100 if seeds is None else seeds))
+    else:
+        chosen = range(seed, seed + 1)
+    simulate.simulate(simulate.Asked(chosen, steps, planted, trace), output)

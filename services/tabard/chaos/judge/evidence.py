@@ -1,0 +1,71 @@
+"""What the bus holds when a run is over: the ledger, checked by its chain, and what was observed."""
+
+import asyncio
+from dataclasses import dataclass
+
+from tabard.bus.port import Bus, SequenceGap, Stored, Stream
+from tabard.events import chain
+from tabard.events.errors import ChainError
+from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.messages import recorded
+
+ASKS_MAX = 24
+"""How often a batch of the ledger is asked for again that does not follow from the one before: as
+often as readers of Tabard's do, since a damaged replica is no loss while another is whole."""
+ASK_AGAIN_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    ledger: tuple[LedgerRecord, ...]
+    """From its first event on, without a hole."""
+    stored: tuple[Stored, ...]
+    """The same, as the bus holds it."""
+    observed: tuple[Stored, ...]
+
+
+async def gathered(bus: Bus) -> Evidence:
+    """Read both streams from their first message to the last of now.
+
+    ChainError or SequenceGap if the ledger does not follow from itself on any replica that
+    answers, EventError if an event cannot be read.
+    """
+    stored: list[Stored] = []
+    before = chain.GENESIS
+    end = await bus.last_sequence(Stream.LEDGER)
+    while len(stored) < end:
+        messages, before = await _next(bus, len(stored) + 1, before)
+        stored += messages
+    ledger = tuple(recorded(Stream.LEDGER, message) for message in stored)
+    return Evidence(ledger, tuple(stored), tuple(await _observed(bus)))
+
+
+async def _next(bus: Bus, start: int, before: bytes) -> tuple[list[Stored], bytes]:
+    """The next messages, and the chain hash of the last one."""
+    asked = 0
+    while True:
+        try:
+            messages = await bus.read(Stream.LEDGER, start)
+            if not messages:
+                raise SequenceGap(f"LEDGER/{start} is not there, which was; run `tabard bus check`")
+            follows = before
+            for message in messages:
+                follows = chain.follow(follows, message.payload, f"LEDGER/{message.sequence}")
+            return messages, follows
+        except ChainError:
+            asked += 1
+            if asked >= ASKS_MAX:
+                raise
+            await asyncio.sleep(ASK_AGAIN_S)
+
+
+async def _observed(bus: Bus) -> list[Stored]:
+    found: list[Stored] = []
+    start, end = 1, await bus.last_sequence(Stream.OBSERVED)
+    while start <= end:
+        messages = await bus.read(Stream.OBSERVED, start)
+        if not messages:
+            break
+        found += messages
+        start = messages[-1].sequence + 1
+    return found

@@ -1,0 +1,82 @@
+"""Faults of the verdict on a packet, and of the flows that are remembered."""
+
+from tabard.agent.reconciler import Reconciler
+from tabard.dataplane import verdict
+from tabard.dataplane.conntrack import Conntrack, Flow
+from tabard.dataplane.verdict import Judge
+from tabard.invariants.verdict import Invariant
+from tabard.simulator.faults.planting import Edit, Fault
+
+FAULTS = (
+    Fault(
+        "unknown-is-world",
+        "An address of which nothing is known counts as the world's",
+        Invariant.NEVER_OPEN,
+        (Edit(Judge.known, "return Reserved.UNKNOWN", "return Reserved.WORLD_IPV4"),),
+    ),
+    Fault(
+        "unknown-passes",
+        "Whoever has no identity is let through where policies are enforced",
+        Invariant.NEVER_OPEN,
+        (Edit(Judge.verdict, "return Reason.DENIED_UNKNOWN_PEER", "return Reason.ALLOWED_HOST"),),
+    ),
+    Fault(
+        "answers-outlive-rules",
+        "What answers a flow passes by rules that are not in force any more",
+        Invariant.NEVER_OPEN,
+        (
+            Edit(
+                Conntrack._still_allowed,
+                "if flow.is_current(endpoint, key.direction, peer):",
+                "if True:",
+            ),
+        ),
+    ),
+    Fault(
+        "flows-outlive-pods",
+        "A flow that a pod opened is open to the next pod at its address",
+        Invariant.NEVER_OPEN,
+        (
+            Edit(
+                Flow.is_alive,
+                "self.incarnation == endpoint.incarnation and ",
+                "",
+            ),
+            Edit(
+                Conntrack._still_allowed,
+                "flow.incarnation != endpoint.incarnation or ",
+                "",
+            ),
+        ),
+    ),
+    Fault(
+        "flows-of-moved-addresses-kept",
+        "In overlay mode a peer's flows go on when its address is another identity's",
+        Invariant.NEVER_OPEN,
+        (
+            Edit(
+                Reconciler._forget_flows,
+                "(moved and self._is_another(address, identity))",
+                "False",
+            ),
+        ),
+    ),
+    Fault(
+        "flows-of-retired-numbers-kept",
+        "Flows go on under a number that has become another label set's",
+        Invariant.NEVER_OPEN,
+        (Edit(Reconciler._forget_flows, "identity in retired or ", ""),),
+    ),
+    Fault(
+        "stale-opens",
+        "New flows are opened however long ago the node was in touch with the ledger",
+        Invariant.NEVER_OPEN,
+        (
+            Edit(
+                verdict.is_stale,
+                "return bool(bounds) and",
+                "return False and",
+            ),
+        ),
+    ),
+)
