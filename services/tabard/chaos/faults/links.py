@@ -19,7 +19,16 @@ from random import Random
 
 from tabard.chaos.fault import Rig
 from tabard.chaos.faults import relay
-from tabard.chaos.faults.ports import BOTH, Port, Way, drop, pass_all, port_of, run, table_name
+from tabard.chaos.faults.ports import (
+    BOTH,
+    Port,
+    Way,
+    drop,
+    ip_batch,
+    pass_all,
+    port_of,
+    table_name,
+)
 from tabard.chaos.faults.relay import Lateness
 from tabard.chaos.faults.targets import Whom, process_of
 from tabard.cluster import pids
@@ -93,8 +102,8 @@ class Delay:
         # From now on the relay alone has the devices; frames wait in them until it reads.
         _close(ends)
         back = f"link set {port.name} master {BRIDGE}"
-        self._undo.push_async_callback(wholly, _ip, port.hub, back)
-        await wholly(_ip, port.hub, f"link set {port.name} master {name}")
+        self._undo.push_async_callback(wholly, ip_batch, port.hub, back)
+        await wholly(ip_batch, port.hub, f"link set {port.name} master {name}")
         return process
 
     async def _start(self, rig: Rig, name: str, ends: Sequence[int], seed: int) -> None:
@@ -138,21 +147,17 @@ def _lay(hub: str, name: str, ends: list[int]) -> None:
     """The port's new bridge, and a TAP device in it and one in the hub's; `ends` takes these."""
     # The hub must not answer on the new bridge for the addresses that it has on its own.
     bridge = f"link set {name} arp off addrgenmode none up"
-    _ip(hub, f"link add {name} type bridge mcast_snooping 0", bridge)
+    ip_batch(hub, f"link add {name} type bridge mcast_snooping 0", bridge)
     for suffix, master in (("a", name), ("b", BRIDGE)):
         device = f"{name}{suffix}"
         ends.append(enter.call(hub, partial(_tap, device)))
-        _ip(hub, f"link set {device} addrgenmode none master {master} up")
+        ip_batch(hub, f"link set {device} addrgenmode none master {master} up")
 
 
 def _remove_bridge(hub: str, name: str) -> None:
     """If it is there."""
     if name in (found for _, found in enter.call(hub, socket.if_nameindex)):
-        _ip(hub, f"link delete {name}")
-
-
-def _ip(hub: str, *commands: str) -> None:
-    run("ip", "-n", hub, "-batch", "-", text="".join(f"{command}\n" for command in commands))
+        ip_batch(hub, f"link delete {name}")
 
 
 def _close(descriptors: list[int]) -> None:

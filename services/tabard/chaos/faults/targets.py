@@ -1,10 +1,12 @@
-"""Whom a fault hits: a role, and the process that has it at the moment."""
+"""Whom a fault of the network cuts off or hampers: one process, in its namespace."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from random import Random
-from typing import assert_never
 
 from tabard.chaos.fault import Rig
+from tabard.chaos.faults import victims
+from tabard.chaos.faults.victims import Victims
 
 
 class Whom(StrEnum):
@@ -17,18 +19,14 @@ class Whom(StrEnum):
 
 async def process_of(whom: Whom, rig: Rig, chance: Random) -> str:
     """The name of the process that is `whom` now; of several, one by chance. Waits for a leader."""
-    match whom:
-        case Whom.NODE:
-            return chance.choice(rig.agents)
-        case Whom.BUS_LEADER:
-            return await rig.bus_leader()
-        case Whom.BUS_FOLLOWER:
-            leader = await rig.bus_leader()
-            return chance.choice([name for name in rig.bus_servers if name != leader])
-        case Whom.ALLOCATOR_LEADER:
-            return await rig.allocator_leader()
-        case Whom.ALLOCATOR_FOLLOWER:
-            leader = await rig.allocator_leader()
-            return chance.choice([name for name in rig.allocators if name != leader])
-        case _:
-            assert_never(whom)
+    (process,) = await _VICTIMS[whom](rig, chance)
+    return process
+
+
+_VICTIMS: Mapping[Whom, Victims] = {
+    Whom.NODE: victims.an_agent,
+    Whom.BUS_LEADER: victims.bus_leader,
+    Whom.BUS_FOLLOWER: victims.bus_follower,
+    Whom.ALLOCATOR_LEADER: victims.allocator_leader,
+    Whom.ALLOCATOR_FOLLOWER: victims.allocator_follower,
+}
