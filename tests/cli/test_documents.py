@@ -141,7 +141,7 @@ def own_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr("tabard.ledger.replicas.ask", counts)
     monkeypatch.setattr("tabard.cli.drift.ask", ask)
-    monkeypatch.setattr("tabard.cli.since.ask", ask)
+    monkeypatch.setattr("tabard.cluster.kernels.ask", ask)
 
 
 NAMES = {

@@ -55,7 +55,7 @@ class Desk:
         drift: DriftCheck,
         judge: Judge | None,
     ) -> None:
-        self._gate = gate
+        self.gate = gate
         self._reconciler = reconciler
         self._follower = follower
         self._report = report
@@ -92,9 +92,9 @@ class Desk:
     async def _carry_out(self, request: Request) -> dict[str, Any]:
         match request:
             case Attach():
-                return asdict(await self._gate.attach(request))
+                return asdict(await self.gate.attach(request))
             case Detach():
-                await self._gate.detach(request)
+                await self.gate.detach(request)
                 return {}
             case Status():
                 return await self._status()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 import structlog
 
@@ -27,6 +27,7 @@ from tabard.agent.worker import Worker
 from tabard.bus.port import Bus, BusError
 from tabard.dataplane.maps import Mode
 from tabard.dataplane.port import Dataplane
+from tabard.events.status import Holder
 from tabard.ledger.checkpoint import Checkpoint
 from tabard.ledger.state import Node
 
@@ -37,6 +38,7 @@ REACH_S = 0.5
 """How long a start waits for the bus, to ask it whose the node is, before it goes on without."""
 
 Connect = Callable[[], Awaitable[Bus]]
+Serving = Callable[[Desk], Coroutine[None, None, None]]
 
 
 class Agent:
@@ -48,13 +50,16 @@ class Agent:
         dataplane: Dataplane,
         connect: Connect,
         judge: Judge | None = None,
+        *,
+        worker: Worker | None = None,
     ) -> None:
+        """`worker`, if given, is who calls the dataplane."""
         self._settings = settings
         self._dataplane = dataplane
         self._connect = connect
         self._judge = judge
         in_memory = dataplane.kind == "memory"
-        self._worker = Worker(settings.netns, at_once=in_memory and not settings.netns)
+        self._worker = worker or Worker(settings.netns, at_once=in_memory and not settings.netns)
         self.flows = Flows(settings.node, settings.flows_spacing_ms / 1000)
         self.bus: Bus | None = None
         """None until there was a connection."""
@@ -93,25 +98,28 @@ class Agent:
         settings = self._settings
         settings.data.mkdir(parents=True, exist_ok=True)
         with held(settings.locks, settings.node, settings.data, self._since) as me:
-            self.report.holder = me
-            tenure = Tenure(me, self.report, settings.status_heartbeat_ms / 1000)
             async with Checkpoint.open(settings.data / "agent.db") as checkpoint:
-                checkpoints = Checkpoints(
-                    checkpoint,
-                    self.reconciler,
-                    self.report,
-                    settings.checkpoint_spacing_ms / 1000,
-                )
-                try:
-                    # Loading programs is another process's work, reading the checkpoint this one's.
-                    saved, _ = await asyncio.gather(checkpoints.load(), self._open(tenure))
-                    await take_over(self.reconciler, saved)
-                    await self._work(checkpoints, tenure)
-                finally:
-                    if self.bus is not None:
-                        await self.bus.close()
-                    await self._worker.call(self._dataplane.close)
-                    self._worker.close()
+                await self.run_as(me, checkpoint, lambda desk: serve(settings.socket_path, desk))
+
+    async def run_as(self, me: Holder, checkpoint: Checkpoint, serving: Serving) -> None:
+        """`run` for who holds the node as `me` and has opened its checkpoint; `serving` is given
+        what answers the gate's requests."""
+        self.report.holder = me
+        settings = self._settings
+        tenure = Tenure(me, self.report, settings.status_heartbeat_ms / 1000)
+        checkpoints = Checkpoints(
+            checkpoint, self.reconciler, self.report, settings.checkpoint_spacing_ms / 1000
+        )
+        try:
+            # Loading programs is another process's work, reading the checkpoint this one's.
+            saved, _ = await asyncio.gather(checkpoints.load(), self._open(tenure))
+            await take_over(self.reconciler, saved)
+            await self._work(checkpoints, tenure, serving)
+        finally:
+            if self.bus is not None:
+                await self.bus.close()
+            await self._worker.call(self._dataplane.close)
+            self._worker.close()
 
     async def _open(self, tenure: Tenure) -> None:
         """Open the dataplane, which writes to the kernel: not if another machine's agent holds the
@@ -129,7 +137,7 @@ class Agent:
         await self._worker.open()
         await self._worker.call(self._dataplane.open)
 
-    async def _work(self, checkpoints: Checkpoints, tenure: Tenure) -> None:
+    async def _work(self, checkpoints: Checkpoints, tenure: Tenure, serving: Serving) -> None:
         settings = self._settings
         drift = DriftCheck(self.reconciler, self.report, settings.drift_interval_ms / 1000)
         desk = Desk(
@@ -145,7 +153,7 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 for name, work in {
                     "reconciler": self.reconciler.run(),
-                    "gate": serve(settings.socket_path, desk),
+                    "gate": serving(desk),
                     "checkpoints": checkpoints.run(),
                     "drift": drift.run(),
                     "dns": self.dns.run(),

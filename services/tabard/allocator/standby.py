@@ -33,7 +33,8 @@ _log = structlog.get_logger()
 ANSWER_S_MAX = 1.0
 """Longest that a look at the bus may take: after that it counts as not answered."""
 NEAR_S = 0.02
-"""Between two looks once the leader has stepped down: all it wrote is about to be folded."""
+"""Between two looks once the leader has stepped down, or this one's turn has come: all that was
+written is about to be folded."""
 SHORT_LOOKS_MAX = 20
 """After so many looks in a row at a ledger that ends before what was folded, it is lost."""
 
@@ -234,7 +235,9 @@ class Standby:
         if self._words.stopped(self._state.holder):
             wait_s = min(wait_s, NEAR_S)
         if self._claim_at is not None:
-            wait_s = min(wait_s, max(0.0, self._claim_at - now))
+            # Its turn may have come while it has not folded all: somebody else may have claimed.
+            left_s = self._claim_at - now
+            wait_s = min(wait_s, left_s if left_s > 0 else NEAR_S)
         try:
             async with asyncio.timeout(wait_s):
                 await self._words.news.wait()

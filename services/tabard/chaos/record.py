@@ -88,7 +88,7 @@ class Word:
     epoch: int = 0
     holder: str = ""
     place: int = 0
-    """Its sequence on STATUS, where only the last words are kept: a gap is words that were missed."""
+    """Its sequence on STATUS, which keeps the last words alone: a gap is words that were missed."""
     digest: str = ""
     """Of the node's folded state at `digest_at`, hex; empty if it said none."""
     digest_at: int = 0

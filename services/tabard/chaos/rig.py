@@ -11,6 +11,7 @@ from tabard.cluster.bus import names
 from tabard.cluster.programs import SOURCE, agent_name, allocator_names, replica_name
 from tabard.cluster.settings import Settings
 from tabard.cluster.supervisor import Cluster
+from tabard.events.status import AllocatorStatus
 from tabard.netns.names import hub_namespace, node_namespace, service_namespace
 
 BUS_SERVERS, ALLOCATORS, NODES = 3, 2, 3
@@ -26,7 +27,8 @@ class RigError(Exception):
 def settings(name: str = "", mode: str = "overlay", **extra: str) -> Settings:
     """The cluster that chaos is run on: several of everything, each alone in its namespace.
 
-    `extra` are settings of its processes, as `Settings.extra`.
+    `extra` are settings of its processes, as `Settings.extra`. Identities that fall idle are given
+    back at once, so that their numbers come to stand for others.
     """
     if mode not in ("overlay", "native"):
         raise RigError(f"there is no mode {mode!r}; use overlay or native")
@@ -39,7 +41,7 @@ def settings(name: str = "", mode: str = "overlay", **extra: str) -> Settings:
         dataplane="ebpf",
         apart=True,
         ready_timeout_s=120.0,
-        extra=extra,
+        extra={"RETIRE_GRACE_MS": "1000"} | extra,
     )
 
 
@@ -94,6 +96,12 @@ class ClusterRig:
             if len(leads) == 1:
                 return leads[0]
             await asyncio.sleep(POLL_S)
+
+    async def allocator_words(self) -> dict[str, AllocatorStatus]:
+        """What each allocator said last, by its process's name; BusUnavailable."""
+        words = await self._allocators.heard(self.bus)
+        said = {process: words.get(replica_name(process)) for process in self.allocators}
+        return {process: word.status for process, word in said.items() if word is not None}
 
     async def allocator_leader(self) -> str:
         while True:

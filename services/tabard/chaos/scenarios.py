@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from tabard.chaos.fault import Fault
+from tabard.chaos.faults import victims
 from tabard.chaos.faults.partitions import Flaps, Partition
 from tabard.chaos.faults.ports import Way
+from tabard.chaos.faults.processes import Kill, Pause
 from tabard.chaos.faults.targets import Whom
 from tabard.cluster.errors import ClusterError
 
@@ -27,6 +29,8 @@ class Scenario:
     """New ones for each time that it is carried out, in the order of their injection."""
     hold_s: float = 3.0
     """From the last injection until they are healed."""
+    spares_packets: bool = False
+    """Whether its faults stop control alone, so that pods' packets are to pass as before."""
     modes: frozenset[str] = frozenset({"overlay", "native"})
     """In which it means something."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -34,6 +38,83 @@ class Scenario:
 
 
 SCENARIOS: tuple[Scenario, ...] = (
+    # Killed with SIGKILL, and down for a moment.
+    Scenario(
+        "kill-bus-leader",
+        "the bus server that leads the ledger is killed; appends wait for another leader",
+        lambda: (Kill("kill -9 of the bus's leader", victims.bus_leader),),
+        hold_s=6.0,
+        spares_packets=True,
+    ),
+    Scenario(
+        "kill-bus-follower",
+        "a bus server that follows is killed, and catches up",
+        lambda: (Kill("kill -9 of a follower of the bus", victims.bus_follower),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "kill-bus",
+        "all three bus servers are killed at once: nothing new is decided, kernels enforce",
+        lambda: (Kill("kill -9 of all bus servers", victims.bus_servers),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "kill-allocator",
+        "the leading allocator is killed, and the other leads",
+        lambda: (Kill("kill -9 of the leading allocator", victims.allocator_leader),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "kill-agent",
+        "a node's agent is killed; its kernel enforces the last state",
+        lambda: (Kill("kill -9 of an agent", victims.an_agent),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "kill-everything",
+        "bus, allocators, agents and the source are killed at once; only kernels go on",
+        lambda: (Kill("kill -9 of everything", victims.everything),),
+    ),
+    # Stopped and resumed: zombies, which believe to be what they were.
+    Scenario(
+        "pause-bus-leader",
+        "the bus's leader stands still until another leads, and wakes as one that leads",
+        lambda: (Pause("SIGSTOP of the bus's leader", victims.bus_leader),),
+        hold_s=2.0,
+        spares_packets=True,
+    ),
+    Scenario(
+        "pause-bus-follower",
+        "a bus server that follows stands still, and its clients with it until they go elsewhere",
+        lambda: (Pause("SIGSTOP of a follower of the bus", victims.bus_follower),),
+        hold_s=9.0,
+        spares_packets=True,
+    ),
+    Scenario(
+        "pause-bus",
+        "all bus servers stand still at once",
+        lambda: (Pause("SIGSTOP of all bus servers", victims.bus_servers),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "pause-allocator",
+        "the leading allocator stands still until the other leads, and wakes believing to lead",
+        lambda: (Pause("SIGSTOP of the leading allocator", victims.allocator_leader),),
+        hold_s=2.0,
+        spares_packets=True,
+    ),
+    Scenario(
+        "pause-agent",
+        "an agent stands still, and wakes with old news",
+        lambda: (Pause("SIGSTOP of an agent", victims.an_agent),),
+        hold_s=4.0,
+        spares_packets=True,
+    ),
+    Scenario(
+        "pause-everything",
+        "bus, allocators, agents and the source stand still at once",
+        lambda: (Pause("SIGSTOP of everything", victims.everything),),
+    ),
     # Partitions.
     Scenario(
         "cut-node",
@@ -58,36 +139,42 @@ SCENARIOS: tuple[Scenario, ...] = (
         "the bus server that leads the ledger is cut off, and does not know that it leads no more",
         lambda: (Partition(Whom.BUS_LEADER),),
         hold_s=8.0,
+        spares_packets=True,
     ),
     Scenario(
         "cut-bus-server-one-way",
         "what the bus's leader sends arrives nowhere, while it hears the others",
         lambda: (Partition(Whom.BUS_LEADER, (Way.OUT,)),),
         hold_s=8.0,
+        spares_packets=True,
     ),
     Scenario(
         "flap-bus-server",
         "a bus server's link comes and goes, and with it elections",
         lambda: (Partition(Whom.BUS_FOLLOWER, flaps=Flaps()),),
         hold_s=6.0,
+        spares_packets=True,
     ),
     Scenario(
         "cut-allocator",
         "the leading allocator is cut off; the other leads, and this one comes back with old news",
         lambda: (Partition(Whom.ALLOCATOR_LEADER),),
         hold_s=6.0,
+        spares_packets=True,
     ),
     Scenario(
         "cut-allocator-one-way",
         "the leading allocator is heard and hears nothing: what it appends is there, unanswered",
         lambda: (Partition(Whom.ALLOCATOR_LEADER, (Way.IN,)),),
         hold_s=6.0,
+        spares_packets=True,
     ),
     Scenario(
         "flap-allocator",
         "the leading allocator's link comes and goes, and with it who leads",
         lambda: (Partition(Whom.ALLOCATOR_LEADER, flaps=Flaps()),),
         hold_s=8.0,
+        spares_packets=True,
     ),
 )
 """In the order in which `all` goes through them."""

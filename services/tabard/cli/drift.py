@@ -19,6 +19,7 @@ from tabard.cli.tables import Column, laid_out
 from tabard.cli.watching import differences, lasting
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.gate import ask
+from tabard.cluster.kernels import TIMEOUT_S
 from tabard.cluster.profile import Profile
 from tabard.cluster.watermarks import Watermark, watermark, watermarks
 from tabard.dataplane.differences import KINDS, Difference
@@ -105,7 +106,7 @@ async def asked(profile: Profile, names: Iterable[str]) -> list[Row]:
 
     async def one(node: str) -> Row:
         try:
-            answer = await ask(profile.socket(node), "drift", since.TIMEOUT_S)
+            answer = await ask(profile.socket(node), "drift", TIMEOUT_S)
         except ClusterError as error:
             return since.row(node, error=str(error))
         found = [Difference(**each) for each in answer["entries"]]

@@ -39,6 +39,12 @@ class DataplaneName(StrEnum):
     MEMORY = "memory"
 
 
+class FiguresName(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
 def _kept(option: str) -> Callable[[str], str]:
     """For what is suggested to be typed next, remember that `option` chose the cluster."""
 

@@ -3,26 +3,19 @@
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
 
 from tabard.bus.port import Bus, Stream
 from tabard.cli.records import Row
 from tabard.cluster.errors import ClusterError
-from tabard.cluster.gate import ask
+from tabard.cluster.kernels import read, wanted
 from tabard.cluster.profile import Profile
 from tabard.dataplane.differences import KINDS, Difference, differences, listed
 from tabard.dataplane.maps import Mode
-from tabard.dataplane.plain import maps_of
 from tabard.events.errors import EventError
 from tabard.events.ledger import EndpointUnbound
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import recorded
 from tabard.ledger.state import State
-from tabard.policy.compile import Attachment, Compiler
-
-TIMEOUT_S = 30.0
-"""Longest wait for one agent's answer."""
-NO_MAC = bytes(6)
 
 
 def row(
@@ -56,27 +49,14 @@ async def compared(bus: Bus, profile: Profile, names: Iterable[str], through: in
     rows = []
     for name in names:
         try:
-            answer = await ask(profile.socket(name), "contents", TIMEOUT_S)
+            kernel = await read(profile.socket(name))
         except ClusterError as error:
             rows.append(row(name, error=str(error)))
             continue
         # One after the other: what a node holds may be large, and is forgotten once compared.
-        attached = _attachments(answer) | {
-            uid: Attachment(uid, 0, NO_MAC, NO_MAC)
-            for uid in state.by_node.get(name, {})
-            if uid in gone
-        }
-        wanted = Compiler().compile(state, name, mode, attached)
-        found = differences(maps_of(answer["maps"]), wanted)
-        rows.append(row(name, answer["sequence"], listed(found), len(found)))
+        found = differences(kernel.maps, wanted(state, name, mode, kernel, gone))
+        rows.append(row(name, kernel.sequence, listed(found), len(found)))
     return rows
-
-
-def _attachments(answer: dict[str, Any]) -> dict[str, Attachment]:
-    return {
-        uid: Attachment(uid, ifindex, bytes.fromhex(mac), bytes.fromhex(host_mac))
-        for uid, ifindex, mac, host_mac in answer["attached"]
-    }
 
 
 async def _unbound(bus: Bus, after: int) -> set[str]:

@@ -55,8 +55,6 @@ class Act(StrEnum):
     ROOMY = "roomy"
     FORGET = "forget"
     """The duplicate window is over: ids of OBSERVED that were published count no more."""
-    TRIM = "trim"
-    """An operator asks for a trim through the newest snapshot."""
 
     # To the world.
     TIME = "time"

@@ -6,12 +6,32 @@ possible any more are passed over. Both end by healing everything and letting th
 byte for byte, in any process: `Outcome.digest` says so.
 """
 
-from collections.abc import Callable, Sequence
+import gc
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
+from random import Random
 
-from tabard.invariants.verdict import Violation
+import structlog
+
+from tabard.agent.errors import AlreadyRunning
+from tabard.bus.port import Stream
+from tabard.dataplane.port import MapSizes
+from tabard.invariants.verdict import Invariant, Violation
 from tabard.simulator.checkers import Checker, every
-from tabard.simulator.choices import Choice
+from tabard.simulator.choices import Act, Choice
+from tabard.simulator.cluster import Cluster
+from tabard.simulator.scheduler import Scheduler
+from tabard.simulator.setup import setup
+from tabard.simulator.work import NAME as SOURCE
+
+CONVERGED_S_MAX = 60.0
+"""How long a healed cluster may take to converge, by its own clock."""
+HEAL_STEP_S = 0.25
+HISTORIES_A_COLLECTION = 8
+"""What histories leave behind is looked for after so many: they are full of cycles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +70,9 @@ def run(
     traced: bool = False,
 ) -> Outcome:
     """The history of `seed`, `steps` long or until a violation."""
-    raise NotImplementedError
+    cluster = Cluster(setup(seed))
+    scheduler = Scheduler(cluster, Random(f"schedule {seed}"))
+    return _History(cluster, checkers(), traced).live(scheduler.next() for _ in range(steps))
 
 
 def replay(
@@ -61,4 +83,181 @@ def replay(
     traced: bool = False,
 ) -> Outcome:
     """The history that `choices` make of the cluster that `seed` sets up."""
-    raise NotImplementedError
+    return _History(Cluster(setup(seed)), checkers(), traced).live(iter(choices))
+
+
+class _History:
+    _since_collection = 0
+
+    def __init__(self, cluster: Cluster, checkers: list[Checker], traced: bool) -> None:
+        self._cluster = cluster
+        self._checkers = checkers
+        self._digest = blake2b(digest_size=16)
+        self._done: list[Choice] = []
+        self._trace: list[str] | None = [] if traced else None
+        self._stored = [0, 0, 0]
+
+    def live(self, choices: Iterator[Choice]) -> Outcome:
+        passed_over = 0
+        with _undisturbed(), self._cluster.alive():
+            found: list[Found] = []
+            for choice in choices:
+                if not self._cluster.do(choice):
+                    passed_over += 1
+                    continue
+                self._done.append(choice)
+                self._note(str(choice))
+                found = self._checked()
+                if found:
+                    break
+            if not found:
+                found = self._ended()
+            return Outcome(
+                self._cluster.setup.seed,
+                tuple(self._done),
+                passed_over,
+                tuple(found),
+                self._digest.hexdigest(),
+                dict(self._cluster.world.counts),
+                tuple(self._trace or ()),
+            )
+
+    def _note(self, line: str) -> None:
+        """Take into the digest what this step left behind."""
+        world = self._cluster.world
+        parts = [line, str(world.now)]
+        for index, stream in enumerate((world.ledger, world.observed)):
+            for stored in stream[self._stored[index] :]:
+                self._digest.update(stored.payload)
+            self._stored[index] = len(stream)
+        parts += [f"{w.name} {w.sequence} {w.role}" for w in world.words[self._stored[2] :]]
+        self._stored[2] = len(world.words)
+        for node in world.nodes.values():
+            maps = node.maps
+            parts.append(
+                f"{node.name} {node.read} {node.enforced} {node.standing} {len(maps.policies)} "
+                f"{len(maps.identities)} {len(maps.hosts)} {len(maps.endpoints)}"
+            )
+        for packet in world.packets:
+            reasons = [None if one.reason is None else one.reason.name for one in packet.judged]
+            parts.append(f"{packet.source} {packet.destination_address} {packet.passed} {reasons}")
+        text = "|".join(parts)
+        self._digest.update(text.encode())
+        if self._trace is not None:
+            self._trace.append(f"{world.step} {text}")
+
+    def _checked(self) -> list[Found]:
+        world = self._cluster.world
+        found = [
+            Found(len(self._done), violation)
+            for checker in self._checkers
+            for violation in checker.check(world)
+        ]
+        return found + [Found(len(self._done), one) for one in self._deaths()]
+
+    def _deaths(self) -> Iterator[Violation]:
+        """Processes that ended by themselves, for no reason that the world gave them."""
+        for name, process in self._cluster.processes.items():
+            error = process.failure
+            if error is None or isinstance(error, AlreadyRunning):
+                continue
+            yield Violation(
+                Invariant.CONVERGENCE,
+                f"{name} ended by itself: {type(error).__name__}: {error}",
+                self._cluster.world.now,
+            )
+
+    def _ended(self) -> list[Found]:
+        """Heal everything, let it converge, and ask the checkers for their last word."""
+        cluster = self._cluster
+        for choice in _healing(cluster):
+            cluster.do(choice)
+        until = cluster.loop.time() + CONVERGED_S_MAX
+        while not (converged := self._has_converged()) and cluster.loop.time() < until:
+            for name in (*cluster.processes, SOURCE):
+                while cluster.run(name):
+                    pass
+            cluster.do(Choice(Act.TIME, "", "", int(HEAL_STEP_S * 1000)))
+            for choice in _healing(cluster):
+                cluster.do(choice)
+            if found := self._checked():
+                return found
+        cluster.world.converged = converged
+        self._note("end")
+        step = len(self._done) + 1
+        found = [
+            Found(step, violation)
+            for checker in self._checkers
+            for violation in checker.finish(cluster.world)
+        ]
+        if not converged:
+            what = f"healed, it did not converge within {CONVERGED_S_MAX:g} s: {self._lack()}"
+            found.append(Found(step, Violation(Invariant.CONVERGENCE, what, cluster.world.now)))
+        return found
+
+    def _has_converged(self) -> bool:
+        return not self._lack()
+
+    def _lack(self) -> str:
+        """Why the cluster has not converged."""
+        cluster = self._cluster
+        world, store = cluster.world, cluster.store
+        end = store.logs[Stream.LEDGER].last
+        if not any(each.role == "leading" for each in world.allocators.values()):
+            return "nobody leads"
+        if not cluster.work.is_idle:
+            return "the workload waits"
+        for node in world.nodes.values():
+            if not node.settled or node.enforced != end or node.said != end:
+                return (
+                    f"{node.name} enforces {node.enforced} and said {node.said}, where the ledger "
+                    f"ends at {end}; {dict(node.troubles)}"
+                )
+        for each in world.allocators.values():
+            cursor = each.state.cursors.get("OBSERVED", 0)
+            if each.state.sequence != end or cursor != store.logs[Stream.OBSERVED].last:
+                return f"{each.name} is at {each.state.sequence} of {end}"
+        return ""
+
+
+def _healing(cluster: Cluster) -> list[Choice]:
+    """What ends all faults, and what an operator does about full maps and too few numbers."""
+    found = [Choice(Act.ROOMY, "", stream.value) for stream in sorted(cluster.store.full)]
+    for name, process in cluster.processes.items():
+        if not process.is_alive:
+            found.append(Choice(Act.START, name))
+        if process.is_paused:
+            found.append(Choice(Act.RESUME, name))
+        if process.is_cut:
+            found.append(Choice(Act.MEND, name))
+        if process.is_slow:
+            found.append(Choice(Act.QUICK, name))
+        if process.disk.is_full:
+            found.append(Choice(Act.FREE_DISK, name))
+        agent = cluster.agents.get(name)
+        if agent is not None and "removed" in agent.seen.troubles:
+            found += [Choice(Act.CRASH, name), Choice(Act.START, name)]
+        if agent is not None:
+            agent.kernel.sizes = MapSizes()
+    found += [Choice(Act.ARRIVE, "", words) for words in cluster.wire.under_way]
+    found += [Choice(Act.WORK, "", f"stop {uid}") for uid in cluster.work.refused()]
+    return found
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Inside, nothing is logged, and nobody looks for garbage."""
+    logged = structlog.get_config()
+    was_collecting = gc.isenabled()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    gc.disable()
+    try:
+        yield
+    finally:
+        structlog.configure(**logged)
+        _History._since_collection += 1
+        if _History._since_collection >= HISTORIES_A_COLLECTION:
+            _History._since_collection = 0
+            gc.collect()
+        if was_collecting:
+            gc.enable()

@@ -11,7 +11,8 @@ from typing import Literal
 
 from tabard.bus.port import Stored
 from tabard.dataplane.maps import Maps, Mode, Reason
-from tabard.events.ledger import SettingsAdopted
+from tabard.events.envelope import Recorded
+from tabard.events.ledger import LedgerEvent, SettingsAdopted
 from tabard.events.observed import ObservedEvent, PodStarted
 from tabard.ledger.state import State
 
@@ -196,8 +197,12 @@ class World:
     now: int = 0
     ledger: list[Stored] = field(default_factory=list)
     """All that LEDGER ever stored, trimmed or not: append-only, and LEDGER/s is ledger[s - 1]."""
+    records: list[Recorded[LedgerEvent]] = field(default_factory=list)
+    """The events of `ledger`, read once for all checkers; nobody's fold looked at them."""
     observed: list[Stored] = field(default_factory=list)
     """Likewise OBSERVED."""
+    heard: list[Recorded[ObservedEvent]] = field(default_factory=list)
+    """The events of `observed`."""
     trimmed: int = 0
     """LEDGER holds nothing before this sequence any more; 0: all of it."""
     acknowledged: list[Acknowledged] = field(default_factory=list)

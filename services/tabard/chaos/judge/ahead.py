@@ -1,25 +1,40 @@
 """The ledger's past with the pods that nodes may have taken in ahead of it. Pure."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 
-from tabard.events.envelope import Recorded
+from tabard.bus.port import Stored, Stream
+from tabard.events.errors import EventError
 from tabard.events.ledger import NamespaceForgotten, NamespaceLabelled, SettingsAdopted
-from tabard.events.observed import ObservedEvent, Pairs, PodStarted
+from tabard.events.observed import Pairs, PodStarted, PodStopped
 from tabard.identity.labels import LabelFilter, pod_labels
 from tabard.invariants.past import Past
 from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.messages import recorded
+
+Observed = tuple[int, PodStarted | PodStopped]
+"""When it was stored (Unix nanoseconds), and what was observed of a pod."""
+
+
+def pods_observed(messages: Iterable[Stored]) -> Iterator[Observed]:
+    """The starts and stops of pods; what cannot be read started and stopped none."""
+    for message in messages:
+        with suppress(EventError):
+            event = recorded(Stream.OBSERVED, message).event
+            if isinstance(event, PodStarted | PodStopped):
+                yield message.stored_at, event
 
 
 class Starts:
     """Pods as they were started, and what their labels hang on beside themselves."""
 
-    def __init__(self, observed: Iterable[Recorded[ObservedEvent]]) -> None:
+    def __init__(self, observed: Iterable[Observed]) -> None:
         self._to_come = deque(
-            (record.stored_at, record.event)
-            for record in observed
-            if isinstance(record.event, PodStarted) and not record.event.host_network
+            (at, event)
+            for at, event in observed
+            if isinstance(event, PodStarted) and not event.host_network
         )
         self._settings: SettingsAdopted | None = None
         self._namespaces: dict[str, Pairs] = {}
@@ -53,7 +68,7 @@ class Starts:
             past.assume(pod.uid, f"{pod.namespace}/{pod.name}", pod.node, labels)
 
 
-def past_of(ledger: Iterable[LedgerRecord], observed: Iterable[Recorded[ObservedEvent]]) -> Past:
+def past_of(ledger: Iterable[LedgerRecord], observed: Iterable[Observed]) -> Past:
     """The whole of it: each pod has the labels that it was started with until the ledger says
     others."""
     past, starts = Past(), Starts(observed)

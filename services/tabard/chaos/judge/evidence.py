@@ -1,4 +1,4 @@
-"""What the bus holds when a run is over: the ledger, checked by its chain, and what was observed."""
+"""What the bus holds when a run is over: the ledger, checked by its chain, and OBSERVED."""
 
 import asyncio
 from dataclasses import dataclass

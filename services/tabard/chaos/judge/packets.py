@@ -6,27 +6,23 @@ opened it. Whoever sent must have held its address then, and so must whoever ans
 
 from collections.abc import Iterator, Sequence
 
-from tabard.chaos.judge.ahead import past_of
+from tabard.chaos.judge.ahead import past_of, pods_observed
+from tabard.chaos.judge.evidence import Evidence
 from tabard.chaos.judge.windows import Windows
 from tabard.chaos.record import Packet, Record
 from tabard.dataplane.maps import Mode, Protocol
-from tabard.events.envelope import Recorded
-from tabard.events.observed import ObservedEvent, PodStarted
+from tabard.events.observed import PodStarted, PodStopped
 from tabard.invariants.open import Flow, Openness
 from tabard.invariants.past import Pod, Window
 from tabard.invariants.verdict import VIOLATIONS_SHOWN_MAX, Invariant, Verdict, Violation
-from tabard.ledger.fold import LedgerRecord
-
-Observed = Sequence[Recorded[ObservedEvent]]
 
 
-def never_open(record: Record, ledger: Sequence[LedgerRecord], observed: Observed) -> Verdict:
-    """Hold each stamped packet against the whole ledger, from its first event on. `observed` tells
-    of pods that nodes took in ahead of it.
+def never_open(record: Record, evidence: Evidence) -> Verdict:
+    """Hold each stamped packet against the whole ledger.
 
     Nothing counts as judged unless some packets passed and some had to be dropped.
     """
-    judge = PacketJudge(record, ledger, observed)
+    judge = PacketJudge(record, evidence)
     passed = forbidden = violations = 0
     told: list[Violation] = []
     for packet in record.packets:
@@ -51,16 +47,21 @@ def never_open(record: Record, ledger: Sequence[LedgerRecord], observed: Observe
 class PacketJudge:
     """Says of a run's packets why they may not pass."""
 
-    def __init__(self, record: Record, ledger: Sequence[LedgerRecord], observed: Observed) -> None:
-        self.windows = Windows(record, ledger)
-        self.past = past_of(ledger, observed)
+    def __init__(self, record: Record, evidence: Evidence) -> None:
+        observed = list(pods_observed(evidence.observed))
+        self.windows = Windows(record, evidence.ledger)
+        self.past = past_of(evidence.ledger, observed)
+        self.stopped: dict[str, int] = {}
+        """UID → when the pod's stop was stored on OBSERVED (Unix ns): it may be gone since."""
         self._openness = Openness(self.past, Mode[record.mode.upper()])
         self._may_come_to: dict[str, list[str]] = {}
-        """Address → UIDs of the pods that were ever to have it, oldest first."""
         self._addresses: dict[str, frozenset[str]] = {}
-        for each in observed:
-            if isinstance(each.event, PodStarted):
-                self._note(each.event.uid, each.event.addresses)
+        for at, event in observed:
+            match event:
+                case PodStarted():
+                    self._note(event.uid, event.addresses)
+                case PodStopped(uid):
+                    self.stopped.setdefault(uid, at)
         for pod in self.past.pods.values():
             self._note(pod.uid, pod.addresses)
         self._answers: dict[tuple[Flow, Window, Window], bool] = {}
@@ -92,9 +93,13 @@ class PacketJudge:
             f"at {pod.name} {_by(window)}" for pod, window in receivers
         )
 
+    def may_come_to(self, address: str) -> Sequence[str]:
+        """UIDs of the pods that were ever to have the address, oldest first."""
+        return self._may_come_to.get(address, ())
+
     def _receivers(self, packet: Packet) -> Iterator[tuple[Pod, Window]]:
         """Who may have got it: those who held the address, of the name that answered."""
-        for uid in self._may_come_to.get(packet.destination_address, ()):
+        for uid in self.may_come_to(packet.destination_address):
             pod = self.past.pods.get(uid)
             if pod is None or (packet.answered and pod.name != packet.answered):
                 continue
@@ -112,19 +117,43 @@ class PacketJudge:
         return is_its_own and pod.is_ahead(window.first) and bool(pod.at(window.first))
 
     def _may_pass(self, packet: Packet, sent: Window, pod: Pod, received: Window) -> bool:
-        flow = Flow(
-            packet.source,
-            packet.source_address,
-            pod.uid,
-            packet.destination_address,
-            Protocol[packet.protocol].value,
-            packet.port,
-        )
-        question = (flow, sent, received)
+        question = (_flow(packet, pod), sent, received)
         found = self._answers.get(question)
         if found is None:
-            found = self._answers[question] = self._openness.may_pass(flow, sent, received)
+            found = self._answers[question] = self._openness.may_pass(*question)
         return found
+
+    def stays_allowed(self, packet: Packet, began: int, ended: int) -> bool:
+        """Whether each state that may have been in force at any time between allows what `packet`
+        is of, between two pods that stay what they are."""
+        sender = self.past.pods.get(packet.source)
+        receivers = [pod for pod, _ in self._receivers(packet)]
+        if sender is None or len(receivers) != 1:
+            return False
+        ends = ((sender, packet.source_address), (receivers[0], packet.destination_address))
+        windows = [self.windows.of(pod.node, began, ended) for pod, _ in ends]
+        window = Window(min(each.first for each in windows), max(each.last for each in windows))
+        for pod, address in ends:
+            held = self.past.holders.get(address)
+            if held is None or held.of(window.first) != pod.uid or held.changes(window):
+                return False
+            if pod.sets.changes(window):
+                return False
+        return all(
+            self._may_pass(packet, Window(at, at), receivers[0], Window(at, at))
+            for at in (window.first, *self.past.turns.changes(window))
+        )
+
+
+def _flow(packet: Packet, receiver: Pod) -> Flow:
+    return Flow(
+        packet.source,
+        packet.source_address,
+        receiver.uid,
+        packet.destination_address,
+        Protocol[packet.protocol].value,
+        packet.port,
+    )
 
 
 def _named(packet: Packet) -> str:

@@ -1,0 +1,59 @@
+"""Clocks, ids and chance of a history: what production code asks the machine for is the loop's."""
+
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any
+
+from tabard.simulator.loop import HOST, VirtualLoop
+
+EPOCH_NS = 1_700_000_000_000_000_000
+"""When every history begins, in nanoseconds since the Unix epoch."""
+
+
+def true_time(loop: VirtualLoop) -> int:
+    """Nanoseconds since the Unix epoch, by the clock that no fault moves."""
+    return EPOCH_NS + int(loop.time() * 1e9)
+
+
+def believed_time(loop: VirtualLoop) -> int:
+    """The same by the clock of whose code runs."""
+    host = HOST.get()
+    return true_time(loop) + (0 if host is None else host.skew_ns)
+
+
+def drawn_id() -> uuid.UUID:
+    """A version 4 UUID that no other call gives, whatever was left out of a history before."""
+    host = HOST.get()
+    assert host is not None, "the simulator itself draws no ids"
+    host.drawn += 1
+    drawn = blake2b(f"{host.name}/{host.start}/{host.drawn}".encode(), digest_size=16).digest()
+    return uuid.UUID(bytes=drawn, version=4)
+
+
+@contextmanager
+def virtual(loop: VirtualLoop, seed: int) -> Iterator[None]:
+    """Inside, `time`, `uuid.uuid4` and the module `random` are the history's."""
+    patches: list[tuple[Any, str, Any]] = [
+        (time, "time_ns", lambda: believed_time(loop)),
+        (time, "time", lambda: believed_time(loop) / 1e9),
+        (time, "monotonic", loop.time),
+        (time, "monotonic_ns", lambda: int(loop.time() * 1e9)),
+        (time, "perf_counter", loop.time),
+        (time, "clock_gettime_ns", lambda clock: int(loop.time() * 1e9)),
+        (uuid, "uuid4", drawn_id),
+    ]
+    chance = random.getstate()
+    before = [(module, name, getattr(module, name)) for module, name, _ in patches]
+    random.seed(seed)
+    try:
+        for module, name, value in patches:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+        random.setstate(chance)
