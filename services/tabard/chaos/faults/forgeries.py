@@ -68,20 +68,22 @@ class Forger:
         self._flow = flow
         self._chance = chance
 
-    def controls(self, is_overlay: bool) -> list[Shot]:
-        """What must arrive."""
+    def controls(self, tunnels: bool) -> list[Shot]:
+        """What must arrive; with `tunnels` also what the pod's node sends in its name, which is true
+        only of a state that is current."""
         flow, uid = self._flow, self._flow.source.uid
         shots = [self._plain("pod", "by hand", uid, flow.ends[0])]
-        if is_overlay:
+        if tunnels:
             node = node_namespace(self._run, flow.source_node.name)
             how = "by hand, in its node's tunnel"
-            shots += self._tunnelled("pod", how, uid, node, flow.source.identity)
+            for outer in ("", *flow.source_node.addresses):
+                shots += self._tunnelled("pod", how, uid, node, flow.source.identity, outer)
         return shots
 
     def strangers(self, namespace: str, foreign: Iterable[str]) -> list[Shot]:
         """What a machine on the underlay sends that is no node, from `namespace`; `foreign` are
         addresses that no node has."""
-        shots = []
+        shots: list[Shot] = []
         for identity, whose in self._identities():
             how = f"in a tunnel, with {whose} identity"
             shots += self._tunnelled("stranger", how, "", namespace, identity)

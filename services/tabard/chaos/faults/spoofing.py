@@ -5,7 +5,7 @@ In each round one allowed flow is picked, and what `forgeries` makes of it is se
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from enum import StrEnum
 from ipaddress import ip_network
 from random import Random
@@ -81,19 +81,21 @@ class Spoofing:
 
     async def _round(self, rig: Rig, chance: Random) -> list[Packet]:
         """Forge packets about one flow; none where no flow is allowed or its controls are lost."""
-        with suppress(BusUnavailable):  # what was known before will do
+        tunnels = rig.cluster.settings.mode == "overlay"
+        try:
             await catch_up(rig.bus, self._state)
+        except BusUnavailable:
+            tunnels = False  # for the rest, what was known before will do
         flow = allowed_flow(self._state, Engine(self._state), chance)
         if flow is None:
             return []
         forger = Forger(rig.run, flow, chance)
-        is_overlay = rig.cluster.settings.mode == "overlay"
         volley = Volley(
             rig.run,
             flow,
-            tuple(forger.controls(is_overlay)),
+            tuple(forger.controls(tunnels)),
             tuple(self._forged(rig.run, forger, flow, chance)),
-            tuple(forger.controls(is_overlay)),
+            tuple(forger.controls(tunnels)),
         )
         return await wholly(fire, volley)
 

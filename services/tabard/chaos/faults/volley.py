@@ -22,6 +22,8 @@ from tabard.netns.names import pod_namespace
 CONTROL_S = 1.0
 """Longest wait for controls to arrive."""
 RESEND_S = 0.2
+LINGER_S = 0.05
+"""How long forged packets are looked out for behind the last controls, which they should precede."""
 POD_DEVICE = "eth0"
 FRAME_BYTES_MAX = 1 << 16
 SNIFFED_BYTES_MAX = 4 << 20
@@ -60,6 +62,7 @@ def _fire(volley: Volley, sniffer: "_Sniffer") -> list[Packet]:
         for shot in volley.forged:
             _send(shot, sent)
         complete = _arrive(volley.last, sniffer, sent)
+        sniffer.listen({shot.token for shot in volley.forged}, LINGER_S)
     ended = time.time_ns()
     return [
         _stamp(volley.flow, shot, sent[shot.token], sniffer.arrived.get(shot.token, 0), ended)
