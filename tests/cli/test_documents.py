@@ -15,16 +15,19 @@ from command import Tabard
 from damage import answers
 from domains import to_names
 from ledgers import POLICY, append, append_raw, bound, replica, say, small, speak
+from rehearsals import outcome
 from shops import SHOP
 from tabard.bus.memory import MemoryBus, MemoryStore
 from tabard.bus.port import Outgoing, Stream
 from tabard.bus.replicas import Server, server
+from tabard.chaos.report.outcome import Outcome
 from tabard.cli.documents import COMMANDS
 from tabard.cli.fields import OBJECTS, Field
 from tabard.cluster import profile
 from tabard.dataplane.maps import Maps
 from tabard.dataplane.plain import plain
 from tabard.events import ledger as events
+from tabard.invariants.verdict import Invariant, Violation
 from tabard.ledger import archive
 from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
@@ -58,7 +61,7 @@ def check_type(value: Any, said: str, fields: tuple[Field, ...], where: str) -> 
     elif said.startswith("{"):
         assert isinstance(value, dict), where
         for each in value.values():
-            check_type(each, said[1:-1].partition(": ")[2], fields, f"{where}{{}}")
+            seen |= check_type(each, said[1:-1].partition(": ")[2], fields, f"{where}{{}}")
     elif said == "object":
         assert isinstance(value, dict), where
         seen |= check(value, fields, where)
@@ -144,6 +147,17 @@ def own_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tabard.cluster.kernels.ask", ask)
 
 
+def rehearsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run in which something did not hold, instead of one on a real cluster."""
+
+    async def run(*_: object) -> Outcome:
+        return outcome(fold=[Violation(Invariant.FOLD, "n1 differs")])
+
+    monkeypatch.setattr("tabard.cluster.preflight.missing", lambda: "")
+    monkeypatch.setattr("tabard.cli.chaos._rehearsed", run)
+    monkeypatch.chdir(tmp_path)
+
+
 NAMES = {
     "describe pod": [["shop/web-0"], ["shop/w"]],
     "describe identity": [["256"], [str((1 << 24) + 1)], ["300"]],
@@ -166,6 +180,7 @@ NAMES = {
     ],
     "policy lint": [[], [str(SHOP)]],
     "policy diff": [["cluster", str(SHOP / "policies-shop.yaml")]],
+    "chaos run": [["all"]],
     "policy matrix": [[], ["--outside", "8.8.8.8"], ["-f", str(SHOP)]],
 }
 EXITS = {
@@ -177,6 +192,7 @@ EXITS = {
     "doctor": (0, 1),
     "metrics": (1,),
     "bus status": (1,),
+    "chaos run": (1,),
 }
 """One of two agents is away, as are two of three servers of the bus; flows may be denied, and this
 machine may lack something."""
@@ -210,6 +226,8 @@ def test_what_is_printed_has_the_keys_that_are_documented(
     tabard: Tabard, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     own_cluster(monkeypatch, tmp_path)
+    if command == "chaos run":
+        rehearsed(monkeypatch, tmp_path)
     if command == "auth list":
         guards.directory(tmp_path / "data" / "auth")
     seen: set[int] = set()

@@ -144,6 +144,12 @@ def test_what_waited_needs_no_cause() -> None:
     assert len(found(observed, ALLOCATED, BOUND, *told, told[2])) == 1
 
 
+def test_a_late_start_that_revives_a_stopped_pod_is_found() -> None:
+    tombstoned = (events.EndpointTombstoned("w"), 1)
+    (one,) = found([stopped("w"), WEB], tombstoned, (BOUND[0], 2), cursor(2))
+    assert "binds pod w, which had stopped" in one
+
+
 def test_an_effect_of_another_kind_is_found() -> None:
     (one,) = found([WEB, DB], ALLOCATED, BOUND, (events.EndpointUnbound("w"), 2), cursor(1))[:1]
     assert "is no effect of OBSERVED/2" in one

@@ -58,15 +58,15 @@ def test_a_number_that_a_live_node_may_take_for_what_it_was_is_found_twice() -> 
 def test_a_node_that_says_more_than_it_enforces_is_found() -> None:
     checker = SafeReuse()
     checker.said("n1", 9)
-    checker.enforces("n1", 4)
+    checker.knows("n1", 4)
     told = (SETTINGS, JOINED[0], *RETIRED, RELEASED)
     violations = [one for record in records(*told) for one in what(checker.take(record))]
     assert violations == []  # retired at LEDGER/4
     checker = SafeReuse()
     checker.said("n1", 9)
-    checker.enforces("n1", 3)
+    checker.knows("n1", 3)
     (one,) = (one for record in records(*told) for one in what(checker.take(record)))
-    assert "which said 9, enforces 3" in one
+    assert "which said 9, enforces or keeps 3" in one
 
 
 def test_lost_and_removed_nodes_hold_no_number_back() -> None:
@@ -139,6 +139,16 @@ def test_an_older_pod_that_takes_an_address_is_found() -> None:
     assert "which started before pod new" in one
 
 
-def test_a_late_start_that_revives_a_stopped_pod_is_found() -> None:
-    (one,) = found(WEB, events.EndpointTombstoned("web"), bound("web", 256, "web"))
-    assert "which had stopped" in one
+LABELS = (("app", "db"),)
+MOVED = events.EndpointRelabelled("w", 257, LABELS)
+RUNNING = (*JOINED, WEB, bound("w", 256, "web"), allocated(257, "db"))
+
+
+def test_a_running_pod_is_another_once_every_live_node_knows_what() -> None:
+    assert found(*RUNNING, MOVED, said={0: ("n1", 6), 1: ("n2", 6)}) == []
+    (one,) = found(*RUNNING, MOVED, said={0: ("n1", 6), 1: ("n2", 5)})
+    assert "gives 257, allocated at LEDGER/6, to running pod w, but live node n2 said 5" in one
+    late = events.EndpointRelabelled("w", 257, LABELS, ("n2",))
+    assert found(*RUNNING, late, said={0: ("n1", 6), 1: ("n2", 5)}) == []
+    rebound = events.EndpointsRebound("shop", (("w", 257),))
+    assert len(found(*RUNNING, rebound, said={0: ("n1", 5), 1: ("n2", 5)})) == 2

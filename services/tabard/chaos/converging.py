@@ -17,8 +17,9 @@ from tabard.chaos.workload import Workload
 from tabard.cluster.errors import NotReached
 from tabard.cluster.watermarks import taken, watermarks
 from tabard.demo.probe import Target
-from tabard.demo.session import Session, TrialError
+from tabard.demo.session import Session
 from tabard.ledger.state import EndpointState
+from tabard.netns.enter import NamespaceError
 
 POLL_S = 0.1
 SOURCES, TARGETS = 6, 6
@@ -47,7 +48,7 @@ class Convergence:
                 await self._until("processes run", self._running)
                 await self._told("an event is decided", self._decide())
                 await self._until("nodes enforce the ledger's head", self._enforced)
-                await self._told("pods are up", self._session.pods_up(timeout_s))
+                await self._until("pods are as the workloads ask", self._placed)
                 await self._until("allocators have read all", self._led)
                 await self._until("bus servers hold the same", self._in_step)
                 await self._until("packets pass as the ledger says", self._agrees)
@@ -56,8 +57,6 @@ class Convergence:
                 f"not converged within {timeout_s:g} s: waiting until {self._wants}",
                 "tabard status",
             ) from error
-        except TrialError as error:
-            raise NotReached(f"not converged: {error}", "tabard status") from error
         return time.time_ns()
 
     async def _told(self, wants: str, work: Awaitable[None]) -> None:
@@ -99,6 +98,22 @@ class Convergence:
         ]
         return ", ".join(missing + [f"{name} is lost" for name in state.lost])
 
+    async def _placed(self) -> str:
+        """Each workload is one pod: bound, and attached at its node."""
+        state = await self._session.refresh()
+        wanted = {"/".join(key) for key in state.workloads}
+        bound = {pod.owner for pod in state.endpoints.values()}
+        missing = [f"{owner} is not bound" for owner in sorted(wanted - bound)]
+        missing += [f"{owner} is bound still" for owner in sorted(bound - wanted)]
+        words = await watermarks(self._rig.bus, state.nodes)
+        counts = {node: len(state.by_node.get(node, ())) for node in words}
+        missing += [
+            f"{node} has {word.status.endpoints} of {counts[node]} pods"
+            for node, word in words.items()
+            if word.status.endpoints != counts[node]
+        ]
+        return ", ".join(missing)
+
     async def _led(self) -> str:
         await self._rig.allocator_leader()
         head = await self._rig.bus.last_sequence(Stream.LEDGER)
@@ -131,11 +146,15 @@ class Convergence:
             others = [target for pod, target in places if pod.uid != source.uid]
             chosen = self._chance.sample(others, min(TARGETS, len(others)))
             due = {target: expectation.allows_pod(source.uid, target, "") for target in chosen}
-            answers = await self._session.probe(source, chosen, SILENCE_S)
-            passed = {answer.target: answer.passed for answer in answers}
-            if silent := [target for target in chosen if due[target] and not passed[target]]:
-                answers = await self._session.probe(source, silent, SECOND_SILENCE_S)
-                passed |= {answer.target: answer.passed for answer in answers}
+            try:
+                answers = await self._session.probe(source, chosen, SILENCE_S)
+                passed = {answer.target: answer.passed for answer in answers}
+                if silent := [target for target in chosen if due[target] and not passed[target]]:
+                    answers = await self._session.probe(source, silent, SECOND_SILENCE_S)
+                    passed |= {answer.target: answer.passed for answer in answers}
+            except NamespaceError as error:
+                wrong.append(str(error))
+                return
             wrong.extend(_told(source, t, passed[t]) for t in chosen if passed[t] is not due[t])
 
         async with asyncio.TaskGroup() as probing:

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -16,6 +17,14 @@ from tabard.cluster.errors import ClusterError
 from tabard.cluster.supervisor import Cluster
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What was written down of a run, and what the bus held in the end."""
+
+    record: Record
+    evidence: Evidence
+
+
 async def run(
     scenarios: Sequence[Scenario],
     *,
@@ -25,14 +34,13 @@ async def run(
     name: str = "",
     directory: Path | None = None,
     tell: Tell = lambda line: None,
-) -> tuple[Record, Evidence]:
+) -> Ran:
     """Carry out each scenario once, and then all again until `minutes` are over.
 
-    What was written down, and what the bus held in the end. What kept a scenario from being carried
-    out is in the record's failures; one after which the cluster did not converge is the last.
-    `name` and `directory` as of `Cluster`. ClusterError if the cluster does not come up; of a
-    ledger that is broken as `gathered`. Whatever happens, faults are healed and nothing of the
-    cluster is left.
+    What kept a scenario from being carried out is in the record's failures; one after which the
+    cluster did not converge is the last. `name` and `directory` as of `Cluster`. ClusterError if
+    the cluster does not come up; of a ledger that is broken as `gathered`. Whatever happens, faults
+    are healed and nothing of the cluster is left.
     """
     record = Record(
         seed=seed,
@@ -54,7 +62,7 @@ async def run(
                 if not await carry_out(scenario):
                     break
         record.ended = time.time_ns()
-        return record, await gathered(cluster.bus)
+        return Ran(record, await gathered(cluster.bus))
 
 
 def needed(scenarios: Sequence[Scenario]) -> Mapping[str, str]:

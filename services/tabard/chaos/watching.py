@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 
 from tabard.bus.port import Bus, BusError, Stored, Stream
 from tabard.chaos.record import Record, Seen, Word
@@ -20,8 +21,6 @@ class Watch:
     def __init__(self, bus: Bus, record: Record) -> None:
         self._bus = bus
         self._record = record
-        self.words: dict[str, Word] = {}
-        """The last one of each node and allocator."""
 
     async def run(self) -> None:
         """For ever. A reader who is stopped for good is told as a failure of the run."""
@@ -30,23 +29,27 @@ class Watch:
             tasks.create_task(self._read(), name="watch.ledger")
 
     async def _hear(self) -> None:
-        async with aclosing(self._bus.tail(Stream.STATUS, 1)) as batches:
-            async for messages in batches:
-                heard_at = time.time_ns()
-                for message in messages:
-                    if (said := word(message, heard_at)) is not None:
-                        self.words[said.name] = said
-                        self._record.words.append(said)
+        with self._telling("who hears what nodes and allocators say"):
+            async with aclosing(self._bus.tail(Stream.STATUS, 1)) as batches:
+                async for messages in batches:
+                    heard_at = time.time_ns()
+                    said = (word(message, heard_at) for message in messages)
+                    self._record.words += filter(None, said)
 
     async def _read(self) -> None:
         state = State()
-        try:
+        with self._telling("a reader of the ledger"):
             async with aclosing(follow(self._bus, state, records_max=1)) as batches:
                 async for _ in batches:
                     seen = Seen(state.sequence, state.chain.hex(), time.time_ns())
                     self._record.seen.append(seen)
+
+    @contextmanager
+    def _telling(self, who: str) -> Iterator[None]:
+        try:
+            yield
         except (Stopped, BusError) as error:
-            self._record.failures.append(f"a reader of the ledger was stopped: {error}")
+            self._record.failures.append(f"{who} was stopped: {error}")
 
 
 def word(message: Stored, heard_at: int) -> Word | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from random import Random
 
-from tabard.bus.port import BusUnavailable, Outgoing, Stream
+from tabard.bus.port import BusError, Outgoing, Stream
 from tabard.chaos.fault import Rig
 from tabard.chaos.happenings import Happening, Happenings, Relabel
 from tabard.chaos.record import Acknowledged, Record
@@ -15,6 +15,7 @@ from tabard.events.codec import type_name
 from tabard.events.observed import NamespaceLabelsSet, ObservedEvent, PodLabelsChanged
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import first_cause, observed
+from tabard.ledger.reader import Stopped
 from tabard.ledger.state import EndpointState, State
 
 RATE_PER_S = 2.0
@@ -82,7 +83,7 @@ class Workload:
             try:
                 await catch_up(self._bus, self._state)
                 break
-            except BusUnavailable:
+            except (BusError, Stopped):  # for good? then the watch tells, who reads it too
                 await asyncio.sleep(RETRY_S)
         return pod_named(self._state.endpoints.values(), wanted.namespace, wanted.name)
 
@@ -94,7 +95,7 @@ class Workload:
             try:
                 sequences = await self._bus.publish(Stream.OBSERVED, [message])
                 break
-            except BusUnavailable:
+            except BusError:  # away, or it refuses for now: its disk is full, or it is flooded
                 await asyncio.sleep(RETRY_S)
         self._record.unanswered -= 1
         self._record.acknowledged.append(acknowledged(message, sequences[0], type_name(event)))

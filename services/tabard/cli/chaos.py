@@ -94,7 +94,6 @@ async def _rehearsed(
     scenarios: Sequence[Scenario], seed: int, minutes: float, mode: str
 ) -> "Outcome":
     from tabard.chaos.judge.verdicts import judged
-
     from tabard.chaos.run import run as rehearse
 
     try:
@@ -102,7 +101,7 @@ async def _rehearsed(
             stage.say(f"seed {seed}")
             ran = await rehearse(scenarios, seed=seed, minutes=minutes, mode=mode, tell=stage.say)
             stage.say("judging")
-            return judged(ran.record, ran.evidence, {each.name: each.line for each in scenarios})
+            return judged(ran.record, ran.evidence, scenarios)
     except asyncio.CancelledError:
         raise Interrupted("nothing of the cluster is left, and nothing was judged") from None
 

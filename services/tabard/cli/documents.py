@@ -25,7 +25,7 @@ from tabard.cli.fields import (
 )
 from tabard.cli.judgements import CHECKED, EXPLAINED, MATRIX, PAIR, PLACE
 from tabard.cli.kinds import SHOWN
-from tabard.cli.rehearsal import FAULTS, SIMULATED
+from tabard.cli.rehearsal import FAULTS, REHEARSED, SCENARIOS, SIMULATED
 from tabard.cli.upkeep import (
     CUT,
     DOCTOR,
@@ -157,6 +157,8 @@ def _commands() -> Iterator[tuple[str, tuple[Field, ...]]]:
     yield "bus check", REPLICAS
     yield "doctor", DOCTOR
     yield "metrics", METRICS
+    yield "chaos list", SCENARIOS
+    yield "chaos run", REHEARSED
     yield "chaos simulate", SIMULATED
     yield "chaos simulate --list-faults", FAULTS
     yield "auth list", KEYS

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +23,14 @@ from tabard.cli.printing import (
     show_value,
     tell,
 )
+from tabard.simulator.choices import Act
 from tabard.simulator.faults.catalogue import FAULTS
 from tabard.simulator.history import Outcome, replay, run
 from tabard.simulator.shrink import Shrunk, shrink
 
 LINES = 10
 """How often progress is told where no bar can be shown."""
-COUNTS_A_LINE = 4
+COUNTS_A_LINE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +199,19 @@ def _amount(result: Result) -> str:
 
 
 def _happened(result: Result) -> list[str]:
-    """`1203 takeovers · 88 numbers reused …`, most first."""
-    ranked = sorted((result.counts or Counter()).items(), key=lambda item: (-item[1], item[0]))
+    """What was done, and what came of it, most first: `1203 claims · 88 numbers reused …`."""
+    counts, acts = result.counts or Counter(), {act.value for act in Act}
+    return [
+        *_listed("done", {name: count for name, count in counts.items() if name in acts}),
+        *_listed("came", {name: count for name, count in counts.items() if name not in acts}),
+    ]
+
+
+def _listed(title: str, counts: Mapping[str, int]) -> Iterator[str]:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     told = [f"{count} {name}" for name, count in ranked]
-    return [" · ".join(told[at : at + COUNTS_A_LINE]) for at in range(0, len(told), COUNTS_A_LINE)]
+    for at in range(0, len(told), COUNTS_A_LINE):
+        yield f"{'' if at else title:<6}" + " · ".join(told[at : at + COUNTS_A_LINE])
 
 
 def _row(asked: Asked, result: Result) -> dict[str, Any]:

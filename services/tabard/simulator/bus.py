@@ -22,6 +22,7 @@ from tabard.events.codec import decode
 from tabard.events.ledger import EpochClaimed
 from tabard.events.status import AllocatorStatus, NodeStatus
 from tabard.ledger.messages import recorded
+from tabard.simulator.loop import Host
 from tabard.simulator.operations import Line
 from tabard.simulator.world import Append, Word, World
 
@@ -56,22 +57,16 @@ class Store(MemoryStore):
                 self._note_word(log.messages[-1])
         return sequences
 
-    def append(self, host: str, messages: Sequence[Outgoing], expected_last: int) -> int:
+    def append(
+        self, host: Host, epoch: int, messages: Sequence[Outgoing], expected_last: int
+    ) -> int:
         if Stream.LEDGER in self.full:
             raise unavailable("LEDGER is full")
         log, world = self.logs[Stream.LEDGER], self.world
         stored = log.last == expected_last
-        allocator = world.allocators[host]
+        holder = f"{host.name}/{host.start}"
         world.appends.append(
-            Append(
-                host,
-                allocator.holder,
-                _epoch(messages) or allocator.state.epoch,
-                expected_last,
-                len(messages),
-                stored,
-                world.step,
-            )
+            Append(host.name, holder, epoch, expected_last, len(messages), stored, world.step)
         )
         if not stored:
             world.counts["appends fenced"] += 1
@@ -117,7 +112,7 @@ class Store(MemoryStore):
         world.words.append(word)
 
 
-def _epoch(messages: Sequence[Outgoing]) -> int:
+def _claimed(messages: Sequence[Outgoing]) -> int:
     """The epoch that a batch claims; 0 if it claims none."""
     if not messages[0].subject.endswith("epoch.claimed"):
         return 0
@@ -137,6 +132,8 @@ class SimulatedBus(MemoryBus):
     def __init__(self, store: Store, line: Line) -> None:
         super().__init__(store)
         self._line = line
+        self._epoch = 0
+        """Under which its process believes to lead."""
 
     @property
     def link(self) -> Link:
@@ -162,10 +159,10 @@ class SimulatedBus(MemoryBus):
 
     async def append(self, messages: Sequence[Outgoing], expected_last: int) -> int:
         check_batch(messages, expected_last)
-        name = self._line.host.name
+        self._epoch = epoch = _claimed(messages) or self._epoch
         return await self._line.ask(
             "append",
-            lambda: self.store.append(name, messages, expected_last),
+            lambda: self.store.append(self._line.host, epoch, messages, expected_last),
             unavailable,
             can_come_late=True,
         )

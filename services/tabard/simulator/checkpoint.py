@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiosqlite
+import msgpack
 import structlog
 
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError
@@ -24,6 +25,8 @@ class Disk:
 
     chunks: list[bytes] = field(default_factory=list)
     extra: bytes = b""
+    saved: int = 0
+    """Ledger sequence of what can be read there; 0: nothing."""
     is_full: bool = False
     older: list[tuple[list[bytes], bytes]] = field(default_factory=list)
     """What was saved before, the newest last."""
@@ -33,19 +36,31 @@ class Disk:
             raise full("no space left on device")
         self.older = [*self.older, (self.chunks, self.extra)][-OLDER_KEPT:]
         self.chunks, self.extra = chunks, extra
+        self.saved = _sequence(chunks)
 
     def damage(self, how: str) -> None:
         """`cut`: its end is missing; `flip`: a bit is another; `older`: it is one of before."""
         match how:
             case "cut":
-                self.chunks = self.chunks[:-1]
+                self.chunks, self.saved = self.chunks[:-1], 0
             case "flip" if self.chunks:
                 middle = len(self.chunks) // 2
                 bent = bytearray(self.chunks[middle])
                 bent[len(bent) // 2] ^= 4
+                self.saved = 0
                 self.chunks = [*self.chunks[:middle], bytes(bent), *self.chunks[middle + 1 :]]
             case "older" if self.older:
                 self.chunks, self.extra = self.older.pop(0)
+                self.saved = _sequence(self.chunks)
+
+
+def _sequence(chunks: list[bytes]) -> int:
+    """The sequence that `freeze` wrote into its header; 0 if nothing is there."""
+    if not chunks:
+        return 0
+    _schema, head, _digest = msgpack.unpackb(chunks[0])
+    sequence: int = msgpack.unpackb(head)[0]
+    return sequence
 
 
 def full(reason: str) -> Exception:

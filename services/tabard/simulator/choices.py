@@ -32,6 +32,9 @@ class Act(StrEnum):
     """Its pending operations go on, and those that follow from them, until it waits for time or
     for others, or has done RUN_OPERATIONS_MAX."""
     CRASH = "crash"
+    """As by SIGKILL."""
+    STOP = "stop"
+    """As by SIGTERM: it ends what it is at, and says farewell."""
     START = "start"
     PAUSE = "pause"
     RESUME = "resume"
@@ -55,6 +58,8 @@ class Act(StrEnum):
     ROOMY = "roomy"
     FORGET = "forget"
     """The duplicate window is over: ids of OBSERVED that were published count no more."""
+    TRIM = "trim"
+    """An operator asks for a trim through the newest snapshot that all who speak have passed."""
 
     # To the world.
     TIME = "time"

@@ -23,8 +23,10 @@ from tabard.invariants.verdict import Invariant, Violation
 from tabard.simulator.checkers import Checker, every
 from tabard.simulator.choices import Act, Choice
 from tabard.simulator.cluster import Cluster
+from tabard.simulator.loop import Livelock
 from tabard.simulator.scheduler import Scheduler
 from tabard.simulator.setup import setup
+from tabard.simulator.telling import Teller
 from tabard.simulator.work import NAME as SOURCE
 
 CONVERGED_S_MAX = 60.0
@@ -51,7 +53,7 @@ class Outcome:
     choices: tuple[Choice, ...]
     """Those that were carried out, in order; up to and with the step of the first violation."""
     passed_over: int
-    """Choices of a replay that were not possible."""
+    """Choices that were not possible: of a replay, or drawn by the scheduler in vain."""
     found: tuple[Found, ...]
     """Empty if all held. A history ends at the first step with a violation."""
     digest: str
@@ -72,7 +74,7 @@ def run(
     """The history of `seed`, `steps` long or until a violation."""
     cluster = Cluster(setup(seed))
     scheduler = Scheduler(cluster, Random(f"schedule {seed}"))
-    return _History(cluster, checkers(), traced).live(scheduler.next() for _ in range(steps))
+    return _History(cluster, checkers(), traced).live(iter(scheduler.next, None), steps)
 
 
 def replay(
@@ -83,7 +85,7 @@ def replay(
     traced: bool = False,
 ) -> Outcome:
     """The history that `choices` make of the cluster that `seed` sets up."""
-    return _History(Cluster(setup(seed)), checkers(), traced).live(iter(choices))
+    return _History(Cluster(setup(seed)), checkers(), traced).live(iter(choices), len(choices))
 
 
 class _History:
@@ -94,24 +96,30 @@ class _History:
         self._checkers = checkers
         self._digest = blake2b(digest_size=16)
         self._done: list[Choice] = []
-        self._trace: list[str] | None = [] if traced else None
+        self._teller = Teller() if traced else None
+        self._trace: list[str] = []
         self._stored = [0, 0, 0]
 
-    def live(self, choices: Iterator[Choice]) -> Outcome:
+    def live(self, choices: Iterator[Choice], steps: int) -> Outcome:
         passed_over = 0
         with _undisturbed(), self._cluster.alive():
             found: list[Found] = []
-            for choice in choices:
-                if not self._cluster.do(choice):
-                    passed_over += 1
-                    continue
-                self._done.append(choice)
-                self._note(str(choice))
-                found = self._checked()
-                if found:
-                    break
-            if not found:
-                found = self._ended()
+            try:
+                while len(self._done) < steps and not found:
+                    if (choice := next(choices, None)) is None:
+                        break
+                    if not self._cluster.do(choice):
+                        passed_over += 1
+                        continue
+                    self._done.append(choice)
+                    self._note(str(choice))
+                    if self._teller is not None:
+                        self._trace.append(self._teller.line(choice, self._cluster.world))
+                    found = self._checked()
+                found = found or self._ended()
+            except Livelock as error:
+                what = Violation(Invariant.CONVERGENCE, str(error), self._cluster.world.now)
+                found = [Found(len(self._done) + 1, what)]
             return Outcome(
                 self._cluster.setup.seed,
                 tuple(self._done),
@@ -119,7 +127,7 @@ class _History:
                 tuple(found),
                 self._digest.hexdigest(),
                 dict(self._cluster.world.counts),
-                tuple(self._trace or ()),
+                tuple(self._trace),
             )
 
     def _note(self, line: str) -> None:
@@ -141,10 +149,7 @@ class _History:
         for packet in world.packets:
             reasons = [None if one.reason is None else one.reason.name for one in packet.judged]
             parts.append(f"{packet.source} {packet.destination_address} {packet.passed} {reasons}")
-        text = "|".join(parts)
-        self._digest.update(text.encode())
-        if self._trace is not None:
-            self._trace.append(f"{world.step} {text}")
+        self._digest.update("|".join(parts).encode())
 
     def _checked(self) -> list[Found]:
         world = self._cluster.world
@@ -156,7 +161,10 @@ class _History:
         return found + [Found(len(self._done), one) for one in self._deaths()]
 
     def _deaths(self) -> Iterator[Violation]:
-        """Processes that ended by themselves, for no reason that the world gave them."""
+        """What failed for no reason that the world gave it."""
+        for failure in self._cluster.loop.failures:
+            what = f"a request failed: {type(failure).__name__}: {failure}"
+            yield Violation(Invariant.CONVERGENCE, what, self._cluster.world.now)
         for name, process in self._cluster.processes.items():
             error = process.failure
             if error is None or isinstance(error, AlreadyRunning):

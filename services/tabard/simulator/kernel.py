@@ -35,6 +35,9 @@ class SimulatedKernel(MemoryDataplane):
         super().__init__(config, sizes=sizes, links=links, clock=boot_clock, boot_clock=boot_clock)
         self.is_torn = False
         """A write began, and none has ended since."""
+        self.writes = 0
+        self.change: Change | None = None
+        """What the write that began last was to bring about, until one ends."""
 
     def watch(self, deliver: Callable[[list[Verdict]], None]) -> Callable[[], None]:
         """Nobody watches: flows prove nothing, and cost a message each."""
@@ -148,6 +151,8 @@ class SimulatedWorker(Worker):
 
     async def _write(self, change: Change) -> None:
         kernel = self._kernel
+        kernel.change = change
+        kernel.writes += 1
         stages = deque(kernel.stages(change))
 
         def one() -> None:
@@ -163,7 +168,7 @@ class SimulatedWorker(Worker):
         except MapFull:
             self._counts["maps full"] += 1
             raise
-        kernel.is_torn = False
+        kernel.is_torn, kernel.change = False, None
 
 
 def failed(reason: str) -> Exception:

@@ -157,6 +157,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         finally:
             sys.unraisablehook = heard
 
+    def note_failure(self, task: asyncio.Task[Any]) -> None:
+        """A done callback for tasks that nobody waits for."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failures.append(error)
+
     # What asyncio asks of a loop
 
     def time(self) -> float:

@@ -69,16 +69,29 @@ class Wire:
         self._opened: dict[tuple[str, str, int, int], _Flow] = {}
         self.under_way: dict[str, _Way] = {}
 
-    def draw(self, chance: Random) -> str:
-        """A packet that may be sent now, in words; empty if nobody can send."""
+    def draw(self, chance: Random, near: str = "") -> str:
+        """A packet that may be sent now, in words; empty if nobody can send. If it can be, it is
+        sent or received on the node `near`."""
         pods = self._world.pods
-        senders = [uid for uid, pod in pods.items() if self._interface(pod)]
+        up = {uid: pod for uid, pod in pods.items() if pod.attached}
+        senders = [uid for uid, pod in up.items() if pod.started.node == near]
+        targets = [pod.started.addresses[0] for pod in up.values() if pod.running]
+        if near and senders and len(targets) > 1:
+            addresses = [up[uid].started.addresses[0] for uid in senders]
+            one, other = chance.choice(list(up)), chance.choice(senders)
+            ports = f"{chance.choice(PORTS)} {chance.choice(SOURCE_PORTS)}"
+            if chance.random() < 0.5:
+                return f"{other} {chance.choice(targets)} {ports}"
+            return f"{one} {chance.choice(addresses)} {ports}"
+        dice = chance.random()
+        senders = list(up)
+        if not up or dice > 0.93:
+            senders = [uid for uid, pod in pods.items() if self._interface(pod)]
         if not senders:
             return ""
-        dice = chance.random()
         if dice < 0.2 and self._opened:
             return f"answer {chance.choice(list(self._opened.values())).words}"
-        targets = [pod.started.addresses[0] for pod in pods.values() if pod.running]
+        targets = targets or list(OUTSIDE)
         port = chance.choice(PORTS)
         if dice < 0.25:
             return f"stranger {chance.choice(targets)} {chance.choice(targets)} {port}"
@@ -254,6 +267,7 @@ class Wire:
                 outcome.identity,
                 seen.enforced,
                 seen.reached,
+                seen.settled,
             )
         )
 

@@ -76,6 +76,10 @@ class Process:
         self._loop.kill(self.line.host)
         self._over()
 
+    def stop(self) -> None:
+        """SIGTERM; `is_alive` until it has ended."""
+        raise NotImplementedError
+
     def pause(self) -> None:
         """SIGSTOP."""
         assert self.line is not None
@@ -149,6 +153,11 @@ class AllocatorProcess(Process):
         )
         await self.allocator.run()
 
+    def stop(self) -> None:
+        assert self.line is not None
+        assert self.allocator is not None
+        self.line.host.context.run(self.allocator.stop)
+
     def _over(self) -> None:
         super()._over()
         self.allocator = None
@@ -213,6 +222,10 @@ class AgentProcess(Process):
             me, SimulatedCheckpoint(self.name, self.disk, line, self._store.world.counts), answer
         )
 
+    def stop(self) -> None:
+        assert self._root is not None
+        self._root.cancel()
+
     def _over(self) -> None:
         super()._over()
         self.agent = self.gate = None
@@ -223,14 +236,16 @@ class AgentProcess(Process):
         seen.running, seen.paused, seen.starts = self.is_alive, self.is_paused, self.starts
         seen.clock_skew_ns = self.skew_ns
         seen.maps = self.kernel.maps
-        seen.is_writing = self.kernel.is_torn
+        seen.is_writing, seen.writes = self.kernel.is_torn, self.kernel.writes
+        seen.change, seen.saved = self.kernel.change, self.disk.saved
         if agent is None:
             seen.standing, seen.state, seen.read, seen.settled = "", _NOTHING, 0, False
-            seen.troubles = {}
+            seen.troubles, seen.attached = {}, {}
             return
         reconciler, report = agent.reconciler, agent.report
         seen.standing, seen.state = reconciler.standing.value, reconciler.state
         seen.read, seen.troubles = reconciler.state.sequence, report.troubles
+        seen.attached = reconciler.attachments.attached
         seen.reached = max(seen.reached, seen.read)
         is_whole = reconciler.standing is Standing.IN_SYNC
         if is_whole and report.sequence:
@@ -265,4 +280,5 @@ def _settings(node: str, underlay: str, cidr: str, mode: str) -> Settings:
         checkpoint_spacing_ms=2_000,
         drift_interval_ms=20_000,
         digest_after_ms=500,
+        flows_spacing_ms=60_000,
     )

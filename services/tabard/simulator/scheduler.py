@@ -25,9 +25,16 @@ class Scheduler:
         self._chance = chance
         self._in_burst = False
         self._left = chance.randint(10, CALM_STEPS)
+        self._half_written = ""
+        """The node of which one stage was written in the step before."""
 
     def next(self) -> Choice:
         """A choice that is possible."""
+        choice = self._next()
+        self._half_written = choice.process if choice.act is Act.STAGE else ""
+        return choice
+
+    def _next(self) -> Choice:
         chance = self._chance
         self._left -= 1
         if self._left <= 0:
@@ -35,11 +42,13 @@ class Scheduler:
             self._left = chance.randint(5, 2 * (BURST_STEPS if self._in_burst else CALM_STEPS))
         kind = chance.random()
         choice = None
-        if kind < 0.10:
-            choice = self._work()
-        elif kind < 0.24:
+        if self._half_written and chance.random() < 0.5:
             choice = self._probe()
-        elif kind < (0.34 if self._in_burst else 0.25):
+        elif kind < 0.10:
+            choice = self._work()
+        elif kind < 0.22:
+            choice = self._probe()
+        elif kind < (0.34 if self._in_burst else 0.23):
             choice = self._trouble()
         elif kind < 0.38:
             choice = self._mending()
@@ -88,7 +97,7 @@ class Scheduler:
         wire, chance = self._cluster.wire, self._chance
         if wire.under_way and chance.random() < 0.3:
             return Choice(Act.ARRIVE, "", chance.choice(list(wire.under_way)))
-        words = wire.draw(chance)
+        words = wire.draw(chance, self._half_written)
         return Choice(Act.PROBE, "", words, int(chance.random() < 0.15)) if words else None
 
     def _time(self) -> Choice:
@@ -105,6 +114,8 @@ class Scheduler:
         for name, process in cluster.processes.items():
             if process.is_alive:
                 found.append((3, Choice(Act.CRASH, name)))
+            if process.is_alive and not process.is_paused:
+                found.append((0.7, Choice(Act.STOP, name)))
             if many:
                 continue
             if process.is_alive and not process.is_paused:
@@ -125,6 +136,8 @@ class Scheduler:
             if f"full {stream}" not in cluster.world.faults:
                 found.append((0.7, Choice(Act.FULL, "", stream)))
         found.append((0.7, Choice(Act.FORGET)))
+        if cluster.trimmable():
+            found.append((2, Choice(Act.TRIM)))
         return self._pick(found)
 
     def _mending(self) -> Choice | None:

@@ -39,7 +39,7 @@ def setup(seed: int) -> Setup:
         seed=seed,
         mode=chance.choice((Mode.OVERLAY, Mode.NATIVE)),
         allocators=("a1", "a2", "a3")[: 3 if chance.random() < 0.25 else 2],
-        numbers=chance.choice((4, 6, 8, 12)),
+        numbers=chance.choice((5, 8, 8, 12)),
         settings=SettingsAdopted(
             cluster="simulated",
             cluster_id=0,

@@ -7,15 +7,17 @@ history out of which others were left.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
 from random import Random
 
 from tabard.agent.errors import Code, GateError
 from tabard.agent.requests import Attach, Detach
-from tabard.bus.port import BusUnavailable, Stream
+from tabard.bus.port import BusError, BusUnavailable, Stream
 from tabard.events.envelope import Envelope
+from tabard.events.ledger import LedgerTrimmed
 from tabard.events.observed import (
     NamespaceLabelsSet,
     NodeLeft,
@@ -25,8 +27,11 @@ from tabard.events.observed import (
     PodStopped,
     PolicyRemoved,
     PolicySet,
+    TrimRequested,
 )
+from tabard.ledger import archive
 from tabard.ledger.messages import observed
+from tabard.ledger.trimming import KEPT
 from tabard.simulator.bus import SimulatedBus, Store
 from tabard.simulator.catalogue import ADDRESSES_A_NODE, LABELS, NAMESPACES, PODS, POLICIES
 from tabard.simulator.clocks import true_time
@@ -40,6 +45,7 @@ ATTEMPTS_MAX = 8
 RETRY_S = 0.4
 ATTACH_TIMEOUT_MS = 4_000
 KUBELET_RETRY_S = 1.0
+TRIM_LOOKS_MAX = 50
 
 
 class Work:
@@ -204,7 +210,11 @@ class Work:
             queue.append(event)
             return
         self._queues[key] = deque([event])
-        self.line.host.context.run(self._loop.create_task, self._drain(key))
+        self._run(self._drain(key))
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = self.line.host.context.run(self._loop.create_task, work)
+        task.add_done_callback(self._loop.note_failure)
 
     async def _drain(self, key: str) -> None:
         queue, told = self._queues[key], 0
@@ -239,6 +249,30 @@ class Work:
             queue.popleft()
         del self._queues[key]
 
+    # Operators
+
+    def trim(self, before: int) -> None:
+        """Have the ledger begin at the snapshot `before`, once the ledger says so itself."""
+        self._run(self._trimmed(before))
+
+    async def _trimmed(self, before: int) -> None:
+        try:
+            [entry] = [one for one in await archive.listed(self._bus) if one.sequence == before]
+            await archive.keep(self._bus, entry, KEPT)
+        except (BusError, ValueError):
+            return  # it was replaced by newer ones; another trim may come
+        digest = bytes.fromhex(entry.digest)
+        self._publish("trim", TrimRequested(before, digest, "simulated.gz", bytes(32)))
+        for _ in range(TRIM_LOOKS_MAX):
+            await asyncio.sleep(RETRY_S)
+            if any(
+                isinstance(record.event, LedgerTrimmed) and record.event.before == before
+                for record in self._world.records[before:]
+            ):
+                with suppress(BusUnavailable):
+                    await self._bus.trim(before)
+                return
+
     # Kubelets
 
     def kubelets(self) -> None:
@@ -269,6 +303,7 @@ class Work:
         else:
             work = self._detached(agent, uid)
         task = agent.line.host.context.run(self._loop.create_task, work)
+        task.add_done_callback(self._loop.note_failure)
         agent.asked.add(task)
         self._asked[uid] = task
 

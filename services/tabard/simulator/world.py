@@ -11,10 +11,12 @@ from typing import Literal
 
 from tabard.bus.port import Stored
 from tabard.dataplane.maps import Maps, Mode, Reason
+from tabard.dataplane.port import Change
 from tabard.events.envelope import Recorded
 from tabard.events.ledger import LedgerEvent, SettingsAdopted
 from tabard.events.observed import ObservedEvent, PodStarted
 from tabard.ledger.state import State
+from tabard.policy.compile import Attachment
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Judged:
     """`Node.enforced` then."""
     reached: int
     """`Node.reached` then."""
+    settled: bool
+    """`Node.settled` then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,14 @@ class Node:
     is_writing: bool = False
     """A write is between two of its stages, or was broken off there by a crash or an error and no
     write ended since."""
+    writes: int = 0
+    """How many writes were begun."""
+    change: Change | None = None
+    """What the write is about that is between two stages or was broken off, as `is_writing`."""
+    saved: int = 0
+    """The ledger sequence of the checkpoint on its disk; 0: none is there that can be read."""
+    attached: Mapping[str, Attachment] = field(default_factory=dict)
+    """Its pods as the agent knows them, by UID, live; empty while none runs."""
     said: int = 0
     """The sequence of its last word on STATUS, as stored."""
     settled: bool = False

@@ -47,7 +47,11 @@ class Cluster:
         """Go on by `event`; what in it contradicts what went before, or ""."""
         match event:
             case events.EndpointBound(uid):
-                fault = f"binds pod {uid}, which is bound already" if uid in self.bound else ""
+                fault = ""
+                if uid in self.bound:
+                    fault = f"binds pod {uid}, which is bound already"
+                elif uid in self.stopped and uid not in self.waiting:
+                    fault = f"binds pod {uid}, which had stopped"
                 self.bound[uid] = event
                 self.addresses.update(dict.fromkeys(event.addresses, uid))
                 self.refused.pop(uid, None)

@@ -1,6 +1,6 @@
 """safe reuse: a number is another label set's only after every live node's watermark has passed its
-retirement; an address's binding is replaced only by a newer incarnation, and a late unbind of an
-older one changes nothing.
+retirement, and a running pod's only once every live node knows it; an address's binding is replaced
+only by a newer incarnation, and a late unbind of an older one changes nothing.
 
 A number that some lost node may still take for what it was is drawn only when no other is free
 (ARCHITECTURE.md, decision 37). A node that joined after a number's release has enforced nothing of
@@ -45,16 +45,16 @@ class SafeReuse:
         self._count = numbers
         self._nodes: dict[str, _Node] = {}
         self._said: dict[str, int] = {}
-        self._enforced: dict[str, int] = {}
-        self._live: set[int] = set()
+        self._knows: dict[str, int] = {}
+        self._live: dict[int, int] = {}
+        """Number → the sequence of its allocation."""
         self._gone: dict[int, _Gone] = {}
         self._doubtful: dict[int, int] = {}
         """Free numbers that a lost node may take for what they were → their retirement."""
         self._started: dict[str, int] = {}
         """Bound pod → when it started."""
-        self._stopped: set[str] = set()
-        self._waiting: set[str] = set()
-        """Pods that were refused for want of a number, and may be bound though they had stopped."""
+        self._numbers: dict[str, int] = {}
+        """Bound pod → its number."""
         self.bindings: dict[str, str] = {}
         """Address → UID, as it should be."""
         self._held: dict[str, set[str]] = {}
@@ -66,9 +66,10 @@ class SafeReuse:
         """A node said on STATUS that it enforces the ledger through `sequence`."""
         self._said[node] = max(sequence, self._said.get(node, 0))
 
-    def enforces(self, node: str, sequence: int) -> None:
-        """A node does enforce the ledger through `sequence`: to be told of all nodes or of none."""
-        self._enforced[node] = sequence
+    def knows(self, node: str, sequence: int) -> None:
+        """A node does enforce the ledger through `sequence`, and would after a crash. Whoever is
+        told of is not taken at its word alone."""
+        self._knows[node] = sequence
 
     def is_live(self, node: str) -> bool:
         """Whether the ledger waits for the node."""
@@ -129,9 +130,9 @@ class SafeReuse:
                 node.lost_at = 0
                 self._clear_doubts()
             case events.IdentityAllocated(number):
-                yield from self._allocate(number)
+                yield from self._allocate(number, sequence)
             case events.IdentityRetired(number):
-                self._live.discard(number)
+                self._live.pop(number, None)
                 self._gone[number] = _Gone(sequence)
             case events.IdentityReleased(number):
                 yield from self._release(number, sequence)
@@ -139,11 +140,11 @@ class SafeReuse:
                 yield from self._bind(bound)
             case events.EndpointUnbound(uid):
                 self._unbind(uid)
-            case events.EndpointTombstoned(uid):
-                self._stopped.add(uid)
-                self._waiting.discard(uid)
-            case events.PodRefused() as refused:
-                (self._waiting.add if refused.retry else self._waiting.discard)(refused.uid)
+            case events.EndpointRelabelled(uid, number, _, behind):
+                yield from self._move(uid, number, behind)
+            case events.EndpointsRebound(_, changes, behind):
+                for uid, number in changes:
+                    yield from self._move(uid, number, behind)
             case _:
                 pass
 
@@ -157,10 +158,10 @@ class SafeReuse:
             said = self._said.get(name, 0)
             if said < sequence:
                 yield f"live node {name} said {said} last"
-            elif name in self._enforced and self._enforced[name] < sequence:
-                yield f"live node {name}, which said {said}, enforces {self._enforced[name]}"
+            elif name in self._knows and self._knows[name] < sequence:
+                yield f"live node {name}, which said {said}, enforces or keeps {self._knows[name]}"
 
-    def _allocate(self, number: int) -> Iterator[str]:
+    def _allocate(self, number: int, sequence: int) -> Iterator[str]:
         gone = self._gone.pop(number, None)
         doubted = self._doubtful.pop(number, None)
         if gone is not None:
@@ -174,7 +175,22 @@ class SafeReuse:
                 f"allocates {number}, which a lost node may take for what it was at "
                 f"LEDGER/{doubted - 1}, while {clear} other numbers are free"
             )
-        self._live.add(number)
+        self._live[number] = sequence
+
+    def _move(self, uid: str, number: int, behind: tuple[str, ...]) -> Iterator[str]:
+        """A running pod is another: who does not know `number` drops what it sends."""
+        before = self._numbers.get(uid)
+        self._numbers[uid] = number
+        if number == before or len(behind) == events.BEHIND_MAX:
+            return
+        allocated_at = self._live.get(number, 0)
+        for name, node in self._nodes.items():
+            said = self._said.get(name, 0)
+            if not node.lost_at and said < allocated_at and name not in behind:
+                yield (
+                    f"gives {number}, allocated at LEDGER/{allocated_at}, to running pod {uid}, "
+                    f"but live node {name} said {said} last"
+                )
 
     def _clear(self) -> int:
         """How many numbers of pods are free and nobody's doubt."""
@@ -208,8 +224,6 @@ class SafeReuse:
 
     def _bind(self, bound: events.EndpointBound) -> Iterator[str]:
         uid = bound.uid
-        if uid in self._stopped and uid not in self._waiting:
-            yield f"binds pod {uid}, which had stopped"
         for address in bound.addresses:
             holder = self.bindings.get(address)
             if holder is not None and self._started[holder] > bound.started_at:
@@ -222,11 +236,11 @@ class SafeReuse:
             self._touched.add(address)
         self._started[uid] = bound.started_at
         self._held[uid] = set(bound.addresses)
-        self._waiting.discard(uid)
+        self._numbers[uid] = bound.identity
 
     def _unbind(self, uid: str) -> None:
         for address in self._held.pop(uid, ()):
             del self.bindings[address]
             self._touched.add(address)
         self._started.pop(uid, None)
-        self._stopped.add(uid)
+        self._numbers.pop(uid, None)

@@ -15,6 +15,7 @@ import asyncio
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgpack
@@ -149,6 +150,7 @@ def _entry(info: ObjectInfo) -> Entry:
 _SAID = ("chain", "digest", "schema", "release", "by", "kept")
 
 
+@cache
 def _release() -> str:
     # Who only takes snapshots, as agents do, need not load what this loads.
     from importlib.metadata import version

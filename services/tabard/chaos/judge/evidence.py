@@ -3,9 +3,9 @@
 import asyncio
 from dataclasses import dataclass
 
-from tabard.bus.port import Bus, SequenceGap, Stored, Stream
+from tabard.bus.port import Bus, BusError, SequenceGap, Stored, Stream
 from tabard.events import chain
-from tabard.events.errors import ChainError
+from tabard.events.errors import ChainError, EventError
 from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.messages import recorded
 
@@ -22,22 +22,28 @@ class Evidence:
     stored: tuple[Stored, ...]
     """The same, as the bus holds it."""
     observed: tuple[Stored, ...]
+    broken: str = ""
+    """Why not all of it could be read, or empty: then it ends before what could not."""
 
 
 async def gathered(bus: Bus) -> Evidence:
-    """Read both streams from their first message to the last of now.
-
-    ChainError or SequenceGap if the ledger does not follow from itself on any replica that
-    answers, EventError if an event cannot be read.
-    """
+    """Read both streams from their first message to the last of now."""
     stored: list[Stored] = []
-    before = chain.GENESIS
-    end = await bus.last_sequence(Stream.LEDGER)
-    while len(stored) < end:
-        messages, before = await _next(bus, len(stored) + 1, before)
-        stored += messages
-    ledger = tuple(recorded(Stream.LEDGER, message) for message in stored)
-    return Evidence(ledger, tuple(stored), tuple(await _observed(bus)))
+    ledger: list[LedgerRecord] = []
+    observed: list[Stored] = []
+    broken = ""
+    try:
+        observed += await _observed(bus)
+        before = chain.GENESIS
+        end = await bus.last_sequence(Stream.LEDGER)
+        while len(stored) < end:
+            messages, before = await _next(bus, len(stored) + 1, before)
+            for message in messages:
+                ledger.append(recorded(Stream.LEDGER, message))
+                stored.append(message)
+    except (BusError, EventError) as error:
+        broken = f"what the bus holds cannot be read whole: {error}"
+    return Evidence(tuple(ledger), tuple(stored), tuple(observed), broken)
 
 
 async def _next(bus: Bus, start: int, before: bytes) -> tuple[list[Stored], bytes]:

@@ -92,6 +92,7 @@ async def probing(rig: Rig, chance: Random) -> AsyncIterator[Probers]:
 
     ProbersFailed out of the block if they fail.
     """
+    (rig.data / FILE).write_bytes(b"")
     with (rig.data / LOG).open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -14,6 +14,7 @@ class Come:
     namespace: str
     addresses: tuple[str, ...]
     ports: Ports
+    """Those that have a name: events tell no others."""
 
 
 @dataclass(frozen=True, slots=True)

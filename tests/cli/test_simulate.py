@@ -1,0 +1,130 @@
+"""`tabard chaos simulate`, on histories short enough to be carried out here."""
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from command import Tabard
+from tabard.simulator.checkers import every
+from tabard.simulator.faults.catalogue import FAULTS
+
+pytestmark = pytest.mark.skipif(not every(), reason="there are no checkers yet")
+
+STEPS = "60"
+FAULT = "unknown-passes"
+"""Caught within few and short histories."""
+
+
+def broken(tabard: Tabard) -> dict[str, Any]:
+    words = ("--fault", FAULT, "--steps", "200", "--seeds", "50", "-o", "json")
+    result = tabard("chaos", "simulate", *words)
+    assert result.exit_code == 1
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_histories_that_hold_are_summed_up(tabard: Tabard) -> None:
+    result = tabard("chaos", "simulate", "--seeds", "3", "--steps", STEPS)
+    assert result.exit_code == 0
+    first, *happened = result.stdout.splitlines()
+    assert first.startswith("✓ all held: 3 histories, 180 steps, in ")
+    assert " histories a second)" in first
+    assert any(" · " in line for line in happened)
+    assert "1 of 3 histories" in result.stderr
+
+
+def test_the_same_seeds_are_the_same_histories(tabard: Tabard) -> None:
+    def counts(*words: str) -> Any:
+        said = tabard("chaos", "simulate", "--steps", STEPS, "-o", "json", *words)
+        return json.loads(said.stdout)["counts"]
+
+    three = counts("--seeds", "3", "--first-seed", "7")
+    assert three == counts("--seeds", "3", "--first-seed", "7")
+    assert three != counts("--seeds", "3", "--first-seed", "8")
+
+
+def test_one_history_is_told_step_by_step(tabard: Tabard) -> None:
+    words = ("--seed", "5", "--steps", STEPS, "-v")
+    result = tabard("chaos", "simulate", *words)
+    assert result.exit_code == 0
+    told = result.stdout[: result.stdout.index("✓")].splitlines()
+    assert len(told) >= int(STEPS)
+    assert json.loads(tabard("chaos", "simulate", *words, "-o", "json").stdout)["trace"] == told
+
+
+def test_a_violation_is_told_with_what_is_enough_for_it(tabard: Tabard) -> None:
+    words = ("--fault", FAULT, "--steps", "200", "--seeds", "50")
+    result = tabard("chaos", "simulate", *words)
+    assert result.exit_code == 1
+    said = broken(tabard)["violation"]
+    lines = result.stdout.splitlines()
+    assert f"✗ seed {said['seed']}, step {said['step']}: {said['invariant']}" in lines
+    assert f"  {said['what']}" in lines
+    for line in said["trace"]:
+        assert f"  {line}" in lines
+    assert said["replay"] in result.stderr
+
+
+def test_the_command_that_is_told_breaks_at_the_same_step_again(tabard: Tabard) -> None:
+    said = broken(tabard)["violation"]
+    program, *words = shlex.split(said["replay"])
+    assert program == "tabard"
+    again = tabard(*words, "-o", "json")
+    assert again.exit_code == 1
+    assert json.loads(again.stdout)["violation"] == said
+
+
+def test_a_fault_is_gone_when_the_command_has_ended(tabard: Tabard) -> None:
+    seed = str(broken(tabard)["violation"]["seed"])
+    assert tabard("chaos", "simulate", "--seed", seed, "--steps", "200").exit_code == 0
+
+
+def test_a_fault_that_nobody_noticed_is_told(tabard: Tabard) -> None:
+    result = tabard("chaos", "simulate", "--seeds", "1", "--steps", "1", "--fault", FAULT)
+    assert result.exit_code == 0
+    assert f"fault {FAULT} was not noticed" in result.stderr
+
+
+@pytest.mark.parametrize("output", ["table", "json", "name"])
+def test_faults_are_listed_with_their_checkers(tabard: Tabard, output: str) -> None:
+    result = tabard("chaos", "simulate", "--list-faults", "-o", output)
+    assert result.exit_code == 0
+    for fault in FAULTS.values():
+        assert fault.name in result.stdout
+        assert output == "name" or fault.breaks in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--fault", "no-fenc"], "there is no fault 'no-fenc', perhaps 'no-fence'"),
+        (["--steps", "0"], "greater than or equal to 1"),
+        (["--seeds", "0"], "greater than or equal to 1"),
+        (["--seed", "-1"], "greater than or equal to 0"),
+        (["--seed", "x"], "'x' is no whole number"),
+        (["--seed", "1", "--seeds", "2"], "--seed is one history"),
+        (["--seed", "1", "--first-seed", "2"], "--seed is one history"),
+        (["-v"], "say which by --seed"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tabard: Tabard, words: list[str], told: str) -> None:
+    result = tabard("chaos", "simulate", *words)
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.split())
+
+
+def test_names_of_faults_are_completed(tabard: Tabard) -> None:
+    from typer import Context
+    from typer.main import get_command
+
+    from tabard.cli import completion
+    from tabard.cli.app import app
+
+    offered = completion.faults(Context(get_command(app)), "flows-")
+    assert offered == [
+        "flows-of-moved-addresses-kept",
+        "flows-of-retired-numbers-kept",
+        "flows-outlive-pods",
+    ]

@@ -1,0 +1,29 @@
+"""The mutation check: each deliberate fault is noticed by the checker that is there for it."""
+
+import pytest
+
+from tabard.simulator.checkers import every
+from tabard.simulator.faults.catalogue import FAULTS
+from tabard.simulator.history import run
+from tabard.simulator.shrink import violates
+
+pytestmark = pytest.mark.skipif(not every(), reason="there are no checkers yet")
+
+SEEDS_MAX = 200
+LAST_CAUGHT: dict[str, int] = {}
+"""Fault → the seed by which it was caught when this was written: tried first, to save time."""
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_caught_by_its_checker(name: str) -> None:
+    fault = FAULTS[name]
+    first = LAST_CAUGHT.get(name, 1)
+    seeds = [first, *(seed for seed in range(1, SEEDS_MAX + 1) if seed != first)]
+    with fault.plant():
+        caught = any(violates(run(seed, fault.steps), fault.caught_by) for seed in seeds)
+    assert caught, f"{name} survived {SEEDS_MAX} histories: {fault.breaks}"
+
+
+def test_where_faults_were_caught_is_of_faults_that_there_are() -> None:
+    assert LAST_CAUGHT.keys() <= FAULTS.keys()
+    assert set(LAST_CAUGHT.values()) <= set(range(1, SEEDS_MAX + 1))
