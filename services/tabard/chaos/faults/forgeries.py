@@ -69,8 +69,8 @@ class Forger:
         self._chance = chance
 
     def controls(self, tunnels: bool) -> list[Shot]:
-        """What must arrive; with `tunnels` also what the pod's node sends in its name, which is true
-        only of a state that is current."""
+        """What must arrive; with `tunnels` also what the pod's node sends in its name, which is
+        true only of a state that is current."""
         flow, uid = self._flow, self._flow.source.uid
         shots = [self._plain("pod", "by hand", uid, flow.ends[0])]
         if tunnels:

@@ -23,7 +23,7 @@ CONTROL_S = 1.0
 """Longest wait for controls to arrive."""
 RESEND_S = 0.2
 LINGER_S = 0.05
-"""How long forged packets are looked out for behind the last controls, which they should precede."""
+"""How long forged packets are awaited after the last controls, which they should precede."""
 POD_DEVICE = "eth0"
 FRAME_BYTES_MAX = 1 << 16
 SNIFFED_BYTES_MAX = 4 << 20
