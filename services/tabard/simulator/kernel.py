@@ -43,6 +43,10 @@ class SimulatedKernel(MemoryDataplane):
         """Nobody watches: flows prove nothing, and cost a message each."""
         return lambda: None
 
+    def remove(self) -> None:
+        super().remove()
+        self.is_torn, self.change = False, None
+
     def ifindex(self, interface: str) -> int:
         """The number of an interface that was attached once; 0 if it was not."""
         return self._ifindexes.get(interface, 0)

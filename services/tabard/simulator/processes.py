@@ -191,6 +191,7 @@ class AgentProcess(Process):
         )
         self.seen = world.Node(name, underlay, (cidr,), setup.mode, self.kernel.maps)
         self.agent: Agent | None = None
+        self.boots = 1
         self.gate: Gate | None = None
         """Of the present life, once it answers."""
         self._unwaited = 0
@@ -213,7 +214,7 @@ class AgentProcess(Process):
         self.agent = agent = Agent(self.settings, self.kernel, connect, worker=worker)
         me = Holder(
             self.name,
-            f"boot of {self.name}",
+            f"boot {self.boots} of {self.name}",
             self.starts,
             believed_time(self._loop),
             "/simulated",
@@ -227,6 +228,12 @@ class AgentProcess(Process):
     def stop(self) -> None:
         assert self._root is not None
         self._root.cancel()
+
+    def reboot(self) -> None:
+        """Its machine loses power, and is up again with nothing but its disk."""
+        self.kill()
+        self.kernel.remove()
+        self.boots += 1
 
     def _over(self) -> None:
         super()._over()
