@@ -194,6 +194,8 @@ class AgentProcess(Process):
         self.boots = 1
         self.gate: Gate | None = None
         """Of the present life, once it answers."""
+        self._is_stopping = False
+        """What it was at was broken off anywhere."""
         self._unwaited = 0
         """The present agent's count of it, as of the last look."""
         self.asked: set[asyncio.Task[Any]] = set()
@@ -227,6 +229,7 @@ class AgentProcess(Process):
 
     def stop(self) -> None:
         assert self._root is not None
+        self._is_stopping = True
         self._root.cancel()
 
     def reboot(self) -> None:
@@ -239,6 +242,7 @@ class AgentProcess(Process):
         super()._over()
         self.agent = self.gate = None
         self._unwaited = 0
+        self._is_stopping = False
         self.asked.clear()
 
     def show(self) -> None:
@@ -264,6 +268,7 @@ class AgentProcess(Process):
             seen.enforced = report.sequence
         seen.settled = (
             is_whole
+            and not self._is_stopping
             and reconciler.started.is_set()
             and not self.kernel.is_torn
             and not reconciler.refolding
