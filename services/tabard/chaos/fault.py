@@ -2,9 +2,10 @@
 
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tabard.bus.port import Bus, Stream
+from tabard.chaos.record import Acknowledged, Packet
 from tabard.cluster.supervisor import Cluster
 
 
@@ -22,6 +23,11 @@ class Rig(Protocol):
 
     @property
     def data(self) -> Path: ...
+
+    @property
+    def acknowledged(self) -> list[Acknowledged]:
+        """What the bus acknowledged in this run; whoever publishes adds to it."""
+        ...
 
     @property
     def bus_servers(self) -> tuple[str, ...]:
@@ -63,3 +69,11 @@ class Fault(Protocol):
     async def heal(self, rig: Rig) -> None:
         """Undo what does not end by itself; nothing where `inject` did nothing."""
         ...
+
+
+@runtime_checkable
+class Sending(Protocol):
+    """What a fault is besides that sends packets itself."""
+
+    packets: list[Packet]
+    """What became of them; whole once it is healed."""

@@ -70,6 +70,8 @@ class Packet:
     """Of an exchange on a flow that was open already: when that was opened; 0 if this opens one."""
     kind: str = "pod"
     """`pod`, or what forged it: `stranger` (outside of all nodes), `forger` (a pod that lies)."""
+    how: str = ""
+    """How it was made, if by hand: `in a tunnel, with …`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ class Record:
     mode: str
     began: int
     ended: int = 0
+    rate_per_s: float = 0.0
+    """How much the workload was to have happen."""
     minutes: float = 0.0
     """For how long it was to go round again; each scenario is carried out once anyway."""
     phases: list[Phase] = field(default_factory=list)

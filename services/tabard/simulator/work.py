@@ -9,13 +9,12 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from hashlib import blake2b
 from random import Random
 
 from tabard.agent.errors import Code, GateError
 from tabard.agent.requests import Attach, Detach
-from tabard.bus.port import BusError, BusUnavailable, Stream
+from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stream
 from tabard.events.envelope import Envelope
 from tabard.events.ledger import LedgerTrimmed
 from tabard.events.observed import (
@@ -88,6 +87,12 @@ class Work:
             for uid, pod in self._world.pods.items()
             if pod.running and any(uid in state.refused_pods for state in states)
         ]
+
+    def rebooted(self, node: str) -> None:
+        """The node's pods have to be attached again."""
+        for pod in self._world.pods.values():
+            if pod.started.node == node:
+                pod.attached = False
 
     # What may happen
 
@@ -229,12 +234,15 @@ class Work:
             envelope = Envelope(event_id, key, true_time(self._loop), "", event_id)
             message = observed(event, envelope)
             world = self._world
-            for attempt in range(1, ATTEMPTS_MAX + 1):
-                try:
-                    [sequence] = await self._bus.publish(Stream.OBSERVED, [message])
-                except BusUnavailable:
-                    await asyncio.sleep(RETRY_S)
-                    continue
+            attempt = 1
+            while (sequence := await self._tried(message)) is None:
+                # An operator gives up some time; whoever reports pods does not.
+                if attempt >= ATTEMPTS_MAX and not key.startswith("pod "):
+                    world.unanswered += 1
+                    break
+                attempt += 1
+                await asyncio.sleep(RETRY_S)
+            else:
                 acknowledged = Acknowledged(
                     sequence,
                     message.id,
@@ -245,11 +253,16 @@ class Work:
                     attempt,
                 )
                 world.acknowledged.append(acknowledged)
-                break
-            else:
-                world.unanswered += 1
             queue.popleft()
         del self._queues[key]
+
+    async def _tried(self, message: Outgoing) -> int | None:
+        """The sequence that a message got; None without an answer."""
+        try:
+            [sequence] = await self._bus.publish(Stream.OBSERVED, [message])
+        except BusUnavailable:
+            return None
+        return sequence
 
     # Operators
 
@@ -297,10 +310,9 @@ class Work:
             del self._asked[uid]
         pod = self._world.pods[uid]
         if pod.running:
-            wanted = replace(pod.started, labels=pod.labels)
             number = blake2b(uid.encode(), digest_size=5).hexdigest()
             mac = "02:" + ":".join(number[at : at + 2] for at in range(0, 10, 2))
-            request = Attach(wanted, pod.interface, mac, ATTACH_TIMEOUT_MS)
+            request = Attach(pod.started, pod.interface, mac, ATTACH_TIMEOUT_MS)
             work = self._attached(agent, request)
         else:
             work = self._detached(agent, uid)

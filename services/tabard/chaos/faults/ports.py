@@ -83,6 +83,12 @@ def _nft(namespace: str, lines: Sequence[str]) -> None:
     enter.call(namespace, lambda: run("nft", "-f", "-", text=text))
 
 
+def ip_batch(namespace: str, *commands: str) -> None:
+    """Commands of ip(8) in a namespace, as far as the first that fails: ClusterError."""
+    text = "".join(f"{command}\n" for command in commands)
+    run("ip", "-n", namespace, "-batch", "-", text=text)
+
+
 def run(*command: str, text: str = "") -> str:
     """What the command printed; ClusterError with its complaint."""
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)

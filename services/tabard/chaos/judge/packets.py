@@ -80,7 +80,7 @@ class PacketJudge:
         """Why it had to be dropped: no state that may have been in force allows it; "" if one
         does."""
         if packet.kind != "pod":
-            return f"a {packet.kind} had forged it"
+            return f"a {packet.kind} had forged it ({packet.how})"
         sender = self.past.pods.get(packet.source)
         if sender is None:
             return "no pod was ever bound or observed that has the sender's UID"
@@ -160,7 +160,10 @@ def _flow(packet: Packet, receiver: Pod) -> Flow:
 
 
 def _named(packet: Packet) -> str:
-    what = f"an exchange on a flow opened at {packet.opened}" if packet.opened else "a packet"
+    what = "a packet"
+    if packet.opened:
+        before_s = (packet.began - packet.opened) / 1_000_000_000
+        what = f"an exchange on a flow that was opened {before_s:.1f} s before"
     by = f", answered by {packet.answered}" if packet.answered else ""
     return (
         f"{what} from {packet.source or packet.kind} ({packet.source_address}) to "
