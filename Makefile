@@ -4,8 +4,9 @@ BIN := .venv/bin
 SUITES ?= ../shared/suites
 DATAPLANE ?= pure
 OUTPUT ?= text
+SCENARIO ?= all
 
-.PHONY: help demo test conformance fuzz test-compose bench lint setup clean
+.PHONY: help demo test conformance fuzz test-compose chaos bench lint setup clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +27,9 @@ fuzz: setup ## opinions on random policies agree; TARGET=parsers|NAME: bent inpu
 
 test-compose: setup ## build the image, bring compose/ up on an engine of its own, prove and kill; root, minutes
 	@TABARD_TEST_COMPOSE=1 $(BIN)/pytest tests/compose $(PYTEST)
+
+chaos: setup ## break a real cluster on purpose and judge it; SCENARIO=all SEED=7 MINUTES=60; root
+	@$(BIN)/tabard chaos run '$(SCENARIO)' $(if $(SEED),--seed '$(SEED)') $(if $(MINUTES),--minutes '$(MINUTES)')
 
 bench: setup ## measure; ONLY=name,… LIST=1 (what there is) FORMAT=markdown|summary SCALE=0.1 SHOW=1 (the last again)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(LIST),--list) $(if $(SHOW),--show) \

@@ -6,8 +6,11 @@
  * the rules that select the endpoint: its generation), whether the direction was enforced, the pod's
  * incarnation and the peer's identity, and is worth nothing where these differ from now:
  *  - packets of the flow are judged afresh;
- *  - answers have the flow's own direction judged afresh, and the entry is renewed or deleted.
+ *  - answers have the flow's own direction judged afresh, and the entry is renewed or stays as it is.
  *    Otherwise a revoked rule would live on in the traffic that answers it.
+ * The entry of a revoked flow stays until it expires, so that its answers are known for what they are and
+ * refused: taken for packets that open a flow the other way, they would let all others of it pass as
+ * answers of theirs. Only a TCP connection that begins anew is judged by its own direction at once.
  * Where the maps are too old to open new flows by (is_stale), what was open goes on, judged afresh or not.
  * Under one policy id, what a peer may do never changes while packets carry its identity: whatever
  * changes it is another rule set, with another id. Entries under an id that is in use are added before
@@ -109,12 +112,24 @@ static __always_inline __u8 proxied_flag(int reason)
 	return reason == ALLOWED_PROXY ? FLOW_PROXIED : 0;
 }
 
+/* Of a packet that needs no judging. */
+static __always_inline int established_reason(const struct flow *f)
+{
+	return f->flags & FLOW_PROXIED ? ALLOWED_PROXY : ALLOWED_ESTABLISHED;
+}
+
 /* Whether the reasons for the flow still hold. Who the peer is matters only to enforcement. */
 static __always_inline int is_current(const struct flow *f, const struct endpoint *e, int direction,
 				      __u32 peer)
 {
 	return f->policy == e->policy && (f->flags & FLOW_ENFORCED) == enforced_flag(e, direction) &&
 	       (f->peer == peer || !(f->flags & FLOW_ENFORCED));
+}
+
+/* Whether `p` begins a connection, whatever was known on its ports. */
+static __always_inline int is_first(const struct packet *p)
+{
+	return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
 /* Note a packet. Writes only what changed, to leave the cache line alone for other CPUs. */
@@ -129,7 +144,7 @@ static __always_inline void touch(struct flow *f, const struct packet *p, int an
 	if (p->tcp_flags & TCP_FIN)
 		flags |= answer ? FLOW_ANSWER_FIN : FLOW_FIN;
 	/* A new connection on the ports of a closed one. */
-	if (!answer && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+	if (!answer && is_first(p))
 		flags &= FLOW_ENFORCED | FLOW_PROXIED;
 	if (flags != f->flags)
 		f->flags = flags;
@@ -137,12 +152,16 @@ static __always_inline void touch(struct flow *f, const struct packet *p, int an
 		f->seen = now;
 }
 
+/* What `established` and `still` say of no flow that the endpoint has. */
+#define NO_FLOW REASONS_MAX
+
 /*
- * Whether the flow is one that the endpoint may still have. If its generation is another, its own
- * direction is judged again, for the peer it was opened with (or is now known to be `peer`).
+ * What an answer to the flow is allowed as; why the endpoint may not have the flow any more; or NO_FLOW.
+ * If its generation is another, its own direction is judged again, for the peer it was opened with (or is
+ * now known to be `peer`).
  */
-static __always_inline int still_allowed(struct flow *f, const struct flow_key *key,
-					 const struct endpoint *e, __u32 peer, __u64 now)
+static __always_inline int still(struct flow *f, const struct flow_key *key, const struct endpoint *e,
+				 __u32 peer, __u64 now)
 {
 	struct traffic t = {
 		.peer_address = key->direction == EGRESS ? &key->destination : &key->source,
@@ -155,26 +174,24 @@ static __always_inline int still_allowed(struct flow *f, const struct flow_key *
 	int reason;
 
 	if (f->incarnation != e->incarnation || is_expired(f, key->protocol, now))
-		return 0;
+		return NO_FLOW;
 	if (is_current(f, e, key->direction, t.peer))
-		return 1;
+		return established_reason(f);
 	reason = evaluate(e, &t);
-	if (reason >= REASON_DENIED) {
-		map_drop(conntrack, key);
-		return 0;
-	}
+	if (reason >= REASON_DENIED)
+		return reason;
 	f->policy = e->policy;
 	f->peer = t.peer;
 	f->flags = (f->flags & ~(FLOW_ENFORCED | FLOW_PROXIED)) | proxied_flag(reason) |
 		   enforced_flag(e, key->direction);
-	return 1;
+	return established_reason(f);
 }
 
 /*
- * As what `p` is allowed, which answers a flow or continues one; REASON_DENIED if it does neither, or
- * may no longer. `peer`: the other side's identity, if it is known here (overlay nodes know the
- * bindings of their span only). `key` is the flow that `p` itself would open; *is_open is set if it is,
- * but for other reasons than those of now.
+ * As what `p` is allowed, which answers a flow or continues one; why not, if it answers one that is
+ * revoked; NO_FLOW if it does neither. `peer`: the other side's identity, if it is known here (overlay
+ * nodes know the bindings of their span only). `key` is the flow that `p` itself would open; *is_open is
+ * set if it is, but for other reasons than those of now.
  */
 static __always_inline int established(const struct packet *p, const struct flow_key *key,
 				       const struct endpoint *e, __u32 peer, __u64 now,
@@ -185,28 +202,35 @@ static __always_inline int established(const struct packet *p, const struct flow
 			    bpf_ntohs(p->source_port) < bpf_ntohs(p->destination_port);
 	struct flow *answered = 0;
 	struct flow_key answered_by;
+	int reason = NO_FLOW;
 
 	answered_key(&answered_by, p, key->direction);
-	if (answer_likely)
+	if (answer_likely) {
 		answered = map_find(conntrack, &answered_by);
-	if (!answered && p->kind == KIND_FLOW) {
+		if (answered)
+			reason = still(answered, &answered_by, e, peer, now);
+	}
+	if (reason >= REASON_DENIED && p->kind == KIND_FLOW) {
 		struct flow *own = map_find(conntrack, key);
 
 		if (own && own->incarnation == e->incarnation && !is_expired(own, p->protocol, now)) {
 			if (is_current(own, e, key->direction, peer)) {
 				touch(own, p, 0, now);
-				return own->flags & FLOW_PROXIED ? ALLOWED_PROXY
-								 : ALLOWED_ESTABLISHED;
+				return established_reason(own);
 			}
 			*is_open = 1;
 		}
-		if (!answer_likely)
+		if (!answer_likely) {
 			answered = map_find(conntrack, &answered_by);
+			if (answered)
+				reason = still(answered, &answered_by, e, peer, now);
+		}
 	}
-	if (!answered || !still_allowed(answered, &answered_by, e, peer, now))
-		return REASON_DENIED;
-	touch(answered, p, 1, now);
-	return answered->flags & FLOW_PROXIED ? ALLOWED_PROXY : ALLOWED_ESTABLISHED;
+	if (answered && reason < REASON_DENIED)
+		touch(answered, p, 1, now);
+	else if (*is_open || is_first(p))
+		return NO_FLOW;
+	return reason;
 }
 
 static __always_inline void open_flow(const struct packet *p, const struct flow_key *key,
@@ -277,7 +301,7 @@ static __always_inline int relates_to_flow(struct __sk_buff *skb, const struct p
 		answered_key(&key, quoted, opposite);
 		f = map_find(conntrack, &key);
 	}
-	return f && still_allowed(f, &key, e, 0, now);
+	return f && still(f, &key, e, 0, now) < REASON_DENIED;
 }
 
 #endif

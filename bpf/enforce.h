@@ -35,30 +35,28 @@ static __always_inline int enforce_packet(const struct packet *p, const struct e
 		reason = is_enforced(e, direction) ? DENIED_FRAGMENT : ALLOWED_NO_POLICY;
 		goto evaluated;
 	}
-	reason = REASON_DENIED;
+	reason = NO_FLOW;
 	if (p->kind == KIND_FLOW || p->kind == KIND_ANSWER)
 		reason = established(p, &key, e, peer, now, &is_open);
 	if (reason == ALLOWED_PROXY && !proxied) {
 		reason = can_divert(p) ? ALLOWED_PROXY : DENIED_PROXY;
 		goto judged;
 	}
-	if (reason != REASON_DENIED) {
+	if (reason < REASON_DENIED) {
 		count(direction, ALLOWED_ESTABLISHED);
 		return ALLOWED_ESTABLISHED;
 	}
+	if (reason != NO_FLOW)
+		goto judged;
 	reason = evaluate(e, &t);
 	if (reason == ALLOWED_PROXY && !can_divert(p))
 		reason = DENIED_PROXY;
 evaluated:
 	if (reason < REASON_DENIED && !is_open && is_stale(e, direction, peer))
 		reason = DENIED_STALE;
-	if (p->kind == KIND_FLOW) {
-		/* Unenforced directions too: the answers may have to pass the enforced one. */
-		if (reason < REASON_DENIED)
-			open_flow(p, &key, e, peer, now, reason);
-		else if (is_open)
-			map_drop(conntrack, &key);
-	}
+	/* Unenforced directions too: the answers may have to pass the enforced one. */
+	if (p->kind == KIND_FLOW && reason < REASON_DENIED)
+		open_flow(p, &key, e, peer, now, reason);
 	if (reason == ALLOWED_PROXY && proxied)
 		reason = ALLOWED_POLICY;
 judged:

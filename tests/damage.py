@@ -1,12 +1,8 @@
-"""Damage to what a nats-server stores, done while it is stopped, and three servers to suffer it.
-
-A block holds records: length (4 bytes, the highest bit says that there are headers), sequence (8),
-time (8), length of the subject (2), subject, message, checksum (8); numbers are little-endian.
-"""
+"""Damage to what a nats-server stores, done while it is stopped, and three servers to suffer it."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,9 +10,8 @@ from typing import Any
 from tabard.bus.jetstream import JetStreamBus, Options
 from tabard.bus.members import free_seats, members
 from tabard.bus.port import BusUnavailable, Stream
+from tabard.chaos.faults.streams import HEADER_BYTES, records
 from tabard.ledger.replicas import Survey, survey
-
-HEADER_BYTES = 22
 
 
 def folder(store: Path, stream: Stream = Stream.LEDGER, account: str = "$G") -> Path:
@@ -70,18 +65,10 @@ def blocks(stream: Path) -> list[Path]:
 
 def _record(stream: Path, sequence: int) -> tuple[Path, int, int]:
     for block in blocks(stream):
-        for at, length, found in _records(block.read_bytes()):
+        for at, length, found in records(block.read_bytes()):
             if found == sequence:
                 return block, at, length
     raise AssertionError(f"{stream} holds no message {sequence}")
-
-
-def _records(content: bytes) -> Iterator[tuple[int, int, int]]:
-    at = 0
-    while at + HEADER_BYTES <= len(content):
-        length = int.from_bytes(content[at : at + 4], "little") & 0x7FFFFFFF
-        yield at, length, int.from_bytes(content[at + 4 : at + 12], "little")
-        at += length
 
 
 class Cluster:

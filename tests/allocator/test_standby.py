@@ -29,6 +29,7 @@ from tabard.events.ledger import EndpointBound, EpochClaimed
 from tabard.events.observed import QuarantineRequested
 from tabard.events.status import AllocatorStatus, NodeStatus
 from tabard.ledger.messages import recorded, status
+from tabard.simulator.loop import VirtualLoop
 
 LIVE = dataclasses.replace(FAST, word_s=0.01, look_s=0.01, silence_s=0.3, spread_s=0.02)
 """A leader says thirty words in the time after which it would be taken for gone."""
@@ -303,6 +304,28 @@ async def test_a_follower_that_lags_claims_only_once_it_is_at_the_ledgers_end() 
         b.wire.flows.set()
         await b.becomes("leading")
     assert await epochs(bus) == [(1, "a"), (2, "b")]
+
+
+def test_a_follower_whose_turn_has_come_while_it_lags_waits_between_two_looks() -> None:
+    """Time is virtual: whoever looked again at once would never let it go on."""
+    loop = VirtualLoop()
+    with loop.running():
+        store = MemoryStore()
+        slow = dataclasses.replace(LIVE, spread_s=1.0)
+        a = Replica(store, "a", pace=slow)
+        loop.advance(1)
+        b, c = Replica(store, "b", pace=slow), Replica(store, "c", pace=slow)
+        b.one._draw, c.one._draw = (lambda: 0.5), (lambda: 0.1)
+        loop.advance(1)
+        assert [each.one.role for each in (a, b, c)] == ["leading", "following", "following"]
+        b.wire.flows.clear()
+        a.one.stop()
+        loop.advance(5)
+        assert [each.one.role for each in (b, c)] == ["following", "leading"]
+        b.wire.flows.set()
+        loop.advance(1)
+        assert b.one.state == c.one.state
+        loop.abandon()
 
 
 async def _synced(replica: Replica) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 
 from chaos.written import CLOSED, DB, DB_ADDRESS, WEB, WEB_ADDRESS, Written
+from tabard.chaos.judge.outliving import outlives_control
 from tabard.chaos.judge.packets import never_open
 from tabard.invariants.verdict import Verdict
 from world import network_policy
@@ -160,3 +161,11 @@ def test_without_packets_that_passed_and_others_that_had_to_be_dropped_nothing_i
     assert not never_open(run.record, run.evidence).held
     run.packet(1, passed=False, source_address="10.244.1.99")
     assert never_open(run.record, run.evidence).held
+
+
+def test_by_a_ledger_that_cannot_be_read_whole_nothing_is_judged(closed: Written) -> None:
+    closed.packet(2.5)
+    closed.broken = "a hole"
+    verdict = judged(closed)
+    assert (verdict.judged, verdict.violations, verdict.note) == (0, 0, "a hole")
+    assert outlives_control(closed.record, closed.evidence, ("s",)).judged == 0

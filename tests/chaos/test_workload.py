@@ -10,7 +10,7 @@ from tabard.bus.memory import MemoryBus
 from tabard.bus.port import BusUnavailable, Outgoing, Stream
 from tabard.chaos.record import Record
 from tabard.chaos.watching import Watch
-from tabard.chaos.workload import Workload
+from tabard.chaos.workload import BACKLOG_MAX, Workload
 from tabard.cluster.settings import Settings
 from tabard.cluster.supervisor import Cluster
 
@@ -38,8 +38,8 @@ class MadeUpRig:
 
 
 def work(bus: MemoryBus) -> tuple[Workload, Record]:
-    record = Record(1, (), "overlay", 0)
-    return Workload(cast(Any, MadeUpRig(bus)), record, Random(1), rate_per_s=1000), record
+    record = Record(1, (), "overlay", 0, rate_per_s=1000)
+    return Workload(cast(Any, MadeUpRig(bus)), record, Random(1)), record
 
 
 async def test_an_event_whose_answer_was_lost_is_stored_once_and_then_acknowledged() -> None:
@@ -57,7 +57,7 @@ async def test_an_event_whose_answer_was_lost_is_stored_once_and_then_acknowledg
     assert said.payload_hash == blake2b(stored.payload, digest_size=16).hexdigest()
 
 
-async def test_an_event_that_is_given_up_counts_as_unanswered() -> None:
+async def test_events_that_are_given_up_count_as_unanswered() -> None:
     bus = LosesAnswers()
     await bus.ensure_streams()
     workload, record = work(bus)
@@ -66,7 +66,24 @@ async def test_an_event_that_is_given_up_counts_as_unanswered() -> None:
     await bus.asked.wait()
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
-    assert (record.unanswered, record.acknowledged) == (1, [])
+    stored = await bus.read(Stream.OBSERVED, 1)
+    assert (record.unanswered, record.acknowledged) == (len(stored), [])
+
+
+async def test_what_happened_without_a_bus_is_told_at_once_and_is_bounded() -> None:
+    bus = LosesAnswers()
+    bus.away = False
+    await bus.ensure_streams()
+    workload, record = work(bus)
+    workload.resume()
+    workload._told_at -= 10  # 10,000 of what happens
+    working = asyncio.create_task(workload.run())
+    await bus.asked.wait()
+    await workload.pause()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    # A pod of which the ledger does not know yet is not relabelled.
+    assert BACKLOG_MAX / 2 < len(record.acknowledged) < BACKLOG_MAX
 
 
 async def test_a_pause_lasts_until_work_is_resumed() -> None:
@@ -75,6 +92,8 @@ async def test_a_pause_lasts_until_work_is_resumed() -> None:
     await bus.ensure_streams()
     workload, record = work(bus)
     working = asyncio.create_task(workload.run())
+    await workload.pause()
+    assert record.acknowledged == []
     workload.resume()
     await bus.asked.wait()
     await workload.pause()

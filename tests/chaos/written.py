@@ -31,6 +31,8 @@ class Written:
     def __init__(self, mode: str = "overlay") -> None:
         self.record = Record(1, ("s",), mode, 0)
         self.now = 0.0
+        self.broken = ""
+        """Why the bus cannot be read whole."""
         self.world = World()
         self.world.emit(events.SettingsAdopted("default", 0, 0, (), (), (), 0))
         self.world.pod(WEB, {"app": "web"}, node="n1", ip=WEB_ADDRESS)
@@ -107,4 +109,4 @@ class Written:
     @property
     def evidence(self) -> Evidence:
         self.keep()
-        return Evidence(tuple(self._ledger), (), tuple(self._observed))
+        return Evidence(tuple(self._ledger), (), tuple(self._observed), self.broken)

@@ -128,7 +128,7 @@ class TestRevoked:
         pod.policy(**ISOLATED)
         assert pod.into() is Reason.DENIED_POLICY
         pod.policy(**ISOLATED, egress=[TO_SERVER])
-        assert not pod.into().allowed  # the entry is gone, not asleep
+        assert pod.into() is Reason.ALLOWED_ESTABLISHED  # allowed again
 
     def test_a_rule_that_another_replaces_keeps_the_flow(self) -> None:
         pod = self.pod()

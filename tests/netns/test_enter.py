@@ -46,6 +46,21 @@ def test_a_socket_opened_inside_stays_inside(name: str) -> None:
         inner.connect(("127.0.0.1", 9))
 
 
+def test_a_namespace_that_is_held_is_entered_when_its_name_is_gone(name: str) -> None:
+    made = enter.create(name, current)
+    held = enter.hold(name)
+    enter.delete(name)
+    with pytest.raises(enter.NamespaceAbsent):
+        enter.hold(name)
+
+    def inside() -> int:
+        enter.enter_held(held, name)
+        return current()
+
+    assert enter.on_own_thread(inside) == made
+    os.close(held)
+
+
 def test_names_are_listed_by_prefix_until_deleted(name: str) -> None:
     enter.create(name, lambda: None)
     assert enter.names(name) == [name]

@@ -54,7 +54,7 @@ def test_tcp_says_the_pods_name_and_echoes(on_loop: Callable[[Test], None]) -> N
     on_loop(test)
 
 
-def test_udp_echoes_in_both_families(on_loop: Callable[[Test], None]) -> None:
+def test_udp_echoes_in_both_families_and_fills_in_its_name(on_loop: Callable[[Test], None]) -> None:
     async def test() -> None:
         (port,) = free("UDP")
         listeners = Listeners("shop/dns")
@@ -65,6 +65,8 @@ def test_udp_echoes_in_both_families(on_loop: Callable[[Test], None]) -> None:
                 client.settimeout(2)
                 client.send(b"ping")
                 assert await asyncio.to_thread(client.recv, 10) == b"ping"
+                client.send(b"\nping")
+                assert await asyncio.to_thread(client.recv, 30) == b"shop/dns\nping"
         listeners.close()
 
     on_loop(test)

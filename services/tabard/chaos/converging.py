@@ -6,6 +6,7 @@ The workload pauses meanwhile, so that there is one state to agree with.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from operator import itemgetter
 from random import Random
 
 from tabard.bus import replicas
@@ -36,17 +37,20 @@ class Convergence:
         self._chance = chance
         self._wants = ""
         """What it waits for, and what it saw last."""
+        self.longest = ("", 0.0)
+        """What it waited for longest the last time, and for how many seconds."""
 
     async def come(self, timeout_s: float = CONVERGE_S_MAX) -> int:
         """Wait until the cluster has converged; when it had, in Unix nanoseconds.
 
         NotReached after `timeout_s`, with what was missing. The workload is paused from now on.
         """
+        self.longest = ("", 0.0)
         try:
             async with asyncio.timeout(timeout_s):
-                await self._told("the workload has its answer", self._workload.pause())
+                await self._done("all that happened is acknowledged", self._workload.pause())
                 await self._until("processes run", self._running)
-                await self._told("an event is decided", self._decide())
+                await self._done("an event is decided", self._decide())
                 await self._until("nodes enforce the ledger's head", self._enforced)
                 await self._until("pods are as the workloads ask", self._placed)
                 await self._until("allocators have read all", self._led)
@@ -59,13 +63,16 @@ class Convergence:
             ) from error
         return time.time_ns()
 
-    async def _told(self, wants: str, work: Awaitable[None]) -> None:
-        self._wants = wants
+    async def _done(self, wants: str, work: Awaitable[None]) -> None:
+        self._wants, begun = wants, time.monotonic()
         await work
+        self.longest = max(self.longest, (wants, time.monotonic() - begun), key=itemgetter(1))
 
     async def _until(self, wants: str, look: Callable[[], Awaitable[str]]) -> None:
         """Until `look` says that nothing is missing."""
-        self._wants = wants
+        await self._done(wants, self._looked(wants, look))
+
+    async def _looked(self, wants: str, look: Callable[[], Awaitable[str]]) -> None:
         while True:
             try:
                 missing = await look()

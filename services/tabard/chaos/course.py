@@ -60,7 +60,11 @@ class _Course:
             self.tell(f"   {reason}")
             return False
         healed = max((each.healed for each in injected), default=began)
-        self.tell(f"   converged {(converged - healed) / 1e9:.1f} s after the heal")
+        wants, took_s = self.convergence.longest
+        self.tell(
+            f"   converged {(converged - healed) / 1e9:.1f} s after the heal "
+            f"({took_s:.1f} s until {wants})"
+        )
         await self._dump(scenario)
         return True
 
@@ -120,7 +124,7 @@ async def course(cluster: Cluster, record: Record, tell: Tell) -> AsyncIterator[
     def chance(what: str) -> Random:
         return Random(f"{record.seed}/{what}")
 
-    rig = ClusterRig(cluster)
+    rig = ClusterRig(cluster, record.acknowledged)
     workload = Workload(rig, record, chance("work"))
     convergence = Convergence(rig, Session(cluster), workload, chance("convergence"))
     async with tasks_as_one() as tasks:

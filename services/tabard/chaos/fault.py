@@ -5,7 +5,7 @@ from random import Random
 from typing import Protocol, runtime_checkable
 
 from tabard.bus.port import Bus, Stream
-from tabard.chaos.record import Packet
+from tabard.chaos.record import Acknowledged, Packet
 from tabard.cluster.supervisor import Cluster
 
 
@@ -23,6 +23,11 @@ class Rig(Protocol):
 
     @property
     def data(self) -> Path: ...
+
+    @property
+    def acknowledged(self) -> list[Acknowledged]:
+        """What the bus acknowledged in this run; whoever publishes adds to it."""
+        ...
 
     @property
     def bus_servers(self) -> tuple[str, ...]:

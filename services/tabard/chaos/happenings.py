@@ -67,10 +67,10 @@ class Happenings:
 
     def next(self) -> Happening:
         draw = self._chance.random()
-        if draw < 0.35:
-            return self._come_or_go()
-        if draw < 0.70:
+        if draw < 0.40:
             return self._relabel()
+        if draw < 0.75:
+            return self._come_or_go()
         if draw < 0.93:
             return self._policy()
         namespace = self._chance.choice((SHOP, LAB))

@@ -125,6 +125,8 @@ class Record:
     mode: str
     began: int
     ended: int = 0
+    rate_per_s: float = 0.0
+    """How much the workload was to have happen."""
     minutes: float = 0.0
     """For how long it was to go round again; each scenario is carried out once anyway."""
     phases: list[Phase] = field(default_factory=list)

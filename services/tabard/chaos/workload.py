@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from hashlib import blake2b
 from random import Random
 
@@ -16,34 +16,35 @@ from tabard.events.observed import NamespaceLabelsSet, ObservedEvent, PodLabelsC
 from tabard.ledger.follow import catch_up
 from tabard.ledger.messages import first_cause, observed
 from tabard.ledger.reader import Stopped
-from tabard.ledger.state import EndpointState, State
+from tabard.ledger.state import State
 
-RATE_PER_S = 2.0
-"""Happenings a second. More of them, and almost everything is allowed by one of the states that
-may be in force at a moment, so that nothing is proved."""
+RATE_PER_S = 6.0
+"""Happenings a second: enough that a fault finds decisions under way, and few enough that most of
+what may pass at a moment does so by one state, not by another that may be in force as well."""
+BACKLOG_MAX = 256
+"""Most happenings of a time without a bus that are told once it is back; the others never were."""
 RETRY_S = 0.1
 
 
 class Workload:
-    """`begin` what there is all the time; then it goes on while `run` runs and is not `paused`."""
+    """`begin` what there is all the time; then it goes on while `run` runs, between `resume` and
+    `pause`. What happens while the bus is away is published when it is back, all at once."""
 
-    def __init__(
-        self, rig: Rig, record: Record, chance: Random, rate_per_s: float = RATE_PER_S
-    ) -> None:
+    def __init__(self, rig: Rig, record: Record, chance: Random) -> None:
         nodes = [node.name for node in rig.cluster.nodes]
         self._bus = rig.bus
         self._record = record
         self._happenings = Happenings(chance, nodes)
-        self._pace_s = 1 / rate_per_s
         self._state = State()
+        self._told_at = 0.0
+        """Through when what happens was told, by the loop's clock."""
         self._go = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def begin(self) -> None:
         """Publish what there is in the beginning; returns once all of it is acknowledged."""
-        for happening in self._happenings.base():
-            await self._carry_out(happening)
+        await self._tell(self._happenings.base())
 
     async def run(self) -> None:
         """For ever; begins paused. What it waits for when it is cancelled counts as unanswered."""
@@ -51,62 +52,78 @@ class Workload:
             await self._go.wait()
             self._idle.clear()
             try:
-                await self._carry_out(self._happenings.next())
+                await self._tell_through(asyncio.get_running_loop().time())
             finally:
                 self._idle.set()
-            await asyncio.sleep(self._pace_s)
+            await asyncio.sleep(1 / self._record.rate_per_s)
 
     def resume(self) -> None:
+        self._told_at = asyncio.get_running_loop().time()
         self._go.set()
 
     async def pause(self) -> None:
-        """Returns once nothing is on its way; while the bus is away it waits."""
+        """Nothing more happens from now on. Returns once all that happened is acknowledged; while
+        the bus is away it waits."""
+        went_on, now = self._go.is_set(), asyncio.get_running_loop().time()
         self._go.clear()
         await self._idle.wait()
+        if went_on:
+            await self._tell_through(now)
 
     async def mark(self) -> int:
         """Publish an event that changes no identity in use; its sequence on OBSERVED."""
         labels = (("seen", str(time.time_ns())),)
-        return await self._publish(NamespaceLabelsSet("chaos", labels))
+        return (await self._publish([NamespaceLabelsSet("chaos", labels)]))[0]
 
-    async def _carry_out(self, happening: Happening) -> None:
-        if isinstance(happening, Relabel):
-            pod = await self._running(happening)
-            if pod is None:
-                return  # it is not bound, or no more
-            await self._publish(PodLabelsChanged(pod.uid, happening.labels))
-        else:
-            await self._publish(happening)
+    async def _tell_through(self, now: float) -> None:
+        rate = self._record.rate_per_s
+        if due := int((now - self._told_at) * rate):
+            self._told_at += due / rate
+            await self._tell([self._happenings.next() for _ in range(min(due, BACKLOG_MAX))])
 
-    async def _running(self, wanted: Relabel) -> EndpointState | None:
+    async def _tell(self, happenings: Sequence[Happening]) -> None:
+        if any(isinstance(happening, Relabel) for happening in happenings):
+            await self._catch_up()
+        events = [event for each in happenings if (event := self._event(each)) is not None]
+        if events:
+            await self._publish(events)
+
+    def _event(self, happening: Happening) -> ObservedEvent | None:
+        """None for a pod that is not bound, or no more."""
+        if not isinstance(happening, Relabel):
+            return happening
+        name = (happening.namespace, happening.name)
+        for pod in self._state.endpoints.values():
+            if (pod.namespace, pod.name) == name:
+                return PodLabelsChanged(pod.uid, happening.labels)
+        return None
+
+    async def _catch_up(self) -> None:
         while True:
             try:
                 await catch_up(self._bus, self._state)
-                break
+                return
             except (BusError, Stopped):  # for good? then the watch tells, who reads it too
                 await asyncio.sleep(RETRY_S)
-        return pod_named(self._state.endpoints.values(), wanted.namespace, wanted.name)
 
-    async def _publish(self, event: ObservedEvent) -> int:
-        """Until it is acknowledged, with one id, so that it is stored once; its sequence."""
-        message = observed(event, first_cause(key_of(event), time.time_ns()))
-        self._record.unanswered += 1
+    async def _publish(self, events: Sequence[ObservedEvent]) -> list[int]:
+        """Until all are acknowledged, each with one id, so that it is stored once; their
+        sequences."""
+        now = time.time_ns()
+        messages = [observed(event, first_cause(key_of(event), now)) for event in events]
+        self._record.unanswered += len(messages)
         while True:
             try:
-                sequences = await self._bus.publish(Stream.OBSERVED, [message])
+                sequences = await self._bus.publish(Stream.OBSERVED, messages)
                 break
             except BusError:  # away, or it refuses for now: its disk is full, or it is flooded
                 await asyncio.sleep(RETRY_S)
-        self._record.unanswered -= 1
-        self._record.acknowledged.append(acknowledged(message, sequences[0], type_name(event)))
-        return sequences[0]
+        self._record.unanswered -= len(messages)
+        self._record.acknowledged += map(acknowledged, messages, sequences, map(type_name, events))
+        return sequences
 
 
 def acknowledged(message: Outgoing, sequence: int, kind: str) -> Acknowledged:
     """The bus's word, just now, that it holds `message` at OBSERVED/`sequence`."""
     digest = blake2b(message.payload, digest_size=16).hexdigest()
     return Acknowledged(sequence, message.id, digest, kind, time.time_ns())
-
-
-def pod_named(pods: Iterable[EndpointState], namespace: str, name: str) -> EndpointState | None:
-    return next((pod for pod in pods if (pod.namespace, pod.name) == (namespace, name)), None)

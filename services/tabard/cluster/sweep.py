@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tabard.cluster import network, pids, profile
+from tabard.cluster import mounts, network, pids, profile
 from tabard.cluster.errors import ClusterError
 from tabard.cluster.preflight import BPF_FS
 from tabard.cluster.processes import end_all
@@ -22,7 +22,8 @@ def notes(data: Path) -> Path:
 
 
 def sweep(run: Profile, directory: Path, stop_timeout_s: float) -> None:
-    """End the run's processes, then remove namespaces, pins, temporary data and profile. Blocks.
+    """End the run's processes, then remove mounts, namespaces, pins, temporary data and profile.
+    Blocks.
 
     Every step is tried whatever became of the others; one ClusterError tells all that failed, and
     then the profile stays, so that `tabard down` can be tried again.
@@ -33,6 +34,7 @@ def sweep(run: Profile, directory: Path, stop_timeout_s: float) -> None:
         ("processes", lambda: end_all(pids.recorded(notes(data)), stop_timeout_s)),
         ("pods", lambda: _end_pods(run.name)),
         ("namespaces", lambda: network.delete(network.names_of(run.name))),
+        ("mounts", lambda: mounts.unmount_all(data)),
         ("locks", lambda: _remove_tree(locks(run_directory(), run.name))),
     ]
     if _may_have_pins(run):

@@ -83,6 +83,7 @@ class Store(MemoryStore):
         first = log.messages[0].sequence
         self.forget(Stream.LEDGER, *range(first, before))
         self.world.trimmed = before
+        self.world.counts["trims"] += 1
         return before
 
     def forget_ids(self) -> None:
@@ -206,7 +207,7 @@ class SimulatedBus(MemoryBus):
                 f"tail {stream}",
                 partial(log.read, start, READ_MESSAGES_MAX),
                 unavailable,
-                short=partial(log.read, start, 1),
+                short=partial(log.read, start),
                 is_ready=partial(self._has, stream, start),
             )
             start = found[-1].sequence + 1

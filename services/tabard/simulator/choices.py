@@ -23,9 +23,9 @@ class Act(StrEnum):
     LAND = "land"
     """An operation of a process that came too late is carried out."""
     STAGE = "stage"
-    """One stage of a dataplane's write is carried out, the next one waits."""
+    """`amount` stages of a dataplane's write are carried out, the rest waits."""
     SHORT = "short"
-    """A tail or a read delivers one message of several."""
+    """A tail delivers `amount` messages of several."""
 
     # To a process.
     RUN = "run"
@@ -35,6 +35,9 @@ class Act(StrEnum):
     """As by SIGKILL."""
     STOP = "stop"
     """As by SIGTERM: it ends what it is at, and says farewell."""
+    REBOOT = "reboot"
+    """A node loses power: its agent, its kernel's maps and its pods' interfaces are gone; its disk
+    and its pods are there when it is started again."""
     START = "start"
     PAUSE = "pause"
     RESUME = "resume"

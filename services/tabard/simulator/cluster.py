@@ -135,6 +135,7 @@ class Cluster:
                 Act.START
                 | Act.CRASH
                 | Act.STOP
+                | Act.REBOOT
                 | Act.PAUSE
                 | Act.RESUME
                 | Act.CUT
@@ -156,7 +157,7 @@ class Cluster:
         operation = None if line is None else line.first(choice.what)
         if line is None or operation is None:
             return False
-        if not (act := possible(line, operation).get(choice.act)):
+        if not (act := possible(line, operation, choice.amount).get(choice.act)):
             return False
         act(operation)
         return True
@@ -216,6 +217,10 @@ class Cluster:
         (faults.add if choice.act is Act.FULL else faults.discard)(f"full {stream}")
         return True
 
+    def _reboot(self, node: str) -> None:
+        self.agents[node].reboot()
+        self.work.rebooted(node)
+
     def trimmable(self) -> int:
         """The sequence of the newest snapshot that all who spoke lately have passed; 0: none."""
         world = self.world
@@ -237,6 +242,7 @@ class Cluster:
             Act.START: (not alive, process.start),
             Act.CRASH: (alive, process.kill),
             Act.STOP: (alive and not paused, process.stop),
+            Act.REBOOT: (alive and name in self.agents, lambda: self._reboot(name)),
             Act.PAUSE: (alive and not paused, process.pause),
             Act.RESUME: (alive and paused, process.resume),
             Act.CUT: (not process.is_cut, lambda: process.cut(True)),
@@ -269,15 +275,18 @@ class Cluster:
         return True
 
 
-def possible(line: Line, operation: Operation) -> dict[Act, Callable[[Operation], None]]:
-    """What may become of an operation now."""
+def possible(
+    line: Line, operation: Operation, amount: int = 1
+) -> dict[Act, Callable[[Operation], None]]:
+    """What may become of an operation now; of SHORT and STAGE `amount` messages or stages."""
     reaches = not (operation.needs_bus and line.is_cut)
     waits = operation.is_ready is not None
     found: dict[Act, Callable[[Operation], None]] = {}
     if reaches:
         found[Act.GO] = line.go
         if operation.short is not None:
-            found[Act.SHORT if operation.needs_bus else Act.STAGE] = line.shortly
+            act = Act.SHORT if operation.needs_bus else Act.STAGE
+            found[act] = lambda operation: line.shortly(operation, max(1, amount))
     if not waits:
         found[Act.FAIL] = lambda operation: line.fail(operation, "it failed")
         if reaches and operation.can_come_late:

@@ -13,7 +13,8 @@ class Coverage:
         self._world = world
         self._read = 0
         self._released: set[int] = set()
-        self._refolding: set[str] = set()
+        self._unwaited: dict[str, int] = {}
+        self._standing: dict[str, str] = {}
 
     def look(self) -> None:
         world = self._world
@@ -21,12 +22,11 @@ class Coverage:
             self._take(record.event, world.counts)
         self._read = len(world.records)
         for node in world.nodes.values():
-            if "lost" in node.troubles:
-                if node.name not in self._refolding:
-                    world.counts["refolds"] += 1
-                    self._refolding.add(node.name)
-            else:
-                self._refolding.discard(node.name)
+            world.counts["refolds"] += node.unwaited - self._unwaited.get(node.name, 0)
+            self._unwaited[node.name] = node.unwaited
+            if node.standing != self._standing.get(node.name):
+                self._standing[node.name] = node.standing
+                world.counts["stands offline"] += node.standing == "offline"
 
     def _take(self, event: ledger.LedgerEvent, counts: Counter[str]) -> None:
         match event:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from tabard.bus.port import BusError
@@ -29,8 +30,8 @@ class Operation:
     began: float
     can_come_late: bool = False
     """It may have its effect after its caller was told that there is no answer, or has died."""
-    short: Callable[[], Any] | None = None
-    """The same in a smaller piece: a tail's first message alone, one stage of a write."""
+    short: Callable[[int], Any] | None = None
+    """The same in a smaller piece: a tail's first so many messages, so many stages of a write."""
     is_ready: Callable[[], bool] | None = None
     """Whether it can be carried out now; None: at any time."""
     needs_bus: bool = True
@@ -56,7 +57,7 @@ class Line:
         failure: Callable[[str], Exception],
         *,
         can_come_late: bool = False,
-        short: Callable[[], _T] | None = None,
+        short: Callable[[int], _T] | None = None,
         is_ready: Callable[[], bool] | None = None,
         needs_bus: bool = True,
     ) -> _T:
@@ -117,11 +118,11 @@ class Line:
         self._drop(operation)
         self._carry_out(operation, operation.effect)
 
-    def shortly(self, operation: Operation) -> None:
+    def shortly(self, operation: Operation, amount: int) -> None:
         """A smaller piece of it; of a write the rest waits as another operation."""
         assert operation.short is not None
         self._drop(operation)
-        self._carry_out(operation, operation.short)
+        self._carry_out(operation, partial(operation.short, amount))
 
     def fail(self, operation: Operation, reason: str) -> None:
         self._drop(operation)

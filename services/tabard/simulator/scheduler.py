@@ -76,13 +76,13 @@ class Scheduler:
         name, line, what, acts = chance.choice(ready)
         dice = chance.random()
         if Act.STAGE in acts and dice < 0.5:
-            return Choice(Act.STAGE, name, what)
+            return Choice(Act.STAGE, name, what, chance.choice((1, 1, 1, 2, 4)))
         if self._in_burst and dice < 0.12:
             wrong = [act for act in (Act.FAIL, Act.LOSE, Act.LATE) if act in acts]
             if wrong:
                 return Choice(chance.choice(wrong), name, what)
-        if Act.SHORT in acts and dice < 0.15:
-            return Choice(Act.SHORT, name, what)
+        if Act.SHORT in acts and dice < (0.35 if what == "tail LEDGER" else 0.15):
+            return Choice(Act.SHORT, name, what, chance.choice((1, 2, 4, 8)))
         if Act.GO not in acts:
             return Choice(Act.FAIL, name, what) if dice < 0.3 and Act.FAIL in acts else None
         if dice > 0.55 and line.host.is_running:
@@ -116,6 +116,8 @@ class Scheduler:
                 found.append((3, Choice(Act.CRASH, name)))
             if process.is_alive and not process.is_paused:
                 found.append((0.7, Choice(Act.STOP, name)))
+            if process.is_alive and name in cluster.agents:
+                found.append((0.3, Choice(Act.REBOOT, name)))
             if many:
                 continue
             if process.is_alive and not process.is_paused:

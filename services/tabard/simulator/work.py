@@ -6,16 +6,15 @@ history out of which others were left.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from hashlib import blake2b
 from random import Random
 
 from tabard.agent.errors import Code, GateError
 from tabard.agent.requests import Attach, Detach
-from tabard.bus.port import BusError, BusUnavailable, Stream
+from tabard.bus.port import BusError, BusUnavailable, Outgoing, Stream
 from tabard.events.envelope import Envelope
 from tabard.events.ledger import LedgerTrimmed
 from tabard.events.observed import (
@@ -60,6 +59,8 @@ class Work:
         self._agents = agents
         self._bus = SimulatedBus(store, self.line)
         self._queues: dict[str, deque[ObservedEvent]] = {}
+        self._told: Counter[str] = Counter()
+        """Key and time → events that were told of it then."""
         self._asked: dict[str, asyncio.Task[object]] = {}
         """Pod's UID → the request for it that is under way at a gate."""
         self._retry_at: dict[str, float] = {}
@@ -86,6 +87,12 @@ class Work:
             for uid, pod in self._world.pods.items()
             if pod.running and any(uid in state.refused_pods for state in states)
         ]
+
+    def rebooted(self, node: str) -> None:
+        """The node's pods have to be attached again."""
+        for pod in self._world.pods.values():
+            if pod.started.node == node:
+                pod.attached = False
 
     # What may happen
 
@@ -217,22 +224,25 @@ class Work:
         task.add_done_callback(self._loop.note_failure)
 
     async def _drain(self, key: str) -> None:
-        queue, told = self._queues[key], 0
+        queue = self._queues[key]
         while queue:
-            told += 1
             # Of what it is about and of the moment alone, so that it stays if others are left out.
-            moment = f"{key} {self._loop.time()} {told}"
-            event_id = blake2b(moment.encode(), digest_size=16).digest()
+            moment = f"{key} {self._loop.time()}"
+            self._told[moment] += 1
+            event_id = blake2b(f"{moment} {self._told[moment]}".encode(), digest_size=16).digest()
             event = queue[0]
             envelope = Envelope(event_id, key, true_time(self._loop), "", event_id)
             message = observed(event, envelope)
             world = self._world
-            for attempt in range(1, ATTEMPTS_MAX + 1):
-                try:
-                    [sequence] = await self._bus.publish(Stream.OBSERVED, [message])
-                except BusUnavailable:
-                    await asyncio.sleep(RETRY_S)
-                    continue
+            attempt = 1
+            while (sequence := await self._tried(message)) is None:
+                # An operator gives up some time; whoever reports pods does not.
+                if attempt >= ATTEMPTS_MAX and not key.startswith("pod "):
+                    world.unanswered += 1
+                    break
+                attempt += 1
+                await asyncio.sleep(RETRY_S)
+            else:
                 acknowledged = Acknowledged(
                     sequence,
                     message.id,
@@ -243,11 +253,16 @@ class Work:
                     attempt,
                 )
                 world.acknowledged.append(acknowledged)
-                break
-            else:
-                world.unanswered += 1
             queue.popleft()
         del self._queues[key]
+
+    async def _tried(self, message: Outgoing) -> int | None:
+        """The sequence that a message got; None without an answer."""
+        try:
+            [sequence] = await self._bus.publish(Stream.OBSERVED, [message])
+        except BusUnavailable:
+            return None
+        return sequence
 
     # Operators
 
@@ -295,10 +310,9 @@ class Work:
             del self._asked[uid]
         pod = self._world.pods[uid]
         if pod.running:
-            wanted = replace(pod.started, labels=pod.labels)
             number = blake2b(uid.encode(), digest_size=5).hexdigest()
             mac = "02:" + ":".join(number[at : at + 2] for at in range(0, 10, 2))
-            request = Attach(wanted, pod.interface, mac, ATTACH_TIMEOUT_MS)
+            request = Attach(pod.started, pod.interface, mac, ATTACH_TIMEOUT_MS)
             work = self._attached(agent, request)
         else:
             work = self._detached(agent, uid)

@@ -167,6 +167,8 @@ class Node:
     """The ledger sequence of the checkpoint on its disk; 0: none is there that can be read."""
     attached: Mapping[str, Attachment] = field(default_factory=dict)
     """Its pods as the agent knows them, by UID, live; empty while none runs."""
+    unwaited: int = 0
+    """How often its agents came over events by which nobody waited for the node."""
     said: int = 0
     """The sequence of its last word on STATUS, as stored."""
     settled: bool = False

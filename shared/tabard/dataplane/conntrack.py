@@ -3,9 +3,13 @@
 An entry never outlives the reasons it was made for. It carries the policy id (a content hash of the
 rules that select the endpoint), whether the direction was enforced, the pod's incarnation and the
 peer's identity, and is worth nothing where these differ from now: packets of the flow are judged
-afresh; for answers the flow's own direction is, and the entry is renewed or deleted. Otherwise a
-revoked rule would live on in the traffic that answers it. Where maps are too old to open new flows
-by (`verdict.is_stale`), what was open goes on, judged afresh or not.
+afresh; for answers the flow's own direction is, and the entry is renewed or stays as it is.
+Otherwise a revoked rule would live on in the traffic that answers it. Where maps are too old to
+open new flows by (`verdict.is_stale`), what was open goes on, judged afresh or not.
+
+The entry of a revoked flow stays until it expires, so that its answers are known for what they are
+and refused: taken for packets that open a flow the other way, they would let all others of it pass
+as answers of theirs. Only a TCP connection that begins anew is judged by its own direction at once.
 
 Under one policy id, what a peer may do never changes while packets carry its identity; see
 bpf/conntrack.h.
@@ -88,21 +92,22 @@ class Flow:
             and (self.peer == peer or not self.is_enforced)
         )
 
-    def is_good(self, endpoint: Endpoint, key: Key, peer: int, now: int) -> bool:
-        """Whether a packet of the flow itself needs no judging."""
-        return self.is_alive(endpoint, key, now) and self.is_current(endpoint, key.direction, peer)
-
     def touch(self, flags: TcpFlag, now: int, *, answer: bool) -> None:
         self.is_answered |= answer
         self.is_reset |= TcpFlag.RST in flags
         if TcpFlag.FIN in flags:
             self.is_answer_closed |= answer
             self.is_closed |= not answer
-        if not answer and TcpFlag.SYN in flags and TcpFlag.ACK not in flags:
+        if not answer and _is_first(flags):
             # A new connection on the ports of a closed one.
             self.is_answered = self.is_reset = self.is_closed = self.is_answer_closed = False
         if now - self.seen > SECOND:
             self.seen = now
+
+
+def _is_first(flags: TcpFlag) -> bool:
+    """Whether a packet begins a connection, whatever was known on its ports."""
+    return TcpFlag.SYN in flags and TcpFlag.ACK not in flags
 
 
 def _carried(reason: Reason, packet: Packet) -> Reason:
@@ -162,35 +167,37 @@ class Conntrack:
         if what.kind is Kind.ERROR and self._relates(judge, packet, endpoint, direction, peer, now):
             return Reason.ALLOWED_RELATED
         key = _key(packet, what, direction)
-        own = None
+        is_open = False
         if what.kind in (Kind.FLOW, Kind.ANSWER):
             # A guess at which look-up hits, as the kernel makes it: servers have the lower port.
             is_answer = what.kind is Kind.ANSWER or what.source_port < what.destination_port
             turned = _turned(key)
             answered = self._find(turned) if is_answer else None
-            if answered is None and what.kind is Kind.FLOW:
+            reason = self._still(judge, answered, turned, endpoint, peer, now)
+            if (reason is None or not reason.allowed) and what.kind is Kind.FLOW:
                 own = self._find(key)
-                if own is not None and own.is_good(endpoint, key, peer, now):
-                    own.touch(packet.tcp_flags, now, answer=False)
-                    return own.reason(packet)
+                if own is not None and own.is_alive(endpoint, key, now):
+                    if own.is_current(endpoint, direction, peer):
+                        own.touch(packet.tcp_flags, now, answer=False)
+                        return own.reason(packet)
+                    is_open = True
                 if not is_answer:
                     answered = self._find(turned)
-            if answered is not None and self._still_allowed(
-                judge, answered, turned, endpoint, peer, now
-            ):
-                answered.touch(packet.tcp_flags, now, answer=True)
-                return answered.reason(packet)
+                    reason = self._still(judge, answered, turned, endpoint, peer, now)
+            if answered is not None and reason is not None:
+                if reason.allowed:
+                    answered.touch(packet.tcp_flags, now, answer=True)
+                    return answered.reason(packet)
+                if not is_open and not _is_first(packet.tcp_flags):
+                    return reason
         address = packet.destination if direction is Direction.EGRESS else packet.source
         reason = judge.verdict(direction, endpoint, peer, address, what.protocol, what.policy_port)
         reason = _carried(reason, packet)
-        if own is None or not own.is_alive(endpoint, key, now):
+        if not is_open:
             reason = self._if_fresh(reason, endpoint, direction, peer)
-        if what.kind is Kind.FLOW:
-            # In unenforced directions too: the answers may have to pass the enforced one.
-            if reason.allowed:
-                self._open(key, packet, endpoint, peer, now, reason)
-            elif own is not None and own.is_alive(endpoint, key, now):
-                del self._flows[key]
+        # In unenforced directions too: the answers may have to pass the enforced one.
+        if what.kind is Kind.FLOW and reason.allowed:
+            self._open(key, packet, endpoint, peer, now, reason)
         return reason
 
     def _if_fresh(
@@ -265,27 +272,29 @@ class Conntrack:
         if len(self._flows) > self._size:
             self._flows.popitem(last=False)
 
-    def _still_allowed(
-        self, judge: Judge, flow: Flow, key: Key, endpoint: Endpoint, peer: int, now: int
-    ) -> bool:
-        """Whether the endpoint may still have the flow; judged again if its generation is another,
-        for the peer that it was opened with (or that is now known to be `peer`)."""
+    def _still(
+        self, judge: Judge, flow: Flow | None, key: Key, endpoint: Endpoint, peer: int, now: int
+    ) -> Reason | None:
+        """What answers to the flow are allowed as, or why the endpoint may not have it any more;
+        None if it has none.
+
+        Judged again if its generation is another, for the peer that it was opened with (or that is
+        now known to be `peer`).
+        """
+        if flow is None or not flow.is_alive(endpoint, key, now):
+            return None
         peer = peer or flow.peer
-        if flow.incarnation != endpoint.incarnation or flow.is_expired(key.protocol, now):
-            return False
         if flow.is_current(endpoint, key.direction, peer):
-            return True
+            return Reason.ALLOWED_ESTABLISHED
         address = key.destination if key.direction is Direction.EGRESS else key.source
         reason = judge.verdict(
             key.direction, endpoint, peer, address, key.protocol, key.destination_port
         )
-        if not reason.allowed:
-            del self._flows[key]
-            return False
-        flow.policy, flow.peer = endpoint.policy, peer
-        flow.is_enforced = _is_enforced(endpoint, key.direction)
-        flow.is_proxied = reason is Reason.ALLOWED_PROXY
-        return True
+        if reason.allowed:
+            flow.policy, flow.peer = endpoint.policy, peer
+            flow.is_enforced = _is_enforced(endpoint, key.direction)
+            flow.is_proxied = reason is Reason.ALLOWED_PROXY
+        return reason
 
     def _relates(
         self,
@@ -327,7 +336,8 @@ class Conntrack:
         if flow is None or what.kind is Kind.ANSWER:
             key = _turned(key)
             flow = self._find(key)
-        return flow is not None and self._still_allowed(judge, flow, key, endpoint, 0, now)
+        reason = self._still(judge, flow, key, endpoint, 0, now)
+        return reason is not None and reason.allowed
 
 
 def _key(packet: Packet, what: Head, direction: Direction) -> Key:

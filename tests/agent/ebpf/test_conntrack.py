@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from entries import INGRESS_ISOLATED, allowing
+from entries import EGRESS_ISOLATED, INGRESS_ISOLATED, allowing
 from kernel import MARK, Kernel, endpoint
 from packets import (
     ACK,
@@ -142,21 +142,40 @@ def test_a_new_generation_has_both_directions_judged_again(
 
     native.put(maps(v, endpoint(policy=4)))
     assert native.ingress(back(v, proto)) is Reason.DENIED_POLICY
-    assert native.flows() == 0, "a revoked flow's entry is gone"
     assert native.egress(out(v, proto)) is Reason.DENIED_POLICY
 
     native.put(maps(v, endpoint(policy=1)))
-    assert native.ingress(back(v, proto)) is Reason.DENIED_POLICY, "and does not come back"
+    assert native.ingress(back(v, proto)) is ESTABLISHED, "allowed again"
 
 
 @families
-def test_a_refused_packet_of_a_revoked_flow_ends_its_answers(native: Kernel, v: int) -> None:
+@transports
+def test_an_answer_to_a_revoked_flow_does_not_open_it_the_other_way(
+    native: Kernel, v: int, proto: int
+) -> None:
+    """Or all that the flow itself sends would pass as answers to its answer."""
+    native.put(maps(v, endpoint(policy=1)))
+    native.egress(out(v, proto))
+    native.put(maps(v, endpoint(policy=4, flags=EGRESS_ISOLATED)))
+
+    assert native.ingress(back(v, proto)) is Reason.DENIED_POLICY, "though all may come in"
+    assert native.egress(out(v, proto)) is Reason.DENIED_POLICY
+    assert native.ingress(back(v, proto)) is Reason.DENIED_POLICY, "a refused packet ends nothing"
+    assert native.flows() == 1
+
+
+@families
+def test_a_connection_that_begins_anew_on_a_revoked_flow_is_judged_by_itself(
+    native: Kernel, v: int
+) -> None:
     native.put(maps(v, endpoint(policy=1)))
     native.egress(out(v))
-    native.put(maps(v, endpoint(policy=4)))
+    native.put(maps(v, endpoint(policy=4, flags=EGRESS_ISOLATED)))
 
-    assert native.egress(out(v)) is Reason.DENIED_POLICY
-    assert native.flows() == 0
+    anew = packet(PEER[v], POD[v], TCP, 80, 40000, flags=SYN)
+    assert native.ingress(anew) is Reason.ALLOWED_NO_POLICY
+    assert native.ingress(back(v)) is ESTABLISHED
+    assert native.egress(out(v)) is ESTABLISHED
 
 
 @families
@@ -196,7 +215,7 @@ def test_an_answer_marked_with_another_identity_is_judged_by_it(overlay: Kernel,
     overlay.egress(out(v))
     assert overlay.ingress(back(v), mark=MARK | 301) is ESTABLISHED
     assert overlay.ingress(back(v), mark=MARK | 302) is Reason.DENIED_POLICY
-    assert overlay.flows() == 0
+    assert overlay.ingress(back(v), mark=MARK | 301) is ESTABLISHED, "it ended nobody's flow"
 
 
 @families

@@ -3,27 +3,26 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
 
 from tabard.chaos.fault import Rig
-from tabard.chaos.faults import victims, waiting
-from tabard.chaos.faults.victims import Victims
+from tabard.chaos.faults import waiting
+from tabard.chaos.faults.targets import Whom, processes_of
 from tabard.cluster.errors import NotReached
 
 
-@dataclass(slots=True)
 class Kill:
     """SIGKILL, and down until it is healed. A cluster of `tabard up` would start it at once."""
 
-    name: str
-    victims: Victims
-    _killed: tuple[str, ...] = ()
+    def __init__(self, whom: Whom) -> None:
+        self.name = f"kill -9 of {whom}"
+        self._whom = whom
+        self._killed: tuple[str, ...] = ()
 
     async def inject(self, rig: Rig, chance: Random) -> str:
-        self._killed = await self.victims(rig, chance)
+        self._killed = await processes_of(self._whom, rig, chance)
         for process in self._killed:
             rig.cluster.kill(process, hold=True)
         await waiting.down(rig, self._killed)
@@ -34,29 +33,31 @@ class Kill:
         self._killed = ()
 
 
-@dataclass(slots=True)
 class Pause:
     """SIGSTOP until it is healed; where another can take over, that has happened when `inject`
     returns. So who goes on then believes to be what he was, and is not."""
 
-    name: str
-    victims: Victims
-    _paused: dict[str, int] = field(default_factory=dict)
-    """Process → pid."""
+    def __init__(self, whom: Whom) -> None:
+        self.name = f"SIGSTOP of {whom}, which goes on later"
+        self._whom = whom
+        self._paused: dict[str, int] = {}
+        """Process → pid."""
 
     async def inject(self, rig: Rig, chance: Random) -> str:
-        paused = await self.victims(rig, chance)
+        paused = await processes_of(self._whom, rig, chance)
         for process in paused:
             self._paused[process] = rig.cluster.pid(process)
             rig.cluster.kill(process, signal.SIGSTOP)
         for process, pid in self._paused.items():
             await waiting.until(partial(_stands_still, pid), f"{process} stands still")
-        successors = []
-        if self.victims is victims.bus_leader:
-            successors = [await _other_than(rig.bus_leader, paused)]
-        elif self.victims is victims.allocator_leader:
-            successors = [await _other_than(rig.allocator_leader, paused)]
-        return ", ".join(paused) + "".join(f"; {name} leads instead" for name in successors)
+        told = ", ".join(paused)
+        match self._whom:
+            case Whom.BUS_LEADER:
+                return f"{told}; {await _other_than(rig.bus_leader, paused)} leads instead"
+            case Whom.ALLOCATOR_LEADER:
+                return f"{told}; {await _other_than(rig.allocator_leader, paused)} leads instead"
+            case _:
+                return told
 
     async def heal(self, rig: Rig) -> None:
         for process, pid in self._paused.items():

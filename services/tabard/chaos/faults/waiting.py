@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tabard.chaos.fault import Rig
 from tabard.cluster.errors import NotReached
+from tabard.ledger.replicas import survey
 
 POLL_S = 0.02
 EFFECT_S_MAX = 30.0
@@ -39,12 +40,38 @@ async def up(rig: Rig, processes: Iterable[str]) -> None:
         await until(partial(_is_up, rig, process), f"{process} runs")
 
 
+async def restarted(rig: Rig, process: str) -> None:
+    """Have a process end and start again, and wait until it runs."""
+    before = rig.cluster.pid(process)
+    await rig.cluster.restart(process)
+    await until(partial(_is_another, rig, process, before), f"{process} was started again")
+
+
+def _is_another(rig: Rig, process: str, before: int) -> bool:
+    return rig.cluster.pid(process) not in (0, before)
+
+
 def _is_down(rig: Rig, process: str) -> bool:
     return rig.cluster.pid(process) == 0
 
 
 def _is_up(rig: Rig, process: str) -> bool:
     return rig.cluster.pid(process) > 0
+
+
+async def answering(monitoring: tuple[str, ...], server: str) -> None:
+    """Wait until a server of the bus speaks of its replicas."""
+    try:
+        async with asyncio.timeout(EFFECT_S_MAX):
+            while True:
+                found = await survey(monitoring)
+                own = [each.replica for each in found.standings if each.server == server]
+                if own and all(replica and replica.group for replica in own):
+                    return
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        fact = f"{server} says nothing of its replicas"
+        raise NotReached(fact, "tabard bus status") from None
 
 
 class Log:

@@ -1,9 +1,11 @@
 """fold: each kernel holds what the ledger compiles to, once the cluster has converged."""
 
+import asyncio
 import time
 
-from tabard.bus.port import Bus
+from tabard.bus.port import Bus, BusUnavailable
 from tabard.chaos.record import Dump, Record
+from tabard.cluster.errors import NotReached
 from tabard.cluster.kernels import read, wanted
 from tabard.cluster.profile import Profile
 from tabard.dataplane.differences import differences, listed
@@ -13,17 +15,24 @@ from tabard.invariants.verdict import VIOLATIONS_SHOWN_MAX, Invariant, Verdict, 
 from tabard.ledger.follow import catch_up
 from tabard.ledger.state import State
 
+BUS_S_MAX = 30.0
+"""Longest wait for a bus that converged, and may still choose leaders."""
+ASK_AGAIN_S = 0.2
+
 
 async def dumps(bus: Bus, profile: Profile) -> list[Dump]:
-    """What each node's kernel holds beside what the ledger compiles to. Call it once the cluster
-    has converged: what a node is about to write differs. ClusterError if one cannot be asked."""
+    """What each node's kernel holds beside what the ledger compiles to, from its first event on.
+
+    Call it once the cluster has converged. NotReached if the bus gives no answer for BUS_S_MAX;
+    ClusterError if an agent cannot be asked.
+    """
     found = []
     state = State()
     for name in profile.nodes:
         kernel = await read(profile.socket(name))
         if state.sequence > kernel.sequence:
             state = State()
-        await catch_up(bus, state, kernel.sequence)
+        await _fold(bus, state, kernel.sequence)
         at = time.time_ns()
         differing = differences(
             kernel.maps, wanted(state, name, Mode[profile.mode.upper()], kernel)
@@ -31,6 +40,20 @@ async def dumps(bus: Bus, profile: Profile) -> list[Dump]:
         told = tuple(f"{each.kind}: {each}" for each in listed(differing))
         found.append(Dump(name, kernel.sequence, entries(kernel.maps), told, at))
     return found
+
+
+async def _fold(bus: Bus, state: State, through: int) -> None:
+    """Fold the ledger into `state`; no snapshot stands for what comes before it."""
+    end = time.monotonic() + BUS_S_MAX
+    reason = "a server that was behind answered"
+    while time.monotonic() < end:
+        try:
+            if (await catch_up(bus, state, through, lambda record: None)).sequence >= through:
+                return
+        except BusUnavailable as error:
+            reason = str(error)
+        await asyncio.sleep(ASK_AGAIN_S)
+    raise NotReached(f"LEDGER/{through} was not read within {BUS_S_MAX:g} s: {reason}")
 
 
 def fold(record: Record) -> Verdict:

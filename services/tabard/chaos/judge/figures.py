@@ -33,8 +33,8 @@ class Traffic:
 
 
 def lags(record: Record, ledger: Sequence[LedgerRecord]) -> Mapping[str, Sequence[Lag]]:
-    """Each node's lag over the run, at most POINTS_MAX points; of points that fall together the
-    one furthest behind."""
+    """Each node's lag from its first word on, at most POINTS_MAX points; of points that fall
+    together the one furthest behind."""
     stored = {each.sequence: each.stored_at for each in ledger}
     heads = head(ledger, record.seen)
     words = enforced(record.words)
@@ -55,7 +55,7 @@ def lags(record: Record, ledger: Sequence[LedgerRecord]) -> Mapping[str, Sequenc
                 for at in sorted(
                     (*(at - 1 for at in heard[name]), *range(record.began, ended, step))
                 )
-                if record.began <= at < record.began + step * POINTS_MAX
+                if heard[name][0] <= at < record.began + step * POINTS_MAX
             ),
         )
         for name, said in words.items()

@@ -15,6 +15,7 @@ on a busy machine, and TCP with its next try."""
 SILENT_PACKETS_MIN = 3
 """Fewer packets that were not answered are no silence."""
 NANOSECONDS = 1_000_000_000
+UNIT = "packets while control alone was down"
 
 Stretch = tuple[int, int]
 """From when to when, in Unix nanoseconds."""
@@ -49,8 +50,10 @@ def outlives_control(record: Record, evidence: Evidence, spared: Collection[str]
     which stop control and nothing else, from its injection until the cluster had converged.
 
     Openings of flows and the exchanges on each that stays open are judged by themselves. If none
-    passed, nothing was judged.
+    passed, or only a part of the ledger could be read, nothing was judged.
     """
+    if evidence.broken:
+        return Verdict(Invariant.ENFORCEMENT_OUTLIVES_CONTROL, 0, UNIT, note=evidence.broken)
     judge = PacketJudge(record, evidence)
     stretches = _joined(
         (each.began, max(each.healed, each.converged))
@@ -74,7 +77,7 @@ def outlives_control(record: Record, evidence: Evidence, spared: Collection[str]
     return Verdict(
         Invariant.ENFORCEMENT_OUTLIVES_CONTROL,
         judged=passed + lost if passed else 0,
-        unit="packets while control alone was down",
+        unit=UNIT,
         violations=len(found),
         told=tuple(sorted(found, key=lambda each: each.at)[:VIOLATIONS_SHOWN_MAX]),
         note=f"{lost} of them were not answered; no pair that stayed allowed was silent for longer "

@@ -20,8 +20,11 @@ from tabard.invariants.verdict import VIOLATIONS_SHOWN_MAX, Invariant, Verdict, 
 def never_open(record: Record, evidence: Evidence) -> Verdict:
     """Hold each stamped packet against the whole ledger.
 
-    Nothing counts as judged unless some packets passed and some had to be dropped.
+    Nothing counts as judged unless some packets passed and some had to be dropped, nor by a ledger
+    of which only a part could be read.
     """
+    if evidence.broken:
+        return Verdict(Invariant.NEVER_OPEN, 0, "packets", note=evidence.broken)
     judge = PacketJudge(record, evidence)
     passed = forbidden = violations = 0
     told: list[Violation] = []
@@ -157,7 +160,10 @@ def _flow(packet: Packet, receiver: Pod) -> Flow:
 
 
 def _named(packet: Packet) -> str:
-    what = f"an exchange on a flow opened at {packet.opened}" if packet.opened else "a packet"
+    what = "a packet"
+    if packet.opened:
+        before_s = (packet.began - packet.opened) / 1_000_000_000
+        what = f"an exchange on a flow that was opened {before_s:.1f} s before"
     by = f", answered by {packet.answered}" if packet.answered else ""
     return (
         f"{what} from {packet.source or packet.kind} ({packet.source_address}) to "

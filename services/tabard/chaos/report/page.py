@@ -26,6 +26,8 @@ MEANS: Mapping[Invariant, str] = {
 }
 """What each invariant says, for whoever has not read ARCHITECTURE."""
 
+SHOWN = 6
+"""How many of a checker's violations stand there unfolded."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """What the page may load (Content-Security-Policy): nothing."""
 
@@ -136,28 +138,34 @@ def _checkers(outcome: Outcome) -> Iterator[str]:
         yield (
             f'<tr><td class="mark {mark[0]}">{mark[1]}</td>'
             f"<td><code>{escape(verdict.invariant)}</code></td>"
-            f"<td>{escape(MEANS[verdict.invariant])}{note}{_told(outcome, verdict)}</td>"
+            f"<td>{escape(MEANS[verdict.invariant])}{note}</td>"
             f'<td class="right">{verdict.judged:,}</td>'
             f'<td class="quiet">{escape(verdict.unit)}</td>'
             f'<td class="right">{verdict.violations:,}</td></tr>'
         )
+        yield _told(outcome, verdict)
     yield "</tbody></table>"
 
 
 def _told(outcome: Outcome, verdict: Verdict) -> str:
+    """The violations that a checker tells, as a row of the table; all but some are folded."""
     if not verdict.told:
         return ""
-    more = verdict.violations - len(verdict.told)
-    items = "".join(
+    items = [
         f"<li>{f'<time>{outcome.second(each.at):.3f} s</time>' if each.at else ''}"
         f"{escape(each.what)}</li>"
         for each in verdict.told
-    )
-    after = f"<p>… and {more:,} more.</p>" if more else ""
-    return (
-        f'<details open class="told"><summary>the first {len(verdict.told)} of '
-        f"{verdict.violations:,}</summary><ol>{items}</ol>{after}</details>"
-    )
+    ]
+    shown, folded = items[:SHOWN], items[SHOWN:]
+    body = f"<ol>{''.join(shown)}</ol>"
+    if folded:
+        body += (
+            f"<details><summary>{len(folded)} more</summary>"
+            f'<ol start="{SHOWN + 1}">{"".join(folded)}</ol></details>'
+        )
+    if untold := verdict.violations - len(items):
+        body += f"<p>{untold:,} more are counted and not told.</p>"
+    return f'<tr class="telling"><td></td><td colspan="5"><div class="told">{body}</div></td></tr>'
 
 
 def _picture(outcome: Outcome) -> Iterator[str]:

@@ -53,6 +53,7 @@ td { padding: 8px 14px 8px 0; border-bottom: 1px solid var(--line); vertical-ali
 th.right, td.right { text-align: right; white-space: nowrap; }
 th:last-child, td:last-child { padding-right: 0; }
 .checkers td:nth-child(2) code, .checkers td:nth-child(5) { white-space: nowrap; }
+.checkers th:nth-child(3) { width: 48%; }
 .checkers th:nth-child(4), .checkers td:nth-child(4) { padding-right: 6px; }
 tr.sum td { font-weight: 650; border-bottom: 0; }
 .quiet { color: var(--quiet); }
@@ -62,6 +63,9 @@ tr.sum td { font-weight: 650; border-bottom: 0; }
 .told { margin: 8px 0 2px; padding: 10px 14px; background: var(--bad-wash); border-radius: 8px; }
 .told ol { margin: 6px 0 0; padding-left: 22px; }
 .told li { margin: 3px 0; overflow-wrap: anywhere; }
+.told > ol:first-child { margin-top: 0; }
+.told details { margin-top: 6px; } .told p { margin: 6px 0 0; color: var(--quiet); }
+tr.telling td { border-top: 0; padding-top: 0; }
 .told time { color: var(--quiet); margin-right: 6px; }
 summary { cursor: pointer; }
 .picture { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
