@@ -157,7 +157,8 @@ class NeverOpen:
 
     def _told(self, packet: Packet) -> str:
         hooks = ", ".join(
-            f"{one.hook} of {one.node} ({'not judged' if one.reason is None else one.reason.name}, by "
+            f"{one.hook} of {one.node} "
+            f"({'not judged' if one.reason is None else one.reason.name}, by "
             f"LEDGER/{self._window(one).first} to {self._window(one).last})"
             for one in packet.judged
         )
