@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from serving import until
 from tabard.chaos import rig as rigs
+from tabard.chaos.converging import Convergence
 from tabard.chaos.faults.forgeries import Forger, allowed_flow
 from tabard.chaos.faults.partitions import Partition
 from tabard.chaos.faults.ports import Way, run
@@ -128,12 +129,10 @@ async def test_forging_where_no_packet_is_allowed_proves_nothing_and_says_so(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pods(rig: ClusterRig) -> Session:
-    record = Record(seed=4, scenarios=(), mode="overlay", began=0)
-    await Workload(rig, record, Random(4)).begin()
-    await decided(rig)  # and so all that was asked for before
+    work = Workload(rig, Record(seed=4, scenarios=(), mode="overlay", began=0), Random(4))
+    await work.begin()
     session = Session(rig.cluster)
-    await session.refresh()
-    await session.pods_up(60)
+    await Convergence(rig, session, work, Random(4)).come()
     return session
 
 

@@ -196,7 +196,8 @@ class Dataplane(Interface):
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
         """Forget the flows whose peer, by (address, identity when it was last judged), is another
-        now; how many. Packets of theirs are judged afresh.
+        now; how many. Packets of theirs are judged afresh, and what answers them by their own
+        direction: it does not open them the other way.
 
         For peers that packets do not tell from what they were: those whose binding the maps do not
         hold, and those whose number may become another's.

@@ -65,7 +65,7 @@ class Loss:
     async def inject(self, rig: Rig, chance: Random) -> str:
         process = await process_of(self._whom, rig, chance)
         port = await wholly(port_of, rig, process)
-        self._lossy = port, table_name(rig, "loss", chance)
+        self._lossy = port, table_name(rig, "loss", port, chance)
         await wholly(drop, *self._lossy, self._rules)
         return process
 

@@ -48,9 +48,9 @@ def port_of(rig: Rig, process: str) -> Port:
     return Port(hub, enter.call(hub, lambda: socket.if_indextoname(index)))
 
 
-def table_name(rig: Rig, what: str, chance: Random) -> str:
+def table_name(rig: Rig, what: str, port: Port, chance: Random) -> str:
     """A table's name, of this run and no other fault's."""
-    return re.sub(r"\W", "_", f"chaos_{rig.run}_{what}_{chance.getrandbits(32):08x}")
+    return re.sub(r"\W", "_", f"chaos_{rig.run}_{what}_{port.name}_{chance.getrandbits(32):08x}")
 
 
 def drop(port: Port, table: str, rules: Mapping[Way, str]) -> None:
