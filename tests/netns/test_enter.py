@@ -46,16 +46,6 @@ def test_a_socket_opened_inside_stays_inside(name: str) -> None:
         inner.connect(("127.0.0.1", 9))
 
 
-def test_a_namespace_that_is_being_made_is_not_there_yet(name: str) -> None:
-    enter.create(f"{name}x", lambda: None)  # the directory of all is there now
-    enter.delete(f"{name}x")
-    with open(enter.path(name), "x"):
-        pass
-    for reach in (enter.hold, lambda name: enter.call(name, current)):
-        with pytest.raises(enter.NamespaceAbsent, match="not there yet"):
-            reach(name)
-
-
 def test_a_namespace_that_is_held_is_entered_when_its_name_is_gone(name: str) -> None:
     made = enter.create(name, current)
     held = enter.hold(name)
@@ -69,6 +59,12 @@ def test_a_namespace_that_is_held_is_entered_when_its_name_is_gone(name: str) ->
 
     assert enter.on_own_thread(inside) == made
     os.close(held)
+
+
+def test_a_name_on_which_no_namespace_is_mounted_yet_is_none(name: str) -> None:
+    os.close(os.open(enter.path(name), os.O_CREAT | os.O_EXCL))
+    with pytest.raises(enter.NamespaceAbsent, match="not there yet"):
+        enter.hold(name)
 
 
 def test_names_are_listed_by_prefix_until_deleted(name: str) -> None:

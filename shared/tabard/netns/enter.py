@@ -17,9 +17,8 @@ T = TypeVar("T")
 RUN_DIR = "/run/netns"
 """Where iproute2 binds named namespaces (its NETNS_RUN_DIR)."""
 
-# linux/sched.h, linux/nsfs.h and linux/mount.h
+# linux/sched.h and linux/mount.h
 _CLONE_NEWNET = 0x40000000
-_NS_GET_NSTYPE = 0xB703
 _MS_BIND, _MS_REC, _MS_SHARED = 4096, 16384, 1 << 20
 _MNT_DETACH = 2
 
@@ -64,21 +63,17 @@ def enter(name: str) -> None:
 
 
 def hold(name: str) -> int:
-    """A descriptor of the namespace, which stays while it is open, whatever becomes of its name.
-
-    NamespaceAbsent also while it is being made: then there is a plain file of its name.
-    """
+    """A descriptor of the namespace, which stays while it is open, whatever becomes of its name."""
     try:
         descriptor = os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise NamespaceAbsent(f"there is no network namespace {name!r}") from error
     except OSError as error:
         raise NamespaceError(f"network namespace {name!r} cannot be opened: {error}") from error
-    try:
-        fcntl.ioctl(descriptor, _NS_GET_NSTYPE)
-    except OSError as error:
+    # Its file comes first, and then the namespace that is mounted on it.
+    if os.fstat(descriptor).st_dev == os.stat(RUN_DIR).st_dev:
         os.close(descriptor)
-        raise NamespaceAbsent(f"network namespace {name!r} is not there yet") from error
+        raise NamespaceAbsent(f"network namespace {name!r} is not there yet, only its name is")
     return descriptor
 
 
