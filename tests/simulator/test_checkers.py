@@ -13,7 +13,7 @@ from tabard.dataplane.port import Change
 from tabard.events.ledger import IdentityAllocated, IdentityReleased
 from tabard.invariants.verdict import Invariant, Violation
 from tabard.simulator.checkers import Checker, every
-from tabard.simulator.checkers.control import OutlivesControl
+from tabard.simulator.checkers.control import PATIENCE_NS, OutlivesControl
 from tabard.simulator.checkers.convergence import Convergence
 from tabard.simulator.checkers.folds import Folds, Same
 from tabard.simulator.checkers.ledger import Effects, Fence, Kept, Reuse, Sets
@@ -188,6 +188,32 @@ def test_a_node_that_is_not_at_the_ledgers_end_is_found(world: World) -> None:
     node.enforced -= 1
     (one,) = found(Convergence(), world)
     assert f"{node.name} enforces LEDGER/{node.enforced}" in one
+
+
+def test_a_policy_that_the_kernels_do_not_have_is_found(world: World) -> None:
+    node = _busy(world)
+    uid = _isolated(node)
+    at = address(node.state.endpoints[uid].addresses[0])
+    open_to_all = replace(node.maps.endpoints[at], flags=EndpointFlag(0))
+    node.maps.endpoints[at] = open_to_all  # type: ignore[index]
+    said = found(Convergence(), world)
+    assert any(f"to {uid}, port" in one and "passes, which is not what" in one for one in said)
+
+
+def test_a_pod_that_waits_though_its_node_knows_its_labels_is_found(world: World) -> None:
+    checker, node = OutlivesControl(), _busy(world)
+    pod = next(one for one in world.pods.values() if one.started.node == node.name)
+    started = replace(pod.started, uid="new", addresses=("10.244.9.9",))
+    like = next(iter(node.state.endpoints.values()))
+    started = replace(started, namespace=like.namespace, labels=like.labels)
+    world.pods["new"] = replace(pod, started=started, labels=like.labels, running=True)
+    world.pods["new"].attached = False
+    assert what(checker.check(world)) == []
+    world.now += PATIENCE_NS + 1
+    (one,) = what(checker.check(world))
+    assert f"{node.name} knows the label set of pod new" in one
+    node.standing = "waiting"
+    assert what(checker.check(world)) == []
 
 
 def test_a_batch_of_somebody_else_is_found(world: World) -> None:
