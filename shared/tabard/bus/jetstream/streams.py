@@ -1,5 +1,5 @@
-"""What the four streams and the bucket must be. What is there already is checked, never changed, but
-for compression, which is taken off.
+"""What the four streams and the bucket must be. What is there already is checked, and never changed
+but for compression, which is taken off.
 
 Every setting that Tabard leans on is listed, also where it is the server's default: a stream made
 by other hands may differ there.
