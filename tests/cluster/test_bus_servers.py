@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import scraping
 from deciding import started, stopped
 from servers import leader_of, until
 from tabard.bus.jetstream import JetStreamBus
@@ -89,7 +90,11 @@ async def test_whatever_servers_are_lost_or_stand_still_each_event_has_its_effec
     async with Cluster(wanted, directory=tmp_path, tell=told.append) as cluster:
         names = [f"nats.{number}" for number in (1, 2, 3)]
         assert len(cluster.profile.nats) == len(cluster.profile.monitoring) == 3
-        assert await cluster.out_of_step() == []
+
+        async def well() -> bool:
+            return await cluster.out_of_step() == []
+
+        await scraping.until(well)
         bus = await JetStreamBus.connect(cluster.profile.nats, name="churn")
         churn = Churn(bus)
         folding = asyncio.create_task(fold(bus))
