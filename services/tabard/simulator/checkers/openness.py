@@ -13,7 +13,7 @@ from tabard.invariants.worlds import Worlds
 from tabard.policy.compile import incarnation
 from tabard.simulator.world import Judged, Node, Packet, World
 
-_WORLDS = Worlds()
+WORLDS = Worlds()
 """Histories ask for the same few policies."""
 
 
@@ -28,7 +28,7 @@ class NeverOpen:
     invariant = Invariant.NEVER_OPEN
 
     def __init__(self) -> None:
-        self._past = Past(_WORLDS)
+        self._past = Past(WORLDS)
         self._openness: Openness | None = None
         self._earliest: dict[str, int] = {}
         """Node → the oldest sequence that something in its kernel may be of."""
