@@ -4,11 +4,13 @@ A scenario begins with a converged cluster. Its faults are injected one after th
 healed in reverse order; then the cluster has `CONVERGE_S_MAX` seconds to be as it should be again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from tabard.chaos.fault import Fault
+from tabard.chaos.faults import clocks
 from tabard.chaos.faults.checkpoints import DamagedCheckpoint
 from tabard.chaos.faults.clocks import ClockJump
 from tabard.chaos.faults.disks import FullDisk
@@ -43,6 +45,8 @@ class Scenario:
     """Whether its faults stop control alone, so that pods' packets are to pass as before."""
     modes: frozenset[str] = frozenset({"overlay", "native"})
     """In which it means something."""
+    needs: str = ""
+    """The Debian package that its faults use, of NEEDED; empty if that is Tabard's own anyway."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What the cluster must be started with, as `Settings.extra`."""
 
@@ -136,6 +140,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "no packet reaches or leaves a node; its kernel goes on between its own pods",
         lambda: (Partition(Whom.NODE),),
         hold_s=4.0,
+        needs="nftables",
     ),
     Scenario(
         "cut-node-from-bus",
@@ -149,12 +154,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         "a node hears nothing, and one that nobody hears goes on hearing",
         lambda: (Partition(Whom.NODE, (Way.IN,)), Partition(Whom.NODE, (Way.OUT,))),
         hold_s=4.0,
+        needs="nftables",
     ),
     Scenario(
         "flap-node",
         "a node's link to everything comes and goes",
         lambda: (Partition(Whom.NODE, flaps=Flaps()),),
         hold_s=5.0,
+        needs="nftables",
     ),
     Scenario(
         "cut-bus-leader",
@@ -162,6 +169,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda: (Partition(Whom.BUS_LEADER),),
         hold_s=6.0,
         spares_packets=True,
+        needs="nftables",
     ),
     Scenario(
         "cut-bus-server-one-way",
@@ -169,6 +177,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda: (Partition(Whom.BUS_LEADER, (Way.OUT,)),),
         hold_s=6.0,
         spares_packets=True,
+        needs="nftables",
     ),
     Scenario(
         "flap-bus-server",
@@ -176,6 +185,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda: (Partition(Whom.BUS_FOLLOWER, flaps=Flaps()),),
         hold_s=5.0,
         spares_packets=True,
+        needs="nftables",
     ),
     Scenario(
         "cut-allocator",
@@ -183,6 +193,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda: (Partition(Whom.ALLOCATOR_LEADER),),
         hold_s=4.0,
         spares_packets=True,
+        needs="nftables",
     ),
     Scenario(
         "cut-allocator-one-way",
@@ -190,6 +201,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda: (Partition(Whom.ALLOCATOR_LEADER, (Way.IN,)),),
         hold_s=4.0,
         spares_packets=True,
+        needs="nftables",
     ),
     Scenario(
         "flap-allocator",
@@ -197,12 +209,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda: (Partition(Whom.ALLOCATOR_LEADER, flaps=Flaps()),),
         hold_s=6.0,
         spares_packets=True,
+        needs="nftables",
     ),
     Scenario(
         "lose-packets",
         "a fifth of the packets of a node and of the bus's leader are lost",
         lambda: (Loss(Whom.NODE, 0.2), Loss(Whom.BUS_LEADER, 0.2)),
         hold_s=4.0,
+        needs="nftables",
     ),
     Scenario(
         "delay-packets",
@@ -286,12 +300,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         "the leading allocator's clock jumps a day back, and on again",
         lambda: (ClockJump(Whom.ALLOCATOR_LEADER, -86_400),),
         spares_packets=True,
+        needs="libfaketime",
     ),
     Scenario(
         "jump-agent-clock",
         "an agent's clock jumps ten minutes on, and back again",
         lambda: (ClockJump(Whom.AGENT, 600),),
         spares_packets=True,
+        needs="libfaketime",
     ),
     Scenario(
         "flood",
@@ -326,6 +342,19 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
 )
 """In the order in which `all` goes through them."""
+
+
+NEEDED: Mapping[str, Callable[[], bool]] = {
+    "nftables": lambda: shutil.which("nft") is not None,
+    "libfaketime": lambda: clocks.library() is not None,
+}
+"""Whether a package is there."""
+
+
+def lacking(scenarios: Iterable[Scenario]) -> dict[str, str]:
+    """Packages that are needed and are not there, each with a scenario that needs it."""
+    wanted = {each.needs: each.name for each in scenarios if each.needs}
+    return {name: scenario for name, scenario in wanted.items() if not NEEDED[name]()}
 
 
 class UnknownScenario(ClusterError):

@@ -1,4 +1,5 @@
-"""What the four streams and the bucket must be. What is there already is checked, never changed.
+"""What the four streams and the bucket must be. What is there already is checked, and never changed
+but for compression, which is taken off.
 
 Every setting that Tabard leans on is listed, also where it is the server's default: a stream made
 by other hands may differ there.
@@ -6,6 +7,8 @@ by other hands may differ there.
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
+
+import structlog
 
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.read import (
@@ -23,6 +26,8 @@ from tabard.bus.jetstream.wire import (
 )
 from tabard.bus.port import BusError, BusUnavailable, Stream, StreamInfo, StreamMismatch, subject
 from tabard.bus.subjects import BUCKET_STREAM, CHUNKS, RECORDS, live_subject
+
+log = structlog.get_logger(__name__)
 
 NANOSECONDS = 1_000_000_000
 OBSERVED_AGE_S_MAX = 7 * 24 * 3600
@@ -153,6 +158,7 @@ async def _ensure(connection: Connection, want: Settings) -> None:
         have = await api(connection, "STREAM.CREATE", stream, request)
     elif have.get("config", {}).get("compression") == "s2":
         # As OBSERVED was made once; what is stored from now on is not compressed.
+        log.warning("bus.stream_is_compressed_no_more", stream=stream)
         plain = {**have["config"], "compression": want["compression"]}
         have = await api(connection, "STREAM.UPDATE", stream, plain)
     if error := have.get("error"):
