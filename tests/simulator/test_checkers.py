@@ -265,6 +265,12 @@ def test_what_is_never_decided_is_found(world: World) -> None:
     assert any("and OBSERVED goes on to" in one for one in found(Effects(), world))
 
 
+def test_a_batch_without_its_cursor_is_found(world: World) -> None:
+    at, last = [(at, one) for at, one in enumerate(world.appends) if one.stored][-1]
+    world.appends[at] = replace(last, messages=last.messages - 1)
+    assert any("without the cursor" in one for one in found(Effects(), world))
+
+
 def test_numbers_that_no_node_spoke_of_are_found(world: World) -> None:
     world.words.clear()
     assert any("said 0 last" in one for one in found(Reuse(), world))

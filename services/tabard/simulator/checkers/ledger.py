@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tabard.events.chain import GENESIS, chain_of
+from tabard.events.ledger import CursorAdvanced
 from tabard.invariants.fence import Fenced
 from tabard.invariants.lost import NothingLost, payload_hash
 from tabard.invariants.numbers import OneNumberOneSet
@@ -74,7 +75,7 @@ class Effects:
 
     def __init__(self) -> None:
         self._of = ExactlyOnce()
-        self._taken = self._heard = 0
+        self._taken = self._heard = self._appends = 0
 
     def check(self, world: World) -> Iterator[Violation]:
         for heard in world.heard[self._heard :]:
@@ -84,6 +85,15 @@ class Effects:
         for record in world.records[self._taken :]:
             yield from self._of.take(record)
         self._taken = len(world.records)
+        for one in world.appends[self._appends :]:
+            last = one.expected_last + one.messages
+            if one.stored and not isinstance(world.records[last - 1].event, CursorAdvanced):
+                yield self._of.found(
+                    f"{one.holder} appended LEDGER/{one.expected_last + 1} to {last} without the "
+                    "cursor that tells what of OBSERVED that was for",
+                    world.now,
+                )
+        self._appends = len(world.appends)
 
     def finish(self, world: World) -> Iterator[Violation]:
         yield from self._of.undecided(len(world.observed))
