@@ -144,9 +144,9 @@ class NeverOpen:
 
     def _stale(self, packet: Packet, world: World) -> Iterator[Violation]:
         """Whether it opened a flow where what is enforced had not been the ledger for too long."""
-        let = {
-            (judged.node, judged.hook, *_ends(packet)) for judged in packet.judged if judged.passed
-        }
+        addresses = packet.source_address, packet.destination_address
+        flow = *addresses, packet.source_port, packet.destination_port
+        let = {(judged.node, judged.hook, *flow) for judged in packet.judged if judged.passed}
         known = let & self._let
         self._let |= let
         if packet.is_answer or packet.opened_step != packet.sent_step:
