@@ -84,18 +84,23 @@ class Wire:
                 return f"{other} {chance.choice(targets)} {ports}"
             return f"{one} {chance.choice(addresses)} {ports}"
         dice = chance.random()
-        senders = list(up)
+        # What is wrong of a pod is so when it has just come, most of all.
+        senders = list(up) if chance.random() < 0.5 else list(up)[-3:]
         if not up or dice > 0.93:
             senders = [uid for uid, pod in pods.items() if self._interface(pod)]
         if not senders:
             return ""
-        if dice < 0.2 and self._opened:
-            return f"answer {chance.choice(list(self._opened.values())).words}"
+        if dice < 0.4 and self._opened:
+            (source, to, source_port, port), flow = chance.choice(list(self._opened.items()))
+            if dice < 0.2:
+                return f"answer {flow.words}"
+            if sender := self._uid_at(source):  # it need not be the pod that opened it
+                return f"{sender} {to} {port} {source_port}"
         targets = targets or list(OUTSIDE)
         port = chance.choice(PORTS)
-        if dice < 0.25:
+        if dice < 0.43:
             return f"stranger {chance.choice(targets)} {chance.choice(targets)} {port}"
-        if dice < 0.32:
+        if dice < 0.5:
             targets = [*OUTSIDE, *(pod.started.addresses[0] for pod in pods.values())]
         source_port = chance.choice(SOURCE_PORTS)
         return f"{chance.choice(senders)} {chance.choice(targets)} {port} {source_port}"

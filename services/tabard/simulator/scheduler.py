@@ -13,6 +13,9 @@ from tabard.simulator.work import NAME as SOURCE
 CALM_STEPS, BURST_STEPS = 40, 25
 """How long a calm and a burst last, on average."""
 FAULTS_MAX = 4
+CRASH_AFTER = 0.02
+"""How likely who has just done something dies of it, before it goes on."""
+DONE = (Act.GO, Act.STAGE, Act.LOSE)
 TIMES_MS = ((20, 6), (100, 6), (500, 4), (1_200, 3), (3_000, 1))
 LONG_MS = ((10_000, 4), (30_000, 1))
 
@@ -25,17 +28,22 @@ class Scheduler:
         self._chance = chance
         self._in_burst = False
         self._left = chance.randint(10, CALM_STEPS)
+        self._last: Choice | None = None
         self._half_written = ""
         """The node of which one stage was written in the step before."""
 
     def next(self) -> Choice:
         """A choice that is possible."""
-        choice = self._next()
+        choice = self._last = self._next()
         self._half_written = choice.process if choice.act is Act.STAGE else ""
         return choice
 
     def _next(self) -> Choice:
-        chance = self._chance
+        chance, last = self._chance, self._last
+        if last is not None and last.act in DONE and chance.random() < CRASH_AFTER:
+            process = self._cluster.processes.get(last.process)
+            if process is not None and process.is_alive:
+                return Choice(Act.CRASH, last.process)
         self._left -= 1
         if self._left <= 0:
             self._in_burst = not self._in_burst

@@ -139,6 +139,10 @@ class Work:
         free = [address for address in free if address not in held]
         if not names or not free:
             return ""
+        left = [pod.started.addresses[0] for pod in pods.values() if not pod.running][-4:]
+        again = [address for address in free if address in left]
+        if again and chance.random() < 0.6:
+            free = again
         name = chance.choice(names)
         serial = 1 + sum(uid.startswith(f"{name}.") for uid in pods)
         return f"start {name}.{serial} {chance.choice(list(LABELS))} {node} {chance.choice(free)}"

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from tabard.events.chain import chain_of
+from tabard.events.chain import GENESIS, chain_of
+from tabard.events.ledger import CursorAdvanced
 from tabard.invariants.fence import Fenced
 from tabard.invariants.lost import NothingLost, payload_hash
 from tabard.invariants.numbers import OneNumberOneSet
@@ -54,6 +55,14 @@ class Fence:
             if word.role == "leading":
                 yield from self._of.leads(word.holder, word.epoch, word.at)
         self._words = len(world.words)
+        for each in world.allocators.values():
+            state = each.state
+            if each.role == "following" and not _is_written(world, state.sequence, state.chain):
+                yield self._of.found(
+                    f"{each.holder}, which follows, holds LEDGER/{state.sequence} for another "
+                    "event than was written there",
+                    world.now,
+                )
 
     def finish(self, world: World) -> Iterator[Violation]:
         yield from ()
@@ -66,7 +75,7 @@ class Effects:
 
     def __init__(self) -> None:
         self._of = ExactlyOnce()
-        self._taken = self._heard = 0
+        self._taken = self._heard = self._appends = 0
 
     def check(self, world: World) -> Iterator[Violation]:
         for heard in world.heard[self._heard :]:
@@ -76,6 +85,15 @@ class Effects:
         for record in world.records[self._taken :]:
             yield from self._of.take(record)
         self._taken = len(world.records)
+        for one in world.appends[self._appends :]:
+            last = one.expected_last + one.messages
+            if one.stored and not isinstance(world.records[last - 1].event, CursorAdvanced):
+                yield self._of.found(
+                    f"{one.holder} appended LEDGER/{one.expected_last + 1} to {last} without the "
+                    "cursor that tells what of OBSERVED that was for",
+                    world.now,
+                )
+        self._appends = len(world.appends)
 
     def finish(self, world: World) -> Iterator[Violation]:
         yield from self._of.undecided(len(world.observed))
@@ -160,5 +178,13 @@ class Kept:
 
     def _shown(self, world: World, sequence: int, chain: bytes) -> Iterator[Violation]:
         """A node has folded through `sequence`, as it says."""
-        if sequence > len(world.ledger) or chain_of(world.ledger[sequence - 1].payload) != chain:
+        if not _is_written(world, sequence, chain):
             yield from self._of.seen(sequence, chain, world.now)
+
+
+def _is_written(world: World, sequence: int, chain: bytes) -> bool:
+    """Whether the ledger has an event with this chain hash there (GENESIS before the first)."""
+    if not sequence:
+        return chain == GENESIS
+    ledger = world.ledger
+    return sequence <= len(ledger) and chain_of(ledger[sequence - 1].payload) == chain

@@ -13,7 +13,7 @@ from tabard.invariants.worlds import Worlds
 from tabard.policy.compile import incarnation
 from tabard.simulator.world import Judged, Node, Packet, World
 
-_WORLDS = Worlds()
+WORLDS = Worlds()
 """Histories ask for the same few policies."""
 
 
@@ -28,13 +28,16 @@ class NeverOpen:
     invariant = Invariant.NEVER_OPEN
 
     def __init__(self) -> None:
-        self._past = Past(_WORLDS)
+        self._past = Past(WORLDS)
         self._openness: Openness | None = None
         self._earliest: dict[str, int] = {}
         """Node → the oldest sequence that something in its kernel may be of."""
         self._filter: LabelFilter | None = None
         self._flows: dict[Ends, int] = {}
         """Flows as they were opened, and when a packet of theirs passed last."""
+        self._let: set[tuple[str | int, ...]] = set()
+        """Node, hook, addresses and ports of packets that passed there: flows that the node may
+        have open."""
 
     def check(self, world: World) -> Iterator[Violation]:
         if self._openness is None:
@@ -67,13 +70,13 @@ class NeverOpen:
                 self._assume(uid, node, world)
 
     def _assume(self, uid: str, node: Node, world: World) -> None:
-        """A node took a pod in ahead of the ledger, by the labels that it has."""
+        """A node took a pod in ahead of the ledger, by the labels that it started with."""
         pod = world.pods[uid]
         started = pod.started
         assert self._filter is not None
         labels = pod_labels(
             namespace=started.namespace,
-            labels=dict(pod.labels),
+            labels=dict(started.labels),
             namespace_labels=node.state.namespaces.get(started.namespace, {}),
             service_account=started.service_account,
             cluster=world.settings.cluster,
@@ -141,6 +144,11 @@ class NeverOpen:
 
     def _stale(self, packet: Packet, world: World) -> Iterator[Violation]:
         """Whether it opened a flow where what is enforced had not been the ledger for too long."""
+        let = {
+            (judged.node, judged.hook, *_ends(packet)) for judged in packet.judged if judged.passed
+        }
+        known = let & self._let
+        self._let |= let
         if packet.is_answer or packet.opened_step != packet.sent_step:
             return
         for judged, uid in (
@@ -161,6 +169,8 @@ class NeverOpen:
                 continue
             if endpoint.incarnation != incarnation(uid):
                 continue
+            if (judged.node, judged.hook, *flow) in known:
+                continue  # opened here before, by a packet that came to nothing elsewhere
             since = world.ledger[judged.enforced].stored_at
             if judged.at - since > endpoint.stale_after_s * 1_000_000_000:
                 yield Violation(
