@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tabard.dataplane.conntrack import TIMEOUT_OTHER_NS
-from tabard.dataplane.maps import Reason, address
+from tabard.dataplane.maps import address
 from tabard.events.observed import Pairs
 from tabard.identity.labels import LabelFilter, pod_labels
 from tabard.invariants.open import Flow, Openness
@@ -38,6 +38,9 @@ class NeverOpen:
         """All labels that each pod ever had, the latest last."""
         self._flows: dict[Ends, int] = {}
         """Flows as they were opened, and when a packet of theirs passed last."""
+        self._let: set[tuple[str | int, ...]] = set()
+        """Node, hook, addresses and ports of packets that passed there: flows that the node may
+        have open."""
 
     def check(self, world: World) -> Iterator[Violation]:
         if self._openness is None:
@@ -153,6 +156,11 @@ class NeverOpen:
 
     def _stale(self, packet: Packet, world: World) -> Iterator[Violation]:
         """Whether it opened a flow where what is enforced had not been the ledger for too long."""
+        addresses = packet.source_address, packet.destination_address
+        flow = *addresses, packet.source_port, packet.destination_port
+        let = {(judged.node, judged.hook, *flow) for judged in packet.judged if judged.passed}
+        known = let & self._let
+        self._let |= let
         if packet.is_answer or packet.opened_step != packet.sent_step:
             return
         for judged, uid in (
@@ -173,8 +181,8 @@ class NeverOpen:
                 continue
             if endpoint.incarnation != incarnation(uid):
                 continue
-            if judged.reason is Reason.ALLOWED_ESTABLISHED:
-                continue  # opened here by a packet that came to nothing elsewhere
+            if (judged.node, judged.hook, *flow) in known:
+                continue  # opened here before, by a packet that came to nothing elsewhere
             since = world.ledger[judged.enforced].stored_at
             if judged.at - since > endpoint.stale_after_s * 1_000_000_000:
                 yield Violation(
