@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tabard.dataplane.conntrack import TIMEOUT_OTHER_NS
 from tabard.dataplane.maps import address
+from tabard.events.observed import Pairs
 from tabard.identity.labels import LabelFilter, pod_labels
 from tabard.invariants.open import Flow, Openness
 from tabard.invariants.past import Past, Pod, Window
@@ -33,6 +34,8 @@ class NeverOpen:
         self._earliest: dict[str, int] = {}
         """Node → the oldest sequence that something in its kernel may be of."""
         self._filter: LabelFilter | None = None
+        self._labels: dict[str, list[Pairs]] = {}
+        """All labels that each pod ever had, the latest last."""
         self._flows: dict[Ends, int] = {}
         """Flows as they were opened, and when a packet of theirs passed last."""
         self._let: set[tuple[str | int, ...]] = set()
@@ -45,6 +48,10 @@ class NeverOpen:
             self._filter = LabelFilter(world.settings.include, world.settings.exclude)
         for record in world.records[self._past.sequence :]:
             self._past.take(record)
+        for uid, pod in world.pods.items():
+            had = self._labels.setdefault(uid, [])
+            if not had or had[-1] is not pod.labels:
+                had.append(pod.labels)
         for node in world.nodes.values():
             self._look(node, world)
         for packet in world.packets:
@@ -66,24 +73,29 @@ class NeverOpen:
             known = self._earliest.get(node.name, node.enforced)
             self._earliest[node.name] = min(known, node.read)
         for uid, attachment in node.attached.items():
-            if attachment.provisional is not None and uid not in self._past.pods:
-                self._assume(uid, node, world)
+            assumed = attachment.provisional
+            if assumed is not None and uid not in self._past.pods:
+                self._assume(uid, assumed.identity, node, world)
 
-    def _assume(self, uid: str, node: Node, world: World) -> None:
-        """A node took a pod in ahead of the ledger, by the labels that it started with."""
-        pod = world.pods[uid]
-        started = pod.started
+    def _assume(self, uid: str, number: int, node: Node, world: World) -> None:
+        """A node took a pod in ahead of the ledger, by labels that it has or had: whoever asked the
+        gate may have done so before they changed."""
+        started = world.pods[uid].started
         assert self._filter is not None
-        labels = pod_labels(
-            namespace=started.namespace,
-            labels=dict(started.labels),
-            namespace_labels=node.state.namespaces.get(started.namespace, {}),
-            service_account=started.service_account,
-            cluster=world.settings.cluster,
-            ports=started.ports,
-            label_filter=self._filter,
-        )
-        self._past.assume(uid, f"{started.namespace}/{started.name}", node.name, labels)
+        known = node.state.identities.get(number)
+        for labels in reversed(self._labels[uid]):
+            found = pod_labels(
+                namespace=started.namespace,
+                labels=dict(labels),
+                namespace_labels=node.state.namespaces.get(started.namespace, {}),
+                service_account=started.service_account,
+                cluster=world.settings.cluster,
+                ports=started.ports,
+                label_filter=self._filter,
+            )
+            if known is not None and known.labels == found:
+                break
+        self._past.assume(uid, f"{started.namespace}/{started.name}", node.name, found)
 
     def _note(self, packet: Packet, now: int) -> None:
         """A packet passed: of a flow that is known, or it opened one. After a while nobody knows
