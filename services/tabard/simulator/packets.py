@@ -22,6 +22,8 @@ SOURCE_PORTS = (40_001, 40_002)
 STRANGER = "192.168.9.99"
 """Underlay address of no node."""
 UNDER_WAY_MAX = 8
+LINGERS_NS_MAX = 500_000_000
+"""No wire holds a packet for longer: it is lost."""
 
 
 @dataclass(slots=True)
@@ -213,7 +215,10 @@ class Wire:
         way = self.under_way.pop(words, None)
         if way is None:
             return False
-        self._arrive(way)
+        if true_time(self._loop) - way.sent_at > LINGERS_NS_MAX:
+            self._end(way, passed=False)
+        else:
+            self._arrive(way)
         return True
 
     def _arrive(self, way: _Way) -> None:
