@@ -224,6 +224,30 @@ async def test_nobody_waits_again_for_a_node_whose_old_checkpoint_still_stands(
         assert checkpoints.saved == report.sequence
 
 
+async def test_a_node_that_nobody_waits_for_says_no_more_than_it_has_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers come free without its word, and no retirement tells of them afterwards."""
+    cut = Cut()
+    await cut.come_up()
+    await cut.come_back(await cut.go_by())
+    reconciler, report = cut.bench.reconciler, cut.bench.report
+    assert NODE in reconciler.state.lost
+    assert not reconciler.state.retired
+    async with Checkpoint.open(tmp_path / "db") as checkpoint:
+        # Started again, from what it saved a while ago.
+        checkpoints = Checkpoints(checkpoint, reconciler, report, 60)
+        checkpoints.saved, checkpoints._unwaited = report.sequence - 1, reconciler.unwaited
+
+        async def full(*_: object) -> None:
+            raise CheckpointError("no space left")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoint, "_write", full)
+            assert await checkpoints.acknowledged(report.sequence) == report.sequence - 1
+        assert await checkpoints.acknowledged(report.sequence) == report.sequence
+
+
 async def test_what_was_trimmed_away_is_gone_by_without_steps_too() -> None:
     """A snapshot takes the place of what it missed: its numbers are held against the maps."""
     cut = Cut()

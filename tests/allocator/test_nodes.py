@@ -222,6 +222,12 @@ class TestReuse:
         desk.observe(started("q", {"job": "q"}))
         assert desk.state.endpoints["q"].identity == 256
 
+    def test_a_node_is_not_back_before_it_knows_what_was_released_without_it(self) -> None:
+        desk = self.lost(2)
+        known = max(desk.state.doubtful.values())
+        assert desk.tick({"n1": desk.state.sequence, "n2": known - 1}) == []
+        assert kinds(desk.tick({"n1": desk.state.sequence, "n2": known})) == ["NodeReturned"]
+
     def test_they_are_like_any_other_once_the_node_has_left(self) -> None:
         desk = self.lost(2)
         desk.observe(NodeLeft("n2"))

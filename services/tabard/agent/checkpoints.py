@@ -89,29 +89,28 @@ class Checkpoints:
         the agent must not forget by a crash that it said so, or it would give that number to a pod
         whose labels it stood for before: checkpoint, then acknowledge. Of numbers that were free
         without this node's word no retirement tells any more, so nothing newer than what is saved
-        is said until that is replaced.
+        is said until that is replaced, nor while nobody waits for the node.
         """
         if self._reconciler.refolding:
             return self._acknowledged or sequence  # nothing newer is enforced either
         reconciler = self._reconciler
-        if (
-            self._unwaited != reconciler.unwaited
-            or _forgettable(reconciler.state, self.saved, sequence) <= sequence
-        ):
+        if self._unwaited != reconciler.unwaited or self._forgettable(sequence) <= sequence:
             await self.save()
         if self._unwaited == reconciler.unwaited:
-            first = _forgettable(reconciler.state, self.saved, sequence)
-            self._acknowledged = min(sequence, first - 1)
+            self._acknowledged = min(sequence, self._forgettable(sequence) - 1)
         else:
             self._acknowledged = max(self._acknowledged, min(sequence, self.saved))
         return self._acknowledged
 
-
-def _forgettable(state: State, saved: int, sequence: int) -> int:
-    """The first retirement after `saved`; beyond `sequence` if there is none up to it."""
-    first = sequence + 1
-    for at in reversed(state.retired.values()):  # in the order of their retirement
-        if at <= saved:
-            break
-        first = min(first, at)
-    return first
+    def _forgettable(self, sequence: int) -> int:
+        """The first retirement after what is saved, or the first event if retirements do not tell;
+        beyond `sequence` if there is none up to it."""
+        state, saved = self._reconciler.state, self.saved
+        if self._reconciler.node in state.lost:
+            return saved + 1
+        first = sequence + 1
+        for at in reversed(state.retired.values()):  # in the order of their retirement
+            if at <= saved:
+                break
+            first = min(first, at)
+        return first

@@ -140,6 +140,11 @@ class Reconciler:
     def wake(self) -> None:
         self._wake.set()
 
+    @property
+    def is_woken(self) -> bool:
+        """Whether a tick is due."""
+        return self._wake.is_set()
+
     def restored(self, state: State) -> None:
         """`state` takes the place of what was known: events between the two were not seen."""
         self.unwaited += 1

@@ -53,10 +53,11 @@ def readmit(state: State, indexes: Indexes) -> list[LedgerEvent]:
 def judge(state: State, indexes: Indexes, tick: Tick, events_max: int) -> list[LedgerEvent]:
     """Nodes that got no further for too long, and lost ones that are back.
 
-    Back is who enforces the ledger past the loss: until then it may take numbers for what they
-    were.
+    Back is who enforces the ledger past the loss, and past every retirement whose number was
+    released without it: until then it may take numbers for what they were.
     """
     words = indexes.watermarks
+    released = max(state.doubtful.values(), default=0)
     found: list[LedgerEvent] = []
     for name in state.nodes:
         if len(found) == events_max:
@@ -64,7 +65,7 @@ def judge(state: State, indexes: Indexes, tick: Tick, events_max: int) -> list[L
         lost, watermark = state.lost.get(name), words.of(name)
         if lost is None and words.still_ns(name) > tick.limits.node_lost_ns:
             found.append(NodeLost(name, watermark))
-        elif lost is not None and watermark >= lost.lost_at:
+        elif lost is not None and watermark >= max(lost.lost_at, released):
             found.append(NodeReturned(name, watermark))
     return found
 

@@ -261,6 +261,7 @@ class AgentProcess(Process):
             and not self.kernel.is_torn
             and not reconciler.refolding
             and not reconciler.lock.locked()
+            and not reconciler.is_woken
             and "dataplane" not in report.troubles
         )
 

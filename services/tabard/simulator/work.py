@@ -6,7 +6,7 @@ history out of which others were left.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -60,6 +60,8 @@ class Work:
         self._agents = agents
         self._bus = SimulatedBus(store, self.line)
         self._queues: dict[str, deque[ObservedEvent]] = {}
+        self._told: Counter[str] = Counter()
+        """Key and time → events that were told of it then."""
         self._asked: dict[str, asyncio.Task[object]] = {}
         """Pod's UID → the request for it that is under way at a gate."""
         self._retry_at: dict[str, float] = {}
@@ -217,12 +219,12 @@ class Work:
         task.add_done_callback(self._loop.note_failure)
 
     async def _drain(self, key: str) -> None:
-        queue, told = self._queues[key], 0
+        queue = self._queues[key]
         while queue:
-            told += 1
             # Of what it is about and of the moment alone, so that it stays if others are left out.
-            moment = f"{key} {self._loop.time()} {told}"
-            event_id = blake2b(moment.encode(), digest_size=16).digest()
+            moment = f"{key} {self._loop.time()}"
+            self._told[moment] += 1
+            event_id = blake2b(f"{moment} {self._told[moment]}".encode(), digest_size=16).digest()
             event = queue[0]
             envelope = Envelope(event_id, key, true_time(self._loop), "", event_id)
             message = observed(event, envelope)

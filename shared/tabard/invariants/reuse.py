@@ -59,8 +59,8 @@ class SafeReuse:
         """Address → UID, as it should be."""
         self._held: dict[str, set[str]] = {}
         self._touched: set[str] = set()
-        self.reused: list[int] = []
-        """Numbers that the last event allocated again."""
+        self.reused: dict[int, int] = {}
+        """Numbers that the last event allocated again, and where they had been released."""
 
     def said(self, node: str, sequence: int) -> None:
         """A node said on STATUS that it enforces the ledger through `sequence`."""
@@ -71,10 +71,12 @@ class SafeReuse:
         told of is not taken at its word alone."""
         self._knows[node] = sequence
 
-    def is_live(self, node: str) -> bool:
-        """Whether the ledger waits for the node."""
+    def waited_for(self, node: str, number: int) -> bool:
+        """Whether the node is live, and was in the ledger when `number`, which the last event
+        allocated again, had been released."""
         known = self._nodes.get(node)
-        return known is not None and not known.lost_at
+        released_at = self.reused.get(number, 0)
+        return known is not None and not known.lost_at and known.joined_at <= released_at
 
     def take(self, record: LedgerRecord) -> list[Violation]:
         """The next event of the ledger. What nodes said or did before it was written must have been
@@ -165,7 +167,7 @@ class SafeReuse:
         gone = self._gone.pop(number, None)
         doubted = self._doubtful.pop(number, None)
         if gone is not None:
-            self.reused.append(number)
+            self.reused[number] = gone.released_at
             if not gone.released_at:
                 yield f"allocates {number}, retired at LEDGER/{gone.retired_at} and not released"
             for behind in self._behind(gone.retired_at, gone.released_at):

@@ -1,26 +1,28 @@
 """Checkers: one object for each invariant, which looks at the world after every step."""
 
-from collections.abc import Iterable
-from typing import Protocol
+from tabard.simulator.checkers.checker import Checker
+from tabard.simulator.checkers.control import OutlivesControl
+from tabard.simulator.checkers.convergence import Convergence
+from tabard.simulator.checkers.folds import Folds, Same
+from tabard.simulator.checkers.ledger import Effects, Fence, Kept, Reuse, Sets
+from tabard.simulator.checkers.openness import NeverOpen
+from tabard.simulator.checkers.order import Order
 
-from tabard.invariants.verdict import Invariant, Violation
-from tabard.simulator.world import World
-
-
-class Checker(Protocol):
-    """Made anew for each history; it may remember what it saw."""
-
-    invariant: Invariant
-
-    def check(self, world: World) -> Iterable[Violation]:
-        """Called after each step: what must not be, and is there since the last call."""
-        ...
-
-    def finish(self, world: World) -> Iterable[Violation]:
-        """Called once, after all faults were healed and the cluster had time to converge."""
-        ...
+__all__ = ["Checker", "every"]
 
 
 def every() -> list[Checker]:
     """A new checker of each kind."""
-    return []
+    return [
+        Fence(),
+        Sets(),
+        Effects(),
+        Reuse(),
+        Kept(),
+        Order(),
+        Folds(),
+        NeverOpen(),
+        OutlivesControl(),
+        Same(),
+        Convergence(),
+    ]

@@ -1,0 +1,170 @@
+"""never-open: no packet of a step passes that no state in its window would have let."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tabard.dataplane.maps import address
+from tabard.identity.labels import LabelFilter, pod_labels
+from tabard.invariants.open import Flow, Openness
+from tabard.invariants.past import Past, Pod, Window
+from tabard.invariants.verdict import Invariant, Violation
+from tabard.invariants.worlds import Worlds
+from tabard.policy.compile import incarnation
+from tabard.simulator.world import Judged, Node, Packet, World
+
+_WORLDS = Worlds()
+"""Histories ask for the same few policies."""
+
+
+class NeverOpen:
+    invariant = Invariant.NEVER_OPEN
+
+    def __init__(self) -> None:
+        self._past = Past(_WORLDS)
+        self._openness: Openness | None = None
+        self._earliest: dict[str, int] = {}
+        """Node → the oldest sequence that something in its kernel may be of."""
+        self._filter: LabelFilter | None = None
+        self._passed: set[tuple[str, str, int, int]] = set()
+        """(source, destination, source port, destination port) of packets between pods."""
+
+    def check(self, world: World) -> Iterator[Violation]:
+        if self._openness is None:
+            self._openness = Openness(self._past, world.mode)
+            self._filter = LabelFilter(world.settings.include, world.settings.exclude)
+        for record in world.records[self._past.sequence :]:
+            self._past.take(record)
+        for node in world.nodes.values():
+            self._look(node, world)
+        for packet in world.packets:
+            if packet.passed:
+                if not self._may_pass(packet):
+                    yield Violation(self.invariant, self._told(packet), world.now)
+                ports = packet.source_port, packet.destination_port
+                self._passed.add((packet.source, packet.destination, *ports))
+            yield from self._stale(packet, world)
+
+    def finish(self, world: World) -> Iterator[Violation]:
+        yield from ()
+
+    def _look(self, node: Node, world: World) -> None:
+        """What the ledger does not say of a node."""
+        if node.settled:
+            self._earliest[node.name] = node.enforced
+        elif node.standing == "offline":
+            # New pods of its own come in by what its checkpoint said.
+            known = self._earliest.get(node.name, node.enforced)
+            self._earliest[node.name] = min(known, node.read)
+        for uid, attachment in node.attached.items():
+            if attachment.provisional is not None and uid not in self._past.pods:
+                self._assume(uid, node, world)
+
+    def _assume(self, uid: str, node: Node, world: World) -> None:
+        """A node took a pod in ahead of the ledger, by the labels that it has."""
+        pod = world.pods[uid]
+        started = pod.started
+        assert self._filter is not None
+        labels = pod_labels(
+            namespace=started.namespace,
+            labels=dict(pod.labels),
+            namespace_labels=node.state.namespaces.get(started.namespace, {}),
+            service_account=started.service_account,
+            cluster=world.settings.cluster,
+            ports=started.ports,
+            label_filter=self._filter,
+        )
+        self._past.assume(uid, f"{started.namespace}/{started.name}", node.name, labels)
+
+    def _window(self, judged: Judged) -> Window:
+        if judged.settled:
+            return Window(judged.enforced, judged.enforced)
+        first = min(self._earliest.get(judged.node, judged.enforced), judged.enforced)
+        return Window(first, max(judged.reached, judged.enforced))
+
+    def _may_pass(self, packet: Packet) -> bool:
+        assert self._openness is not None
+        openness = self._openness
+        here, there = self._window(packet.judged[0]), self._window(packet.judged[-1])
+        is_received = packet.judged[-1].hook == "to_pod"
+        flow = Flow(
+            packet.source,
+            packet.source_address,
+            packet.destination if is_received else "",
+            packet.destination_address,
+            packet.protocol,
+            packet.destination_port,
+        )
+        ports = packet.destination_port, packet.source_port
+        # Any packet may open a flow of its own, also what was sent for an answer to another.
+        if (packet.destination, packet.source, *ports) not in self._passed:
+            if not is_received:
+                return bool(openness.sent(flow, here))
+            return openness.may_pass(flow, here, there)
+        # By the flow that it answers, or as one of its own: each end takes either.
+        opened = replace(
+            flow,
+            source=packet.destination,
+            source_address=packet.destination_address,
+            destination=packet.source,
+            destination_address=packet.source_address,
+            port=packet.source_port,
+        )
+        both = Window(min(here.first, there.first), max(here.last, there.last))
+        opener, answerer = self._sets(packet.destination, both), self._sets(packet.source, both)
+        leaves = openness.received(opened, opener, here) or openness.sent(flow, here)
+        enters = openness.sent(opened, there) or openness.received(flow, answerer, there)
+        return bool(leaves) and bool(enters)
+
+    def _sets(self, uid: str, window: Window) -> frozenset[int]:
+        """All label sets that a pod had in the window."""
+        pod: Pod | None = self._past.pods.get(uid)
+        if pod is None:
+            return frozenset()
+        sequences = (window.first, *pod.sets.changes(window))
+        return frozenset(filter(None, map(pod.at, sequences)))
+
+    def _stale(self, packet: Packet, world: World) -> Iterator[Violation]:
+        """Whether it opened a flow where what is enforced had not been the ledger for too long."""
+        if packet.is_answer or packet.opened_step != packet.sent_step:
+            return
+        for judged, uid in (
+            (packet.judged[0], packet.source),
+            (packet.judged[-1], packet.destination),
+        ):
+            pod = world.pods.get(uid)
+            is_own = judged.hook == ("from_pod" if judged is packet.judged[0] else "to_pod")
+            if pod is None or not judged.passed or not is_own or judged.step != world.step:
+                continue
+            node = world.nodes[judged.node]
+            endpoint = node.maps.endpoints.get(address(pod.started.addresses[0]))
+            if (
+                endpoint is None
+                or not endpoint.stale_after_s
+                or judged.enforced >= len(world.ledger)
+            ):
+                continue
+            if endpoint.incarnation != incarnation(uid):
+                continue
+            since = world.ledger[judged.enforced].stored_at
+            if judged.at - since > endpoint.stale_after_s * 1_000_000_000:
+                yield Violation(
+                    self.invariant,
+                    f"{node.name} let pod {uid} open a flow by LEDGER/{judged.enforced}, which had "
+                    f"not been the ledger's end for {(judged.at - since) / 1e9:.1f} s, more than "
+                    f"the {endpoint.stale_after_s} s that are allowed",
+                    judged.at,
+                )
+
+    def _told(self, packet: Packet) -> str:
+        hooks = ", ".join(
+            f"{one.hook} of {one.node} ({'not judged' if one.reason is None else one.reason.name}, by "
+            f"LEDGER/{self._window(one).first} to {self._window(one).last})"
+            for one in packet.judged
+        )
+        kind = "an answer" if packet.is_answer else "a packet"
+        return (
+            f"{kind} from {packet.source or packet.source_address} ({packet.source_address}:"
+            f"{packet.source_port}) to {packet.destination or 'nobody'} "
+            f"({packet.destination_address}:{packet.destination_port}) passed {hooks}, which no "
+            "state of these would have let"
+        )
