@@ -1,5 +1,6 @@
 """Clocks, ids and chance of a history: what production code asks the machine for is the loop's."""
 
+import gc
 import random
 import time
 import uuid
@@ -46,6 +47,8 @@ def virtual(loop: VirtualLoop, seed: int) -> Iterator[None]:
         (time, "perf_counter", loop.time),
         (time, "clock_gettime_ns", lambda clock: int(loop.time() * 1e9)),
         (uuid, "uuid4", drawn_id),
+        # Who reads a checkpoint keeps it for good; here it goes with its history.
+        (gc, "freeze", lambda: None),
         # Each look costs as much as a step, and is about nothing that is checked.
         (freshness, "LOOK_S", freshness.LOOK_S * 8),
     ]

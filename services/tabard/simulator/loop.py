@@ -57,12 +57,12 @@ HOST: ContextVar[Host | None] = ContextVar("host", default=None)
 
 
 class _Task(asyncio.Task[_T]):
-    """Sets of tasks are walked in the same order in every run."""
+    """Sets of tasks are walked in the same order in every run: `number` is its hash."""
 
-    _numbers = itertools.count()
-
-    def __init__(self, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], **kwargs: Any):
-        self._number = next(_Task._numbers)
+    def __init__(
+        self, number: int, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], **kwargs: Any
+    ) -> None:
+        self._number = number
         super().__init__(coro, **kwargs)
 
     def __hash__(self) -> int:
@@ -219,7 +219,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         name: object = None,
         context: Context | None = None,
     ) -> asyncio.Task[_T]:
-        task = _Task(coro, loop=self, name=name or "", context=context)
+        task = _Task(len(self._tasks), coro, loop=self, name=name or "", context=context)
         self._tasks.append(task)
         return task
 
