@@ -26,9 +26,21 @@ FAULTS = (
         Invariant.NEVER_OPEN,
         (
             Edit(
-                Conntrack._still_allowed,
+                Conntrack._still,
                 "if flow.is_current(endpoint, key.direction, peer):",
                 "if True:",
+            ),
+        ),
+    ),
+    Fault(
+        "answers-reopen",
+        "What answers a flow that is not allowed any more opens one the other way",
+        Invariant.NEVER_OPEN,
+        (
+            Edit(
+                Conntrack.enforce,
+                "if not is_open and not _is_first(packet.tcp_flags):",
+                "if False:",
             ),
         ),
     ),
@@ -40,11 +52,6 @@ FAULTS = (
             Edit(
                 Flow.is_alive,
                 "self.incarnation == endpoint.incarnation and ",
-                "",
-            ),
-            Edit(
-                Conntrack._still_allowed,
-                "flow.incarnation != endpoint.incarnation or ",
                 "",
             ),
         ),
