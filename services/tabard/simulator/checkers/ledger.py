@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 
 from tabard.events.chain import chain_of
+from tabard.events.codec import type_name
+from tabard.events.ledger import CursorAdvanced
 from tabard.invariants.fence import Fenced
 from tabard.invariants.lost import NothingLost, payload_hash
 from tabard.invariants.numbers import OneNumberOneSet
 from tabard.invariants.once import ExactlyOnce
 from tabard.invariants.reuse import SafeReuse
 from tabard.invariants.verdict import Invariant, Violation
+from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.messages import speaker
 from tabard.simulator.world import Node, World
 
@@ -66,7 +69,7 @@ class Effects:
 
     def __init__(self) -> None:
         self._of = ExactlyOnce()
-        self._taken = self._heard = 0
+        self._taken = self._heard = self._appends = 0
 
     def check(self, world: World) -> Iterator[Violation]:
         for heard in world.heard[self._heard :]:
@@ -76,9 +79,24 @@ class Effects:
         for record in world.records[self._taken :]:
             yield from self._of.take(record)
         self._taken = len(world.records)
+        for one in world.appends[self._appends :]:
+            if one.stored:
+                yield from self._ends(world.records[one.expected_last + one.messages - 1], world)
+        self._appends = len(world.appends)
 
     def finish(self, world: World) -> Iterator[Violation]:
         yield from self._of.undecided(len(world.observed))
+
+    def _ends(self, record: LedgerRecord, world: World) -> Iterator[Violation]:
+        """What is appended at once ends with the cursor: whoever dies behind it leaves no effect
+        that is decided again."""
+        if not isinstance(record.event, CursorAdvanced):
+            yield Violation(
+                self.invariant,
+                f"{record.place} ({type_name(record.event)}) ends what was appended at once, and is "
+                "no cursor: its effects and that are not one batch",
+                world.now,
+            )
 
 
 class Reuse:
