@@ -22,6 +22,8 @@ SOURCE_PORTS = (40_001, 40_002)
 STRANGER = "192.168.9.99"
 """Underlay address of no node."""
 UNDER_WAY_MAX = 8
+ANSWERS = 0.35
+"""Share of packets that answer a flow of before."""
 
 
 @dataclass(slots=True)
@@ -89,13 +91,16 @@ class Wire:
             senders = [uid for uid, pod in pods.items() if self._interface(pod)]
         if not senders:
             return ""
-        if dice < 0.2 and self._opened:
-            return f"answer {chance.choice(list(self._opened.values())).words}"
+        if dice < ANSWERS:
+            # Also to who opened it and is gone: another may be at that address.
+            alive = [flow for flow in self._opened.values() if flow.destination in up]
+            if alive:
+                return f"answer {chance.choice(alive).words}"
         targets = targets or list(OUTSIDE)
         port = chance.choice(PORTS)
-        if dice < 0.25:
+        if dice < ANSWERS + 0.05:
             return f"stranger {chance.choice(targets)} {chance.choice(targets)} {port}"
-        if dice < 0.32:
+        if dice < ANSWERS + 0.12:
             targets = [*OUTSIDE, *(pod.started.addresses[0] for pod in pods.values())]
         source_port = chance.choice(SOURCE_PORTS)
         return f"{chance.choice(senders)} {chance.choice(targets)} {port} {source_port}"
