@@ -8,14 +8,14 @@
  *  - packets of the flow are judged afresh;
  *  - answers have the flow's own direction judged afresh, and the entry is renewed or stays as it is.
  *    Otherwise a revoked rule would live on in the traffic that answers it.
- * The entry of a revoked flow stays until it expires, so that its answers are known for what they are and
- * refused: taken for packets that open a flow the other way, they would let all others of it pass as
- * answers of theirs. Only a TCP connection that begins anew is judged by its own direction at once.
+ * The entry of a revoked or forgotten flow stays until it expires, so that its answers are known for what
+ * they are and refused: taken for packets that open a flow the other way, they would let all others of it
+ * pass as answers of theirs. Only a TCP connection that begins anew is judged by its own direction at once.
  * Where the maps are too old to open new flows by (is_stale), what was open goes on, judged afresh or not.
  * Under one policy id, what a peer may do never changes while packets carry its identity: whatever
  * changes it is another rule set, with another id. Entries under an id that is in use are added before
  * the identity that they are for is known, and removed when it has retired; a number that becomes
- * another's by then finds no flow, since the agent forgets those of a retired identity before it
+ * another's by then is no flow's peer, since the agent forgets those of a retired identity before it
  * reports the retirement.
  */
 #ifndef TABARD_CONNTRACK_H
@@ -48,6 +48,7 @@ enum flow_flag {
 	FLOW_FIN = 8,
 	FLOW_ANSWER_FIN = 16,
 	FLOW_PROXIED = 32, /* its packets and their answers go through the node's DNS proxy */
+	FLOW_FORGOTTEN = 64, /* whom it was opened with is not known any more; set by the agent */
 };
 
 struct flow {
@@ -122,7 +123,8 @@ static __always_inline int established_reason(const struct flow *f)
 static __always_inline int is_current(const struct flow *f, const struct endpoint *e, int direction,
 				      __u32 peer)
 {
-	return f->policy == e->policy && (f->flags & FLOW_ENFORCED) == enforced_flag(e, direction) &&
+	return f->policy == e->policy &&
+	       (f->flags & (FLOW_ENFORCED | FLOW_FORGOTTEN)) == enforced_flag(e, direction) &&
 	       (f->peer == peer || !(f->flags & FLOW_ENFORCED));
 }
 
@@ -182,7 +184,7 @@ static __always_inline int still(struct flow *f, const struct flow_key *key, con
 		return reason;
 	f->policy = e->policy;
 	f->peer = t.peer;
-	f->flags = (f->flags & ~(FLOW_ENFORCED | FLOW_PROXIED)) | proxied_flag(reason) |
+	f->flags = (f->flags & ~(FLOW_ENFORCED | FLOW_PROXIED | FLOW_FORGOTTEN)) | proxied_flag(reason) |
 		   enforced_flag(e, key->direction);
 	return established_reason(f);
 }
@@ -218,7 +220,7 @@ static __always_inline int established(const struct packet *p, const struct flow
 				touch(own, p, 0, now);
 				return established_reason(own);
 			}
-			*is_open = 1;
+			*is_open = !(own->flags & FLOW_FORGOTTEN);
 		}
 		if (!answer_likely) {
 			answered = map_find(conntrack, &answered_by);

@@ -32,7 +32,8 @@ def record(seed: int = 7, each_s: float = 10.0, rounds: int = 1) -> Record:
     """A run of the scenarios of FAULTS, each held 3 s and converged 2 s after its heal; a packet
     every tenth of a second, every third of them denied, and two acknowledged events a second."""
     length = 5 + each_s * len(FAULTS) * rounds
-    made = Record(seed, tuple(FAULTS), "overlay", BEGAN, at(length), versions={"kernel": "6.18"})
+    made = Record(seed, tuple(FAULTS), "overlay", BEGAN, at(length))
+    made.versions, made.rate_per_s = {"kernel": "6.18"}, 6.0
     begun = 5.0
     for _ in range(rounds):
         for name, faults in FAULTS.items():

@@ -17,6 +17,7 @@ from tabard.netns import enter
 from tabard.netns.names import hub_namespace, node_namespace
 
 PORT = 7000
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 ANSWER_S = 20.0
 """Longest wait for what must come; nothing is ever waited for that must not."""
 
@@ -78,6 +79,7 @@ class Mouth:
         self._socket = enter.call(namespace, lambda: socket.socket(type=socket.SOCK_DGRAM))
         self._socket.bind((self.address, port))
         self._socket.settimeout(ANSWER_S)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
 
     def say(self, word: str, to: "Mouth") -> None:
         self._socket.sendto(word.encode(), (to.address, to._port))

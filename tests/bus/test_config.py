@@ -51,6 +51,7 @@ def test_a_free_port_is_asked_for_in_the_servers_words() -> None:
 def test_a_member_of_a_cluster_listens_and_knows_its_peers() -> None:
     made = text(replace(PLAIN, membership=Membership("demo", ROUTES[0], ROUTES)))
     assert '  name: "demo"\n  listen: "127.0.0.1:6222"\n' in made
+    assert "  ping_interval: 2s\n  ping_max: 2\n" in made
     assert '    "nats-route://127.0.0.1:6222"\n    "nats-route://[::1]:6223"\n' in made
 
 

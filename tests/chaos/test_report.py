@@ -67,7 +67,7 @@ def test_a_run_in_which_all_held_says_so_with_its_figures() -> None:
     assert "Not everything" not in read
     for name in (*FAULTS, *Invariant):
         assert name in read
-    assert "tabard chaos run all --seed 7 --mode overlay" in read
+    assert "tabard chaos run all --seed 7 --rate 6 --mode overlay" in read
 
 
 def test_a_violation_stands_on_the_page_with_its_time_and_in_the_picture() -> None:

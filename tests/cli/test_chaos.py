@@ -33,7 +33,15 @@ def test_an_unknown_scenario_is_refused_with_the_nearest_name(tabard: Tabard) ->
 
 
 @pytest.mark.parametrize(
-    "words", [["--seed", "x"], ["--seed", "-1"], ["--minutes", "-1"], ["--mode", "x"], ["-o", "x"]]
+    "words",
+    [
+        ["--rate", "0"],
+        ["--seed", "x"],
+        ["--seed", "-1"],
+        ["--minutes", "-1"],
+        ["--mode", "x"],
+        ["-o", "x"],
+    ],
 )
 def test_wrong_values_are_refused(tabard: Tabard, words: list[str]) -> None:
     assert tabard("chaos", "run", "all", *words).exit_code == 2

@@ -1,6 +1,7 @@
 import os
 import secrets
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,21 @@ def test_nodes_reach_each_other_and_forward(run: str) -> None:
         enter.call(f"tb-{run}-n1", connect)
     forwarding = enter.call(f"tb-{run}-n1", Path("/proc/sys/net/ipv4/ip_forward").read_text)
     assert forwarding.strip() == "1"
+
+
+@pytest.mark.ebpf
+def test_the_hub_keeps_its_mac_address_when_ports_come_and_go(run: str) -> None:
+    network.lay(network.plan(run, places(2), "overlay"))
+
+    def mac() -> str:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as probe:
+            probe.bind((network.BRIDGE, 0))
+            return str(probe.getsockname()[4].hex(":"))
+
+    before = enter.call(f"tb-{run}-hub", mac)
+    for port in ("n1", "n2"):
+        subprocess.run(["ip", "-n", f"tb-{run}-hub", "link", "set", port, "nomaster"], check=True)
+        assert enter.call(f"tb-{run}-hub", mac) == before
 
 
 @pytest.mark.ebpf

@@ -102,6 +102,19 @@ def test_a_flow_is_forgotten_when_its_unknown_peer_is_another() -> None:
     assert pod.out(answer) is Reason.DENIED_UNKNOWN_PEER
 
 
+def test_what_answers_a_forgotten_flow_does_not_open_it_the_other_way() -> None:
+    pod = Pod(policyTypes=["Ingress"], ingress=[{"ports": [{"port": 80}]}])
+    question = Packet(SERVER, POD, Protocol.TCP, 40_000, 80, tcp_flags=ACK)
+    answer = Packet(POD, SERVER, Protocol.TCP, 80, 40_000, tcp_flags=ACK)
+    assert pod.into(question) is Reason.ALLOWED_POLICY
+    pod.policy(policyTypes=["Ingress"])
+    assert pod.dataplane.forget(lambda at, identity: at == SERVER) == 1
+    assert not pod.out(answer).allowed, "though the pod may send what it likes"
+    assert not pod.into(question).allowed
+    pod.policy(policyTypes=["Ingress"], ingress=[{"ports": [{"port": 80}]}])
+    assert pod.into(question) is Reason.ALLOWED_POLICY
+
+
 def test_a_refused_packet_opens_nothing() -> None:
     pod = Pod(**ISOLATED)
     assert not pod.out().allowed

@@ -36,6 +36,13 @@ async def test_what_was_saved_last_is_loaded_with_its_extra(tmp_path: Path) -> N
         assert checkpoint.extra == b"mine"
 
 
+async def test_what_was_saved_is_on_the_disk_before_save_returns(tmp_path: Path) -> None:
+    """Else a loss of power would take back what a node has acknowledged."""
+    async with Checkpoint.open(tmp_path / "c.db") as checkpoint:
+        [(mode,)] = await checkpoint._database.execute_fetchall("PRAGMA synchronous")
+    assert mode == 2  # FULL: the write-ahead log is synced at each commit
+
+
 async def test_nobody_else_can_read_it(tmp_path: Path) -> None:
     path = tmp_path / "c.db"
     path.touch(0o644)

@@ -61,6 +61,12 @@ def test_a_namespace_that_is_held_is_entered_when_its_name_is_gone(name: str) ->
     os.close(held)
 
 
+def test_a_name_on_which_no_namespace_is_mounted_yet_is_none(name: str) -> None:
+    os.close(os.open(enter.path(name), os.O_CREAT | os.O_EXCL))
+    with pytest.raises(enter.NamespaceAbsent, match="not there yet"):
+        enter.hold(name)
+
+
 def test_names_are_listed_by_prefix_until_deleted(name: str) -> None:
     enter.create(name, lambda: None)
     assert enter.names(name) == [name]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from tabard.chaos.converging import Convergence
-from tabard.chaos.fault import Fault
+from tabard.chaos.fault import Fault, Sending
 from tabard.chaos.judge.dumps import dumps
 from tabard.chaos.probers.running import probing
 from tabard.chaos.record import Injected, Phase, Record
@@ -99,6 +99,8 @@ class _Course:
                 await fault.heal(self.rig)
         except Exception as error:  # whatever it raised, the others are healed
             self._fail(scenario, f"{fault.name} was not healed", error)
+        if isinstance(fault, Sending):
+            self.record.packets += fault.packets
 
     async def _dump(self, scenario: Scenario) -> None:
         try:
@@ -135,6 +137,6 @@ async def course(cluster: Cluster, record: Record, tell: Tell) -> AsyncIterator[
             tell("pods: the first ones come up")
             await convergence.come(BASE_S_MAX)
             yield _Course(rig, workload, convergence, record, tell).carry_out
-            record.packets = await probers.stop()
+            record.packets += await probers.stop()
         for task in background:
             task.cancel()

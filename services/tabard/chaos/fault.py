@@ -2,10 +2,10 @@
 
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tabard.bus.port import Bus, Stream
-from tabard.chaos.record import Acknowledged
+from tabard.chaos.record import Acknowledged, Packet
 from tabard.cluster.supervisor import Cluster
 
 
@@ -69,3 +69,11 @@ class Fault(Protocol):
     async def heal(self, rig: Rig) -> None:
         """Undo what does not end by itself; nothing where `inject` did nothing."""
         ...
+
+
+@runtime_checkable
+class Sending(Protocol):
+    """What a fault is besides that sends packets itself."""
+
+    packets: list[Packet]
+    """What became of them; whole once it is healed."""

@@ -70,6 +70,8 @@ class Packet:
     """Of an exchange on a flow that was open already: when that was opened; 0 if this opens one."""
     kind: str = "pod"
     """`pod`, or what forged it: `stranger` (outside of all nodes), `forger` (a pod that lies)."""
+    how: str = ""
+    """How it was made, if by hand: `in a tunnel, with …`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,14 @@ from tabard.chaos.faults.clocks import ClockJump
 from tabard.chaos.faults.disks import FullDisk
 from tabard.chaos.faults.floods import Flood
 from tabard.chaos.faults.harms import flipped, truncated
+from tabard.chaos.faults.links import Delay, Loss
 from tabard.chaos.faults.maps import NEWER_FORMAT, FullMap, OtherMaps
 from tabard.chaos.faults.partitions import Flaps, Partition
 from tabard.chaos.faults.ports import Way
 from tabard.chaos.faults.processes import Kill, Pause
+from tabard.chaos.faults.relay import Lateness
 from tabard.chaos.faults.snapshots import DamagedSnapshot
+from tabard.chaos.faults.spoofing import Spoofing, Who
 from tabard.chaos.faults.streams import DamagedStream
 from tabard.chaos.faults.targets import Whom
 from tabard.cluster.errors import ClusterError
@@ -183,6 +186,21 @@ SCENARIOS: tuple[Scenario, ...] = (
         hold_s=8.0,
         spares_packets=True,
     ),
+    Scenario(
+        "lose-packets",
+        "a fifth of the packets of a node and of the bus's leader are lost",
+        lambda: (Loss(Whom.NODE, 0.2), Loss(Whom.BUS_LEADER, 0.2)),
+        hold_s=6.0,
+    ),
+    Scenario(
+        "delay-packets",
+        "packets of a node and of the bus's leader come late, and some before earlier ones",
+        lambda: (
+            Delay(Whom.NODE, Lateness(100.0, 50.0, 0.1)),
+            Delay(Whom.BUS_LEADER, Lateness(50.0, 50.0)),
+        ),
+        hold_s=6.0,
+    ),
     # Disks, files, clocks, and more than there is room for.
     Scenario(
         "fill-bus-disk",
@@ -269,6 +287,19 @@ SCENARIOS: tuple[Scenario, ...] = (
         "an agent comes back with maps of another format, under traffic, and then with the old one",
         lambda: (OtherMaps({}, NEWER_FORMAT),),
         spares_packets=True,
+    ),
+    # Lies.
+    Scenario(
+        "spoof-from-stranger",
+        "a machine on the underlay that is no node forges tunnel packets with allowed identities",
+        lambda: (Spoofing(Who.STRANGER),),
+        hold_s=4.0,
+    ),
+    Scenario(
+        "spoof-from-pod",
+        "a pod forges others' addresses, and tunnel packets with allowed identities",
+        lambda: (Spoofing(Who.POD),),
+        hold_s=4.0,
     ),
 )
 """In the order in which `all` goes through them."""

@@ -58,7 +58,13 @@ def show_scenarios(output: Output) -> None:
 
 
 def run_scenarios(
-    name: str, seed: int | None, minutes: float, report: Path, mode: str, output: FiguresName
+    name: str,
+    seed: int | None,
+    minutes: float,
+    rate: float,
+    report: Path,
+    mode: str,
+    output: FiguresName,
 ) -> None:
     """Exit.FAILED unless every scenario was carried out and every checker is green."""
     what = "rehearse failure"
@@ -79,7 +85,7 @@ def run_scenarios(
         reason_why = f"no report can be written to {report}: {error.strerror}"
         fail(what, Failure(reason_why, f"tabard chaos run {name} --report DIR", Exit.USAGE))
     drawn = secrets.randbelow(SEEDS) if seed is None else seed
-    outcome = run(what, _rehearsed(scenarios, drawn, minutes, mode), log_level="critical")
+    outcome = run(what, _rehearsed(scenarios, drawn, minutes, rate, mode), log_level="critical")
     page = files.write(outcome, report)
     _show(outcome, output)
     if not outcome.held:
@@ -91,7 +97,7 @@ def run_scenarios(
 
 
 async def _rehearsed(
-    scenarios: Sequence[Scenario], seed: int, minutes: float, mode: str
+    scenarios: Sequence[Scenario], seed: int, minutes: float, rate: float, mode: str
 ) -> "Outcome":
     from tabard.chaos.judge.verdicts import judged
     from tabard.chaos.run import run as rehearse
@@ -99,7 +105,14 @@ async def _rehearsed(
     try:
         with Stage() as stage, cancelled_by_signals():
             stage.say(f"seed {seed}")
-            ran = await rehearse(scenarios, seed=seed, minutes=minutes, mode=mode, tell=stage.say)
+            ran = await rehearse(
+                scenarios,
+                seed=seed,
+                minutes=minutes,
+                mode=mode,
+                rate_per_s=rate,
+                tell=stage.say,
+            )
             stage.say("judging")
             return judged(ran.record, ran.evidence, scenarios)
     except asyncio.CancelledError:

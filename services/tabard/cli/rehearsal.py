@@ -62,6 +62,7 @@ REHEARSED = (
     Field("seed", "integer", "what all chance was drawn from"),
     Field("mode", "string", "overlay or native"),
     Field("minutes", "number", "for how long it was to go round again"),
+    Field("rate_per_s", "number", "what happened to pods and policies a second"),
     Field("command", "string", "what does the same again"),
     Field("began", "integer", "Unix nanoseconds"),
     Field("seconds", "number", "how long it took"),

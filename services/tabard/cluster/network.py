@@ -22,6 +22,9 @@ from tabard.netns import enter
 from tabard.netns.names import hub_namespace, node_namespace, pod_id_of, service_namespace
 
 BRIDGE = "br0"
+BRIDGE_MAC = "02:00:c6:12:00:01"
+"""Given, or it would be the lowest of its ports', and another when ports come and go: who knew the
+hub by the one before would not reach it for as long as neighbours are kept."""
 UNDERLAY_DEVICE = "eth0"
 """A node's interface towards the hub."""
 
@@ -62,7 +65,8 @@ def plan(
     nodes = tuple(nodes)
     hub = hub_namespace(run)
     root = [f"netns add {hub}"]
-    in_hub = ["link set lo up", f"link add {BRIDGE} type bridge", f"link set {BRIDGE} up"]
+    in_hub = ["link set lo up", f"link add {BRIDGE} address {BRIDGE_MAC} type bridge"]
+    in_hub.append(f"link set {BRIDGE} up")
     in_hub += [f"addr add {gateway} dev {BRIDGE}{_nodad(gateway.version)}" for gateway in HUB]
     in_hub += [
         f"addr add {host}/{HUB[0].network.prefixlen} dev {BRIDGE}"

@@ -35,6 +35,9 @@ class Act(StrEnum):
     """As by SIGKILL."""
     STOP = "stop"
     """As by SIGTERM: it ends what it is at, and says farewell."""
+    REBOOT = "reboot"
+    """A node loses power: its agent, its kernel's maps and its pods' interfaces are gone; its disk
+    and its pods are there when it is started again."""
     START = "start"
     PAUSE = "pause"
     RESUME = "resume"

@@ -135,6 +135,7 @@ class Cluster:
                 Act.START
                 | Act.CRASH
                 | Act.STOP
+                | Act.REBOOT
                 | Act.PAUSE
                 | Act.RESUME
                 | Act.CUT
@@ -216,6 +217,10 @@ class Cluster:
         (faults.add if choice.act is Act.FULL else faults.discard)(f"full {stream}")
         return True
 
+    def _reboot(self, node: str) -> None:
+        self.agents[node].reboot()
+        self.work.rebooted(node)
+
     def trimmable(self) -> int:
         """The sequence of the newest snapshot that all who spoke lately have passed; 0: none."""
         world = self.world
@@ -237,6 +242,7 @@ class Cluster:
             Act.START: (not alive, process.start),
             Act.CRASH: (alive, process.kill),
             Act.STOP: (alive and not paused, process.stop),
+            Act.REBOOT: (alive and name in self.agents, lambda: self._reboot(name)),
             Act.PAUSE: (alive and not paused, process.pause),
             Act.RESUME: (alive and paused, process.resume),
             Act.CUT: (not process.is_cut, lambda: process.cut(True)),

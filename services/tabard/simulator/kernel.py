@@ -4,8 +4,10 @@ A change is written in stages, in the order in which the eBPF dataplane writes (
 decision 31), so that packets come between them, and a crash leaves what was written so far.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar
@@ -42,6 +44,10 @@ class SimulatedKernel(MemoryDataplane):
     def watch(self, deliver: Callable[[list[Verdict]], None]) -> Callable[[], None]:
         """Nobody watches: flows prove nothing, and cost a message each."""
         return lambda: None
+
+    def remove(self) -> None:
+        super().remove()
+        self.is_torn, self.change = False, None
 
     def ifindex(self, interface: str) -> int:
         """The number of an interface that was attached once; 0 if it was not."""
@@ -165,6 +171,12 @@ class SimulatedWorker(Worker):
         try:
             while stages:
                 await self._line.ask("write", rest, failed, short=some, needs_bus=False)
+        except asyncio.CancelledError:
+            # What the thread has begun it ends, whoever waits for it.
+            with suppress(MapFull):
+                rest()
+                kernel.is_torn, kernel.change = False, None
+            raise
         except MapFull:
             self._counts["maps full"] += 1
             raise

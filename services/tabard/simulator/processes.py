@@ -191,8 +191,11 @@ class AgentProcess(Process):
         )
         self.seen = world.Node(name, underlay, (cidr,), setup.mode, self.kernel.maps)
         self.agent: Agent | None = None
+        self.boots = 1
         self.gate: Gate | None = None
         """Of the present life, once it answers."""
+        self._is_stopping = False
+        """What it was at was broken off anywhere."""
         self._unwaited = 0
         """The present agent's count of it, as of the last look."""
         self.asked: set[asyncio.Task[Any]] = set()
@@ -213,7 +216,7 @@ class AgentProcess(Process):
         self.agent = agent = Agent(self.settings, self.kernel, connect, worker=worker)
         me = Holder(
             self.name,
-            f"boot of {self.name}",
+            f"boot {self.boots} of {self.name}",
             self.starts,
             believed_time(self._loop),
             "/simulated",
@@ -226,12 +229,20 @@ class AgentProcess(Process):
 
     def stop(self) -> None:
         assert self._root is not None
+        self._is_stopping = True
         self._root.cancel()
+
+    def reboot(self) -> None:
+        """Its machine loses power, and is up again with nothing but its disk."""
+        self.kill()
+        self.kernel.remove()
+        self.boots += 1
 
     def _over(self) -> None:
         super()._over()
         self.agent = self.gate = None
         self._unwaited = 0
+        self._is_stopping = False
         self.asked.clear()
 
     def show(self) -> None:
@@ -257,6 +268,7 @@ class AgentProcess(Process):
             seen.enforced = report.sequence
         seen.settled = (
             is_whole
+            and not self._is_stopping
             and reconciler.started.is_set()
             and not self.kernel.is_torn
             and not reconciler.refolding

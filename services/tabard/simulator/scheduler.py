@@ -116,6 +116,8 @@ class Scheduler:
                 found.append((3, Choice(Act.CRASH, name)))
             if process.is_alive and not process.is_paused:
                 found.append((0.7, Choice(Act.STOP, name)))
+            if process.is_alive and name in cluster.agents:
+                found.append((0.3, Choice(Act.REBOOT, name)))
             if many:
                 continue
             if process.is_alive and not process.is_paused:

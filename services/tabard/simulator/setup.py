@@ -48,6 +48,7 @@ def setup(seed: int) -> Setup:
             exclude=(),
             fixed=(),
             retire_grace_ms=RETIRE_GRACE_MS,
+            enforcement="always" if chance.random() < 0.15 else "default",
         ),
         pace=Pace(
             checkpoint_s=3.0,

@@ -17,6 +17,7 @@ WORDS = {
     Act.RUN: "goes on",
     Act.CRASH: "is killed",
     Act.STOP: "is asked to stop",
+    Act.REBOOT: "loses power",
     Act.START: "is started",
     Act.PAUSE: "is paused",
     Act.RESUME: "is resumed",

@@ -9,7 +9,6 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from hashlib import blake2b
 from random import Random
 
@@ -91,6 +90,12 @@ class Work:
             for uid, pod in self._world.pods.items()
             if pod.running and any(uid in state.refused_pods for state in states)
         ]
+
+    def rebooted(self, node: str) -> None:
+        """The node's pods have to be attached again."""
+        for pod in self._world.pods.values():
+            if pod.started.node == node:
+                pod.attached = False
 
     # What may happen
 
@@ -331,10 +336,9 @@ class Work:
             del self._asked[uid]
         pod = self._world.pods[uid]
         if pod.running:
-            wanted = replace(pod.started, labels=pod.labels)
             number = blake2b(uid.encode(), digest_size=5).hexdigest()
             mac = "02:" + ":".join(number[at : at + 2] for at in range(0, 10, 2))
-            request = Attach(wanted, pod.interface, mac, ATTACH_TIMEOUT_MS)
+            request = Attach(pod.started, pod.interface, mac, ATTACH_TIMEOUT_MS)
             work = self._attached(agent, request)
         else:
             work = self._detached(agent, uid)

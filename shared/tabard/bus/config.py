@@ -30,6 +30,10 @@ write to a stream can keep all others from writing and reading it for minutes af
 atomic batch of BATCH_MESSAGES_MAX must fit in."""
 SUBSCRIPTIONS_MAX = 1_024
 """Of one connection; a process has a handful. Each takes the server's memory."""
+PING_S, PINGS_MAX = 2, 2
+"""A server that another hears nothing of asks so often, and with so many questions open gives the
+connection up. By nats-server's own bounds, 30 s and 2, requests go on being sent to it for as long:
+each that would have been answered by it is lost."""
 SYNC_SLACK_S = 120
 """Without syncing each write: nats-server's own interval."""
 
@@ -146,6 +150,8 @@ def text(config: ServerConfig) -> str:
             "cluster {",
             f"  name: {quoted(place.name)}",
             f"  listen: {quoted(str(place.listen))}",
+            f"  ping_interval: {PING_S}s",
+            f"  ping_max: {PINGS_MAX}",
             "  routes: [",
             *routes,
             "  ]",

@@ -7,9 +7,10 @@ afresh; for answers the flow's own direction is, and the entry is renewed or sta
 Otherwise a revoked rule would live on in the traffic that answers it. Where maps are too old to
 open new flows by (`verdict.is_stale`), what was open goes on, judged afresh or not.
 
-The entry of a revoked flow stays until it expires, so that its answers are known for what they are
-and refused: taken for packets that open a flow the other way, they would let all others of it pass
-as answers of theirs. Only a TCP connection that begins anew is judged by its own direction at once.
+The entry of a revoked or forgotten flow stays until it expires, so that its answers are known for
+what they are and refused: taken for packets that open a flow the other way, they would let all
+others of it pass as answers of theirs. Only a TCP connection that begins anew is judged by its own
+direction at once.
 
 Under one policy id, what a peer may do never changes while packets carry its identity; see
 bpf/conntrack.h.
@@ -65,6 +66,8 @@ class Flow:
     is_answer_closed: bool = False
     is_proxied: bool = False
     """Its packets and their answers go through the node's DNS proxy."""
+    is_forgotten: bool = False
+    """Whom it was opened with is not known any more."""
 
     def reason(self, packet: Packet) -> Reason:
         """Of a packet that needs no judging."""
@@ -88,6 +91,7 @@ class Flow:
         """Whether its reasons still hold. Who the peer is matters only to enforcement."""
         return (
             self.policy == endpoint.policy
+            and not self.is_forgotten
             and self.is_enforced == _is_enforced(endpoint, direction)
             and (self.peer == peer or not self.is_enforced)
         )
@@ -180,7 +184,7 @@ class Conntrack:
                     if own.is_current(endpoint, direction, peer):
                         own.touch(packet.tcp_flags, now, answer=False)
                         return own.reason(packet)
-                    is_open = True
+                    is_open = not own.is_forgotten
                 if not is_answer:
                     answered = self._find(turned)
                     reason = self._still(judge, answered, turned, endpoint, peer, now)
@@ -239,16 +243,13 @@ class Conntrack:
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
         """See the Dataplane port."""
-        gone = [
-            key
-            for key, flow in self._flows.items()
-            if is_another(
-                key.source if key.direction is Direction.INGRESS else key.destination, flow.peer
-            )
-        ]
-        for key in gone:
-            del self._flows[key]
-        return len(gone)
+        gone = 0
+        for key, flow in self._flows.items():
+            address = key.source if key.direction is Direction.INGRESS else key.destination
+            if is_another(address, flow.peer):
+                flow.peer, flow.is_forgotten = Reserved.UNKNOWN, True
+                gone += 1
+        return gone
 
     def _find(self, key: Key) -> Flow | None:
         flow = self._flows.get(key)
@@ -294,6 +295,7 @@ class Conntrack:
             flow.policy, flow.peer = endpoint.policy, peer
             flow.is_enforced = _is_enforced(endpoint, key.direction)
             flow.is_proxied = reason is Reason.ALLOWED_PROXY
+            flow.is_forgotten = False
         return reason
 
     def _relates(

@@ -17,6 +17,9 @@ from tabard.dataplane.maps import (
     Strength,
 )
 
+TUNNEL_PORT = 8472
+"""UDP port at which a node takes in what other nodes send in the overlay."""
+
 
 class DataplaneError(Exception):
     """The dataplane could not do it; enforcement stays as it was."""
@@ -56,7 +59,7 @@ class NodeConfig:
     """The node's own underlay addresses."""
     overlay_device: str = "tabard0"
     """Name of the VXLAN device in the node's network namespace (made if absent)."""
-    tunnel_port: int = 8472
+    tunnel_port: int = TUNNEL_PORT
     proxy_device: str = "tabard-dns"
     """Name of the device that the DNS proxy reads, in the node's network namespace."""
     underlay_device: str = ""
@@ -193,7 +196,8 @@ class Dataplane(Interface):
 
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
         """Forget the flows whose peer, by (address, identity when it was last judged), is another
-        now; how many. Packets of theirs are judged afresh.
+        now; how many. Packets of theirs are judged afresh, and what answers them by their own
+        direction: it does not open them the other way.
 
         For peers that packets do not tell from what they were: those whose binding the maps do not
         hold, and those whose number may become another's.

@@ -228,7 +228,8 @@ async def _opened(path: Path) -> aiosqlite.Connection:
     database = await aiosqlite.connect(path, isolation_level=None)
     try:
         await database.execute("PRAGMA journal_mode = WAL")
-        await database.execute("PRAGMA synchronous = NORMAL")
+        # An agent acknowledges what it has saved: that must survive a loss of power too.
+        await database.execute("PRAGMA synchronous = FULL")
         await database.execute(f"PRAGMA cache_size = -{CACHE_KIB_MAX}")
         await database.executescript(_TABLES)
     except BaseException:

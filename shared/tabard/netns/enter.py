@@ -65,11 +65,16 @@ def enter(name: str) -> None:
 def hold(name: str) -> int:
     """A descriptor of the namespace, which stays while it is open, whatever becomes of its name."""
     try:
-        return os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise NamespaceAbsent(f"there is no network namespace {name!r}") from error
     except OSError as error:
         raise NamespaceError(f"network namespace {name!r} cannot be opened: {error}") from error
+    # Its file comes first, and then the namespace that is mounted on it.
+    if os.fstat(descriptor).st_dev == os.stat(RUN_DIR).st_dev:
+        os.close(descriptor)
+        raise NamespaceAbsent(f"network namespace {name!r} is not there yet, only its name is")
+    return descriptor
 
 
 def enter_held(descriptor: int, name: str) -> None:

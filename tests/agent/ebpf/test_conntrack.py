@@ -331,8 +331,41 @@ def test_a_flow_that_the_pod_opened_is_forgotten_by_whom_it_goes_to(native: Kern
     assert native.egress(out(4)) is NEW
     assert native.dataplane.forget(lambda at, identity: at != address(PEER[4])) == 0
     assert native.ingress(back(4)) is ESTABLISHED
+    native.put(replace(maps(4, endpoint(policy=1)), hosts={}))
     assert native.dataplane.forget(lambda *peer: peer == (address(PEER[4]), 301)) == 1
-    assert native.ingress(back(4)) is Reason.DENIED_POLICY
+    assert not native.ingress(back(4)).allowed
+    native.put(maps(4, endpoint(policy=1)))
+    assert native.ingress(back(4)) is ESTABLISHED, "known again, and still allowed"
+
+
+@families
+@transports
+def test_what_answers_a_forgotten_flow_does_not_open_it_the_other_way(
+    native: Kernel, v: int, proto: int
+) -> None:
+    """As a pod that sends again what nobody acknowledged, while the number of its peer retires."""
+    native.put(maps(v, endpoint(policy=2)))
+    question, answer = back(v, proto, ports=(40000, 80)), out(v, proto, ports=(80, 40000))
+    assert native.ingress(question) is NEW
+    assert native.egress(answer) is ESTABLISHED
+    native.put(maps(v, endpoint(policy=2), peer=302))
+    assert native.dataplane.forget(lambda at, identity: identity == 301) == 1
+    assert not native.egress(answer).allowed, "though the pod may send what it likes"
+    assert native.ingress(question) is Reason.DENIED_POLICY
+    assert not native.egress(answer).allowed
+    native.put(maps(v, endpoint(policy=2)))
+    assert native.egress(answer) is ESTABLISHED
+    assert native.ingress(question) is ESTABLISHED
+
+
+def test_flows_are_replaced_and_never_added(native: Kernel) -> None:
+    native.put(maps(4, endpoint(policy=2)))
+    native.ingress(back(4, ports=(40000, 80)))
+    table = native.dataplane._maps["conntrack"]
+    ((key, value),) = table.items()
+    native.forget_flows()
+    table.replace([(key, value)])
+    assert native.flows() == 0
 
 
 # ---- ICMP errors

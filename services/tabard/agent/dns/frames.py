@@ -8,17 +8,14 @@ import ipaddress
 import struct
 from dataclasses import dataclass
 
+from tabard.dataplane.crafted import ETHERTYPES, IPV4, IPV6, UDP, ip_packet
 from tabard.dataplane.maps import Direction, Protocol
 
 MARK = b"\x02tab\0"
 """What addresses in a frame begin with; the last byte is the direction."""
 
 _ETHERNET = struct.Struct("!6s6sH")
-_IPV4 = struct.Struct("!BBHHHBBH4s4s")
-_IPV6 = struct.Struct("!IHBB16s16s")
-_UDP = struct.Struct("!HHHH")
-_TYPES = {0x0800: 4, 0x86DD: 6}
-_HOP_LIMIT = 64
+_VERSIONS = {kind: version for version, kind in ETHERTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +33,20 @@ def read(frame: bytes) -> Datagram | None:
     """The datagram in `frame`; None if there is none, whole and without IPv6 extensions."""
     try:
         marked, _, kind = _ETHERNET.unpack_from(frame)
-        direction, version = Direction(marked[5]), _TYPES[kind]
+        direction, version = Direction(marked[5]), _VERSIONS[kind]
         packet = frame[_ETHERNET.size :]
         if marked[:5] != MARK:
             return None
         if version == 4:
-            first, _, length, _, _, _, protocol, _, source, destination = _IPV4.unpack_from(packet)
+            first, _, length, _, _, _, protocol, _, source, destination = IPV4.unpack_from(packet)
             at = (first & 15) * 4
         else:
-            _, length, protocol, _, source, destination = _IPV6.unpack_from(packet)
-            at, length = _IPV6.size, length + _IPV6.size
-        source_port, destination_port, size, _ = _UDP.unpack_from(packet, at)
+            _, length, protocol, _, source, destination = IPV6.unpack_from(packet)
+            at, length = IPV6.size, length + IPV6.size
+        source_port, destination_port, size, _ = UDP.unpack_from(packet, at)
     except (struct.error, KeyError, ValueError):
         return None
-    if protocol != Protocol.UDP or not at + _UDP.size <= at + size <= length <= len(packet):
+    if protocol != Protocol.UDP or not at + UDP.size <= at + size <= length <= len(packet):
         return None
     return Datagram(
         direction,
@@ -57,7 +54,7 @@ def read(frame: bytes) -> Datagram | None:
         str(ipaddress.ip_address(destination)),
         source_port,
         destination_port,
-        packet[at + _UDP.size : at + size],
+        packet[at + UDP.size : at + size],
     )
 
 
@@ -76,29 +73,6 @@ def asking(asked: Datagram, payload: bytes) -> bytes:
 def _frame(
     direction: Direction, ends: tuple[str, str], ports: tuple[int, int], payload: bytes
 ) -> bytes:
-    """`ends` and `ports`: the source's, the destination's."""
-    source, destination = (ipaddress.ip_address(end).packed for end in ends)
-    size = _UDP.size + len(payload)
-    pseudo = source + destination + struct.pack("!II", size, Protocol.UDP)
-    # A sum of 0 is sent as its other form; 0 says that there is none (RFC 768).
-    checksum = _checksum(pseudo + _UDP.pack(*ports, size, 0) + payload) or 0xFFFF
-    udp = _UDP.pack(*ports, size, checksum) + payload
-    if len(source) == 4:
-        fields = [0x45, 0, _IPV4.size + size, 0, 0, _HOP_LIMIT, Protocol.UDP]
-        ip = _IPV4.pack(*fields, 0, source, destination)
-        ip = _IPV4.pack(*fields, _checksum(ip), source, destination)
-        kind = 0x0800
-    else:
-        ip = _IPV6.pack(6 << 28, size, Protocol.UDP, _HOP_LIMIT, source, destination)
-        kind = 0x86DD
+    packet = ip_packet(ends, ports, payload)
     marked = MARK + bytes([direction])
-    return _ETHERNET.pack(marked, MARK + b"\0", kind) + ip + udp
-
-
-def _checksum(data: bytes) -> int:
-    """RFC 1071."""
-    data += bytes(len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return _ETHERNET.pack(marked, MARK + b"\0", ETHERTYPES[packet[0] >> 4]) + packet

@@ -378,8 +378,12 @@ class EbpfDataplane:
     def forget(self, is_another: Callable[[Address, int], bool]) -> int:
         flows = self._map("conntrack")
         self._let_packets_end()  # and open what flows they still may
-        gone = [key for key, value in flows.items() if is_another(*layout.flow_peer(key, value))]
-        flows.delete(gone)
+        gone = {
+            key: layout.forgotten(value)
+            for key, value in flows.items()
+            if is_another(*layout.flow_peer(key, value))
+        }
+        flows.replace(gone.items())
         return len(gone)
 
     def attach(self, uid: str, interface: str) -> tuple[int, bytes]:

@@ -252,6 +252,16 @@ def flow_peer(key: bytes, value: bytes) -> tuple[Address, int]:
     return Address(source if direction == Direction.INGRESS else destination), peer
 
 
+FLOW_FORGOTTEN: Final = 64
+"""Among a flow's flags, as in bpf/conntrack.h."""
+
+
+def forgotten(value: bytes) -> bytes:
+    """A conntrack entry's value without its peer, to be judged afresh."""
+    *reasons, _, flags = FLOW.unpack(value)
+    return FLOW.pack(*reasons, 0, flags | FLOW_FORGOTTEN)
+
+
 def unpack_event(record: bytes, epoch_offset_ns: int) -> Verdict:
     """`epoch_offset_ns`: the Unix epoch's clock less the monotonic one."""
     at, source, to, source_identity, to_identity, source_port, to_port, protocol, way, reason = (

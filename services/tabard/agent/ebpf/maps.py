@@ -121,6 +121,14 @@ class KernelMap:
                     raise MapFull(name, size, size, f"TABARD_{name.upper()}_MAX") from error
                 raise self._failed("written", error) from error
 
+    def replace(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Replace; keys that are not there stay so."""
+        try:
+            for key, value in entries:
+                syscalls.map_replace(self.descriptor, key, value)
+        except OSError as error:
+            raise self._failed("written", error) from error
+
     def delete(self, keys: Iterable[bytes]) -> None:
         """Keys that are not there are no error."""
         rest = iter(keys)

@@ -33,6 +33,7 @@ _PROG_TEST_RUN, _OBJ_GET_INFO = 10, 15
 _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 26, 27
 _LINK_CREATE, _LINK_UPDATE = 28, 29
 _MEMBARRIER_GLOBAL = 1
+_EXIST = 2  # BPF_EXIST
 
 _PROG_TYPE_SCHED_CLS = 3
 TC_ACT_OK = 0
@@ -173,6 +174,15 @@ def map_lookup(descriptor: int, key: bytes, value_size: int) -> bytes:
 def map_update(descriptor: int, key: bytes, value: bytes) -> None:
     k, v = _buffer(key), _buffer(value)
     _bpf(_MAP_UPDATE, _element(descriptor, _address(k), _address(v)))
+
+
+def map_replace(descriptor: int, key: bytes, value: bytes) -> None:
+    """It is no error if the key is not there; then it is not added."""
+    k, v = _buffer(key), _buffer(value)
+    try:
+        _bpf(_MAP_UPDATE, _element(descriptor, _address(k), _address(v), _EXIST))
+    except FileNotFoundError:
+        return
 
 
 def map_delete(descriptor: int, key: bytes) -> None:

@@ -48,7 +48,7 @@ class Partition:
     async def inject(self, rig: Rig, chance: Random) -> str:
         process = await process_of(self._whom, rig, chance)
         port = await wholly(port_of, rig, process)
-        self._cut = port, table_name(rig, "cut", chance)
+        self._cut = port, table_name(rig, "cut", port, chance)
         await wholly(drop, *self._cut, self._rules)
         if self._flaps is not None:
             flap = self._flap(*self._cut, self._flaps, Random(chance.getrandbits(64)))

@@ -48,9 +48,9 @@ def port_of(rig: Rig, process: str) -> Port:
     return Port(hub, enter.call(hub, lambda: socket.if_indextoname(index)))
 
 
-def table_name(rig: Rig, what: str, chance: Random) -> str:
+def table_name(rig: Rig, what: str, port: Port, chance: Random) -> str:
     """A table's name, of this run and no other fault's."""
-    return re.sub(r"\W", "_", f"chaos_{rig.run}_{what}_{chance.getrandbits(32):08x}")
+    return re.sub(r"\W", "_", f"chaos_{rig.run}_{what}_{port.name}_{chance.getrandbits(32):08x}")
 
 
 def drop(port: Port, table: str, rules: Mapping[Way, str]) -> None:
@@ -81,6 +81,12 @@ def _nft(namespace: str, lines: Sequence[str]) -> None:
     """All of it or nothing."""
     text = "".join(f"{line}\n" for line in lines)
     enter.call(namespace, lambda: run("nft", "-f", "-", text=text))
+
+
+def ip_batch(namespace: str, *commands: str) -> None:
+    """Commands of ip(8) in a namespace, as far as the first that fails: ClusterError."""
+    text = "".join(f"{command}\n" for command in commands)
+    run("ip", "-n", namespace, "-batch", "-", text=text)
 
 
 def run(*command: str, text: str = "") -> str:

@@ -80,7 +80,7 @@ class PacketJudge:
         """Why it had to be dropped: no state that may have been in force allows it; "" if one
         does."""
         if packet.kind != "pod":
-            return f"a {packet.kind} had forged it"
+            return f"a {packet.kind} had forged it ({packet.how})"
         sender = self.past.pods.get(packet.source)
         if sender is None:
             return "no pod was ever bound or observed that has the sender's UID"

@@ -44,14 +44,13 @@ class Held:
         if self.gone_at is not None:
             return
         try:
-            inode = os.stat(enter.path(self.pod.namespace)).st_ino
-            if inode == self.inode:
+            if os.stat(enter.path(self.pod.namespace)).st_ino == self.inode:
                 return
             descriptor = enter.hold(self.pod.namespace)
         except (FileNotFoundError, enter.NamespaceAbsent):
             return
         self.close()
-        self.descriptor, self.inode = descriptor, inode
+        self.descriptor, self.inode = descriptor, os.fstat(descriptor).st_ino
 
     def enter(self) -> None:
         """The calling thread is in its namespace from here on."""

@@ -19,6 +19,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "seed": record.seed,
         "mode": record.mode,
         "minutes": record.minutes,
+        "rate_per_s": record.rate_per_s,
         "command": outcome.command,
         "began": record.began,
         "seconds": round(outcome.seconds, 3),

@@ -71,9 +71,12 @@ class Outcome:
     def command(self) -> str:
         """What carries out the same again."""
         named = self.record.scenarios[0] if len(self.record.scenarios) == 1 else "all"
-        minutes = f" --minutes {self.record.minutes:g}" if self.record.minutes else ""
-        mode = self.record.mode
-        return f"tabard chaos run {named} --seed {self.record.seed}{minutes} --mode {mode}"
+        record = self.record
+        minutes = f" --minutes {record.minutes:g}" if record.minutes else ""
+        return (
+            f"tabard chaos run {named} --seed {record.seed}{minutes} --rate {record.rate_per_s:g} "
+            f"--mode {record.mode}"
+        )
 
     def rows(self) -> list[Row]:
         """A row for each scenario in the order of their first time, after that of BEFORE."""

@@ -56,6 +56,10 @@ def chaos_run(
             help="Go round again until so long has passed; each is carried out once anyway.",
         ),
     ] = 0.0,
+    rate: Annotated[
+        float,
+        typer.Option(min=0.1, max=100.0, help="What happens to pods and policies a second."),
+    ] = 6.0,
     report: Annotated[
         str, typer.Option(metavar="DIR", help="Where index.html and report.json are written.")
     ] = "chaos-report",
@@ -81,7 +85,7 @@ def chaos_run(
 
     from tabard.cli import chaos
 
-    chaos.run_scenarios(scenario, seed, minutes, Path(report), mode.value, output)
+    chaos.run_scenarios(scenario, seed, minutes, rate, Path(report), mode.value, output)
 
 
 @app.command()

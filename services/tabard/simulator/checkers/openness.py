@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from tabard.dataplane.conntrack import TIMEOUT_OTHER_NS
 from tabard.dataplane.maps import address
 from tabard.identity.labels import LabelFilter, pod_labels
 from tabard.invariants.open import Flow, Openness
@@ -16,6 +17,13 @@ _WORLDS = Worlds()
 """Histories ask for the same few policies."""
 
 
+FORGOTTEN_NS = TIMEOUT_OTHER_NS
+"""After so long without a packet a node may have forgotten a flow."""
+
+Ends = tuple[str, str, int, int]
+"""Pods' UIDs and ports: source, destination, source port, destination port."""
+
+
 class NeverOpen:
     invariant = Invariant.NEVER_OPEN
 
@@ -25,8 +33,8 @@ class NeverOpen:
         self._earliest: dict[str, int] = {}
         """Node → the oldest sequence that something in its kernel may be of."""
         self._filter: LabelFilter | None = None
-        self._passed: set[tuple[str, str, int, int]] = set()
-        """(source, destination, source port, destination port) of packets between pods."""
+        self._flows: dict[Ends, int] = {}
+        """Flows as they were opened, and when a packet of theirs passed last."""
 
     def check(self, world: World) -> Iterator[Violation]:
         if self._openness is None:
@@ -40,8 +48,7 @@ class NeverOpen:
             if packet.passed:
                 if not self._may_pass(packet):
                     yield Violation(self.invariant, self._told(packet), world.now)
-                ports = packet.source_port, packet.destination_port
-                self._passed.add((packet.source, packet.destination, *ports))
+                self._note(packet, world.now)
             yield from self._stale(packet, world)
 
     def finish(self, world: World) -> Iterator[Violation]:
@@ -75,6 +82,17 @@ class NeverOpen:
         )
         self._past.assume(uid, f"{started.namespace}/{started.name}", node.name, labels)
 
+    def _note(self, packet: Packet, now: int) -> None:
+        """A packet passed: of a flow that is known, or it opened one. After a while nobody knows
+        whether a node still remembers the flow, so it may have done either."""
+        own = _ends(packet)
+        turned = _turned(own)
+        if now - self._flows.get(turned, -FORGOTTEN_NS) >= FORGOTTEN_NS:
+            self._flows[own] = now
+        for ends in (own, turned):
+            if ends in self._flows:
+                self._flows[ends] = now
+
     def _window(self, judged: Judged) -> Window:
         if judged.settled:
             return Window(judged.enforced, judged.enforced)
@@ -94,9 +112,7 @@ class NeverOpen:
             packet.protocol,
             packet.destination_port,
         )
-        ports = packet.destination_port, packet.source_port
-        # Any packet may open a flow of its own, also what was sent for an answer to another.
-        if (packet.destination, packet.source, *ports) not in self._passed:
+        if _turned(_ends(packet)) not in self._flows:
             if not is_received:
                 return bool(openness.sent(flow, here))
             return openness.may_pass(flow, here, there)
@@ -157,7 +173,8 @@ class NeverOpen:
 
     def _told(self, packet: Packet) -> str:
         hooks = ", ".join(
-            f"{one.hook} of {one.node} ({'not judged' if one.reason is None else one.reason.name}, by "
+            f"{one.hook} of {one.node} "
+            f"({'not judged' if one.reason is None else one.reason.name}, by "
             f"LEDGER/{self._window(one).first} to {self._window(one).last})"
             for one in packet.judged
         )
@@ -168,3 +185,13 @@ class NeverOpen:
             f"({packet.destination_address}:{packet.destination_port}) passed {hooks}, which no "
             "state of these would have let"
         )
+
+
+def _ends(packet: Packet) -> Ends:
+    ports = packet.source_port, packet.destination_port
+    return packet.source, packet.destination, *ports
+
+
+def _turned(ends: Ends) -> Ends:
+    source, destination, source_port, destination_port = ends
+    return destination, source, destination_port, source_port
