@@ -71,6 +71,10 @@ class Work:
         """Stopped pods that are still to be detached, and their nodes."""
         self._namespaces: dict[str, str] = {}
         self._policies: dict[str, int] = {}
+        # Few of each come often: a policy is another while flows by it are open.
+        chance = Random(f"work {world.seed}")
+        self._own_policies = chance.sample(list(POLICIES), chance.randint(2, 5))
+        self._own_labels = chance.sample(list(LABELS), chance.randint(3, len(LABELS)))
 
     @property
     def is_idle(self) -> bool:
@@ -119,11 +123,11 @@ class Work:
             case "stop":
                 return f"stop {chance.choice(running)}"
             case "replace":
-                return f"replace {chance.choice(running)} {chance.choice(list(LABELS))}"
+                return f"replace {chance.choice(running)} {chance.choice(self._own_labels)}"
             case "again":
                 return f"again {chance.choice(list(self._world.pods))}"
             case "relabel":
-                return f"relabel {chance.choice(running)} {chance.choice(list(LABELS))}"
+                return f"relabel {chance.choice(running)} {chance.choice(self._own_labels)}"
             case "namespace":
                 name = chance.choice(("shop", "bank"))
                 return f"namespace {name} {chance.choice(list(NAMESPACES))}"
@@ -134,7 +138,7 @@ class Work:
         return self._policy_words(chance)
 
     def _policy_words(self, chance: Random) -> str:
-        name = chance.choice(list(POLICIES))
+        name = chance.choice(self._own_policies)
         return f"policy {name} {chance.randrange(len(POLICIES[name]))}"
 
     def _start_words(self, chance: Random) -> str:
@@ -149,7 +153,7 @@ class Work:
         if not names or not free:
             return ""
         name = chance.choice(names)
-        labels, late = chance.choice(list(LABELS)), " late" if chance.random() < LATE else ""
+        labels, late = chance.choice(self._own_labels), " late" if chance.random() < LATE else ""
         return f"start {self._next(name)} {labels} {node} {chance.choice(free)}{late}"
 
     def _next(self, name: str) -> str:
