@@ -7,7 +7,7 @@ import pytest
 
 from command import Tabard
 from rehearsals import outcome, record
-from tabard.chaos.scenarios import SCENARIOS
+from tabard.chaos.scenarios import NEEDED, SCENARIOS
 from tabard.invariants.verdict import Invariant, Violation
 
 
@@ -56,6 +56,19 @@ def test_without_a_kernel_that_enforces_it_is_refused_with_the_reason(
     assert "needs a kernel that enforces, and there is none: not root" in result.stderr
     assert "next: tabard chaos simulate" in result.stderr
     assert not (tmp_path / "report").exists()
+
+
+def test_without_what_a_fault_uses_it_is_refused_with_the_package(
+    tabard: Tabard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tabard.cluster.preflight.missing", lambda: "")
+    monkeypatch.setitem(NEEDED, "libfaketime", lambda: False)
+    for name in ("jump-agent-clock", "all"):
+        result = tabard("chaos", "run", name, "--report", str(tmp_path / "report"))
+        assert result.exit_code == 1
+        assert "needs Debian's libfaketime, which is not there" in result.stderr
+        assert "next: apt-get install -y --no-install-recommends libfaketime" in result.stderr
+        assert not (tmp_path / "report").exists()
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_the_run(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import scraping
 from deciding import started, stopped
 from servers import leader_of, until
 from tabard.bus.jetstream import JetStreamBus
@@ -89,6 +90,11 @@ async def test_whatever_servers_are_lost_or_stand_still_each_event_has_its_effec
     async with Cluster(wanted, directory=tmp_path, tell=told.append) as cluster:
         names = [f"nats.{number}" for number in (1, 2, 3)]
         assert len(cluster.profile.nats) == len(cluster.profile.monitoring) == 3
+
+        async def well() -> bool:
+            return await cluster.out_of_step() == []
+
+        await scraping.until(well)
         bus = await JetStreamBus.connect(cluster.profile.nats, name="churn")
         churn = Churn(bus)
         folding = asyncio.create_task(fold(bus))
@@ -108,6 +114,7 @@ async def test_whatever_servers_are_lost_or_stand_still_each_event_has_its_effec
         leader = await leader_of(bus)
         stood = cluster.pid(leader)
         cluster.kill(leader, signal.SIGSTOP)
+        assert leader in await cluster.out_of_step()
         await goes_on()
         os.kill(stood, signal.SIGCONT)
         for name in names:

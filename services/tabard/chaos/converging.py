@@ -139,6 +139,7 @@ class Convergence:
             for each in replicas.judge(servers)
             if each.stream in UNBROKEN and (not each.good or each.behind)
         ]
+        missing += [f"{name} is not well" for name in await self._rig.cluster.out_of_step()]
         return ", ".join(missing)
 
     async def _agrees(self) -> str:

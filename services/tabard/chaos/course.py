@@ -23,7 +23,7 @@ from tabard.process.failures import tasks_as_one
 
 BASE_S_MAX = 120.0
 """Longest wait until the first pods are up."""
-LEAD_S = 1.0
+LEAD_S = 0.5
 """Work before the first fault of a scenario."""
 INJECT_S_MAX = HEAL_S_MAX = 60.0
 """Longest that one fault may take to be in effect, and to be undone."""

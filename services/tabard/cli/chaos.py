@@ -11,7 +11,7 @@ import typer
 from tabard.chaos.report import files, tables
 from tabard.chaos.report.document import document
 from tabard.chaos.report.page import reason
-from tabard.chaos.scenarios import SCENARIOS, Scenario, UnknownScenario, chosen
+from tabard.chaos.scenarios import SCENARIOS, Scenario, UnknownScenario, chosen, lacking
 from tabard.cli.failing import Exit, Failure, Interrupted, fail, run
 from tabard.cli.options import FiguresName
 from tabard.cli.printing import Output, as_json, show_table, show_value, tell, tell_next
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tabard.chaos.report.outcome import Outcome
 
 COLUMNS = ("SCENARIO", "WHAT HAPPENS")
-WIDE = ("SCENARIO", "MODES", "HELD S", "WHAT HAPPENS")
+WIDE = ("SCENARIO", "MODES", "HELD S", "NEEDS", "WHAT HAPPENS")
 SEEDS = 1 << 31
 """Seeds that are drawn where none is given: short enough to be typed."""
 
@@ -38,6 +38,7 @@ def show_scenarios(output: Output) -> None:
                     "line": each.line,
                     "modes": sorted(each.modes),
                     "hold_s": each.hold_s,
+                    "needs": each.needs,
                 }
                 for each in SCENARIOS
             ]
@@ -51,7 +52,10 @@ def show_scenarios(output: Output) -> None:
         case Output.WIDE:
             show_table(
                 WIDE,
-                ([each.name, sorted(each.modes), each.hold_s, each.line] for each in SCENARIOS),
+                (
+                    [each.name, sorted(each.modes), each.hold_s, each.needs, each.line]
+                    for each in SCENARIOS
+                ),
             )
         case _:
             assert_never(output)
@@ -74,6 +78,11 @@ def run_scenarios(
             raise ClusterError(
                 f"chaos needs a kernel that enforces, and there is none: {lack}",
                 "tabard chaos simulate, which needs neither root nor eBPF",
+            )
+        for package, needing in lacking(scenarios).items():
+            raise ClusterError(
+                f"scenario {needing!r} needs Debian's {package}, which is not there",
+                f"apt-get install -y --no-install-recommends {package}",
             )
         # Now, and not after the run, is the time to learn that it cannot be written.
         files.ready(report)

@@ -50,6 +50,7 @@ SCENARIOS = (
             Field("line", "string", "what happens to the cluster"),
             Field("modes", "[string]", "overlay, native: in which it means something"),
             Field("hold_s", "number", "for how long its faults are held"),
+            Field("needs", "string", "the Debian package that its faults use, or empty"),
         ),
     ),
 )

@@ -142,6 +142,12 @@ class Cluster:
             raise ClusterError(f"no process {name!r} takes an environment; there are {known}")
         self._launched[name].environment = dict(environment)
 
+    async def out_of_step(self) -> list[str]:
+        """The servers of its own bus that do not say that all their replicas are well and current:
+        one that a server has given up over a write that failed is neither, whatever it counts."""
+        answers = await asyncio.gather(*(server.in_step() for server in self._servers.values()))
+        return [name for name, well in zip(self._servers, answers, strict=True) if not well]
+
     async def wait_enforced(self, sequence: int | None = None, timeout_s: float = 30.0) -> int:
         """Wait until every node enforces LEDGER through `sequence` (its head); the sequence."""
         if sequence is None:

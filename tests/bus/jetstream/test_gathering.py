@@ -84,7 +84,7 @@ async def test_a_refusal_reaches_only_the_caller_whose_message_it_is(
     await nats_bus._connection.request(
         "$JS.API.STREAM.UPDATE.OBSERVED",
         b'{"name":"OBSERVED","subjects":["tabard.observed.>"],"max_age":604800000000000,'
-        b'"compression":"s2","allow_atomic":true,"allow_direct":true,"max_msg_size":1000}',
+        b'"allow_atomic":true,"allow_direct":true,"max_msg_size":1000}',
         "test",
     )
     lists = [observed(number, size=2_000 if number == 20 else 0) for number in range(40)]

@@ -8,7 +8,7 @@ from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.options import Options
 from tabard.bus.jetstream.read import api
 from tabard.bus.jetstream.streams import differences, faults, settings
-from tabard.bus.port import BusError, Stream, StreamMismatch
+from tabard.bus.port import BusError, Outgoing, Stream, StreamMismatch
 
 LEDGER = settings(1, 1 << 30)[Stream.LEDGER]
 
@@ -78,6 +78,24 @@ async def test_a_stream_with_other_settings_is_named_and_left_as_it_is(
     assert f"{next(iter(change))}: want" in str(caught.value)
     have = await request(nats_url, "STREAM.INFO", stream)
     assert have["config"] == made["config"]
+
+
+@pytest.mark.nats
+async def test_a_stream_that_an_older_release_compressed_is_so_no_more(nats_url: str) -> None:
+    want = settings(1, Options().ledger_bytes_max)[Stream.OBSERVED]
+    config = {name: value for name, value in want.items() if value is not None}
+    old = await request(nats_url, "STREAM.CREATE", Stream.OBSERVED, {**config, "compression": "s2"})
+    assert old["config"]["compression"] == "s2"
+    bus = await JetStreamBus.connect(nats_url, name="test")
+    try:
+        await bus.publish(Stream.OBSERVED, [Outgoing("tabard.observed.x", b"kept", "1")])
+        await bus.ensure_streams()
+        (kept,) = await bus.read(Stream.OBSERVED, 1)
+    finally:
+        await bus.close()
+    assert kept.payload == b"kept"
+    have = await request(nats_url, "STREAM.INFO", Stream.OBSERVED)
+    assert have["config"] == {**old["config"], "compression": "none"}
 
 
 @pytest.mark.nats

@@ -53,15 +53,20 @@ class ClockJump:
         self._process = ""
 
 
+def library() -> Path | None:
+    """What tells a service another time, if it is installed."""
+    return next(Path(LIBRARIES[0]).glob(LIBRARIES[1]), None)
+
+
 def _environment(file: Path) -> dict[str, str]:
-    library = next(Path(LIBRARIES[0]).glob(LIBRARIES[1]), None)
-    if library is None:
+    found = library()
+    if found is None:
         raise ClusterError(
             f"no libfaketime at {'/'.join(LIBRARIES)}, which tells a service another time",
             "apt-get install -y --no-install-recommends libfaketime",
         )
     return {
-        "LD_PRELOAD": str(library),
+        "LD_PRELOAD": str(found),
         "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_NO_CACHE": "1",

@@ -101,8 +101,14 @@ footer { margin-top: 56px; color: var(--quiet); font-size: 13.5px; }
     --denied: #9aa0a8; --grid: #e6e3dc; --bad-wash: #fff; }
   body { font-size: 12px; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; }
-  table { font-size: 11px; } tr, .picture, .figures, .told { break-inside: avoid; }
-  h2 { break-after: avoid; margin-top: 26px; }
+  .verdict h1 { font-size: 27px; } .over { font-size: 10px; } h2 { font-size: 15px; }
+  .figures { margin-top: 14px; grid-template-columns: repeat(6, 1fr); }
+  .figures div { padding: 7px 12px; } .figures dt { font-size: 10px; }
+  .figures dd { font-size: 17px; }
+  table, th, .small, .legend { font-size: 10.5px; } td { padding: 4px 12px 4px 0; }
+  tr, .picture, .figures, .told { break-inside: avoid; }
+  h2 { margin-top: 20px; } h2, h2 + p { break-after: avoid; }
+  h2 + p { max-width: none; }
   svg.timeline { min-width: 0; }
 }
 """

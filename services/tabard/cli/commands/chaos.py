@@ -26,7 +26,7 @@ def main() -> None:
 def chaos_list(output: Form = Output.TABLE) -> None:
     """Show the scenarios that `chaos run` knows, a line each.
 
-    JSON: {items: [{name, line, modes, hold_s}]}.
+    JSON: {items: [{name, line, modes, hold_s, needs}]}.
 
     Example: tabard chaos list -o name
     """

@@ -1,9 +1,9 @@
 """order: whatever a packet can look up leads to what is there, between any two stages of a write.
 
 An endpoint leads to its rule set: every entry of that which is about anyone, or about an identity
-that is known, is there. An address leads to an identity that is known; only a node that nobody
-waits for may take its own pods' and CIDRs' numbers out first, which closes them (ARCHITECTURE.md,
-decision 49).
+that is known, is there. An address leads to an identity that is known, or is closed on purpose: a
+node that nobody waits for takes its own pods' and CIDRs' numbers out first (ARCHITECTURE.md,
+decision 49), and one whose map is full takes out what only ever closes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,6 +33,9 @@ class Order:
         self._waited_for: dict[str, int] = {}
         """Node that is in the ledger, and not lost there → since when."""
         self._taken = 0
+        self._fulls = 0
+        self._was_full: set[str] = set()
+        """Nodes that may have made room in a full map, and have not settled since."""
 
     def check(self, world: World) -> Iterator[Violation]:
         for record in world.records[self._taken :]:
@@ -44,6 +47,8 @@ class Order:
                 case _:
                     pass
         self._taken = len(world.records)
+        is_full = world.counts["maps full"] > self._fulls
+        self._fulls = world.counts["maps full"]
         for node in world.nodes.values():
             maps = node.maps
             now = (
@@ -54,7 +59,10 @@ class Order:
             if self._seen.get(node.name) == now:
                 continue
             self._seen[node.name] = now
+            if is_full:
+                self._was_full.add(node.name)
             if node.settled:
+                self._was_full.discard(node.name)
                 self._before[node.name] = _rule_sets(maps)
             elif node.standing == "in_sync" and not node.troubles:
                 yield from self._without_rules(node, world)
@@ -90,6 +98,8 @@ class Order:
 
     def _to_nobody(self, node: Node, world: World) -> Iterator[Violation]:
         """Addresses that lead to identities that are not known."""
+        if node.name in self._was_full:
+            return
         since = self._waited_for.get(node.name)
         closes_own = since is None or node.enforced < since
         found = frozenset(_unknown(node.maps, closes_own=closes_own))
