@@ -109,7 +109,7 @@ class Work:
         kinds = {
             "start": 8 if len(running) < 10 else 1,
             "stop": 5 if running else 0,
-            "replace": 3 if running else 0,
+            "replace": 4 if running else 0,
             "again": 1 if self._world.pods else 0,
             "relabel": 4 if running else 0,
             "namespace": 1,
@@ -123,7 +123,9 @@ class Work:
             case "stop":
                 return f"stop {chance.choice(running)}"
             case "replace":
-                return f"replace {chance.choice(running)} {chance.choice(self._own_labels)}"
+                uid = chance.choice(running)
+                same = [name for name, of in LABELS.items() if of == self._world.pods[uid].labels]
+                return f"replace {uid} {chance.choice([*same, chance.choice(self._own_labels)])}"
             case "again":
                 return f"again {chance.choice(list(self._world.pods))}"
             case "relabel":
