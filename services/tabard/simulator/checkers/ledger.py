@@ -93,8 +93,8 @@ class Effects:
         if not isinstance(record.event, CursorAdvanced):
             yield Violation(
                 self.invariant,
-                f"{record.place} ({type_name(record.event)}) ends what was appended at once, and is "
-                "no cursor: its effects and that are not one batch",
+                f"{record.place} ({type_name(record.event)}) ends what was appended at once, and "
+                "is no cursor: its effects and that are not one batch",
                 world.now,
             )
 

@@ -1,7 +1,6 @@
 """Faults of the verdict on a packet, and of the flows that are remembered."""
 
 from tabard.agent.reconciler import Reconciler
-from tabard.dataplane import verdict
 from tabard.dataplane.conntrack import Conntrack, Flow
 from tabard.dataplane.verdict import Judge
 from tabard.invariants.verdict import Invariant
@@ -73,17 +72,5 @@ FAULTS = (
         "Flows go on under a number that has become another label set's",
         Invariant.NEVER_OPEN,
         (Edit(Reconciler._forget_flows, "identity in retired or ", ""),),
-    ),
-    Fault(
-        "stale-opens",
-        "New flows are opened however long ago the node was in touch with the ledger",
-        Invariant.NEVER_OPEN,
-        (
-            Edit(
-                verdict.is_stale,
-                "return bool(bounds) and",
-                "return False and",
-            ),
-        ),
     ),
 )
