@@ -115,7 +115,8 @@ class Wire:
                 return self._send_answer(words, uid, to, int(port), int(source_port), lingers)
             case [uid, to, port, source_port]:
                 pod = self._world.pods.get(uid)
-                if pod is None:
+                # What a pod says to itself does not leave it.
+                if pod is None or to == pod.started.addresses[0]:
                     return False
                 source = pod.started.addresses[0]
                 flow = source, to, int(source_port), int(port)
