@@ -12,6 +12,7 @@ FAULTS = (
         "An address of which nothing is known counts as the world's",
         Invariant.NEVER_OPEN,
         (Edit(Judge.known, "return Reserved.UNKNOWN", "return Reserved.WORLD_IPV4"),),
+        steps=500,
     ),
     Fault(
         "unknown-passes",
@@ -30,6 +31,7 @@ FAULTS = (
                 "if True:",
             ),
         ),
+        steps=500,
     ),
     Fault(
         "answers-reopen",
@@ -42,6 +44,7 @@ FAULTS = (
                 "if False:",
             ),
         ),
+        steps=500,
     ),
     Fault(
         "flows-outlive-pods",
@@ -54,6 +57,7 @@ FAULTS = (
                 "",
             ),
         ),
+        steps=500,
     ),
     Fault(
         "flows-of-moved-addresses-kept",
@@ -66,11 +70,6 @@ FAULTS = (
                 "False",
             ),
         ),
-    ),
-    Fault(
-        "flows-of-retired-numbers-kept",
-        "Flows go on under a number that has become another label set's",
-        Invariant.NEVER_OPEN,
-        (Edit(Reconciler._forget_flows, "identity in retired or ", ""),),
+        steps=500,
     ),
 )

@@ -38,20 +38,7 @@ FAULTS = (
         "An agent enforces what it has read so far as if it were all",
         Invariant.NEVER_OPEN,
         (Edit(Follower._reached, "if self._reconciler.state.sequence >= end:", "if True:"),),
-    ),
-    Fault(
-        "lost-node-goes-on",
-        "A node that was given up enforces event by event what it missed, numbers reused included",
-        Invariant.NEVER_OPEN,
-        (
-            Edit(
-                Reconciler.folded,
-                "if isinstance(record.event, GIVEN_UP) and",
-                "if False and",
-            ),
-            Edit(Reconciler._unwaited_since, "if lost is not None:", "if False:"),
-            Edit(Reconciler._unwaited_since, "if self.node not in self.state.nodes:", "if False:"),
-        ),
+        steps=500,
     ),
     Fault(
         "restart-forgets-the-kernel",
