@@ -179,6 +179,9 @@ static __always_inline int still(struct flow *f, const struct flow_key *key, con
 		return NO_FLOW;
 	if (is_current(f, e, key->direction, t.peer))
 		return established_reason(f);
+	/* Who answers nobody knows whom would send on his own, which his own direction may forbid. */
+	if (f->flags & FLOW_FORGOTTEN && !t.peer && (is_enforced(e, INGRESS) || is_enforced(e, EGRESS)))
+		return DENIED_UNKNOWN_PEER;
 	reason = evaluate(e, &t);
 	if (reason >= REASON_DENIED)
 		return reason;

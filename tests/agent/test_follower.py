@@ -184,7 +184,7 @@ async def test_redelivery_of_the_whole_ledger_leaves_the_maps_as_they_are() -> N
     async with at_work(again, bus=bus):
         await until(lambda: again.report.sequence == end)
     assert again.dataplane.read() == maps == compiled(ledger, {"web": attachment("web")})
-    assert len(again.dataplane.changes) == writes
+    assert not any(again.dataplane.changes[writes:])
     assert again.report.writes.total() == 0
 
 

@@ -81,7 +81,7 @@ def test_an_answer_from_who_never_held_the_address_is_a_leak() -> None:
     run.packet(1, answered="shop/other")
     verdict = judged(run)
     assert verdict.violations == 1
-    assert f"shop/other held {DB_ADDRESS}" in verdict.told[0].what
+    assert f"shop/other did not hold {DB_ADDRESS}" in verdict.told[0].what
 
 
 def test_who_held_the_address_before_may_answer_until_its_node_says_otherwise() -> None:

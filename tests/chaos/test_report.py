@@ -167,11 +167,13 @@ def test_each_process_that_a_fault_hit_has_a_lane_of_its_own() -> None:
     made.injected = [
         replace(made.injected[0], target="nats.3, nats.1"),
         replace(made.injected[0], target="nats.2; nats.3 leads instead"),
-        replace(made.injected[0], target="agent.n1: /data/nodes/n1"),
+        replace(made.injected[0], target="agent.n1: /data/nodes/n2/agent.db"),
+        replace(made.injected[0], target="snapshot 3594, to agent.n1"),
+        replace(made.injected[0], target="3000 events"),
     ]
     drawn = timeline(outcome(made))
     lanes = re.findall(r'class="name end">([^<]*)', drawn)
-    assert [each for each in lanes if "." in each] == ["agent.n1", "nats.1", "nats.2", "nats.3"]
+    assert lanes[1:6] == ["agent.n1", "nats.1", "nats.2", "nats.3", "the whole cluster"]
 
 
 def test_an_empty_record_is_told_too() -> None:

@@ -21,7 +21,7 @@ NEMESIS: Mapping[str, tuple[str, ...]] = {
     "SIGSTOP and resume of the allocator's leader": ("pause-allocator",),
     "SIGSTOP and resume of an agent": ("pause-agent",),
     "SIGSTOP and resume of everything at once": ("pause-everything",),
-    "partition of a node": ("cut-node",),
+    "partition of a node": ("cut-node", "cut-node-from-bus"),
     "partition of a bus server": ("cut-bus-leader",),
     "partition of the allocator": ("cut-allocator",),
     "one-way partition of a node": ("cut-node-one-way",),

@@ -6,6 +6,7 @@ import pytest
 
 from golden.files import Golden, every
 from tabard.dataplane.maps import Mode
+from tabard.events.ledger import PodRefused
 from tabard.identity.labels import label_set
 from tabard.invariants.open import Flow, Openness
 from tabard.invariants.past import Past, Window
@@ -133,6 +134,20 @@ def test_a_pod_may_start_ahead_of_the_ledger() -> None:
     past.assume("shop/no", "shop/no", "n1", label_set(("k8s:app=other",)))
     no = Flow("shop/no", "10.244.1.8", DB, "10.244.2.1", 6, 80)
     assert not Openness(past).may_pass(no, now, now)
+
+
+def test_a_refusal_takes_away_what_was_only_assumed_and_nothing_that_is_bound() -> None:
+    world = shop()
+    past, labels = past_of(world), world.labels_of("shop", {"app": "web"})
+    past.assume("shop/new", "shop/new", "n1", labels)
+    for uid in ("shop/new", WEB):
+        refused = (uid, "shop", "x", "", False, "n1", (), (), 0, "default", (), "", False)
+        world.emit(PodRefused(*refused))
+        past.take(world.history[-1])
+    now = at(world.state.sequence)
+    asked = Flow("shop/new", "10.244.1.9", DB, "10.244.2.1", 6, 80)
+    assert not Openness(past).may_pass(asked, now, now)
+    assert Openness(past).may_pass(flow(), now, now)
 
 
 def test_a_pods_address_without_a_mark_is_nobodys_in_overlay_mode() -> None:

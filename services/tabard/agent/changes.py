@@ -39,6 +39,7 @@ def relief(actual: Maps, change: Change) -> Change:
             key for key in change.policies_removed if key.policy not in staying
         ),
         identities_removed=change.identities_removed,
+        is_part=True,
     )
 
 
@@ -60,6 +61,7 @@ def reused(actual: Maps, identities: Mapping[int, Identity], since: int) -> Chan
         hosts_removed=frozenset(at for at, number in actual.hosts.items() if number in numbers),
         identities_removed=numbers,
         policies_removed=frozenset(key for key in actual.policies if key.identity in numbers),
+        is_part=True,
     )
 
 
@@ -93,6 +95,7 @@ def local(actual: Maps, change: Change, ifindexes: Collection[int]) -> Change:
             if not is_of_node(actual.endpoints[address])
             and actual.endpoints[address].ifindex not in ifindexes
         ),
+        is_part=True,
     )
 
 

@@ -117,6 +117,9 @@ class Reconciler:
         """Whether an address changed hands since the flows were last looked through."""
         self._retired: frozenset[int] = frozenset()
         """Identities that went since then: their numbers may become others'."""
+        self._is_whole = False
+        """A change was written that left nothing out: a dataplane may have waited for it before it
+        had packets judged by these maps."""
         self._unwaited = False
         """It was, and no tick has ended since: numbers may stand for others than in the maps."""
         self._settled = asyncio.Event()
@@ -405,7 +408,7 @@ class Reconciler:
         return holder is not None and is_pod(identity) and holder.identity != identity
 
     async def _write(self, change: Change) -> None:
-        if not change:
+        if not change and (self._is_whole or change.is_part):
             return
         try:
             await self.worker.call(self.dataplane.write, change)
@@ -414,6 +417,7 @@ class Reconciler:
             self.actual = await self._read()
             self.report.wrote(carried_out(change, self.actual).counts())
             raise
+        self._is_whole |= not change.is_part
         self.report.wrote(change.counts())
 
     async def _read(self) -> Maps:

@@ -143,6 +143,13 @@ SCENARIOS: tuple[Scenario, ...] = (
         needs="nftables",
     ),
     Scenario(
+        "cut-node-from-bus",
+        "a node hears nothing of the bus, and its pods and others' go on as its kernel knew them",
+        lambda: (Partition(Whom.NODE, bus_alone=True),),
+        hold_s=5.0,
+        spares_packets=True,
+    ),
+    Scenario(
         "cut-node-one-way",
         "a node hears nothing, and one that nobody hears goes on hearing",
         lambda: (Partition(Whom.NODE, (Way.IN,)), Partition(Whom.NODE, (Way.OUT,))),
@@ -326,6 +333,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "spoof-from-stranger",
         "a machine on the underlay that is no node forges tunnel packets with allowed identities",
         lambda: (Spoofing(Who.STRANGER),),
+        modes=frozenset({"overlay"}),
     ),
     Scenario(
         "spoof-from-pod",

@@ -91,7 +91,13 @@ def examine(machine: Machine | None = None) -> Iterator[Check]:
     yield sources
     yield compiler(machine, library, sources)
     yield command(machine, "ip", "iproute2", "lays the nodes' networks", Outcome.FAULT)
-    yield command(machine, "nft", "nftables", "is the yardstick of `make demo`", Outcome.WARN)
+    yield command(
+        machine,
+        "nft",
+        "nftables",
+        "is `make demo`'s yardstick, and `chaos run` cuts links by it",
+        Outcome.WARN,
+    )
     yield nats_server(machine)
     yield python(machine)
     yield memory(machine)

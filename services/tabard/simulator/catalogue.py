@@ -3,6 +3,8 @@ meet."""
 
 from typing import Any
 
+from tabard.policy.staleness import AFTER, THEN
+
 LABELS: dict[str, tuple[tuple[str, str], ...]] = {
     "web": (("app", "web"),),
     "api": (("app", "api"),),
@@ -29,7 +31,7 @@ PORTS = (80, 5432)
 
 
 def _pods(**labels: str) -> dict[str, Any]:
-    return {"podSelector": {"matchLabels": labels}}
+    return {"podSelector": {"matchLabels": labels} if labels else {}}
 
 
 def _team(name: str) -> dict[str, Any]:
@@ -82,6 +84,12 @@ def _admin(name: str, action: str) -> dict[str, Any]:
             "ingress": [{"name": "red", "action": action, "from": [peer]}],
         },
     }
+
+
+def _fresh(document: dict[str, Any]) -> dict[str, Any]:
+    """Opens nothing new where what is enforced may be too old."""
+    said = {AFTER: "3s", THEN: "deny-new"}
+    return {**document, "metadata": {**document["metadata"], "annotations": said}}
 
 
 POLICIES: dict[str, tuple[dict[str, Any], ...]] = {
@@ -162,5 +170,9 @@ POLICIES: dict[str, tuple[dict[str, Any], ...]] = {
         ),
     ),
     "red": (_admin("red", "Deny"), _admin("red", "Allow")),
+    "fresh-in": (
+        _fresh(_network("fresh-in", "shop", {}, ingress=[{}])),
+        _fresh(_network("fresh-in", "shop", {}, ingress=[{"from": [_pods(), _team("red")]}])),
+    ),
 }
 """By name, what each may say."""

@@ -47,6 +47,10 @@ class SimulatedKernel(MemoryDataplane):
 
     def remove(self) -> None:
         super().remove()
+        self.mended()
+
+    def mended(self) -> None:
+        """What was written last is all there."""
         self.is_torn, self.change = False, None
 
     def ifindex(self, interface: str) -> int:
@@ -175,12 +179,12 @@ class SimulatedWorker(Worker):
             # What the thread has begun it ends, whoever waits for it.
             with suppress(MapFull):
                 rest()
-                kernel.is_torn, kernel.change = False, None
+                kernel.mended()
             raise
         except MapFull:
             self._counts["maps full"] += 1
             raise
-        kernel.is_torn, kernel.change = False, None
+        kernel.mended()
 
 
 def failed(reason: str) -> Exception:

@@ -22,8 +22,8 @@ SOURCE_PORTS = (40_001, 40_002)
 STRANGER = "192.168.9.99"
 """Underlay address of no node."""
 UNDER_WAY_MAX = 8
-ANSWERS = 0.35
-"""Share of packets that answer a flow of before."""
+ANSWERS, AGAIN = 0.3, 0.2
+"""Shares of packets that answer a flow of before, and that have its addresses and ports."""
 
 
 @dataclass(slots=True)
@@ -86,7 +86,8 @@ class Wire:
                 return f"{other} {chance.choice(targets)} {ports}"
             return f"{one} {chance.choice(addresses)} {ports}"
         dice = chance.random()
-        senders = list(up)
+        # What is wrong of a pod is so when it has just come, most of all.
+        senders = list(up) if chance.random() < 0.5 else list(up)[-3:]
         if not up or dice > 0.93:
             senders = [uid for uid, pod in pods.items() if self._interface(pod)]
         if not senders:
@@ -96,11 +97,15 @@ class Wire:
             alive = [flow for flow in self._opened.values() if flow.destination in up]
             if alive:
                 return f"answer {chance.choice(alive).words}"
+        elif dice < ANSWERS + AGAIN and self._opened:
+            source, to, source_port, port = chance.choice(list(self._opened))
+            if sender := self._uid_at(source):  # it need not be the pod that opened it
+                return f"{sender} {to} {port} {source_port}"
         targets = targets or list(OUTSIDE)
         port = chance.choice(PORTS)
-        if dice < ANSWERS + 0.05:
+        if dice < ANSWERS + AGAIN + 0.03:
             return f"stranger {chance.choice(targets)} {chance.choice(targets)} {port}"
-        if dice < ANSWERS + 0.12:
+        if dice < ANSWERS + AGAIN + 0.1:
             targets = [*OUTSIDE, *(pod.started.addresses[0] for pod in pods.values())]
         source_port = chance.choice(SOURCE_PORTS)
         return f"{chance.choice(senders)} {chance.choice(targets)} {port} {source_port}"

@@ -250,6 +250,9 @@ class AgentProcess(Process):
         seen.running, seen.paused, seen.starts = self.is_alive, self.is_paused, self.starts
         seen.clock_skew_ns = self.skew_ns
         seen.maps = self.kernel.maps
+        is_idle = self._is_idle()
+        if is_idle:
+            self.kernel.mended()  # also where there was nothing left to write
         seen.is_writing, seen.writes = self.kernel.is_torn, self.kernel.writes
         seen.change, seen.saved = self.kernel.change, self.disk.saved
         if agent is None:
@@ -263,18 +266,20 @@ class AgentProcess(Process):
         seen.read, seen.troubles = reconciler.state.sequence, report.troubles
         seen.attached = reconciler.attachments.attached
         seen.reached = max(seen.reached, seen.read)
-        is_whole = reconciler.standing is Standing.IN_SYNC
-        if is_whole and report.sequence:
+        if reconciler.standing is Standing.IN_SYNC and report.sequence:
             seen.enforced = report.sequence
-        seen.settled = (
-            is_whole
-            and not self._is_stopping
+        seen.settled = is_idle and not reconciler.refolding and not reconciler.is_woken
+
+    def _is_idle(self) -> bool:
+        """Whether the agent takes the kernel for what it should be, and is not about to write."""
+        if self.agent is None or self._is_stopping:
+            return False
+        reconciler = self.agent.reconciler
+        return (
+            reconciler.standing is Standing.IN_SYNC
             and reconciler.started.is_set()
-            and not self.kernel.is_torn
-            and not reconciler.refolding
             and not reconciler.lock.locked()
-            and not reconciler.is_woken
-            and "dataplane" not in report.troubles
+            and "dataplane" not in self.agent.report.troubles
         )
 
 

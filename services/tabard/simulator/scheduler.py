@@ -17,6 +17,9 @@ FAULTS_MAX = 4
 PROBES = (0.08, 0.12, 0.3)
 TROUBLES = ((0.003, 0.03), (0.01, 0.12), (0.01, 0.12))
 """Shares of the steps, one of each for a seed; of trouble in calm and in bursts."""
+CRASH_AFTER = 0.02
+"""How likely who has just done something dies of it, before it goes on."""
+DONE = (Act.GO, Act.STAGE, Act.LOSE)
 TIMES_MS = ((20, 6), (100, 6), (500, 4), (1_200, 3), (3_000, 1))
 LONG_MS = ((10_000, 4), (30_000, 1))
 
@@ -31,17 +34,22 @@ class Scheduler:
         self._left = chance.randint(10, CALM_STEPS)
         self._probes = chance.choice(PROBES)
         self._troubles = chance.choice(TROUBLES)
+        self._last: Choice | None = None
         self._half_written = ""
         """The node of which one stage was written in the step before."""
 
     def next(self) -> Choice:
         """A choice that is possible."""
-        choice = self._next()
+        choice = self._last = self._next()
         self._half_written = choice.process if choice.act is Act.STAGE else ""
         return choice
 
     def _next(self) -> Choice:
-        chance = self._chance
+        chance, last = self._chance, self._last
+        if last is not None and last.act in DONE and chance.random() < CRASH_AFTER:
+            process = self._cluster.processes.get(last.process)
+            if process is not None and process.is_alive:
+                return Choice(Act.CRASH, last.process)
         self._left -= 1
         if self._left <= 0:
             self._in_burst = not self._in_burst

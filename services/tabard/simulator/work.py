@@ -154,6 +154,10 @@ class Work:
         free = [address for address in free if address not in held]
         if not names or not free:
             return ""
+        left = [pod.started.addresses[0] for pod in pods.values() if not pod.running][-4:]
+        again = [address for address in free if address in left]
+        if again and chance.random() < 0.6:
+            free = again
         name = chance.choice(names)
         labels, late = chance.choice(self._own_labels), " late" if chance.random() < LATE else ""
         return f"start {self._next(name)} {labels} {node} {chance.choice(free)}{late}"

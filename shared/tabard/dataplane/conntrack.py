@@ -287,6 +287,9 @@ class Conntrack:
         peer = peer or flow.peer
         if flow.is_current(endpoint, key.direction, peer):
             return Reason.ALLOWED_ESTABLISHED
+        if flow.is_forgotten and not peer and any(_is_enforced(endpoint, way) for way in Direction):
+            # Who answers nobody knows whom would send on his own, which that direction may forbid.
+            return Reason.DENIED_UNKNOWN_PEER
         address = key.destination if key.direction is Direction.EGRESS else key.source
         reason = judge.verdict(
             key.direction, endpoint, peer, address, key.protocol, key.destination_port

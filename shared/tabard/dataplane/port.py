@@ -123,6 +123,8 @@ class Change:
     knows_late: bool = field(default=False, compare=False)
     """Identities are added after the endpoints are turned, and removed before: until then they are
     unknown, and drop. For a change that does not know what each rule set says of whom."""
+    is_part: bool = field(default=False, compare=False)
+    """What is left out of it is still to come: it leads to no maps that are whole."""
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self._tables())
@@ -139,7 +141,7 @@ class Change:
 
     @classmethod
     def _tables(cls) -> tuple[str, ...]:
-        return tuple(name for name in cls.__slots__ if name != "knows_late")
+        return tuple(name for name in cls.__slots__ if name not in ("knows_late", "is_part"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,5 +78,9 @@ class Fenced:
         claim = f"{rightful} claimed" if rightful else "nobody claimed"
         return [self._tally.found(f"{holder} says it leads under epoch {epoch}, which {claim}", at)]
 
+    def found(self, what: str, at: int = 0) -> Violation:
+        """A violation that somebody else saw."""
+        return self._tally.found(what, at)
+
     def verdict(self) -> Verdict:
         return self._tally.verdict()

@@ -151,7 +151,9 @@ class Past:
             case events.EndpointUnbound(uid):
                 self._unbind(uid, sequence)
             case events.EndpointTombstoned(uid) | events.PodRefused(uid):
-                self._unbind(uid, sequence)
+                # One that is bound goes by an event of its own.
+                if uid in self.pods and self.pods[uid].is_ahead(sequence):
+                    self._unbind(uid, sequence)
             case events.SettingsAdopted() as settings:
                 for number, labels in settings.fixed:
                     self._know(number, LabelSet(labels), sequence)

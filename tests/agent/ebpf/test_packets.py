@@ -460,6 +460,10 @@ def test_maps_of_another_format_go_live_only_when_they_are_full(
             staged = s.cluster.start(node)
             assert tcp_reaches(s.client.namespace, s.server.v4, ALLOWED_PORT)
 
+            change = diff(staged.read(), s.cluster.maps(node))
+            staged.write(replace(change, endpoints_set={}, is_part=True))
+            assert len(pins.schemas()) == 2
+            assert tcp_reaches(s.client.namespace, s.server.v4, ALLOWED_PORT)
             staged.write(diff(staged.read(), s.cluster.maps(node)))
             assert len(pins.schemas()) == 1
             assert tcp_reaches(s.client.namespace, s.server.v4, ALLOWED_PORT)

@@ -64,7 +64,7 @@ class EbpfDataplane:
     Interfaces are found in the network namespace of the calling thread, or in that called `netns`
     if one is given. After a change of the maps' schema, `read` gives the new maps, and the
     links move to them in `open`, or (if the old entries could not be copied) at the end of the
-    first `write`, which must bring a full set.
+    first `write` of a change that is no part of one: it brings a full set, and may be empty.
 
     `sources` replaces the installed bpf/. `compiled` is a directory, writable to root only, that
     keeps compiled programs, so that a machine's second node need not compile them again.
@@ -305,7 +305,7 @@ class EbpfDataplane:
             self._let_packets_end()
             removed = sorted(change.policies_removed, key=specificity)
             self._map("policies").delete(map(policy, removed))
-        if self._staged:
+        if self._staged and not change.is_part:
             self._set(filled=True)
             self._move_links()
             log.info("dataplane.migrated", schema=self._schema)

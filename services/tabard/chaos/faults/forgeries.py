@@ -8,6 +8,7 @@ that it proves something if no forged one arrives.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import product
 from random import Random
 
 from tabard.dataplane.crafted import in_vxlan, ip_packet
@@ -151,13 +152,11 @@ class Forger:
 
 def allowed_flow(state: State, engine: Engine, chance: Random) -> Flow | None:
     """One by chance that may be opened now; None if none of TRIES_MAX pairs is."""
-    pods = [pod for pod in state.endpoints.values() if not pod.host_network and pod.addresses]
+    pods = [pod for pod in state.endpoints.values() if not pod.host_network]
     if len(pods) < 2:
         return None
     for _ in range(TRIES_MAX):
-        source, target = chance.sample(pods, 2)
-        nodes = state.nodes.get(source.node), state.nodes.get(target.node)
-        found = list(_flows(source, target, nodes))
+        found = list(_flows(state, *chance.sample(pods, 2)))
         if found:
             flow = chance.choice(found)
             if engine.decide(*flow.ends, flow.protocol, flow.port).allowed:
@@ -165,13 +164,31 @@ def allowed_flow(state: State, engine: Engine, chance: Random) -> Flow | None:
     return None
 
 
-def _flows(
-    source: EndpointState, target: EndpointState, nodes: tuple[Node | None, Node | None]
-) -> Iterator[Flow]:
-    one, other = nodes
+def _flows(state: State, source: EndpointState, target: EndpointState) -> Iterator[Flow]:
+    """Between addresses that are theirs still: of pods with one address the later one has it."""
+    one, other = state.nodes.get(source.node), state.nodes.get(target.node)
     if one is None or other is None or one == other:
         return
+    theirs = [
+        [address for address in pod.addresses if state.bindings.get(address) == pod.uid]
+        for pod in (source, target)
+    ]
     for _, port, protocol in target.ports:
-        for ends in ((a, b) for a in source.addresses for b in target.addresses):
-            if protocol in _PROTOCOLS and len({ip_address(end).version for end in ends}) == 1:
-                yield Flow(source, target, one, other, ends, port, Protocol[protocol])
+        for a, b in product(*theirs):
+            if protocol in _PROTOCOLS and ip_address(a).version == ip_address(b).version:
+                yield Flow(source, target, one, other, (a, b), port, Protocol[protocol])
+
+
+def liars_about(flow: Flow, state: State) -> list[EndpointState]:
+    """Pods that lie if they claim to be the flow's source. Who has no address of its family may
+    have had just that one, and its node may not know yet who has it now."""
+    family = ip_address(flow.ends[0]).version
+    return [
+        pod
+        for pod in state.endpoints.values()
+        if pod.node in state.nodes
+        and not pod.host_network
+        and pod.uid != flow.target.uid
+        and flow.ends[0] not in pod.addresses
+        and any(ip_address(address).version == family for address in pod.addresses)
+    ]

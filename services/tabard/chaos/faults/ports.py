@@ -91,7 +91,10 @@ def ip_batch(namespace: str, *commands: str) -> None:
 
 def run(*command: str, text: str = "") -> str:
     """What the command printed; ClusterError with its complaint."""
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ClusterError(f"no `{command[0]}` in PATH; faults need it", "tabard doctor") from None
     if done.returncode != 0:
         raise ClusterError(f"`{' '.join(command)}` failed: {done.stderr.strip()}\n{text}".strip())
     return done.stdout

@@ -12,7 +12,7 @@ from random import Random
 
 from tabard.bus.port import BusUnavailable
 from tabard.chaos.fault import Rig
-from tabard.chaos.faults.forgeries import Flow, Forger, Shot, allowed_flow
+from tabard.chaos.faults.forgeries import Flow, Forger, Shot, allowed_flow, liars_about
 from tabard.chaos.faults.ongoing import Ongoing
 from tabard.chaos.faults.ports import ip_batch
 from tabard.chaos.faults.volley import Volley, fire
@@ -104,13 +104,7 @@ class Spoofing:
             nobodys = (str(network[STRANGER_HOST + 1]) for network in UNDERLAY)
             return forger.strangers(service_namespace(run, STRANGER), (*nobodys, ELSEWHERE))
         state = self._state
-        liars = [
-            pod
-            for pod in state.endpoints.values()
-            if pod.node in state.nodes
-            and not pod.host_network
-            and pod.uid not in (flow.source.uid, flow.target.uid)
-        ]
+        liars = liars_about(flow, state)
         if not liars:
             return []
         liar = chance.choice(liars)

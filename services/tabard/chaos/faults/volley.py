@@ -32,7 +32,6 @@ _ETH_P_ALL = 3  # linux/if_ether.h
 _PACKET_OUTGOING = 4  # linux/if_packet.h
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _NO_WAY = (errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENODEV)
-"""Where a pod is being made or taken away, or has no address of the family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +45,15 @@ class Volley:
 
 
 def fire(volley: Volley) -> list[Packet]:
-    """Send all, in order; what is known of it then. Nothing if a namespace is gone meanwhile."""
+    """Send all, in order; what is known of it then. Nothing if the pod is not there (any more)."""
     try:
-        target = pod_namespace(volley.run, volley.flow.target.uid)
-        with enter.call(target, _Sniffer) as sniffer:
-            return _fire(volley, sniffer)
-    except enter.NamespaceAbsent:
+        sniffer = enter.call(pod_namespace(volley.run, volley.flow.target.uid), _Sniffer)
+    except (enter.NamespaceAbsent, OSError) as error:
+        if not _is_gone(error):
+            raise
         return []
+    with sniffer:
+        return _fire(volley, sniffer)
 
 
 def _fire(volley: Volley, sniffer: "_Sniffer") -> list[Packet]:
@@ -88,11 +89,16 @@ def _send(shot: Shot, sent: dict[bytes, int]) -> None:
     now = time.time_ns()
     try:
         enter.call(shot.namespace, partial(_emit, shot))
-    except OSError as error:
-        if error.errno not in _NO_WAY:
+    except (enter.NamespaceAbsent, OSError) as error:
+        if not _is_gone(error):
             raise
     else:
         sent.setdefault(shot.token, now)
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether it says that a pod is being made or taken away, or has no address of the family."""
+    return not isinstance(error, OSError) or error.errno in _NO_WAY
 
 
 def _emit(shot: Shot) -> None:
@@ -115,9 +121,13 @@ class _Sniffer:
 
     def __post_init__(self) -> None:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, SNIFFED_BYTES_MAX)
-        self._socket.bind((POD_DEVICE, _ETH_P_ALL))
+        try:
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, SNIFFED_BYTES_MAX)
+            self._socket.bind((POD_DEVICE, _ETH_P_ALL))
+        except BaseException:
+            self._socket.close()
+            raise
 
     def listen(self, awaited: set[bytes], seconds: float) -> None:
         """Until all that is awaited arrived, or for so long."""
@@ -126,7 +136,12 @@ class _Sniffer:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._socket], (), (), left)[0]:
                 return
-            frame, where = self._socket.recvfrom(FRAME_BYTES_MAX)
+            try:
+                frame, where = self._socket.recvfrom(FRAME_BYTES_MAX)
+            except OSError as error:
+                if not _is_gone(error):
+                    raise
+                return
             at = frame.find(MARK)
             if at >= 0 and where[2] != _PACKET_OUTGOING:
                 self.arrived.setdefault(frame[at : at + TOKEN_BYTES], time.time_ns())

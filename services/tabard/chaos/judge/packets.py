@@ -89,7 +89,8 @@ class PacketJudge:
             return f"its sender did not hold {packet.source_address} {_by(sent)}"
         receivers = list(self._receivers(packet))
         if not receivers:
-            return f"{packet.answered or 'nobody'} held {packet.destination_address} then"
+            whoever = f"{packet.answered} did not hold" if packet.answered else "nobody held"
+            return f"{whoever} {packet.destination_address} then"
         if any(self._may_pass(packet, sent, pod, window) for pod, window in receivers):
             return ""
         return f"no policies let it out {_by(sent)} and then in: " + ", ".join(

@@ -52,7 +52,8 @@ th { text-align: left; font-weight: 600; color: var(--quiet); font-size: 13px;
 td { padding: 8px 14px 8px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th.right, td.right { text-align: right; white-space: nowrap; }
 th:last-child, td:last-child { padding-right: 0; }
-.checkers td:nth-child(2) code, .checkers td:nth-child(5) { white-space: nowrap; }
+.checkers td:nth-child(2) code { white-space: nowrap; }
+.checkers td:nth-child(5) { min-width: 15ch; }
 .checkers th:nth-child(3) { width: 48%; }
 .checkers th:nth-child(4), .checkers td:nth-child(4) { padding-right: 6px; }
 tr.sum td { font-weight: 650; border-bottom: 0; }

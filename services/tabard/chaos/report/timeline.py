@@ -22,6 +22,7 @@ GAP = 24
 TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 TICKS_MAX = 16
 LETTERS_MAX = 22
+EVERYBODY = "the whole cluster"
 BAND_MIN = 1.5
 LABEL_MIN = 15.0
 """Least room of a scenario's number, in pixels."""
@@ -194,11 +195,13 @@ class _Picture:
 
 
 def hit(each: Injected) -> list[str]:
-    """Whom a fault hit: `nats.1, nats.2` are two, and what stands behind `:` or `;` is nobody."""
-    return _BEHIND.split(each.target, 1)[0].split(", ")
+    """The processes that a fault hit, of what it says; EVERYBODY if it names none."""
+    return list(dict.fromkeys(_PROCESS.findall(_BEHIND.split(each.target, 1)[0]))) or [EVERYBODY]
 
 
 _BEHIND = re.compile(r"[:;] ")
+"""What stands behind it was not hit."""
+_PROCESS = re.compile(r"\b(?:nats|agent|allocator|source)\b(?:\.[a-z0-9-]+)?")
 
 
 def numbered(outcome: Outcome) -> dict[str, int]:

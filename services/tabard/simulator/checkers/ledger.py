@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tabard.events.chain import chain_of
+from tabard.events.chain import GENESIS, chain_of
 from tabard.events.codec import type_name
 from tabard.events.ledger import CursorAdvanced
 from tabard.invariants.fence import Fenced
@@ -57,6 +57,14 @@ class Fence:
             if word.role == "leading":
                 yield from self._of.leads(word.holder, word.epoch, word.at)
         self._words = len(world.words)
+        for each in world.allocators.values():
+            state = each.state
+            if each.role == "following" and not _is_written(world, state.sequence, state.chain):
+                yield self._of.found(
+                    f"{each.holder}, which follows, holds LEDGER/{state.sequence} for another "
+                    "event than was written there",
+                    world.now,
+                )
 
     def finish(self, world: World) -> Iterator[Violation]:
         yield from ()
@@ -178,5 +186,13 @@ class Kept:
 
     def _shown(self, world: World, sequence: int, chain: bytes) -> Iterator[Violation]:
         """A node has folded through `sequence`, as it says."""
-        if sequence > len(world.ledger) or chain_of(world.ledger[sequence - 1].payload) != chain:
+        if not _is_written(world, sequence, chain):
             yield from self._of.seen(sequence, chain, world.now)
+
+
+def _is_written(world: World, sequence: int, chain: bytes) -> bool:
+    """Whether the ledger has an event with this chain hash there (GENESIS before the first)."""
+    if not sequence:
+        return chain == GENESIS
+    ledger = world.ledger
+    return sequence <= len(ledger) and chain_of(ledger[sequence - 1].payload) == chain

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tabard.dataplane.conntrack import TIMEOUT_OTHER_NS
-from tabard.dataplane.maps import address
+from tabard.dataplane.maps import Reason, address
 from tabard.identity.labels import LabelFilter, pod_labels
 from tabard.invariants.open import Flow, Openness
 from tabard.invariants.past import Past, Pod, Window
@@ -13,7 +13,7 @@ from tabard.invariants.worlds import Worlds
 from tabard.policy.compile import incarnation
 from tabard.simulator.world import Judged, Node, Packet, World
 
-_WORLDS = Worlds()
+WORLDS = Worlds()
 """Histories ask for the same few policies."""
 
 
@@ -28,7 +28,7 @@ class NeverOpen:
     invariant = Invariant.NEVER_OPEN
 
     def __init__(self) -> None:
-        self._past = Past(_WORLDS)
+        self._past = Past(WORLDS)
         self._openness: Openness | None = None
         self._earliest: dict[str, int] = {}
         """Node → the oldest sequence that something in its kernel may be of."""
@@ -67,13 +67,13 @@ class NeverOpen:
                 self._assume(uid, node, world)
 
     def _assume(self, uid: str, node: Node, world: World) -> None:
-        """A node took a pod in ahead of the ledger, by the labels that it has."""
+        """A node took a pod in ahead of the ledger, by the labels that it started with."""
         pod = world.pods[uid]
         started = pod.started
         assert self._filter is not None
         labels = pod_labels(
             namespace=started.namespace,
-            labels=dict(pod.labels),
+            labels=dict(started.labels),
             namespace_labels=node.state.namespaces.get(started.namespace, {}),
             service_account=started.service_account,
             cluster=world.settings.cluster,
@@ -161,6 +161,8 @@ class NeverOpen:
                 continue
             if endpoint.incarnation != incarnation(uid):
                 continue
+            if judged.reason is Reason.ALLOWED_ESTABLISHED:
+                continue  # opened here by a packet that came to nothing elsewhere
             since = world.ledger[judged.enforced].stored_at
             if judged.at - since > endpoint.stale_after_s * 1_000_000_000:
                 yield Violation(
