@@ -1,6 +1,5 @@
 """Faults of the verdict on a packet, and of the flows that are remembered."""
 
-from tabard.agent.reconciler import Reconciler
 from tabard.dataplane.conntrack import Conntrack, Flow
 from tabard.dataplane.verdict import Judge
 from tabard.invariants.verdict import Invariant
@@ -55,19 +54,6 @@ FAULTS = (
                 Flow.is_alive,
                 "self.incarnation == endpoint.incarnation and ",
                 "",
-            ),
-        ),
-        steps=500,
-    ),
-    Fault(
-        "flows-of-moved-addresses-kept",
-        "In overlay mode a peer's flows go on when its address is another identity's",
-        Invariant.NEVER_OPEN,
-        (
-            Edit(
-                Reconciler._forget_flows,
-                "(moved and self._is_another(address, identity))",
-                "False",
             ),
         ),
         steps=500,

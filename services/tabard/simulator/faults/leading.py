@@ -53,7 +53,7 @@ FAULTS = (
     Fault(
         "keeps-what-is-not-written",
         "A leader saves its state before it is in the ledger, and a start believes what was saved",
-        Invariant.CONVERGENCE,
+        Invariant.FENCED,
         (
             Edit(
                 Leader._step,
