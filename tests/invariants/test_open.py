@@ -136,6 +136,16 @@ def test_a_pod_may_start_ahead_of_the_ledger() -> None:
     assert not Openness(past).may_pass(no, now, now)
 
 
+def test_a_pod_may_not_start_against_the_ledger() -> None:
+    world = shop()
+    past, now = past_of(world), at(world.state.sequence)
+    past.assume("shop/new", "shop/new", "n1", world.labels_of("shop", {"app": "web"}))
+    at_webs = Flow("shop/new", "10.244.1.1", DB, "10.244.2.1", 6, 80)
+    assert not Openness(past).may_pass(at_webs, now, now)
+    to_it = Flow(DB, "10.244.2.1", "shop/new", "10.244.1.1", 6, 80)
+    assert not Openness(past).may_pass(to_it, now, now)
+
+
 def test_a_refusal_takes_away_what_was_only_assumed_and_nothing_that_is_bound() -> None:
     world = shop()
     past, labels = past_of(world), world.labels_of("shop", {"app": "web"})

@@ -111,13 +111,14 @@ def test_an_entry_that_is_missing_from_the_maps_is_found(world: World) -> None:
 
 
 def test_a_watermark_that_rises_amid_a_write_is_found(world: World) -> None:
-    checker, node = Folds(), next(iter(world.nodes.values()))
+    checker, node = Folds(), _busy(world)
     node.is_writing, node.settled = True, False
+    node.maps.endpoints.popitem()  # type: ignore[attr-defined]
     node.enforced -= 1
     assert what(checker.check(world)) == []
     node.enforced += 1
     (one,) = what(checker.check(world))
-    assert f"{node.name} takes its kernel to enforce LEDGER/{node.enforced} while" in one
+    assert f"{node.name}'s maps are not those of LEDGER/{node.enforced}" in one
 
 
 def test_a_process_that_folded_something_else_is_found(world: World) -> None:
@@ -263,6 +264,12 @@ def test_what_is_never_decided_is_found(world: World) -> None:
     world.observed.append(replace(stored, sequence=sequence))
     world.heard.append(replace(world.heard[-1], sequence=sequence))
     assert any("and OBSERVED goes on to" in one for one in found(Effects(), world))
+
+
+def test_a_batch_without_its_cursor_is_found(world: World) -> None:
+    at, last = [(at, one) for at, one in enumerate(world.appends) if one.stored][-1]
+    world.appends[at] = replace(last, messages=last.messages - 1)
+    assert any("without the cursor" in one for one in found(Effects(), world))
 
 
 def test_numbers_that_no_node_spoke_of_are_found(world: World) -> None:

@@ -71,6 +71,10 @@ class ExactlyOnce:
         what = f"the cursor stands at OBSERVED/{self.cursor}, and OBSERVED goes on to {through}"
         return [self._tally.found(what)]
 
+    def found(self, what: str, at: int = 0) -> Violation:
+        """A violation that somebody else saw."""
+        return self._tally.found(what, at)
+
     def verdict(self) -> Verdict:
         return self._tally.verdict()
 

@@ -56,8 +56,10 @@ class Openness:
         if pod is None:
             return frozenset()
         found = set()
-        for sequence in self._points(window, pod, flow.destination_address, flow.destination):
-            number = pod.at(sequence)
+        for sequence in self._points(
+            window, pod, flow.source_address, flow.destination_address, flow.destination
+        ):
+            number = self._number(pod, flow.source_address, sequence)
             if not number or number in found:
                 continue
             world = self.past.world(sequence)
@@ -92,8 +94,10 @@ class Openness:
     ) -> bool:
         if pod is None:
             return True
-        for sequence in self._points(window, pod, flow.source_address, flow.source, carried):
-            number = pod.at(sequence)
+        for sequence in self._points(
+            window, pod, flow.destination_address, flow.source_address, flow.source, carried
+        ):
+            number = self._number(pod, flow.destination_address, sequence)
             if not number:
                 continue
             world = self.past.world(sequence)
@@ -102,6 +106,13 @@ class Openness:
                 if world.passes(Direction.INGRESS, subject, peer, flow.protocol, flow.port):
                     return True
         return False
+
+    def _number(self, pod: Pod, address: str, sequence: int) -> int:
+        """The label set of a pod at an address then; 0 if it was not there, or if the ledger gave
+        the address to another."""
+        held = self.past.holders.get(address)
+        holder = held.of(sequence) if held is not None else None
+        return pod.at(sequence) if not holder or holder == pod.uid else 0
 
     def _bearers(
         self, world: World, flow: Flow, pod: Pod, carried: Iterable[int], sequence: int
@@ -137,7 +148,13 @@ class Openness:
         return End(holder.at(sequence) or UNKNOWN, address, holder.node)
 
     def _points(
-        self, window: Window, pod: Pod, address: str, uid: str, carried: Iterable[int] = ()
+        self,
+        window: Window,
+        pod: Pod,
+        own: str,
+        address: str,
+        uid: str,
+        carried: Iterable[int] = (),
     ) -> set[int]:
         """The sequences of the window at which anything may be judged otherwise than before."""
         past = self.past
@@ -145,6 +162,8 @@ class Openness:
             past.turns,
             pod.sets,
         ]
+        if own in past.holders:
+            series.append(past.holders[own])
         if (held := past.holders.get(address)) is not None:
             series.append(held)
             series += (past.pods[one].sets for one in held.values(window) if one)

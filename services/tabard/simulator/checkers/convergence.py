@@ -40,7 +40,8 @@ class Convergence:
         held = [
             (uid, pod.started.addresses[0])
             for uid, pod in world.pods.items()
-            if pod.attached and self._holds(past, uid, pod.started.addresses[0], now.last)
+            if uid in world.nodes[pod.started.node].attached
+            and _holds(past, uid, pod.started.addresses[0], now.last)
         ]
         for source, destination in product(held, held):
             for port in PORTS if source != destination else ():
@@ -55,6 +56,7 @@ class Convergence:
                     )
                     yield Violation(self.invariant, what, world.now)
 
-    def _holds(self, past: Past, uid: str, text: str, sequence: int) -> bool:
-        held = past.holders.get(text)
-        return held is not None and held.of(sequence) == uid
+
+def _holds(past: Past, uid: str, text: str, sequence: int) -> bool:
+    held = past.holders.get(text)
+    return held is not None and held.of(sequence) == uid

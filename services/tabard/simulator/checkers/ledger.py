@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from tabard.events.chain import GENESIS, chain_of
-from tabard.events.codec import type_name
 from tabard.events.ledger import CursorAdvanced
 from tabard.invariants.fence import Fenced
 from tabard.invariants.lost import NothingLost, payload_hash
@@ -11,7 +10,6 @@ from tabard.invariants.numbers import OneNumberOneSet
 from tabard.invariants.once import ExactlyOnce
 from tabard.invariants.reuse import SafeReuse
 from tabard.invariants.verdict import Invariant, Violation
-from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.messages import speaker
 from tabard.simulator.world import Node, World
 
@@ -88,23 +86,17 @@ class Effects:
             yield from self._of.take(record)
         self._taken = len(world.records)
         for one in world.appends[self._appends :]:
-            if one.stored:
-                yield from self._ends(world.records[one.expected_last + one.messages - 1], world)
+            last = one.expected_last + one.messages
+            if one.stored and not isinstance(world.records[last - 1].event, CursorAdvanced):
+                yield self._of.found(
+                    f"{one.holder} appended LEDGER/{one.expected_last + 1} to {last} without the "
+                    "cursor that tells what of OBSERVED that was for",
+                    world.now,
+                )
         self._appends = len(world.appends)
 
     def finish(self, world: World) -> Iterator[Violation]:
         yield from self._of.undecided(len(world.observed))
-
-    def _ends(self, record: LedgerRecord, world: World) -> Iterator[Violation]:
-        """What is appended at once ends with the cursor: whoever dies behind it leaves no effect
-        that is decided again."""
-        if not isinstance(record.event, CursorAdvanced):
-            yield Violation(
-                self.invariant,
-                f"{record.place} ({type_name(record.event)}) ends what was appended at once, and "
-                "is no cursor: its effects and that are not one batch",
-                world.now,
-            )
 
 
 class Reuse:

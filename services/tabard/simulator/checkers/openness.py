@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tabard.dataplane.conntrack import TIMEOUT_OTHER_NS
-from tabard.dataplane.maps import Reason, address
+from tabard.dataplane.maps import address
+from tabard.events.observed import Pairs
 from tabard.identity.labels import LabelFilter, pod_labels
 from tabard.invariants.open import Flow, Openness
 from tabard.invariants.past import Past, Pod, Window
@@ -33,8 +34,13 @@ class NeverOpen:
         self._earliest: dict[str, int] = {}
         """Node → the oldest sequence that something in its kernel may be of."""
         self._filter: LabelFilter | None = None
+        self._labels: dict[str, list[Pairs]] = {}
+        """All labels that each pod ever had, the latest last."""
         self._flows: dict[Ends, int] = {}
         """Flows as they were opened, and when a packet of theirs passed last."""
+        self._let: set[tuple[str | int, ...]] = set()
+        """Node, hook, addresses and ports of packets that passed there: flows that the node may
+        have open."""
 
     def check(self, world: World) -> Iterator[Violation]:
         if self._openness is None:
@@ -42,6 +48,10 @@ class NeverOpen:
             self._filter = LabelFilter(world.settings.include, world.settings.exclude)
         for record in world.records[self._past.sequence :]:
             self._past.take(record)
+        for uid, pod in world.pods.items():
+            had = self._labels.setdefault(uid, [])
+            if not had or had[-1] is not pod.labels:
+                had.append(pod.labels)
         for node in world.nodes.values():
             self._look(node, world)
         for packet in world.packets:
@@ -63,24 +73,29 @@ class NeverOpen:
             known = self._earliest.get(node.name, node.enforced)
             self._earliest[node.name] = min(known, node.read)
         for uid, attachment in node.attached.items():
-            if attachment.provisional is not None and uid not in self._past.pods:
-                self._assume(uid, node, world)
+            assumed = attachment.provisional
+            if assumed is not None and uid not in self._past.pods:
+                self._assume(uid, assumed.identity, node, world)
 
-    def _assume(self, uid: str, node: Node, world: World) -> None:
-        """A node took a pod in ahead of the ledger, by the labels that it started with."""
-        pod = world.pods[uid]
-        started = pod.started
+    def _assume(self, uid: str, number: int, node: Node, world: World) -> None:
+        """A node took a pod in ahead of the ledger, by labels that it has or had: whoever asked the
+        gate may have done so before they changed."""
+        started = world.pods[uid].started
         assert self._filter is not None
-        labels = pod_labels(
-            namespace=started.namespace,
-            labels=dict(started.labels),
-            namespace_labels=node.state.namespaces.get(started.namespace, {}),
-            service_account=started.service_account,
-            cluster=world.settings.cluster,
-            ports=started.ports,
-            label_filter=self._filter,
-        )
-        self._past.assume(uid, f"{started.namespace}/{started.name}", node.name, labels)
+        known = node.state.identities.get(number)
+        for labels in reversed(self._labels[uid]):
+            found = pod_labels(
+                namespace=started.namespace,
+                labels=dict(labels),
+                namespace_labels=node.state.namespaces.get(started.namespace, {}),
+                service_account=started.service_account,
+                cluster=world.settings.cluster,
+                ports=started.ports,
+                label_filter=self._filter,
+            )
+            if known is not None and known.labels == found:
+                break
+        self._past.assume(uid, f"{started.namespace}/{started.name}", node.name, found)
 
     def _note(self, packet: Packet, now: int) -> None:
         """A packet passed: of a flow that is known, or it opened one. After a while nobody knows
@@ -141,6 +156,11 @@ class NeverOpen:
 
     def _stale(self, packet: Packet, world: World) -> Iterator[Violation]:
         """Whether it opened a flow where what is enforced had not been the ledger for too long."""
+        addresses = packet.source_address, packet.destination_address
+        flow = *addresses, packet.source_port, packet.destination_port
+        let = {(judged.node, judged.hook, *flow) for judged in packet.judged if judged.passed}
+        known = let & self._let
+        self._let |= let
         if packet.is_answer or packet.opened_step != packet.sent_step:
             return
         for judged, uid in (
@@ -161,8 +181,8 @@ class NeverOpen:
                 continue
             if endpoint.incarnation != incarnation(uid):
                 continue
-            if judged.reason is Reason.ALLOWED_ESTABLISHED:
-                continue  # opened here by a packet that came to nothing elsewhere
+            if (judged.node, judged.hook, *flow) in known:
+                continue  # opened here before, by a packet that came to nothing elsewhere
             since = world.ledger[judged.enforced].stored_at
             if judged.at - since > endpoint.stale_after_s * 1_000_000_000:
                 yield Violation(

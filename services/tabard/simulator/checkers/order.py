@@ -26,8 +26,9 @@ class Order:
         self._mirror = Mirror()
         self._seen: dict[str, tuple[int, ...]] = {}
         """Node → what tells that something in its maps is another."""
-        self._before: dict[str, RuleSets] = {}
-        """Node → the rule sets of its maps when no write was under way."""
+        self._before: dict[str, tuple[int, RuleSets]] = {}
+        """Node → how many writes had begun, and the rule sets of its maps, when none was under
+        way."""
         self._excused: dict[str, frozenset[str]] = {}
         """Node → what led to nobody in a write under way that makes identities known late."""
         self._waited_for: dict[str, int] = {}
@@ -63,7 +64,7 @@ class Order:
                 self._was_full.add(node.name)
             if node.settled:
                 self._was_full.discard(node.name)
-                self._before[node.name] = _rule_sets(maps)
+                self._before[node.name] = node.writes, _rule_sets(maps)
             elif node.standing == "in_sync" and not node.troubles:
                 yield from self._without_rules(node, world)
             yield from self._to_nobody(node, world)
@@ -73,10 +74,10 @@ class Order:
 
     def _without_rules(self, node: Node, world: World) -> Iterator[Violation]:
         """Endpoints that lead to rule sets of which something is missing."""
-        before = self._before.get(node.name)
+        writes, before = self._before.get(node.name, (0, {}))
         used = {endpoint.policy: at for at, endpoint in node.maps.endpoints.items()}
-        if before is None or not used:
-            return
+        if not used or node.writes > writes + 1:
+            return  # what the write under way began with is not known
         wanted = self._mirror.wanted(node, node.read, world)
         after = _rule_sets(wanted) if wanted is not None else {}
         known = node.maps.identities
