@@ -10,7 +10,6 @@ SEEDS_MAX = 200
 LAST_CAUGHT = {
     "silence-is-consent": 14,
     "older-replaces-newer": 10,
-    "in-sync-too-soon": 118,
     "policy-removed-first": 9,
     "failed-write-swallowed": 44,
     "unknown-is-world": 27,

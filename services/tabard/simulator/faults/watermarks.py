@@ -2,7 +2,6 @@
 
 from tabard.agent import takeover
 from tabard.agent.checkpoints import Checkpoints
-from tabard.agent.follower import Follower
 from tabard.agent.reconciler import Reconciler
 from tabard.invariants.verdict import Invariant
 from tabard.simulator.faults.planting import Edit, Fault
@@ -32,13 +31,6 @@ FAULTS = (
                 "return sequence\n        if self._reconciler.refolding:\n",
             ),
         ),
-    ),
-    Fault(
-        "in-sync-too-soon",
-        "An agent enforces what it has read so far as if it were all",
-        Invariant.NEVER_OPEN,
-        (Edit(Follower._reached, "if self._reconciler.state.sequence >= end:", "if True:"),),
-        steps=500,
     ),
     Fault(
         "restart-forgets-the-kernel",
