@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -9,12 +10,14 @@ from agent.rig import Bench, Ledger, Recorder, bound, compiled, pod, until
 from tabard.agent import reconciler
 from tabard.agent.attachments import Held
 from tabard.agent.reconciler import Standing
+from tabard.agent.worker import Worker
 from tabard.bus.memory import MemoryBus
 from tabard.dataplane.maps import MAP_NAMES, Maps, Mode, Protocol, Reason, address
 from tabard.dataplane.packet import Packet, TcpFlag
 from tabard.dataplane.port import Change, DataplaneError, MapSizes
 from tabard.events import ledger as events
 from tabard.events.envelope import Envelope, Recorded
+from tabard.simulator.loop import VirtualLoop
 from world import attachment, host_policy, network_policy
 
 WEB, DB = pod("web", "10.244.1.5", app="web"), pod("db", "10.244.1.6", app="db")
@@ -529,3 +532,28 @@ async def test_a_number_that_becomes_anothers_takes_no_flow_along(opened_by: str
     told(bench, ledger)
     assert await bench.reconciler.tick()
     assert send() is Reason.DENIED_POLICY
+
+
+def test_a_tick_that_stood_still_is_not_followed_by_as_long_a_pause() -> None:
+    """As where the process was stopped while it wrote: what came meanwhile waits no longer."""
+
+    class Still(Worker):
+        async def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+            if function == bench.dataplane.write:
+                await asyncio.sleep(600)
+            return function(*args, **kwargs)
+
+    loop = VirtualLoop()
+    with loop.running():
+        bench = Bench()
+        bench.reconciler.worker = Still(at_once=True)
+        ledger = Ledger()
+        bench.reconciler.state = ledger.state
+        bench.reconciler.stand(Standing.IN_SYNC)
+        loop.create_task(bench.reconciler.run())
+        loop.advance(601)
+        assert bench.dataplane.calls == ["write"]
+        bench.reconciler.wake()
+        loop.advance(2)
+        assert bench.reconciler.ticks == 2
+        loop.abandon()

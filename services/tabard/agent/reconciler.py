@@ -35,6 +35,10 @@ RETRY_S_MIN = 0.05
 RETRY_S_MAX = 1.0
 """Wait after a write that failed; doubles with each one in a row."""
 
+PAUSE_S_MAX = 1.0
+"""Longest pause after a tick: one that took longer may have stood still, with its process or in its
+kernel, and all that came meanwhile waits."""
+
 GIVEN_UP = (ledger.NodeLost, ledger.NodeRemoved)
 """Events after which nobody waits for a node, and numbers that it enforces may become others'."""
 MOVES = (ledger.EndpointBound, ledger.EndpointRelabelled, ledger.EndpointsRebound)
@@ -241,7 +245,7 @@ class Reconciler:
             if done:
                 retry_s = RETRY_S_MIN
                 # As much pause as work: a node that falls behind folds more into each tick.
-                pause_s = max(self._spacing_s, loop.time() - begun)
+                pause_s = max(self._spacing_s, min(loop.time() - begun, PAUSE_S_MAX))
             else:
                 pause_s, retry_s = retry_s, min(retry_s * 2, RETRY_S_MAX)
                 self.wake()

@@ -55,9 +55,9 @@ class NeverOpen:
         for node in world.nodes.values():
             self._look(node, world)
         for packet in world.packets:
-            if packet.passed:
-                if not self._may_pass(packet):
-                    yield Violation(self.invariant, self._told(packet), world.now)
+            if packet.passed and not self._may_pass(packet):
+                yield Violation(self.invariant, self._told(packet), world.now)
+            if packet.passed or packet.judged[0].passed:  # its sender's node may have it open now
                 self._note(packet, world.now)
             yield from self._stale(packet, world)
 
