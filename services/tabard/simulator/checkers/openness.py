@@ -55,7 +55,8 @@ class NeverOpen:
         for node in world.nodes.values():
             self._look(node, world)
         for packet in world.packets:
-            if packet.passed and not self._may_pass(packet):
+            # Whoever is no node is believed nothing, whatever a pod's policies let in.
+            if packet.passed and not (packet.source and self._may_pass(packet)):
                 yield Violation(self.invariant, self._told(packet), world.now)
             if packet.passed or packet.judged[0].passed:  # its sender's node may have it open now
                 self._note(packet, world.now)
