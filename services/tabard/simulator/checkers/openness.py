@@ -38,6 +38,8 @@ class NeverOpen:
         """All labels that each pod ever had, the latest last."""
         self._flows: dict[Ends, int] = {}
         """Flows as they were opened, and when a packet of theirs passed last."""
+        self._half: set[Ends] = set()
+        """Those of them of which no packet came through: only its sender's node may have them."""
         self._let: set[tuple[str | int, ...]] = set()
         """Node, hook, addresses and ports of packets that passed there: flows that the node may
         have open."""
@@ -100,11 +102,17 @@ class NeverOpen:
 
     def _note(self, packet: Packet, now: int) -> None:
         """A packet passed: of a flow that is known, or it opened one. After a while nobody knows
-        whether a node still remembers the flow, so it may have done either."""
+        whether a node still remembers the flow, and one that is open at one end alone may be none
+        to the other, so it may have done either."""
         own = _ends(packet)
         turned = _turned(own)
-        if now - self._flows.get(turned, -FORGOTTEN_NS) >= FORGOTTEN_NS:
+        is_fresh = now - self._flows.get(turned, -FORGOTTEN_NS) < FORGOTTEN_NS
+        if not is_fresh or turned in self._half:
+            if not packet.passed and own not in self._flows:
+                self._half.add(own)
             self._flows[own] = now
+        if packet.passed:
+            self._half.discard(own)
         for ends in (own, turned):
             if ends in self._flows:
                 self._flows[ends] = now
