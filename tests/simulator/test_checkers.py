@@ -10,7 +10,12 @@ import pytest
 from checked import what
 from tabard.dataplane.maps import Endpoint, EndpointFlag, Reason, address
 from tabard.dataplane.port import Change
-from tabard.events.ledger import IdentityAllocated, IdentityReleased
+from tabard.events.ledger import (
+    EndpointRelabelled,
+    IdentityAllocated,
+    IdentityReleased,
+    RelabelPlanned,
+)
 from tabard.invariants.verdict import Invariant, Violation
 from tabard.simulator.checkers import Checker, every
 from tabard.simulator.checkers.control import PATIENCE_NS, OutlivesControl
@@ -254,6 +259,31 @@ def test_a_pod_that_waits_though_its_node_knows_its_labels_is_found(world: World
     assert f"{node.name} knows the label set of pod new" in one
     node.standing = "waiting"
     assert what(checker.check(world)) == []
+
+
+@pytest.mark.parametrize(
+    ("waited_ms", "skews", "behind", "violations"),
+    [(-1, 0, ("n1",), 1), (0, 0, ("n1",), 0), (-1, 1, ("n1",), 0), (-1, 0, (), 0)],
+    ids=["too soon", "in time", "a clock jumped", "nobody is behind"],
+)
+def test_a_leader_that_does_not_wait_for_those_who_are_behind_is_found(
+    world: World, waited_ms: int, skews: int, behind: tuple[str, ...], violations: int
+) -> None:
+    checker = Reuse()
+    assert what(checker.check(world)) == []
+    world.counts["skew"] = skews
+    last = world.records[-1]
+    pod = next(iter(_pods(_busy(world))))
+    number = _busy(world).state.endpoints[pod].identity
+    moved_at = (world.relabel_timeout_ms + waited_ms) * 1_000_000
+    for at, event in (
+        (0, RelabelPlanned(pod, number, ())),
+        (moved_at, EndpointRelabelled(pod, number, (), behind)),
+    ):
+        envelope = replace(last.envelope, occurred_at=last.envelope.occurred_at + at)
+        sequence = world.records[-1].sequence + 1
+        world.records.append(replace(last, sequence=sequence, envelope=envelope, event=event))
+    assert len(what(checker.check(world))) == violations
 
 
 def test_a_batch_of_somebody_else_is_found(world: World) -> None:

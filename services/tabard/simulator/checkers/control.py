@@ -23,7 +23,7 @@ class OutlivesControl:
         """Node whose agent is gone → (starts, maps when it went)."""
         self._ran: dict[str, tuple[int, ...]] = {}
         """Node whose agent runs → what tells that something in its maps is another, of the last
-        step; no write was under way."""
+        step, if no write had begun."""
         self._reboots = 0
         self._served: dict[str, int] = {}
         """Pod → when it last had an identity from its node, or had no right to one."""
@@ -34,9 +34,9 @@ class OutlivesControl:
             left = self._left.get(node.name)
             if node.running:
                 self._left.pop(node.name, None)
-                if not node.is_writing:
+                if node.change is None:
                     self._ran[node.name] = _sizes(node)
-                else:
+                else:  # which an agent that is asked to end does first
                     self._ran.pop(node.name, None)
             elif left is None or left[0] != node.starts:
                 self._left[node.name] = node.starts, node.maps.copy()
