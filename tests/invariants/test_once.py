@@ -85,6 +85,14 @@ def test_an_event_may_have_no_effect_for_a_reason(
     assert found(observed, *told) == []
 
 
+def test_what_can_be_read_is_put_aside_by_an_operators_word_alone() -> None:
+    aside = events.EventQuarantined("OBSERVED", 1, "no")
+    (one,) = found([WEB], (aside, 1), cursor(1))
+    assert "puts OBSERVED/1" in one
+    assert found([WEB], aside, cursor(1)) == []
+    assert found([NodeJoined("n1", (), ())], (aside, 1), cursor(1), speaker="n1") == []
+
+
 @pytest.mark.parametrize(
     ("observed", "told"),
     [

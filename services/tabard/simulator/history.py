@@ -225,6 +225,8 @@ class _History:
             cursor = each.state.cursors.get("OBSERVED", 0)
             if each.state.sequence != end or cursor != store.logs[Stream.OBSERVED].last:
                 return f"{each.name} is at {each.state.sequence} of {end}"
+            if each.state.relabels:
+                return f"pods {', '.join(each.state.relabels)} are to be relabelled still"
         return ""
 
 

@@ -94,6 +94,7 @@ class ExactlyOnce:
             place = event.sequence  # by an operator's word, and in its turn
         if place:
             yield from self._caused_by(place, event)
+            yield from self._refusal(record)
         elif not is_due(event, self._cluster):
             yield f"({type(event).__name__}) names no cause, and carries out nothing that waited"
         if fault := self._cluster.apply(event):
@@ -121,6 +122,17 @@ class ExactlyOnce:
             self._caused[told.speaker] += cost
             if not follows(event, told.event, place):
                 yield f"({event}) is no effect of OBSERVED/{place} ({told.event})"
+
+    def _refusal(self, record: LedgerRecord) -> Iterator[str]:
+        """Who is asked to carry what it can read may not put it aside by its own word, or nothing
+        that is lost would be missed. Judged are instruments, which publish nothing malformed."""
+        event = record.event
+        if not isinstance(event, events.EventQuarantined) or event.stream != OBSERVED:
+            return
+        told = self._observed.get(event.sequence)
+        is_own = _place(record.envelope.cause) == event.sequence
+        if is_own and told is not None and told.event is not None and not told.speaker:
+            yield f"puts OBSERVED/{event.sequence} ({told.event}) aside, which can be read"
 
     def _close(self, cursor: int) -> Iterator[str]:
         """The batch ends: everything through `cursor` has had its effect."""

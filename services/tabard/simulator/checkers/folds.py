@@ -1,12 +1,13 @@
 """fold: a node's maps equal compile(fold(ledger, S)) for its watermark S. deterministic: states
 that were come to on different ways are the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tabard.dataplane.differences import differences
 from tabard.invariants.same import Deterministic
 from tabard.invariants.verdict import Invariant, Violation
 from tabard.ledger.digest import digest
+from tabard.policy.compile import Attachment
 from tabard.simulator.checkers.mirror import Mirror
 from tabard.simulator.world import Node, World
 
@@ -25,8 +26,9 @@ class Folds:
         """Node → (writes begun, watermark) when it was looked at last."""
         self._told: dict[str, tuple[int, int, bool]] = {}
         """Node → the same at the step before, and whether a write was under way."""
-        self._settled: dict[str, tuple[int, int]] = {}
-        """Node → the same when it was settled last, or was held against that since."""
+        self._settled: dict[str, tuple[int, int, Mapping[str, Attachment]]] = {}
+        """Node → the same when it was settled last, or was held against that since, and the pods
+        that were attached then."""
 
     def check(self, world: World) -> Iterator[Violation]:
         for node in world.nodes.values():
@@ -51,17 +53,17 @@ class Folds:
 
     def _rises_before_a_write(self, node: Node, world: World) -> Iterator[Violation]:
         """In the first write since it was settled a node enforces no more than it did then, unless
-        that asks for the same maps."""
+        that asks for the same maps for the pods that it had."""
         if node.settled:
-            self._settled[node.name] = node.writes, node.enforced
+            self._settled[node.name] = node.writes, node.enforced, dict(node.attached)
             return
-        writes, enforced = self._settled.get(node.name, (node.writes, 0))
+        writes, enforced, attached = self._settled.get(node.name, (node.writes, 0, {}))
         if not node.is_writing or node.writes != writes + 1 or node.enforced <= enforced:
             return
-        self._settled[node.name] = node.writes, node.enforced
+        self._settled[node.name] = node.writes, node.enforced, dict(node.attached)
         mirror = Mirror()
-        before = mirror.wanted(node, enforced, world)
-        if before is not None and before != mirror.wanted(node, node.enforced, world):
+        before = mirror.wanted(node, enforced, world, attached)
+        if before is not None and before != mirror.wanted(node, node.enforced, world, attached):
             yield Violation(
                 self.invariant,
                 f"{node.name} takes its kernel to enforce LEDGER/{node.enforced}, of which it has "
