@@ -2,14 +2,16 @@
 
 import json
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from command import Tabard
 from tabard.cli import simulate
+from tabard.invariants.verdict import Invariant, Violation
 from tabard.simulator.faults.catalogue import FAULTS
-from tabard.simulator.history import Outcome, run
+from tabard.simulator.history import Found, Outcome, run
 from tabard.simulator.shrink import Shrunk
 
 STEPS = "60"
@@ -106,6 +108,19 @@ def test_an_interrupted_command_tells_how_many_held_and_what_goes_on(
     result = tabard("chaos", "simulate", "--seed", "7", "--steps", STEPS)
     assert result.exit_code == 130
     assert f"next: tabard chaos simulate --seed 7 --steps {STEPS}\n" in result.stderr
+
+
+def test_what_is_seen_only_when_all_is_healed_is_told_so(
+    tabard: Tabard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Found(3, Violation(Invariant.FOLD, "n1 differs"))
+    outcome = replace(run(1, 2, traced=True), found=(late,))
+    for name in ("run", "replay"):
+        monkeypatch.setattr(f"tabard.cli.simulate.{name}", lambda *_, **__: outcome)
+    monkeypatch.setattr("tabard.cli.simulate.shrink", lambda _: Shrunk(outcome, 1, True))
+    lines = tabard("chaos", "simulate", "--seed", "1", "--steps", "2").stdout.splitlines()
+    assert lines[0] == "✗ seed 1, healed in the end: fold"
+    assert "  → healed in the end: n1 differs" in lines
 
 
 def test_steps_that_could_be_fewer_are_told_as_such() -> None:

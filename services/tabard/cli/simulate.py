@@ -191,17 +191,24 @@ def _show(asked: Asked, result: Result) -> None:
     whole = result.last
     assert whole is not None
     first = whole.found[0]
-    show_line(f"✗ seed {whole.seed}, step {first.step}: {first.violation.invariant}", "red")
+    when = "healed in the end" if _is_healed(whole) else f"step {first.step}"
+    show_line(f"✗ seed {whole.seed}, {when}: {first.violation.invariant}", "red")
     show_line(f"  {first.violation.what}")
     show_line(_enough(len(whole.choices), result.shrunk))
     show_lines((f"  {line}", "") for line in result.shrunk.outcome.trace)
-    show_line(f"  → {found.violation.what}")
+    healed = "healed in the end: " if _is_healed(result.shrunk.outcome) else ""
+    show_line(f"  → {healed}{found.violation.what}")
     if asked.fault:
         meant = _checker(asked.fault)
         other = "" if first.violation.invariant == meant else ", which it did not"
         show_line(f"fault {asked.fault} is planted, for {meant} to notice{other}")
     show_line(f"after {_amount(result)}")
     tell(f"next: {asked.again(whole.seed)} --trace")
+
+
+def _is_healed(outcome: Outcome) -> bool:
+    """Its violation was seen only after all steps, when faults were healed."""
+    return outcome.found[0].step > len(outcome.choices)
 
 
 def _enough(steps: int, shrunk: Shrunk) -> str:
