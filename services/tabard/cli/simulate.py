@@ -191,13 +191,13 @@ def _show(asked: Asked, result: Result) -> None:
     whole = result.last
     assert whole is not None
     first = whole.found[0]
-    when = "healed in the end" if _is_healed(whole) else f"step {first.step}"
+    when = "in the end" if _is_healed(whole) else f"step {first.step}"
     show_line(f"✗ seed {whole.seed}, {when}: {first.violation.invariant}", "red")
     show_line(f"  {first.violation.what}")
     show_line(_enough(len(whole.choices), result.shrunk))
     show_lines((f"  {line}", "") for line in result.shrunk.outcome.trace)
-    healed = "healed in the end: " if _is_healed(result.shrunk.outcome) else ""
-    show_line(f"  → {healed}{found.violation.what}")
+    end = "in the end: " if _is_healed(result.shrunk.outcome) else ""
+    show_line(f"  → {end}{found.violation.what}")
     if asked.fault:
         meant = _checker(asked.fault)
         other = "" if first.violation.invariant == meant else ", which it did not"
