@@ -1,8 +1,8 @@
 import pytest
 
 from tabard.allocator.writer import FencedError, LostError, append
-from tabard.bus.memory import MemoryBus, MemoryStore
-from tabard.bus.port import BusUnavailable, Outgoing, SequenceGap, Stored, Stream
+from tabard.bus.memory import MemoryBus
+from tabard.bus.port import BusUnavailable, Outgoing, Stored, Stream
 
 BATCH = [Outgoing("tabard.ledger.a.b", b"one"), Outgoing("tabard.ledger.a.b", b"two")]
 OTHER = [Outgoing("tabard.ledger.a.b", b"another's")]
@@ -67,23 +67,6 @@ async def test_someone_elses_batch_in_the_place_is_a_fence() -> None:
     with pytest.raises(FencedError, match="LEDGER/1 was written by someone else"):
         await append(bus, BATCH, 0, Pauses())
     assert await bus.ledger() == [b"another's"]
-
-
-@pytest.mark.parametrize("gone", [1, 2])
-async def test_a_place_that_was_trimmed_away_meanwhile_is_a_fence(gone: int) -> None:
-    bus = MemoryBus(store := MemoryStore())
-    await bus.append([*OTHER, *OTHER, *BATCH], 0)
-    store.forget(Stream.LEDGER, *range(1, 1 + gone))
-    with pytest.raises(FencedError, match=f"LEDGER begins at {gone + 1}, and 1 is trimmed away"):
-        await append(bus, BATCH, 0, Pauses())
-
-
-async def test_a_hole_in_its_place_is_none() -> None:
-    bus = MemoryBus(store := MemoryStore())
-    await bus.append([*OTHER, *OTHER, *BATCH], 0)
-    store.forget(Stream.LEDGER, 2)
-    with pytest.raises(SequenceGap):
-        await append(bus, BATCH, 1, Pauses())
 
 
 async def test_a_part_of_the_batch_seen_is_not_taken_for_all_of_it() -> None:

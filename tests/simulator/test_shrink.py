@@ -66,17 +66,6 @@ def test_a_history_of_which_nothing_can_go_stays_as_it_is() -> None:
     assert shrink(whole, again).outcome == whole
 
 
-def test_another_error_is_not_taken_for_the_same() -> None:
-    def again(seed: int, choices: Sequence[Choice]) -> Outcome:
-        error = "SequenceGap" if len(choices) > 2 else ""
-        found = Found(len(choices), Violation(Invariant.CONVERGENCE, "it ended"), error)
-        return Outcome(seed, tuple(choices), 0, (found,), "", {})
-
-    shrunk = shrink(again(1, [work(str(each)) for each in range(9)]), again)
-    assert shrunk.outcome.found[0].failure == "SequenceGap"
-    assert len(shrunk.outcome.choices) == 3
-
-
 def test_another_violation_is_not_taken_for_the_same() -> None:
     def fails(done: Sequence[str]) -> Invariant | None:
         if done == ["b"]:  # alone it breaks something else

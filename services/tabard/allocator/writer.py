@@ -4,22 +4,13 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from tabard.bus.port import (
-    Bus,
-    BusError,
-    BusUnavailable,
-    Conflict,
-    Outgoing,
-    SequenceGap,
-    Stored,
-    Stream,
-)
+from tabard.bus.port import Bus, BusError, BusUnavailable, Conflict, Outgoing, Stream
 
 _log = structlog.get_logger()
 
 
 class FencedError(Exception):
-    """Another allocator leads. This one must not decide any more, and what it knows is nobody's."""
+    """Another allocator leads. Nothing was written; this one must not decide any more."""
 
 
 class LostError(Exception):
@@ -35,8 +26,7 @@ async def append(
     """Store `messages` right behind `expected_last`, once, however often that must be tried.
 
     `pause(attempt)` waits before the next try (from 1). Raises FencedError if someone else wrote
-    there, or what was written there is trimmed away, LostError if the ledger has become shorter,
-    SequenceGap if it has a hole there.
+    there, LostError if the ledger has become shorter.
     """
     attempt = 0
     while True:
@@ -66,7 +56,7 @@ async def append(
 async def _stored(bus: Bus, messages: list[Outgoing], expected_last: int, error: BusError) -> int:
     """How many of these very messages the ledger is seen to hold; 0 if that cannot be learnt."""
     try:
-        found = await _read(bus, expected_last + 1, len(messages))
+        found = await bus.read(Stream.LEDGER, expected_last + 1, len(messages))
         if not found and isinstance(error, Conflict):
             last = await bus.last_sequence(Stream.LEDGER)
             if last < expected_last:
@@ -82,16 +72,3 @@ async def _stored(bus: Bus, messages: list[Outgoing], expected_last: int, error:
             f"LEDGER/{expected_last + 1} was written by someone else: another allocator leads"
         )
     return len(found)
-
-
-async def _read(bus: Bus, start: int, limit: int) -> list[Stored]:
-    try:
-        return await bus.read(Stream.LEDGER, start, limit)
-    except SequenceGap:
-        first = await bus.first_sequence(Stream.LEDGER)
-        if start < first:
-            # It stood still for so long that the others went on, and trimmed what they wrote.
-            raise FencedError(
-                f"LEDGER begins at {first}, and {start} is trimmed away: another allocator leads"
-            ) from None
-        raise

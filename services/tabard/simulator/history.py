@@ -43,8 +43,6 @@ class Found:
 
     step: int
     violation: Violation
-    failure: str = ""
-    """The type of the error by which something ended, where that is the violation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,23 +160,22 @@ class _History:
             for checker in self._checkers
             for violation in checker.check(world)
         ]
-        return [*found, *self._deaths()]
+        return found + [Found(len(self._done), one) for one in self._deaths()]
 
-    def _deaths(self) -> Iterator[Found]:
+    def _deaths(self) -> Iterator[Violation]:
         """What failed for no reason that the world gave it."""
         for failure in self._cluster.loop.failures:
-            yield self._death("a request failed", failure)
+            what = f"a request failed: {type(failure).__name__}: {failure}"
+            yield Violation(Invariant.CONVERGENCE, what, self._cluster.world.now)
         for name, process in self._cluster.processes.items():
             error = process.failure
             if error is None or isinstance(error, AlreadyRunning):
                 continue
-            yield self._death(f"{name} ended by itself", error)
-
-    def _death(self, what: str, error: BaseException) -> Found:
-        failure = type(error).__name__
-        told = f"{what}: {failure}: {error}"
-        violation = Violation(Invariant.CONVERGENCE, told, self._cluster.world.now)
-        return Found(len(self._done), violation, failure)
+            yield Violation(
+                Invariant.CONVERGENCE,
+                f"{name} ended by itself: {type(error).__name__}: {error}",
+                self._cluster.world.now,
+            )
 
     def _ended(self) -> list[Found]:
         """Heal everything, let it converge, and ask the checkers for their last word."""

@@ -1,8 +1,8 @@
 """A violation's history made short: what is left are choices without which it does not come about.
 
 After Zeller's ddmin: choices are left out in ever smaller pieces, as long as the same invariant is
-still violated, and by the same error where something failed. Nothing is random and no clock is
-read, so the same violation is always shrunk to the same history.
+still violated. Nothing is random and no clock is read, so the same violation is always shrunk to
+the same history.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tabard.invariants.verdict import Invariant
 from tabard.simulator.choices import Choice
-from tabard.simulator.history import Found, Outcome, replay
+from tabard.simulator.history import Outcome, replay
 
 STEPS_MAX = 40_000
 """Most steps that are carried out to shrink one history, in all tries together: about half a
@@ -33,7 +33,7 @@ def shrink(outcome: Outcome, again: Replay = replay, steps_max: int = STEPS_MAX)
 
     `again` carries out a list of choices. The given history is the answer if none is shorter.
     """
-    first = outcome.found[0]
+    invariant = outcome.found[0].violation.invariant
     best, tries, steps = outcome, 0, 0
 
     def without(start: int, size: int) -> bool:
@@ -42,7 +42,7 @@ def shrink(outcome: Outcome, again: Replay = replay, steps_max: int = STEPS_MAX)
         choices = best.choices[:start] + best.choices[start + size :]
         tried = again(best.seed, choices)
         tries, steps = tries + 1, steps + len(choices)
-        if not shows(tried, first) or len(tried.choices) >= len(best.choices):
+        if not violates(tried, invariant) or len(tried.choices) >= len(best.choices):
             return False
         best = tried
         return True
@@ -64,11 +64,3 @@ def shrink(outcome: Outcome, again: Replay = replay, steps_max: int = STEPS_MAX)
 
 def violates(outcome: Outcome, invariant: Invariant) -> bool:
     return any(found.violation.invariant is invariant for found in outcome.found)
-
-
-def shows(outcome: Outcome, first: Found) -> bool:
-    """It violates the same invariant, by the same error if an error did."""
-    return any(
-        found.violation.invariant is first.violation.invariant and found.failure == first.failure
-        for found in outcome.found
-    )

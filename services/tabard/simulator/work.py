@@ -163,9 +163,8 @@ class Work:
         return f"start {self._next(name)} {labels} {node} {chance.choice(free)}{late}"
 
     def _next(self, name: str) -> str:
-        """The UID of the next pod of that name; a shrunk history may lack earlier ones."""
-        there = (uid.partition(".") for uid in self._world.pods)
-        return f"{name}.{1 + max((int(last) for of, _, last in there if of == name), default=0)}"
+        """The UID of the next pod of that name."""
+        return f"{name}.{1 + sum(uid.startswith(f'{name}.') for uid in self._world.pods)}"
 
     def carry_out(self, words: str) -> bool:
         """Let it happen; False if it is not possible (any more)."""
