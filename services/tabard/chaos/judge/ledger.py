@@ -42,7 +42,7 @@ def fenced(record: Record, evidence: Evidence) -> Verdict:
 
 
 def exactly_once(evidence: Evidence) -> Verdict:
-    checker = ExactlyOnce()
+    checker = ExactlyOnce(all_sound=True)
     for message in evidence.observed:
         try:
             event = recorded(Stream.OBSERVED, message).event
