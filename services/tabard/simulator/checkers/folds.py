@@ -7,7 +7,7 @@ from tabard.dataplane.differences import differences
 from tabard.invariants.same import Deterministic
 from tabard.invariants.verdict import Invariant, Violation
 from tabard.ledger.digest import digest
-from tabard.policy.local import Attachment
+from tabard.policy.compile import Attachment
 from tabard.simulator.checkers.mirror import Mirror
 from tabard.simulator.world import Node, World
 
@@ -27,8 +27,8 @@ class Folds:
         self._told: dict[str, tuple[int, int, bool]] = {}
         """Node → the same at the step before, and whether a write was under way."""
         self._settled: dict[str, tuple[int, int, Mapping[str, Attachment]]] = {}
-        """Node → the same when it was settled last, or was held against that since, and what was
-        attached then."""
+        """Node → the same when it was settled last, or was held against that since, and the pods
+        that were attached then."""
 
     def check(self, world: World) -> Iterator[Violation]:
         for node in world.nodes.values():
@@ -53,8 +53,7 @@ class Folds:
 
     def _rises_before_a_write(self, node: Node, world: World) -> Iterator[Violation]:
         """In the first write since it was settled a node enforces no more than it did then, unless
-        that asks for the same maps. What was attached or was the ledger's word since may be a part
-        of that write alone."""
+        that asks for the same maps for the pods that it had."""
         if node.settled:
             self._settled[node.name] = node.writes, node.enforced, dict(node.attached)
             return
@@ -64,10 +63,7 @@ class Folds:
         self._settled[node.name] = node.writes, node.enforced, dict(node.attached)
         mirror = Mirror()
         before = mirror.wanted(node, enforced, world, attached)
-        if before is not None and before not in (
-            mirror.wanted(node, node.enforced, world, attached),
-            mirror.wanted(node, node.enforced, world),
-        ):
+        if before is not None and before != mirror.wanted(node, node.enforced, world, attached):
             yield Violation(
                 self.invariant,
                 f"{node.name} takes its kernel to enforce LEDGER/{node.enforced}, of which it has "

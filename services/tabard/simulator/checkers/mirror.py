@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from tabard.dataplane.maps import Maps
 from tabard.ledger.fold import FoldError, evolve
 from tabard.ledger.state import State
-from tabard.policy.compile import Compiler
-from tabard.policy.local import Attachment
+from tabard.policy.compile import Attachment, Compiler
 from tabard.simulator.world import Node, World
 
 
@@ -40,7 +39,7 @@ class Mirror:
         attached: Mapping[str, Attachment] | None = None,
     ) -> Maps | None:
         """What the node should enforce of the ledger through `sequence`, compiled in one go, with
-        what is attached to it now, or with `attached`."""
+        these pods `attached` (None: those that are)."""
         if not self.go_to(sequence, world):
             return None
         attached = node.attached if attached is None else attached
