@@ -2,6 +2,7 @@
 found by them."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -148,3 +149,9 @@ async def test_probers_that_nobody_asked_for_packets_end_with_the_block(tmp_path
     async with probing(cast(Rig, rig), Random(1)) as probers:
         pass
     assert await probers.stop() == []
+
+
+async def test_ctrl_c_at_the_terminal_is_not_for_the_probers(tmp_path: Path) -> None:
+    rig = SimpleNamespace(bus=MemoryBus(MemoryStore()), data=tmp_path, run="x")
+    async with probing(cast(Rig, rig), Random(1)) as probers:
+        assert os.getpgid(probers.pid) != os.getpgid(0)

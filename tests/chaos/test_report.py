@@ -204,6 +204,16 @@ def test_the_report_is_written_as_two_files(tmp_path: Path) -> None:
     assert json.loads((place / "report.json").read_text())["seed"] == 7
 
 
+def test_a_run_that_is_ended_early_leaves_no_empty_page_and_no_other_report_harmed(
+    tmp_path: Path,
+) -> None:
+    files.ready(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    before = files.write(outcome(), tmp_path).read_text()
+    files.ready(tmp_path)
+    assert (tmp_path / "index.html").read_text() == before
+
+
 def test_a_report_that_cannot_be_written_is_known_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):

@@ -1,5 +1,6 @@
 """`tabard chaos list`, and what `tabard chaos run` refuses before anything is started."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -79,6 +80,24 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(
     result = tabard("chaos", "run", "all", "--report", str(tmp_path / "file" / "report"))
     assert result.exit_code == 2
     assert "no report can be written" in result.stderr
+
+
+def test_a_report_that_cannot_be_written_after_the_run_is_told_after_its_figures(
+    tabard: Tabard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def rehearsed(*_: object) -> object:
+        return outcome(record())
+
+    def full(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tabard.cluster.preflight.missing", lambda: "")
+    monkeypatch.setattr("tabard.cli.chaos._rehearsed", rehearsed)
+    monkeypatch.setattr("tabard.chaos.report.files.write", full)
+    result = tabard("chaos", "run", "all", "--report", str(tmp_path))
+    assert result.exit_code == 1
+    assert "bus-leader-killed" in result.stdout
+    assert f"no report can be written to {tmp_path}: No space left" in result.stderr
 
 
 @pytest.mark.parametrize("holds", [True, False])

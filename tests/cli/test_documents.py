@@ -181,6 +181,10 @@ NAMES = {
     "policy lint": [[], [str(SHOP)]],
     "policy diff": [["cluster", str(SHOP / "policies-shop.yaml")]],
     "chaos run": [["all"]],
+    "chaos simulate": [
+        ["--seeds", "1", "--steps", "9"],
+        ["--seeds", "9", "--steps", "200", "--fault", "swaps-without-waiting"],
+    ],
     "policy matrix": [[], ["--outside", "8.8.8.8"], ["-f", str(SHOP)]],
 }
 EXITS = {
@@ -189,6 +193,7 @@ EXITS = {
     "policy diff": (1,),
     "policy check": (0, 4),
     "policy explain": (0, 4),
+    "chaos simulate": (0, 1),
     "doctor": (0, 1),
     "metrics": (1,),
     "bus status": (1,),
@@ -214,7 +219,7 @@ def asked(command: str) -> Iterator[list[str]]:
         yield [*words, "--at", "0"]
 
 
-ELSEWHERE = ("ledger trim", "bus check", "chaos simulate")
+ELSEWHERE = ("ledger trim", "bus check")
 """Not printed here: they take an allocator (see test_snapshots), and real servers (test_repair)."""
 
 

@@ -2,18 +2,20 @@
 
 import json
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from command import Tabard
-from tabard.simulator.checkers import every
+from tabard.cli import simulate
+from tabard.invariants.verdict import Invariant, Violation
 from tabard.simulator.faults.catalogue import FAULTS
-
-pytestmark = pytest.mark.skipif(not every(), reason="there are no checkers yet")
+from tabard.simulator.history import Found, Outcome, run
+from tabard.simulator.shrink import Shrunk
 
 STEPS = "60"
-FAULT = "unknown-passes"
+FAULT = "swaps-without-waiting"
 """Caught within few and short histories."""
 
 
@@ -87,6 +89,47 @@ def test_a_fault_that_nobody_noticed_is_told(tabard: Tabard) -> None:
     assert f"fault {FAULT} was not noticed" in result.stderr
 
 
+def test_an_interrupted_command_tells_how_many_held_and_what_goes_on(
+    tabard: Tabard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seed: int, *_: object, **__: object) -> Outcome:
+        if seed == 7:
+            raise KeyboardInterrupt
+        return run(seed, int(STEPS))
+
+    monkeypatch.setattr("tabard.cli.simulate.run", interrupted)
+    words = ("--seeds", "9", "--first-seed", "5", "--steps", STEPS)
+    result = tabard("chaos", "simulate", *words)
+    assert result.exit_code == 130
+    assert "tabard: interrupted\n  2 histories, 120 steps, in " in result.stderr
+    assert (
+        f"next: tabard chaos simulate --first-seed 7 --seeds 7 --steps {STEPS}\n" in result.stderr
+    )
+    result = tabard("chaos", "simulate", "--seed", "7", "--steps", STEPS)
+    assert result.exit_code == 130
+    assert f"next: tabard chaos simulate --seed 7 --steps {STEPS}\n" in result.stderr
+
+
+def test_what_is_seen_only_when_all_is_healed_is_told_so(
+    tabard: Tabard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Found(3, Violation(Invariant.FOLD, "n1 differs"))
+    outcome = replace(run(1, 2, traced=True), found=(late,))
+    for name in ("run", "replay"):
+        monkeypatch.setattr(f"tabard.cli.simulate.{name}", lambda *_, **__: outcome)
+    monkeypatch.setattr("tabard.cli.simulate.shrink", lambda _: Shrunk(outcome, 1, True))
+    lines = tabard("chaos", "simulate", "--seed", "1", "--steps", "2").stdout.splitlines()
+    assert lines[0] == "✗ seed 1, in the end: fold"
+    assert "  → in the end: n1 differs" in lines
+
+
+def test_steps_that_could_be_fewer_are_told_as_such() -> None:
+    outcome = run(1, 2)
+    assert simulate._enough(9, Shrunk(outcome, 1, True)) == "of its 9 steps 2 are enough:"
+    told = simulate._enough(9, Shrunk(outcome, 1, False))
+    assert told == "of its 9 steps 2 are enough; the search for fewer was given up:"
+
+
 @pytest.mark.parametrize("output", ["table", "json", "name"])
 def test_faults_are_listed_with_their_checkers(tabard: Tabard, output: str) -> None:
     result = tabard("chaos", "simulate", "--list-faults", "-o", output)
@@ -122,9 +165,5 @@ def test_names_of_faults_are_completed(tabard: Tabard) -> None:
     from tabard.cli import completion
     from tabard.cli.app import app
 
-    offered = completion.faults(Context(get_command(app)), "flows-")
-    assert offered == [
-        "flows-of-moved-addresses-kept",
-        "flows-of-retired-numbers-kept",
-        "flows-outlive-pods",
-    ]
+    offered = completion.faults(Context(get_command(app)), "answers-")
+    assert offered == ["answers-outlive-rules", "answers-reopen"]

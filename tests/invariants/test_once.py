@@ -15,8 +15,10 @@ LABELLED = events.NamespaceLabelled("shop", (("team", "red"),))
 ALLOCATED, BOUND = (allocated(256, "web"), 1), (bound("w", 256, "web"), 1)
 
 
-def found(observed: list[ObservedEvent | None], *told: Told, speaker: str = "") -> list[str]:
-    checker = ExactlyOnce()
+def found(
+    observed: list[ObservedEvent | None], *told: Told, speaker: str = "", all_sound: bool = True
+) -> list[str]:
+    checker = ExactlyOnce(all_sound=all_sound)
     for sequence, event in enumerate(observed, 1):
         checker.observe(sequence, event, speaker)
     return [one for record in records(*BEGUN, *told) for one in what(checker.take(record))]
@@ -83,6 +85,15 @@ def test_an_event_may_have_no_effect_for_a_reason(
     observed: list[ObservedEvent | None], told: tuple[Told, ...]
 ) -> None:
     assert found(observed, *told) == []
+
+
+def test_what_can_be_read_is_put_aside_by_an_operators_word_alone() -> None:
+    aside = events.EventQuarantined("OBSERVED", 1, "no")
+    (one,) = found([WEB], (aside, 1), cursor(1))
+    assert "puts OBSERVED/1" in one
+    assert found([WEB], aside, cursor(1)) == []
+    assert found([WEB], (aside, 1), cursor(1), all_sound=False) == []
+    assert found([NodeJoined("n1", (), ())], (aside, 1), cursor(1), speaker="n1") == []
 
 
 @pytest.mark.parametrize(

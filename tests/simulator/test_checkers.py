@@ -10,7 +10,12 @@ import pytest
 
 from checked import what
 from tabard.dataplane.maps import Endpoint, EndpointFlag, Reason, address
-from tabard.events.ledger import IdentityAllocated, IdentityReleased
+from tabard.events.ledger import (
+    EndpointRelabelled,
+    IdentityAllocated,
+    IdentityReleased,
+    RelabelPlanned,
+)
 from tabard.invariants.verdict import Invariant, Violation
 from tabard.simulator.checkers import Checker, every
 from tabard.simulator.checkers.control import PATIENCE_NS, OutlivesControl
@@ -23,6 +28,8 @@ from tabard.simulator.history import run
 from tabard.simulator.world import Acknowledged, Append, Judged, Node, Packet, World
 
 STEPS = 200
+SENDERS_MIN = 3
+"""Pods that may send to anybody, so that one is another than the one they send to."""
 
 
 class Last:
@@ -46,7 +53,10 @@ def _left() -> World:
         released = any(isinstance(one.event, IdentityReleased) for one in world.records)
         if world.settings.enforcement != "default":
             continue  # nobody may send to anybody
-        if released and any(map(_isolated, world.nodes.values())):
+        nodes = world.nodes.values()
+        pods = [one for node in nodes for one in _pods(node).values()]
+        senders = [one for one in pods if EndpointFlag.EGRESS_ISOLATED not in one.flags]
+        if released and len(senders) >= SENDERS_MIN and any(map(_isolated, nodes)):
             return world
     raise AssertionError("unreachable")
 
@@ -171,11 +181,23 @@ def _packet(world: World, *, passed: bool) -> Packet:
 
 
 def test_a_packet_that_no_state_would_have_let_is_found(world: World) -> None:
-    world.packets.append(_packet(world, passed=False))
+    node = _busy(world)
+    uid = _isolated(node)
+    sender = next(one for each, one in node.state.endpoints.items() if each != uid)
+    ends = {"source": sender.uid, "source_address": sender.addresses[0]}
+    world.packets.append(replace(_packet(world, passed=False), **ends))
     assert what(NeverOpen().check(world)) == []
-    world.packets[:] = [_packet(world, passed=True)]
+    world.packets[:] = [replace(_packet(world, passed=True), **ends)]
     (one,) = what(NeverOpen().check(world))
     assert "which no state of these would have let" in one
+
+
+def test_a_strangers_packet_is_found_whatever_policies_let_in(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NeverOpen, "_may_pass", lambda *_: True)
+    world.packets.append(_packet(world, passed=True))
+    assert len(what(NeverOpen().check(world))) == 1
 
 
 def test_maps_that_change_without_an_agent_are_found(world: World) -> None:
@@ -186,6 +208,24 @@ def test_maps_that_change_without_an_agent_are_found(world: World) -> None:
     node.maps.hosts.clear()  # type: ignore[attr-defined]
     (one,) = what(checker.check(world))
     assert f"{node.name}'s maps are others than when its agent ended" in one
+
+
+def test_an_agent_that_takes_its_maps_along_when_it_ends_is_found(world: World) -> None:
+    checker, node = OutlivesControl(), _busy(world)
+    assert what(checker.check(world)) == []
+    node.running = False
+    node.maps.hosts.clear()  # type: ignore[attr-defined]
+    (one,) = what(checker.check(world))
+    assert f"{node.name}'s agent ended without a write" in one
+
+
+def test_a_node_without_power_loses_its_maps(world: World) -> None:
+    checker, node = OutlivesControl(), _busy(world)
+    assert what(checker.check(world)) == []
+    node.running = False
+    node.maps.hosts.clear()  # type: ignore[attr-defined]
+    world.counts["reboot"] += 1
+    assert what(checker.check(world)) == []
 
 
 def test_a_node_that_is_not_at_the_ledgers_end_is_found(world: World) -> None:
@@ -219,6 +259,31 @@ def test_a_pod_that_waits_though_its_node_knows_its_labels_is_found(world: World
     assert f"{node.name} knows the label set of pod new" in one
     node.standing = "waiting"
     assert what(checker.check(world)) == []
+
+
+@pytest.mark.parametrize(
+    ("waited_ms", "skews", "behind", "violations"),
+    [(-1, 0, ("n1",), 1), (0, 0, ("n1",), 0), (-1, 1, ("n1",), 0), (-1, 0, (), 0)],
+    ids=["too soon", "in time", "a clock jumped", "nobody is behind"],
+)
+def test_a_leader_that_does_not_wait_for_those_who_are_behind_is_found(
+    world: World, waited_ms: int, skews: int, behind: tuple[str, ...], violations: int
+) -> None:
+    checker = Reuse()
+    assert what(checker.check(world)) == []
+    world.counts["skew"] = skews
+    last = world.records[-1]
+    pod = next(iter(_pods(_busy(world))))
+    number = _busy(world).state.endpoints[pod].identity
+    moved_at = (world.relabel_timeout_ms + waited_ms) * 1_000_000
+    for at, event in (
+        (0, RelabelPlanned(pod, number, ())),
+        (moved_at, EndpointRelabelled(pod, number, (), behind)),
+    ):
+        envelope = replace(last.envelope, occurred_at=last.envelope.occurred_at + at)
+        sequence = world.records[-1].sequence + 1
+        world.records.append(replace(last, sequence=sequence, envelope=envelope, event=event))
+    assert len(what(checker.check(world))) == violations
 
 
 def test_a_batch_of_somebody_else_is_found(world: World) -> None:

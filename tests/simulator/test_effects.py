@@ -5,7 +5,6 @@ Where only a whole cluster shows what a fault does, the mutation check alone has
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from agent.rig import NODE, Bench, Ledger, bound, pod
 from deciding import GRACE_MS, Desk, joined, kinds, relabelled, started, stopped
 from tabard.agent.attachments import Held
 from tabard.agent.reconciler import Standing
-from tabard.agent.resolution import resolve
 from tabard.agent.takeover import take_over
 from tabard.allocator.commands import Tick
 from tabard.allocator.decide import decide
@@ -23,11 +21,10 @@ from tabard.allocator.superseding import is_pair
 from tabard.allocator.writer import FencedError, append
 from tabard.bus.memory import MemoryBus
 from tabard.bus.port import BusUnavailable, Outgoing, Stream
-from tabard.dataplane.maps import Direction, Endpoint, Mode, Protocol, address
+from tabard.dataplane.maps import Endpoint, Mode, Protocol, address
 from tabard.dataplane.memory import MemoryDataplane
 from tabard.dataplane.packet import Packet, TcpFlag
 from tabard.dataplane.port import Change, DataplaneError, NodeConfig
-from tabard.dataplane.verdict import is_stale
 from tabard.ledger.follow import catch_up
 from tabard.policy.diff import diff
 from tabard.simulator.faults.catalogue import FAULTS
@@ -187,13 +184,6 @@ def _() -> list[str]:
 
 
 WEB = pod("web", "10.244.1.5", app="web")
-
-
-@scene("gate-against-the-ledger", None, 256)
-def _() -> int | None:
-    ledger = Ledger()
-    bound(ledger, WEB)
-    return resolve(ledger.state, replace(WEB, uid="another"))
 
 
 # Effects
@@ -412,12 +402,6 @@ def _() -> list[bool]:
     kernel.world.pod("default/web", {"app": "web"}, ip="10.244.1.5", uid="next")
     kernel.settle()
     return [before, kernel.into((80, 40_000), SYN | TcpFlag.ACK)]
-
-
-@scene("stale-opens", True, False)
-def _() -> bool:
-    endpoint = replace(Kernel().web, stale_after_s=1)
-    return is_stale(endpoint, Direction.EGRESS, 300, 2_000_000_000, 0)
 
 
 @pytest.mark.parametrize("name", SCENES)

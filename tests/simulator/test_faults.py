@@ -2,16 +2,24 @@
 
 import pytest
 
-from tabard.simulator.checkers import every
 from tabard.simulator.faults.catalogue import FAULTS
 from tabard.simulator.history import run
 from tabard.simulator.shrink import violates
 
-pytestmark = pytest.mark.skipif(not every(), reason="there are no checkers yet")
-
 SEEDS_MAX = 200
-LAST_CAUGHT: dict[str, int] = {}
-"""Fault → the seed by which it was caught when this was written: tried first, to save time."""
+LAST_CAUGHT = {
+    "silence-is-consent": 14,
+    "older-replaces-newer": 10,
+    "policy-removed-first": 9,
+    "failed-write-swallowed": 44,
+    "unknown-is-world": 27,
+    "unknown-passes": 36,
+    "answers-outlive-rules": 122,
+    "answers-reopen": 128,
+    "flows-outlive-pods": 21,
+}
+"""Fault → the seed by which it was caught when this was written, where that is none of the first:
+tried before these, to save time."""
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -191,7 +191,7 @@ REACHED = {
     "landed publish OBSERVED": 140,
     "late": 60,
     "lose": 50,
-    "maps full": 20,
+    "maps full": 5,
     "namespaces rebound": 20,
     "nodes lost": 100,
     "nodes removed": 14,

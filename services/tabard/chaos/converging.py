@@ -106,12 +106,13 @@ class Convergence:
         return ", ".join(missing + [f"{name} is lost" for name in state.lost])
 
     async def _placed(self) -> str:
-        """Each workload is one pod: bound, and attached at its node."""
+        """Each workload is one pod: bound, and attached at its node; no pod is to be another."""
         state = await self._session.refresh()
         wanted = {"/".join(key) for key in state.workloads}
         bound = {pod.owner for pod in state.endpoints.values()}
         missing = [f"{owner} is not bound" for owner in sorted(wanted - bound)]
         missing += [f"{owner} is bound still" for owner in sorted(bound - wanted)]
+        missing += [f"pod {uid} is to be relabelled still" for uid in state.relabels]
         words = await watermarks(self._rig.bus, state.nodes)
         counts = {node: len(state.by_node.get(node, ())) for node in words}
         missing += [

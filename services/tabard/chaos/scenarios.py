@@ -148,6 +148,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda: (Partition(Whom.NODE, bus_alone=True),),
         hold_s=5.0,
         spares_packets=True,
+        needs="nftables",
     ),
     Scenario(
         "cut-node-one-way",

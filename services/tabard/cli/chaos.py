@@ -95,8 +95,12 @@ def run_scenarios(
         fail(what, Failure(reason_why, f"tabard chaos run {name} --report DIR", Exit.USAGE))
     drawn = secrets.randbelow(SEEDS) if seed is None else seed
     outcome = run(what, _rehearsed(scenarios, drawn, minutes, rate, mode), log_level="critical")
-    page = files.write(outcome, report)
     _show(outcome, output)
+    try:
+        page = files.write(outcome, report)
+    except OSError as error:
+        fact = f"all is judged and shown, but no report can be written to {report}"
+        fail(what, Failure(f"{fact}: {error.strerror}", f"{outcome.command} --report DIR"))
     if not outcome.held:
         tell(f"✗ {reason(outcome)}")
         tell(f"  {page}")

@@ -12,7 +12,7 @@ import structlog
 import typer
 
 from tabard.cli.advice import following
-from tabard.cli.failing import Exit
+from tabard.cli.failing import Exit, Interrupted, fail
 from tabard.cli.printing import (
     Output,
     coloured,
@@ -27,10 +27,11 @@ from tabard.simulator.choices import Act
 from tabard.simulator.faults.catalogue import FAULTS
 from tabard.simulator.history import Outcome, replay, run
 from tabard.simulator.shrink import Shrunk, shrink
+from tabard.simulator.telling import SUMS
 
 LINES = 10
 """How often progress is told where no bar can be shown."""
-COUNTS_A_LINE = 5
+COUNTS_A_LINE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,12 @@ class Asked:
 
     def again(self, seed: int) -> str:
         """The command that carries out the history of one seed again."""
-        planted = f" --fault {self.fault}" if self.fault else ""
-        return following(f"tabard chaos simulate --seed {seed} --steps {self.steps}{planted}")
+        return following(f"tabard chaos simulate --seed {seed} {self.words}")
+
+    @property
+    def words(self) -> str:
+        """The options that all of its histories share."""
+        return f"--steps {self.steps}" + (f" --fault {self.fault}" if self.fault else "")
 
 
 @dataclass(slots=True)
@@ -92,11 +97,12 @@ def simulate(asked: Asked, output: Output) -> None:
     """Exit.FAILED at the first violation."""
     # What a simulated cluster logs is of no cluster that anybody has.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
+    result = Result()
     with FAULTS[asked.fault].plant() if asked.fault else nullcontext():
         try:
-            result = _histories(asked)
+            _carry_out(asked, result)
         except KeyboardInterrupt:
-            raise typer.Exit(Exit.INTERRUPTED) from None
+            fail("rehearse failure", Interrupted(*_so_far(asked, result)))
     match output:
         case Output.JSON | Output.YAML:
             show_value(_row(asked, result), output)
@@ -109,8 +115,8 @@ def simulate(asked: Asked, output: Output) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-def _histories(asked: Asked) -> Result:
-    result, began = Result(), time.monotonic()
+def _carry_out(asked: Asked, result: Result) -> None:
+    began = time.monotonic()
     with _showing(asked) as heard:
         for seed in asked.seeds:
             outcome = run(seed, asked.steps, traced=asked.traced)
@@ -122,7 +128,18 @@ def _histories(asked: Asked) -> Result:
                 again = replay(seed, shrunk.outcome.choices, traced=True)
                 result.shrunk = Shrunk(again, shrunk.tries, shrunk.is_minimal)
                 break
-    return result
+
+
+def _so_far(asked: Asked, result: Result) -> tuple[str, str]:
+    """What an interrupted command had found, and the command that goes on."""
+    last = result.last
+    if last is not None and last.found:
+        return f"seed {last.seed} was being shrunk", f"{asked.again(last.seed)} --trace"
+    if not result.histories or result.histories == len(asked.seeds):
+        return "no history was over", asked.again(asked.seeds[0])
+    left = len(asked.seeds) - result.histories
+    command = f"tabard chaos simulate --first-seed {asked.seeds[result.histories]} --seeds {left}"
+    return f"{_amount(result)}, held", following(f"{command} {asked.words}")
 
 
 Heard = Callable[[Result], None]
@@ -174,16 +191,31 @@ def _show(asked: Asked, result: Result) -> None:
     whole = result.last
     assert whole is not None
     first = whole.found[0]
-    show_line(f"✗ seed {whole.seed}, step {first.step}: {first.violation.invariant}", "red")
+    when = "in the end" if _is_healed(whole) else f"step {first.step}"
+    show_line(f"✗ seed {whole.seed}, {when}: {first.violation.invariant}", "red")
     show_line(f"  {first.violation.what}")
-    choices = counted(len(result.shrunk.outcome.choices), "step")
-    show_line(f"of its {counted(len(whole.choices), 'step')} {choices} are enough:")
+    show_line(_enough(len(whole.choices), result.shrunk))
     show_lines((f"  {line}", "") for line in result.shrunk.outcome.trace)
-    show_line(f"  → {found.violation.what}")
+    end = "in the end: " if _is_healed(result.shrunk.outcome) else ""
+    show_line(f"  → {end}{found.violation.what}")
     if asked.fault:
-        show_line(f"fault {asked.fault} is planted, for {_checker(asked.fault)} to notice")
+        meant = _checker(asked.fault)
+        other = "" if first.violation.invariant == meant else ", which it did not"
+        show_line(f"fault {asked.fault} is planted, for {meant} to notice{other}")
     show_line(f"after {_amount(result)}")
     tell(f"next: {asked.again(whole.seed)} --trace")
+
+
+def _is_healed(outcome: Outcome) -> bool:
+    """Its violation was seen only after all steps, when faults were healed."""
+    return outcome.found[0].step > len(outcome.choices)
+
+
+def _enough(steps: int, shrunk: Shrunk) -> str:
+    few = len(shrunk.outcome.choices)
+    enough = "is enough" if few == 1 else "are enough"
+    more = "" if shrunk.is_minimal else "; the search for fewer was given up"
+    return f"of its {counted(steps, 'step')} {few} {enough}{more}:"
 
 
 def _checker(fault: str) -> str:
@@ -202,7 +234,7 @@ def _happened(result: Result) -> list[str]:
     """What was done, and what came of it, most first: `1203 claims · 88 numbers reused …`."""
     counts, acts = result.counts or Counter(), {act.value for act in Act}
     return [
-        *_listed("done", {name: count for name, count in counts.items() if name in acts}),
+        *_listed("done", {SUMS[Act(name)]: n for name, n in counts.items() if name in acts}),
         *_listed("came", {name: count for name, count in counts.items() if name not in acts}),
     ]
 

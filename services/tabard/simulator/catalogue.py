@@ -58,6 +58,11 @@ def _network(name: str, namespace: str, selects: dict[str, str], **spec: Any) ->
     }
 
 
+def _both(name: str, **rules: Any) -> dict[str, Any]:
+    """Of all pods of a namespace, both ways."""
+    return _network(name, "shop", {}, policyTypes=["Ingress", "Egress"], **rules)
+
+
 def _cilium(name: str, namespace: str, selects: dict[str, str], **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "cilium.io/v2",
@@ -124,6 +129,12 @@ POLICIES: dict[str, tuple[dict[str, Any], ...]] = {
             policyTypes=["Egress"],
             egress=[{"to": [_block("203.0.113.0/24"), _block("10.244.2.0/24", "10.244.2.1/32")]}],
         ),
+    ),
+    "both": (
+        _both("both", ingress=[{"from": [_pods(app="web")]}], egress=[{"to": [_pods(app="db")]}]),
+        _both("both", ingress=[{"ports": _port(80)}], egress=[{"to": [_pods(app="api")]}]),
+        _both("both", ingress=[{"from": [_pods(app="api")]}], egress=[]),
+        _both("both", ingress=[], egress=[{}]),
     ),
     "db-in": (
         _network("db-in", "bank", {"app": "db"}, ingress=[{"from": [_team("red")]}]),

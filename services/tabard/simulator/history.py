@@ -61,7 +61,7 @@ class Outcome:
     counts: dict[str, int]
     """What happened, by a name for it."""
     trace: tuple[str, ...] = ()
-    """One line for each step, if it was asked for."""
+    """One line for the beginning and one for each step, if it was asked for."""
 
 
 def run(
@@ -104,6 +104,8 @@ class _History:
         passed_over = 0
         with _undisturbed(), self._cluster.alive():
             found: list[Found] = []
+            if self._teller is not None:
+                self._trace.append(self._teller.begins(self._cluster.world))
             try:
                 while len(self._done) < steps and not found:
                     if (choice := next(choices, None)) is None:
@@ -225,6 +227,8 @@ class _History:
             cursor = each.state.cursors.get("OBSERVED", 0)
             if each.state.sequence != end or cursor != store.logs[Stream.OBSERVED].last:
                 return f"{each.name} is at {each.state.sequence} of {end}"
+            if each.state.relabels:
+                return f"pods {', '.join(each.state.relabels)} are to be relabelled still"
         return ""
 
 

@@ -39,8 +39,10 @@ class SimulatedKernel(MemoryDataplane):
         self.is_torn = False
         """A write began, and none has ended since."""
         self.writes = 0
+        self.change: Change | None = None
+        """What the write that began last was to bring about, until one ends."""
         self.late: frozenset[int] = frozenset()
-        """Identities that the write which began last has unknown meanwhile, until one ends."""
+        """Identities that it has unknown meanwhile."""
 
     def watch(self, deliver: Callable[[list[Verdict]], None]) -> Callable[[], None]:
         """Nobody watches: flows prove nothing, and cost a message each."""
@@ -52,7 +54,7 @@ class SimulatedKernel(MemoryDataplane):
 
     def mended(self) -> None:
         """What was written last is all there."""
-        self.is_torn, self.late = False, frozenset()
+        self.is_torn, self.change, self.late = False, None, frozenset()
 
     def ifindex(self, interface: str) -> int:
         """The number of an interface that was attached once; 0 if it was not."""
@@ -169,6 +171,7 @@ class SimulatedWorker(Worker):
 
     async def _write(self, change: Change) -> None:
         kernel = self._kernel
+        kernel.change = change
         kernel.writes += 1
         stages = deque(kernel.stages(change))
 

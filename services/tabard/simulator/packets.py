@@ -24,6 +24,8 @@ STRANGER = "192.168.9.99"
 UNDER_WAY_MAX = 8
 LINGERS_NS_MAX = 500_000_000
 """No wire holds a packet for longer: it is lost."""
+ANSWERS, AGAIN = 0.3, 0.2
+"""Shares of packets that answer a flow of before, and that have its addresses and ports."""
 
 
 @dataclass(slots=True)
@@ -92,17 +94,20 @@ class Wire:
             senders = [uid for uid, pod in pods.items() if self._interface(pod)]
         if not senders:
             return ""
-        if dice < 0.4 and self._opened:
-            (source, to, source_port, port), flow = chance.choice(list(self._opened.items()))
-            if dice < 0.2:
-                return f"answer {flow.words}"
+        if dice < ANSWERS:
+            # Also to who opened it and is gone: another may be at that address.
+            alive = [flow for flow in self._opened.values() if flow.destination in up]
+            if alive:
+                return f"answer {chance.choice(alive).words}"
+        elif dice < ANSWERS + AGAIN and self._opened:
+            source, to, source_port, port = chance.choice(list(self._opened))
             if sender := self._uid_at(source):  # it need not be the pod that opened it
                 return f"{sender} {to} {port} {source_port}"
         targets = targets or list(OUTSIDE)
         port = chance.choice(PORTS)
-        if dice < 0.43:
+        if dice < ANSWERS + AGAIN + 0.03:
             return f"stranger {chance.choice(targets)} {chance.choice(targets)} {port}"
-        if dice < 0.5:
+        if dice < ANSWERS + AGAIN + 0.1:
             targets = [*OUTSIDE, *(pod.started.addresses[0] for pod in pods.values())]
         source_port = chance.choice(SOURCE_PORTS)
         return f"{chance.choice(senders)} {chance.choice(targets)} {port} {source_port}"
@@ -117,7 +122,8 @@ class Wire:
                 return self._send_answer(words, uid, to, int(port), int(source_port), lingers)
             case [uid, to, port, source_port]:
                 pod = self._world.pods.get(uid)
-                if pod is None:
+                # What a pod says to itself does not leave it.
+                if pod is None or to == pod.started.addresses[0]:
                     return False
                 source = pod.started.addresses[0]
                 flow = source, to, int(source_port), int(port)

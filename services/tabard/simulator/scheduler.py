@@ -1,7 +1,8 @@
 """What happens next, drawn from a seed among what is possible.
 
 Progress is likelier than trouble, or histories would be shallow; trouble comes in bursts, in which
-several faults meet, with calm between them.
+several faults meet, with calm between them. Seeds differ in how much is probed and how much goes
+wrong: what one leaves out gives the rest of it more room.
 """
 
 from random import Random
@@ -13,6 +14,9 @@ from tabard.simulator.work import NAME as SOURCE
 CALM_STEPS, BURST_STEPS = 40, 25
 """How long a calm and a burst last, on average."""
 FAULTS_MAX = 4
+PROBES = (0.08, 0.12, 0.3)
+TROUBLES = ((0.003, 0.03), (0.01, 0.12), (0.01, 0.12))
+"""Shares of the steps, one of each for a seed; of trouble in calm and in bursts."""
 CRASH_AFTER = 0.02
 """How likely who has just done something dies of it, before it goes on."""
 DONE = (Act.GO, Act.STAGE, Act.LOSE)
@@ -28,6 +32,8 @@ class Scheduler:
         self._chance = chance
         self._in_burst = False
         self._left = chance.randint(10, CALM_STEPS)
+        self._probes = chance.choice(PROBES)
+        self._troubles = chance.choice(TROUBLES)
         self._last: Choice | None = None
         self._half_written = ""
         """The node of which one stage was written in the step before."""
@@ -48,19 +54,19 @@ class Scheduler:
         if self._left <= 0:
             self._in_burst = not self._in_burst
             self._left = chance.randint(5, 2 * (BURST_STEPS if self._in_burst else CALM_STEPS))
-        kind = chance.random()
+        kind, probes, trouble = chance.random(), self._probes, self._troubles[self._in_burst]
         choice = None
         if self._half_written and chance.random() < 0.5:
             choice = self._probe()
         elif kind < 0.10:
             choice = self._work()
-        elif kind < 0.22:
+        elif kind < 0.10 + probes:
             choice = self._probe()
-        elif kind < (0.34 if self._in_burst else 0.23):
+        elif kind < 0.10 + probes + trouble:
             choice = self._trouble()
-        elif kind < 0.38:
+        elif kind < 0.16 + probes + trouble:
             choice = self._mending()
-        elif kind < 0.50:
+        elif kind < 0.28 + probes + trouble:
             choice = self._time()
         return choice or self._progress() or self._time()
 

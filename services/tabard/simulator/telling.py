@@ -1,5 +1,7 @@
 """A history as people read it: a line for each step, with what came of it."""
 
+from collections.abc import Sequence
+
 from tabard.events.codec import type_name
 from tabard.simulator.choices import Act, Choice
 from tabard.simulator.clocks import EPOCH_NS
@@ -39,10 +41,43 @@ WORDS = {
     Act.ARRIVE: "packet {what} arrives",
 }
 _BUS = (Act.FULL, Act.ROOMY, Act.FORGET, Act.TRIM)
+SUMS = {
+    Act.GO: "operations done",
+    Act.FAIL: "operations failed",
+    Act.LOSE: "answers lost",
+    Act.LATE: "operations delayed",
+    Act.LAND: "delayed ones done",
+    Act.STAGE: "writes cut in stages",
+    Act.SHORT: "short deliveries",
+    Act.RUN: "turns of processes",
+    Act.CRASH: "kills",
+    Act.STOP: "stops",
+    Act.REBOOT: "reboots",
+    Act.START: "starts",
+    Act.PAUSE: "pauses",
+    Act.RESUME: "resumes",
+    Act.CUT: "cuts from the bus",
+    Act.MEND: "cuts mended",
+    Act.SLOW: "slow processes",
+    Act.QUICK: "quick again",
+    Act.SKEW: "clock jumps",
+    Act.FILL_DISK: "disks filled",
+    Act.FREE_DISK: "disks freed",
+    Act.DAMAGE: "checkpoints damaged",
+    Act.FULL: "streams filled",
+    Act.ROOMY: "streams freed",
+    Act.FORGET: "windows of repeated ids over",
+    Act.TRIM: "trims asked for",
+    Act.TIME: "spells of time",
+    Act.WORK: "events of the workload",
+    Act.PROBE: "packets sent",
+    Act.ARRIVE: "late packets",
+}
+"""What so many of an act are called."""
 
 
 class Teller:
-    """Told of each step of one history, in order."""
+    """Told of a history's beginning, and then of each step, in order."""
 
     def __init__(self) -> None:
         self._ledger = 0
@@ -51,14 +86,17 @@ class Teller:
         self._nodes: dict[str, tuple[int, int]] = {}
         self._roles: dict[str, str] = {}
 
+    def begins(self, world: World) -> str:
+        """The cluster before the first step: who leads, and what all nodes enforce."""
+        self._changes(world)
+        roles = [f"{name} is {role}" for name, role in self._roles.items()]
+        ends = {f"{name} enforces {enforced}" for name, (_, enforced) in self._nodes.items()}
+        return _line(world, "world", "all are up", [*roles, *sorted(ends)])
+
     def line(self, choice: Choice, world: World) -> str:
         """The step that led to `world`."""
-        seconds = (world.now - EPOCH_NS) / 1e9 - BEGUN_S
         did = WORDS[choice.act].format(what=choice.what, amount=choice.amount)
-        came = "; ".join(self._changes(world))
-        return f"{world.step:>4} {seconds:>9.3f} s  {_who(choice):<7} {did}" + (
-            f" → {came}" if came else ""
-        )
+        return _line(world, _who(choice), did, self._changes(world))
 
     def _changes(self, world: World) -> list[str]:
         """What is another than after the step before."""
@@ -87,6 +125,12 @@ class Teller:
         self._observed, self._ledger = len(world.observed), len(world.records)
         self._words = len(world.words)
         return told
+
+
+def _line(world: World, who: str, did: str, came: Sequence[str]) -> str:
+    seconds = (world.now - EPOCH_NS) / 1e9 - BEGUN_S
+    told = f" → {'; '.join(came)}" if came else ""
+    return f"{world.step:>4} {seconds:>9.3f} s  {who:<7} {did}{told}"
 
 
 def _who(choice: Choice) -> str:

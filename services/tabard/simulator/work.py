@@ -41,6 +41,9 @@ from tabard.simulator.world import Acknowledged, Pod, World
 
 NAME = "source"
 ATTEMPTS_MAX = 8
+LATE, LATE_S = 0.1, 5.0
+"""Share of pods whose start is told late, and how late: others at their address may be told of
+first."""
 RETRY_S = 0.4
 ATTACH_TIMEOUT_MS = 4_000
 KUBELET_RETRY_S = 1.0
@@ -68,6 +71,10 @@ class Work:
         """Stopped pods that are still to be detached, and their nodes."""
         self._namespaces: dict[str, str] = {}
         self._policies: dict[str, int] = {}
+        # Few of each come often: a policy is another while flows by it are open.
+        chance = Random(f"work {world.seed}")
+        self._own_policies = chance.sample(list(POLICIES), chance.randint(2, 5))
+        self._own_labels = chance.sample(list(LABELS), chance.randint(3, len(LABELS)))
 
     @property
     def is_idle(self) -> bool:
@@ -102,6 +109,8 @@ class Work:
         kinds = {
             "start": 8 if len(running) < 10 else 1,
             "stop": 5 if running else 0,
+            "replace": 4 if running else 0,
+            "again": 1 if self._world.pods else 0,
             "relabel": 4 if running else 0,
             "namespace": 1,
             "policy": 4,
@@ -113,8 +122,14 @@ class Work:
                 return self._start_words(chance) or self._policy_words(chance)
             case "stop":
                 return f"stop {chance.choice(running)}"
+            case "replace":
+                uid = chance.choice(running)
+                same = [name for name, of in LABELS.items() if of == self._world.pods[uid].labels]
+                return f"replace {uid} {chance.choice([*same, chance.choice(self._own_labels)])}"
+            case "again":
+                return f"again {chance.choice(list(self._world.pods))}"
             case "relabel":
-                return f"relabel {chance.choice(running)} {chance.choice(list(LABELS))}"
+                return f"relabel {chance.choice(running)} {chance.choice(self._own_labels)}"
             case "namespace":
                 name = chance.choice(("shop", "bank"))
                 return f"namespace {name} {chance.choice(list(NAMESPACES))}"
@@ -125,7 +140,7 @@ class Work:
         return self._policy_words(chance)
 
     def _policy_words(self, chance: Random) -> str:
-        name = chance.choice(list(POLICIES))
+        name = chance.choice(self._own_policies)
         return f"policy {name} {chance.randrange(len(POLICIES[name]))}"
 
     def _start_words(self, chance: Random) -> str:
@@ -144,14 +159,27 @@ class Work:
         if again and chance.random() < 0.6:
             free = again
         name = chance.choice(names)
-        serial = 1 + sum(uid.startswith(f"{name}.") for uid in pods)
-        return f"start {name}.{serial} {chance.choice(list(LABELS))} {node} {chance.choice(free)}"
+        labels, late = chance.choice(self._own_labels), " late" if chance.random() < LATE else ""
+        return f"start {self._next(name)} {labels} {node} {chance.choice(free)}{late}"
+
+    def _next(self, name: str) -> str:
+        """The UID of the next pod of that name."""
+        return f"{name}.{1 + sum(uid.startswith(f'{name}.') for uid in self._world.pods)}"
 
     def carry_out(self, words: str) -> bool:
         """Let it happen; False if it is not possible (any more)."""
         match words.split():
-            case ["start", uid, labels, node, address] if uid not in self._world.pods:
-                return self._start(uid, labels, node, address)
+            case ["start", uid, labels, node, address, *late] if uid not in self._world.pods:
+                return self._start(uid, labels, node, address, LATE_S if late else 0.0)
+            case ["replace", uid, labels] if self._stop(uid):
+                # As a StatefulSet does: another pod of the same name, at the same address.
+                before = self._world.pods[uid].started
+                following = self._next(before.name)
+                return self._start(following, labels, before.node, before.addresses[0])
+            case ["again", uid] if uid in self._world.pods:
+                # As whoever reports pods does when it is restarted and lists them.
+                self._publish(f"again {uid}", self._world.pods[uid].started)
+                return True
             case ["stop", uid]:
                 return self._stop(uid)
             case ["relabel", uid, labels]:
@@ -176,7 +204,9 @@ class Work:
                 return True
         return False
 
-    def _start(self, uid: str, labels: str, node: str, address: str) -> bool:
+    def _start(
+        self, uid: str, labels: str, node: str, address: str, told_after_s: float = 0.0
+    ) -> bool:
         name = uid.partition(".")[0]
         pods = self._world.pods.values()
         if any(
@@ -184,15 +214,15 @@ class Work:
             for pod in pods
         ):
             return False
-        started = PodStarted(
-            uid, PODS[name], name, node, (address,), LABELS[labels], true_time(self._loop)
-        )
+        # No two start at the same nanosecond, though many steps are at one time.
+        at = true_time(self._loop) + self._world.step
+        started = PodStarted(uid, PODS[name], name, node, (address,), LABELS[labels], at)
         interface = "v" + uid.replace(".", "-")
         self._agents[node].links.add(interface)
         self._world.pods[uid] = Pod(
             started, started.labels, interface, started_step=self._world.step
         )
-        self._publish(f"pod {uid}", started)
+        self._publish(f"pod {uid}", started, told_after_s)
         return True
 
     def _stop(self, uid: str) -> bool:
@@ -215,20 +245,22 @@ class Work:
 
     # Sources
 
-    def _publish(self, key: str, event: ObservedEvent) -> None:
+    def _publish(self, key: str, event: ObservedEvent, after_s: float = 0.0) -> None:
         queue = self._queues.get(key)
         if queue is not None:
             queue.append(event)
             return
         self._queues[key] = deque([event])
-        self._run(self._drain(key))
+        self._run(self._drain(key, after_s))
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         task = self.line.host.context.run(self._loop.create_task, work)
         task.add_done_callback(self._loop.note_failure)
 
-    async def _drain(self, key: str) -> None:
+    async def _drain(self, key: str, after_s: float) -> None:
         queue = self._queues[key]
+        if after_s:
+            await asyncio.sleep(after_s)
         while queue:
             # Of what it is about and of the moment alone, so that it stays if others are left out.
             moment = f"{key} {self._loop.time()}"

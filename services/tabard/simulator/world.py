@@ -11,6 +11,7 @@ from typing import Literal
 
 from tabard.bus.port import Stored
 from tabard.dataplane.maps import Maps, Mode, Reason
+from tabard.dataplane.port import Change
 from tabard.events.envelope import Recorded
 from tabard.events.ledger import LedgerEvent, SettingsAdopted
 from tabard.events.observed import ObservedEvent, PodStarted
@@ -160,9 +161,10 @@ class Node:
     write ended since."""
     writes: int = 0
     """How many writes were begun."""
+    change: Change | None = None
+    """What the write is about that is between two stages or was broken off, as `is_writing`."""
     late: frozenset[int] = frozenset()
-    """Identities that the write has unknown meanwhile which is between two stages or was broken
-    off, as `is_writing`."""
+    """Identities that it has unknown meanwhile."""
     saved: int = 0
     """The ledger sequence of the checkpoint on its disk; 0: none is there that can be read."""
     attached: Mapping[str, Attachment] = field(default_factory=dict)

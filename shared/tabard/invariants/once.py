@@ -37,7 +37,10 @@ class _Told:
 class ExactlyOnce:
     invariant = Invariant.EXACTLY_ONCE
 
-    def __init__(self) -> None:
+    def __init__(self, *, all_sound: bool = False) -> None:
+        """`all_sound`: what can be read is well-formed too, but for what nodes say, so that none of
+        it may be put aside."""
+        self._all_sound = all_sound
         self._tally = Tally(self.invariant, "observed events")
         self._cluster = Cluster()
         self._observed: dict[int, _Told] = {}
@@ -94,6 +97,7 @@ class ExactlyOnce:
             place = event.sequence  # by an operator's word, and in its turn
         if place:
             yield from self._caused_by(place, event)
+            yield from self._refusal(record)
         elif not is_due(event, self._cluster):
             yield f"({type(event).__name__}) names no cause, and carries out nothing that waited"
         if fault := self._cluster.apply(event):
@@ -121,6 +125,22 @@ class ExactlyOnce:
             self._caused[told.speaker] += cost
             if not follows(event, told.event, place):
                 yield f"({event}) is no effect of OBSERVED/{place} ({told.event})"
+
+    def _refusal(self, record: LedgerRecord) -> Iterator[str]:
+        """An allocator that puts aside by its own word what it could carry has lost it."""
+        event = record.event
+        if not isinstance(event, events.EventQuarantined) or event.stream != OBSERVED:
+            return
+        told = self._observed.get(event.sequence)
+        is_own = _place(record.envelope.cause) == event.sequence
+        if (
+            self._all_sound
+            and is_own
+            and told is not None
+            and told.event is not None
+            and not told.speaker
+        ):
+            yield f"puts OBSERVED/{event.sequence} ({told.event}) aside, which can be read"
 
     def _close(self, cursor: int) -> Iterator[str]:
         """The batch ends: everything through `cursor` has had its effect."""

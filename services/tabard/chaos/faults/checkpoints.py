@@ -54,5 +54,6 @@ def _damage(file: Path, harm: Harm, chance: Random) -> None:
         (chunk,) = database.execute("SELECT data FROM chunk ORDER BY length(data) DESC").fetchone()
     content = file.read_bytes()
     piece = content if harm is truncated else chunk[:PIECE_BYTES]
-    before, _, after = content.rpartition(piece)
+    before, found, after = content.rpartition(piece)
+    assert found, f"the beginning of a chunk is not in one piece in {file}"
     file.write_bytes(before + harm(piece, chance) + after)

@@ -37,7 +37,7 @@ class FullDisk:
         self._process = process
         place, disk = stored(rig, process), _disk(rig, process)
         await stopped(rig, process)
-        await wholly(_move, f"tabard-{rig.run}-{process}", place, disk)
+        await wholly(_move, f"{rig.run}-{process}", place, disk)
         if is_server(process):
             await waiting.up(rig, [process])
             await waiting.answering(rig.cluster.profile.monitoring, process)

@@ -92,7 +92,15 @@ def ip_batch(namespace: str, *commands: str) -> None:
 def run(*command: str, text: str = "") -> str:
     """What the command printed; ClusterError with its complaint."""
     try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        # In a session of its own: Ctrl-C is for us, and a heal must not end in the middle.
+        done = subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,
+        )
     except FileNotFoundError:
         raise ClusterError(f"no `{command[0]}` in PATH; faults need it", "tabard doctor") from None
     if done.returncode != 0:

@@ -58,7 +58,7 @@ def lags(record: Record, ledger: Sequence[LedgerRecord]) -> Mapping[str, Sequenc
                 if heard[name][0] <= at < record.began + step * POINTS_MAX
             ),
         )
-        for name, said in words.items()
+        for name, said in sorted(words.items())
     }
 
 

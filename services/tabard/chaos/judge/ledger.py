@@ -14,7 +14,7 @@ from tabard.invariants.numbers import OneNumberOneSet
 from tabard.invariants.once import ExactlyOnce
 from tabard.invariants.reuse import SafeReuse
 from tabard.invariants.same import Deterministic
-from tabard.invariants.verdict import Verdict, Violation
+from tabard.invariants.verdict import VIOLATIONS_SHOWN_MAX, Verdict, Violation
 from tabard.ledger.fold import FoldError, LedgerRecord, evolve
 from tabard.ledger.messages import recorded, speaker
 from tabard.ledger.reader import Stopped, take
@@ -42,7 +42,7 @@ def fenced(record: Record, evidence: Evidence) -> Verdict:
 
 
 def exactly_once(evidence: Evidence) -> Verdict:
-    checker = ExactlyOnce()
+    checker = ExactlyOnce(all_sound=True)
     for message in evidence.observed:
         try:
             event = recorded(Stream.OBSERVED, message).event
@@ -132,5 +132,6 @@ def deterministic(record: Record, evidence: Evidence) -> Verdict:
     except Stopped as error:
         told = Violation(checker.invariant, f"the ledger cannot be folded: {error}")
         verdict = checker.verdict()
-        return replace(verdict, violations=verdict.violations + 1, told=(told, *verdict.told[:-1]))
+        others = verdict.told[: VIOLATIONS_SHOWN_MAX - 1]
+        return replace(verdict, violations=verdict.violations + 1, told=(told, *others))
     return checker.verdict()

@@ -37,6 +37,10 @@ class Probers:
         self._data = data
         self.stopping = False
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def stop(self) -> list[Packet]:
         """End them; every stamped packet, in the order in which they ended.
 
@@ -103,6 +107,7 @@ async def probing(rig: Rig, chance: Random) -> AsyncIterator[Probers]:
             stdin=asyncio.subprocess.PIPE,
             stdout=log,
             stderr=log,
+            start_new_session=True,  # Ctrl-C is for us; they end with their input
         )
     probers = Probers(process, rig.data)
     async with tasks_as_one() as tasks:

@@ -14,11 +14,17 @@ DOCUMENT = "report.json"
 def ready(directory: Path) -> None:
     """Make the directory, and see that both files can be written; OSError if not.
 
-    Before a run of minutes is the time to learn that.
+    Before a run of minutes is the time to learn that. What is there stays until there is a new
+    report; a file that was not there is not there afterwards, lest a run that is ended early leave
+    an empty page.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for name in (PAGE, DOCUMENT):
-        (directory / name).touch()
+        place = directory / name
+        was_there = place.exists()
+        place.touch()
+        if not was_there:
+            place.unlink()
 
 
 def write(outcome: Outcome, directory: Path) -> Path:

@@ -94,6 +94,13 @@ svg.timeline .grid { stroke: var(--grid); } svg.timeline .wrong { stroke: var(--
 svg.timeline .whole { stroke: var(--whole); stroke-width: 2; }
 svg.timeline .foot, svg.timeline .axis { stroke: var(--line); }
 footer { margin-top: 56px; color: var(--quiet); font-size: 13.5px; }
+@media (max-width: 760px) {
+  main { padding-left: 16px; padding-right: 16px; }
+  table { display: block; overflow-x: auto; font-size: 13.5px; }
+  th, td { padding-right: 10px; }
+  .checkers td:nth-child(2) code { white-space: normal; }
+  .checkers th:nth-child(3) { width: auto; } .checkers td:nth-child(5) { min-width: 0; }
+}
 @media print {
   @page { size: A4 landscape; margin: 12mm; }
   :root { color-scheme: light; --paper: #fff; --card: #fff; --ink: #111; --quiet: #555;

@@ -47,18 +47,26 @@ def chaos_run(
     ],
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="What all chance is drawn from; else one that is told."),
+        typer.Option(
+            min=0, metavar="N", help="What all chance is drawn from; else one that is told."
+        ),
     ] = None,
     minutes: Annotated[
         float,
         typer.Option(
             min=0.0,
+            metavar="N",
             help="Go round again until so long has passed; each is carried out once anyway.",
         ),
     ] = 0.0,
     rate: Annotated[
         float,
-        typer.Option(min=0.1, max=100.0, help="What happens to pods and policies a second."),
+        typer.Option(
+            min=0.1,
+            max=100.0,
+            metavar="N",
+            help="How many things happen to pods and policies a second.",
+        ),
     ] = 6.0,
     report: Annotated[
         str, typer.Option(metavar="DIR", help="Where index.html and report.json are written.")
@@ -70,13 +78,14 @@ def chaos_run(
         FiguresName, typer.Option("-o", "--output", help="Form of what is printed at the end.")
     ] = FiguresName.TABLE,
 ) -> None:
-    """Break a real cluster on purpose, and judge what it did meanwhile.
+    """Break a real cluster, and judge what it did.
 
     Starts three bus servers, two allocators and three nodes with agents and eBPF, in network
     namespaces of their own; pods start, stop, are relabelled and send real packets all the time.
     Each scenario injects its faults, heals them, and waits until all is as it should be. In the end
     every packet and every event is held against the ledger. Needs root and eBPF. Nothing is left
-    but the report. Exit code 0 only if every scenario was carried out and everything held. JSON is
+    but the report; what a SIGKILLed run leaves, `tabard down` removes. Ctrl-C takes all away and
+    judges nothing. Exit code 0 only if every scenario was carried out and everything held. JSON is
     what report.json holds; `tabard explain chaos run` says what each key means.
 
     Example: tabard chaos run all --seed 7
@@ -118,11 +127,12 @@ def simulate(
     ] = False,
     output: Form = Output.TABLE,
 ) -> None:
-    """Carry out histories of a simulated cluster, and judge it after every step.
+    """Carry out histories of a simulated cluster.
 
     The real allocators and agents run on a bus and kernels in memory; a seed decides what is
-    delayed, lost, repeated, cut off, killed or filled up, and when. Exits 1 at the first violation,
-    with the steps that are enough for it. The same seed and steps are the same history anywhere.
+    delayed, lost, repeated, cut off, killed or filled up, and when. After every step all is judged.
+    Exits 1 at the first violation, with the steps that are enough for it. The same seed and steps
+    are the same history anywhere.
 
     Example: tabard chaos simulate --seeds 1000 --steps 500
     """

@@ -1,5 +1,6 @@
-"""enforcement outlives control: with its agent gone a node's kernel stays as it is, and with the
-allocators or the bus gone an agent still starts pods whose label sets it knows."""
+"""enforcement outlives control: an agent leaves its node's kernel as it is when it ends, by itself
+too, and so it stays; and with the allocators or the bus gone an agent still starts pods whose label
+sets it knows."""
 
 from collections.abc import Iterator
 
@@ -20,18 +21,31 @@ class OutlivesControl:
     def __init__(self) -> None:
         self._left: dict[str, tuple[int, Maps]] = {}
         """Node whose agent is gone → (starts, maps when it went)."""
+        self._ran: dict[str, tuple[int, ...]] = {}
+        """Node whose agent runs → what tells that something in its maps is another, of the last
+        step, if no write had begun."""
+        self._reboots = 0
         self._served: dict[str, int] = {}
         """Pod → when it last had an identity from its node, or had no right to one."""
 
     def check(self, world: World) -> Iterator[Violation]:
+        reboots = world.counts["reboot"]
         for node in world.nodes.values():
             left = self._left.get(node.name)
             if node.running:
                 self._left.pop(node.name, None)
+                if node.change is None:
+                    self._ran[node.name] = _sizes(node)
+                else:  # which an agent that is asked to end does first
+                    self._ran.pop(node.name, None)
             elif left is None or left[0] != node.starts:
                 self._left[node.name] = node.starts, node.maps.copy()
+                ran = self._ran.pop(node.name, ())
+                if ran and reboots == self._reboots and ran[0] == node.writes:
+                    yield from self._swept(node, ran, world)
             elif world.packets and left[1] != node.maps:
                 yield from self._changed(node, left[1], world)
+        self._reboots = reboots
         for uid, pod in world.pods.items():
             if pod.running and not pod.attached:
                 yield from self._waits(uid, pod, world)
@@ -40,6 +54,16 @@ class OutlivesControl:
 
     def finish(self, world: World) -> Iterator[Violation]:
         yield from ()
+
+    def _swept(self, node: Node, ran: tuple[int, ...], world: World) -> Iterator[Violation]:
+        now = _sizes(node)
+        if now != ran:
+            yield Violation(
+                self.invariant,
+                f"{node.name}'s agent ended without a write, and left its maps with "
+                f"{', '.join(map(str, now[1:]))} entries, not with {', '.join(map(str, ran[1:]))}",
+                world.now,
+            )
 
     def _changed(self, node: Node, left: Maps, world: World) -> Iterator[Violation]:
         what = "; ".join(map(str, differences(node.maps, left)[:5]))
@@ -61,6 +85,15 @@ class OutlivesControl:
                 f"for {waited / 1e9:.1f} s",
                 world.now,
             )
+
+
+def _sizes(node: Node) -> tuple[int, ...]:
+    """Writes begun, and the entries of each map: cheap enough for every step."""
+    maps = node.maps
+    return (
+        node.writes,
+        *map(len, (maps.identities, maps.policies, maps.hosts, maps.prefixes, maps.endpoints)),
+    )
 
 
 def _can_tell(node: Node, uid: str, pod: Pod) -> bool:

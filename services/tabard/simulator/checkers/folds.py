@@ -1,12 +1,13 @@
 """fold: a node's maps equal compile(fold(ledger, S)) for its watermark S. deterministic: states
 that were come to on different ways are the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tabard.dataplane.differences import differences
 from tabard.invariants.same import Deterministic
 from tabard.invariants.verdict import Invariant, Violation
 from tabard.ledger.digest import digest
+from tabard.policy.compile import Attachment
 from tabard.simulator.checkers.mirror import Mirror
 from tabard.simulator.world import Node, World
 
@@ -25,11 +26,15 @@ class Folds:
         """Node → (writes begun, watermark) when it was looked at last."""
         self._told: dict[str, tuple[int, int, bool]] = {}
         """Node → the same at the step before, and whether a write was under way."""
+        self._settled: dict[str, tuple[int, int, Mapping[str, Attachment]]] = {}
+        """Node → the same when it was settled last, or was held against that since, and the pods
+        that were attached then."""
 
     def check(self, world: World) -> Iterator[Violation]:
         for node in world.nodes.values():
             now = node.writes, node.enforced
             yield from self._rises_amid_a_write(node, world)
+            yield from self._rises_before_a_write(node, world)
             if node.settled and self._seen.get(node.name) != now:
                 self._seen[node.name] = now
                 yield from self._differs(node, world)
@@ -45,6 +50,26 @@ class Folds:
         if was_writing and node.is_writing and writes == node.writes and enforced < node.enforced:
             # A write that was broken off, and whose rest nobody needs, is no harm.
             yield from self._differs(node, world)
+
+    def _rises_before_a_write(self, node: Node, world: World) -> Iterator[Violation]:
+        """In the first write since it was settled a node enforces no more than it did then, unless
+        that asks for the same maps for the pods that it had."""
+        if node.settled:
+            self._settled[node.name] = node.writes, node.enforced, dict(node.attached)
+            return
+        writes, enforced, attached = self._settled.get(node.name, (node.writes, 0, {}))
+        if not node.is_writing or node.writes != writes + 1 or node.enforced <= enforced:
+            return
+        self._settled[node.name] = node.writes, node.enforced, dict(node.attached)
+        mirror = Mirror()
+        before = mirror.wanted(node, enforced, world, attached)
+        if before is not None and before != mirror.wanted(node, node.enforced, world, attached):
+            yield Violation(
+                self.invariant,
+                f"{node.name} takes its kernel to enforce LEDGER/{node.enforced}, of which it has "
+                f"only begun to write what came after LEDGER/{enforced}",
+                world.now,
+            )
 
     def _differs(self, node: Node, world: World) -> Iterator[Violation]:
         mirror = self._mirrors.setdefault(node.name, Mirror())

@@ -3,13 +3,21 @@
 from collections.abc import Iterator
 
 from tabard.events.chain import GENESIS, chain_of
-from tabard.events.ledger import CursorAdvanced
+from tabard.events.ledger import (
+    CursorAdvanced,
+    EndpointRelabelled,
+    EndpointsRebound,
+    EndpointUnbound,
+    RebindPlanned,
+    RelabelPlanned,
+)
 from tabard.invariants.fence import Fenced
 from tabard.invariants.lost import NothingLost, payload_hash
 from tabard.invariants.numbers import OneNumberOneSet
 from tabard.invariants.once import ExactlyOnce
 from tabard.invariants.reuse import SafeReuse
 from tabard.invariants.verdict import Invariant, Violation
+from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.messages import speaker
 from tabard.simulator.world import Node, World
 
@@ -74,7 +82,7 @@ class Effects:
     invariant = Invariant.EXACTLY_ONCE
 
     def __init__(self) -> None:
-        self._of = ExactlyOnce()
+        self._of = ExactlyOnce(all_sound=True)
         self._taken = self._heard = self._appends = 0
 
     def check(self, world: World) -> Iterator[Violation]:
@@ -108,6 +116,8 @@ class Reuse:
         self._of: SafeReuse | None = None
         self._taken = self._words = 0
         self._saved: dict[str, int] = {}
+        self._planned: dict[str, int] = {}
+        """Pod that is to be another → when its leader planned the first change that still waits."""
 
     def check(self, world: World) -> Iterator[Violation]:
         if self._of is None:
@@ -122,6 +132,7 @@ class Reuse:
             self._of.knows(node.name, min(node.enforced, saved) if saved else node.enforced)
         for record in world.records[self._taken :]:
             yield from self._of.take(record)
+            yield from self._impatient(record, world)
             for number in self._of.reused:
                 for node in world.nodes.values():
                     if node.reached >= record.sequence or number not in _held(node):
@@ -137,6 +148,36 @@ class Reuse:
 
     def finish(self, world: World) -> Iterator[Violation]:
         yield from ()
+
+    def _impatient(self, record: LedgerRecord, world: World) -> Iterator[Violation]:
+        """Who makes a running pod another while nodes are behind has waited for them first. Known
+        where no clock has jumped: leaders go by their own."""
+        at = record.envelope.occurred_at
+        moved: tuple[str, ...] = ()
+        behind: tuple[str, ...] = ()
+        match record.event:
+            case RelabelPlanned(uid):
+                self._planned.setdefault(uid, at)
+            case RebindPlanned(_, changes):
+                for uid, _ in changes:
+                    self._planned.setdefault(uid, at)
+            case EndpointRelabelled(uid, _, _, behind):
+                moved = (uid,)
+            case EndpointsRebound(_, changes, behind):
+                moved = tuple(uid for uid, _ in changes)
+            case EndpointUnbound(uid):
+                self._planned.pop(uid, None)
+            case _:
+                pass
+        for uid in moved:
+            waited = at - self._planned.pop(uid, at)
+            if behind and not world.counts["skew"] and waited < world.relabel_timeout_ms * 1e6:
+                assert self._of is not None
+                yield self._of.found(
+                    f"{record.place} makes running pod {uid} another after {waited / 1e9:.1f} s, "
+                    f"and did not wait for {', '.join(behind)} as long as it should",
+                    at,
+                )
 
     def _agree(self, world: World) -> Iterator[Violation]:
         """Whoever has folded all has the same holders of addresses."""

@@ -1,9 +1,11 @@
 """A fold of the ledger of the checkers' own, and what a node should enforce by it."""
 
+from collections.abc import Mapping
+
 from tabard.dataplane.maps import Maps
 from tabard.ledger.fold import FoldError, evolve
 from tabard.ledger.state import State
-from tabard.policy.compile import Compiler
+from tabard.policy.compile import Attachment, Compiler
 from tabard.simulator.world import Node, World
 
 
@@ -29,8 +31,16 @@ class Mirror:
                 self.state.chain = world.ledger[record.sequence - 1].payload[-16:]
         return self.state.sequence == sequence
 
-    def wanted(self, node: Node, sequence: int, world: World) -> Maps | None:
-        """What the node should enforce of the ledger through `sequence`, compiled in one go."""
+    def wanted(
+        self,
+        node: Node,
+        sequence: int,
+        world: World,
+        attached: Mapping[str, Attachment] | None = None,
+    ) -> Maps | None:
+        """What the node should enforce of the ledger through `sequence`, compiled in one go, with
+        these pods `attached` (None: those that are)."""
         if not self.go_to(sequence, world):
             return None
-        return Compiler().compile(self.state, node.name, node.mode, node.attached)
+        attached = node.attached if attached is None else attached
+        return Compiler().compile(self.state, node.name, node.mode, attached)

@@ -38,6 +38,8 @@ class NeverOpen:
         """All labels that each pod ever had, the latest last."""
         self._flows: dict[Ends, int] = {}
         """Flows as they were opened, and when a packet of theirs passed last."""
+        self._half: set[Ends] = set()
+        """Those of them of which no packet came through: only its sender's node may have them."""
         self._let: set[tuple[str | int, ...]] = set()
         """Node, hook, addresses and ports of packets that passed there: flows that the node may
         have open."""
@@ -55,7 +57,8 @@ class NeverOpen:
         for node in world.nodes.values():
             self._look(node, world)
         for packet in world.packets:
-            if packet.passed and not self._may_pass(packet):
+            # Whoever is no node is believed nothing, whatever a pod's policies let in.
+            if packet.passed and not (packet.source and self._may_pass(packet)):
                 yield Violation(self.invariant, self._told(packet), world.now)
             if packet.passed or packet.judged[0].passed:  # its sender's node may have it open now
                 self._note(packet, world.now)
@@ -99,11 +102,17 @@ class NeverOpen:
 
     def _note(self, packet: Packet, now: int) -> None:
         """A packet passed: of a flow that is known, or it opened one. After a while nobody knows
-        whether a node still remembers the flow, so it may have done either."""
+        whether a node still remembers the flow, and one that is open at one end alone may be none
+        to the other, so it may have done either."""
         own = _ends(packet)
         turned = _turned(own)
-        if now - self._flows.get(turned, -FORGOTTEN_NS) >= FORGOTTEN_NS:
+        is_fresh = now - self._flows.get(turned, -FORGOTTEN_NS) < FORGOTTEN_NS
+        if not is_fresh or turned in self._half:
+            if not packet.passed and own not in self._flows:
+                self._half.add(own)
             self._flows[own] = now
+        if packet.passed:
+            self._half.discard(own)
         for ends in (own, turned):
             if ends in self._flows:
                 self._flows[ends] = now

@@ -1,7 +1,5 @@
 """Faults of the verdict on a packet, and of the flows that are remembered."""
 
-from tabard.agent.reconciler import Reconciler
-from tabard.dataplane import verdict
 from tabard.dataplane.conntrack import Conntrack, Flow
 from tabard.dataplane.verdict import Judge
 from tabard.invariants.verdict import Invariant
@@ -13,6 +11,7 @@ FAULTS = (
         "An address of which nothing is known counts as the world's",
         Invariant.NEVER_OPEN,
         (Edit(Judge.known, "return Reserved.UNKNOWN", "return Reserved.WORLD_IPV4"),),
+        steps=500,
     ),
     Fault(
         "unknown-passes",
@@ -31,6 +30,7 @@ FAULTS = (
                 "if True:",
             ),
         ),
+        steps=500,
     ),
     Fault(
         "answers-reopen",
@@ -43,6 +43,7 @@ FAULTS = (
                 "if False:",
             ),
         ),
+        steps=500,
     ),
     Fault(
         "flows-outlive-pods",
@@ -55,35 +56,6 @@ FAULTS = (
                 "",
             ),
         ),
-    ),
-    Fault(
-        "flows-of-moved-addresses-kept",
-        "In overlay mode a peer's flows go on when its address is another identity's",
-        Invariant.NEVER_OPEN,
-        (
-            Edit(
-                Reconciler._forget_flows,
-                "(moved and self._is_another(address, identity))",
-                "False",
-            ),
-        ),
-    ),
-    Fault(
-        "flows-of-retired-numbers-kept",
-        "Flows go on under a number that has become another label set's",
-        Invariant.NEVER_OPEN,
-        (Edit(Reconciler._forget_flows, "identity in retired or ", ""),),
-    ),
-    Fault(
-        "stale-opens",
-        "New flows are opened however long ago the node was in touch with the ledger",
-        Invariant.NEVER_OPEN,
-        (
-            Edit(
-                verdict.is_stale,
-                "return bool(bounds) and",
-                "return False and",
-            ),
-        ),
+        steps=500,
     ),
 )

@@ -56,13 +56,13 @@ FAULTS = (
     Fault(
         "superseded-too-widely",
         "A pod's label change is passed over for another pod's that comes next",
-        Invariant.NOTHING_LOST,
+        Invariant.EXACTLY_ONCE,
         (Edit(superseding.is_pair, "return uid == other", "return True"),),
     ),
     Fault(
         "starts-passed-over",
         "A pod's start is left out if anything else waits behind it",
-        Invariant.NOTHING_LOST,
+        Invariant.EXACTLY_ONCE,
         (
             Edit(
                 Leader._never_ran,

@@ -1,10 +1,8 @@
 """Faults of pods' incarnations and of the addresses that they hold."""
 
-from tabard.agent import resolution
 from tabard.allocator import pods
 from tabard.invariants.verdict import Invariant
 from tabard.ledger import fold
-from tabard.policy.local import LocalPods
 from tabard.simulator.faults.planting import Edit, Fault
 
 FAULTS = (
@@ -47,23 +45,6 @@ FAULTS = (
                 pods.start,
                 "if pod.uid in state.tombstones and pod.uid not in state.waiting:",
                 "if False:",
-            ),
-        ),
-    ),
-    Fault(
-        "gate-against-the-ledger",
-        "A starting pod takes an address that the ledger has given to another",
-        Invariant.NEVER_OPEN,
-        (
-            Edit(
-                resolution.resolve,
-                "if any(text in state.bindings for text in pod.addresses):",
-                "if False:",
-            ),
-            Edit(
-                LocalPods._claimed,
-                "(text for text in provisional.addresses if text not in state.bindings)",
-                "provisional.addresses",
             ),
         ),
     ),

@@ -2,7 +2,6 @@
 
 from tabard.agent import takeover
 from tabard.agent.checkpoints import Checkpoints
-from tabard.agent.follower import Follower
 from tabard.agent.reconciler import Reconciler
 from tabard.invariants.verdict import Invariant
 from tabard.simulator.faults.planting import Edit, Fault
@@ -31,26 +30,6 @@ FAULTS = (
                 "if self._reconciler.refolding:\n",
                 "return sequence\n        if self._reconciler.refolding:\n",
             ),
-        ),
-    ),
-    Fault(
-        "in-sync-too-soon",
-        "An agent enforces what it has read so far as if it were all",
-        Invariant.NEVER_OPEN,
-        (Edit(Follower._reached, "if self._reconciler.state.sequence >= end:", "if True:"),),
-    ),
-    Fault(
-        "lost-node-goes-on",
-        "A node that was given up enforces event by event what it missed, numbers reused included",
-        Invariant.NEVER_OPEN,
-        (
-            Edit(
-                Reconciler.folded,
-                "if isinstance(record.event, GIVEN_UP) and",
-                "if False and",
-            ),
-            Edit(Reconciler._unwaited_since, "if lost is not None:", "if False:"),
-            Edit(Reconciler._unwaited_since, "if self.node not in self.state.nodes:", "if False:"),
         ),
     ),
     Fault(
