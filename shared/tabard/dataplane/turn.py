@@ -2,7 +2,8 @@
 
 Two entries are not written at once. A peer that is another while an endpoint is turned would be
 judged by rules that speak of it in neither the maps of before nor those of after: so meanwhile it
-is nobody, and what it sends and is sent is dropped.
+is nobody, and what it sends and is sent is dropped. (Not so a local pod in no node's range: without
+its endpoint it is whoever its prefix says.)
 """
 
 from collections.abc import Mapping
