@@ -2,7 +2,7 @@ import pytest
 
 from tabard.allocator.writer import FencedError, LostError, append
 from tabard.bus.memory import MemoryBus
-from tabard.bus.port import BusUnavailable, Outgoing, Stored, Stream
+from tabard.bus.port import BusUnavailable, Outgoing, SequenceGap, Stored, Stream
 
 BATCH = [Outgoing("tabard.ledger.a.b", b"one"), Outgoing("tabard.ledger.a.b", b"two")]
 OTHER = [Outgoing("tabard.ledger.a.b", b"another's")]
@@ -67,6 +67,22 @@ async def test_someone_elses_batch_in_the_place_is_a_fence() -> None:
     with pytest.raises(FencedError, match="LEDGER/1 was written by someone else"):
         await append(bus, BATCH, 0, Pauses())
     assert await bus.ledger() == [b"another's"]
+
+
+async def test_a_place_that_was_trimmed_away_is_a_fence() -> None:
+    bus = Flaky()
+    await bus.append([*OTHER, *OTHER], 0)
+    await bus.trim(2)
+    with pytest.raises(FencedError, match="LEDGER begins at 2, beyond 1"):
+        await append(bus, BATCH, 0, Pauses())
+
+
+async def test_a_hole_in_the_ledger_is_no_fence() -> None:
+    bus = Flaky()
+    await bus.append([*OTHER, *OTHER, *OTHER], 0)
+    bus.store.forget(Stream.LEDGER, 2)
+    with pytest.raises(SequenceGap):
+        await append(bus, BATCH, 1, Pauses())
 
 
 async def test_a_part_of_the_batch_seen_is_not_taken_for_all_of_it() -> None:

@@ -5,7 +5,7 @@ import pytest
 from checked import SETTINGS, Told, allocated, bound, claimed, cursor, records, what
 from deciding import namespace, relabelled, started, stopped
 from tabard.events import ledger as events
-from tabard.events.observed import NodeJoined, ObservedEvent, QuarantineRequested
+from tabard.events.observed import NodeJoined, ObservedEvent, PolicySet, QuarantineRequested
 from tabard.invariants.once import UNHEEDED_MIN, ExactlyOnce
 
 BEGUN = (claimed(), SETTINGS, cursor(0))
@@ -16,9 +16,9 @@ ALLOCATED, BOUND = (allocated(256, "web"), 1), (bound("w", 256, "web"), 1)
 
 
 def found(
-    observed: list[ObservedEvent | None], *told: Told, speaker: str = "", all_sound: bool = True
+    observed: list[ObservedEvent | None], *told: Told, speaker: str = "", is_sound: bool = True
 ) -> list[str]:
-    checker = ExactlyOnce(all_sound=all_sound)
+    checker = ExactlyOnce(lambda event: is_sound)
     for sequence, event in enumerate(observed, 1):
         checker.observe(sequence, event, speaker)
     return [one for record in records(*BEGUN, *told) for one in what(checker.take(record))]
@@ -87,12 +87,20 @@ def test_an_event_may_have_no_effect_for_a_reason(
     assert found(observed, *told) == []
 
 
+def test_a_sound_policy_that_is_refused_is_found() -> None:
+    document = {"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "shop"}}
+    refused = (events.PolicyRefused("NetworkPolicy", "shop", "p", "spec: no", ""), 1)
+    (one,) = found([PolicySet(document, "")], refused, cursor(1))
+    assert "refuses OBSERVED/1" in one
+    assert found([PolicySet(document, "")], refused, cursor(1), is_sound=False) == []
+
+
 def test_what_can_be_read_is_put_aside_by_an_operators_word_alone() -> None:
     aside = events.EventQuarantined("OBSERVED", 1, "no")
     (one,) = found([WEB], (aside, 1), cursor(1))
-    assert "puts OBSERVED/1" in one
+    assert "refuses OBSERVED/1" in one
     assert found([WEB], aside, cursor(1)) == []
-    assert found([WEB], (aside, 1), cursor(1), all_sound=False) == []
+    assert found([WEB], (aside, 1), cursor(1), is_sound=False) == []
     assert found([NodeJoined("n1", (), ())], (aside, 1), cursor(1), speaker="n1") == []
 
 

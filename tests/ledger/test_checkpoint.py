@@ -9,7 +9,7 @@ import structlog
 
 from deciding import Desk, started
 from tabard.bus.memory import MemoryBus
-from tabard.bus.port import Outgoing, Shortened, Stored, Stream, StreamInfo
+from tabard.bus.port import Outgoing, SequenceGap, Shortened, Stored, Stream, StreamInfo
 from tabard.ledger.checkpoint import Checkpoint, CheckpointError, check, pause_s
 from tabard.ledger.state import State
 
@@ -202,6 +202,30 @@ class Replicated(MemoryBus):
             raise Shortened("LEDGER ends at 2, but 3 was stored")
         self.stale -= 1
         return [] if self.stale >= 0 else await super().read(stream, start, limit)
+
+
+class Trimming(MemoryBus):
+    """An operator trims LEDGER between a reader's first question and its read."""
+
+    async def read(self, stream: Stream, start: int, limit: int = 1) -> list[Stored]:
+        await self.trim(start + 1)
+        return await super().read(stream, start, limit)
+
+
+async def test_a_trim_while_a_state_is_checked_is_told_from_a_hole() -> None:
+    desk, bus = Desk(), Trimming()
+    desk.observe(started("a"))
+    await bus.append([*desk.messages, Outgoing("tabard.ledger.node.added", b"more")], 0)
+    assert "the ledger begins at LEDGER/4" in await check(bus, desk.state)
+
+
+async def test_a_hole_where_a_state_is_checked_is_no_trim() -> None:
+    desk, bus = Desk(), MemoryBus()
+    desk.observe(started("a"))
+    await bus.append([*desk.messages, Outgoing("tabard.ledger.node.added", b"more")], 0)
+    bus.store.forget(Stream.LEDGER, desk.state.sequence)
+    with pytest.raises(SequenceGap):
+        await check(bus, desk.state)
 
 
 async def test_one_who_leads_no_more_does_not_have_a_state_thrown_away(

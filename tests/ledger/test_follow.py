@@ -12,6 +12,7 @@ from tabard.events.ledger import EventQuarantined, LedgerEvent, NodeAdded
 from tabard.ledger.follow import RECORDS_MAX, catch_up, follow
 from tabard.ledger.messages import sealed
 from tabard.ledger.reader import Stopped
+from tabard.ledger.start import TrimmedAway
 from tabard.ledger.state import State
 
 
@@ -155,6 +156,20 @@ async def test_an_event_that_does_not_follow_is_asked_for_again(writer: Writer) 
     assert state.sequence == 9
     assert list(state.nodes) == [f"n{n}" for n in range(1, 10)]
     assert bus.reads == 2
+
+
+async def test_a_trim_while_another_replica_is_asked_is_told_from_a_hole(writer: Writer) -> None:
+    class Trimming(TwoReplicas):
+        async def read(self, stream, start, limit=READ_MESSAGES_MAX):  # type: ignore[no-untyped-def]
+            if self.reads:
+                await self.trim(start + 1)
+            return await super().read(stream, start, limit)
+
+    await writer.nodes(1, 9)
+    state = State()
+    with pytest.raises(TrimmedAway, match="begins at 6: 5 was trimmed away"):
+        await catch_up(Trimming(writer, changed=5), state)
+    assert state.sequence == 4
 
 
 async def test_an_event_that_follows_in_no_replica_stops_the_reader_and_says_where_to_look(

@@ -4,7 +4,6 @@ import pytest
 
 from tabard.simulator.faults.catalogue import FAULTS
 from tabard.simulator.history import run
-from tabard.simulator.shrink import violates
 
 SEEDS_MAX = 200
 LAST_CAUGHT = {
@@ -28,7 +27,11 @@ def test_a_fault_is_caught_by_its_checker(name: str) -> None:
     first = LAST_CAUGHT.get(name, 1)
     seeds = [first, *(seed for seed in range(1, SEEDS_MAX + 1) if seed != first)]
     with fault.plant():
-        caught = any(violates(run(seed, fault.steps), fault.caught_by) for seed in seeds)
+        caught = any(
+            found.violation.invariant is fault.caught_by
+            for seed in seeds
+            for found in run(seed, fault.steps).found
+        )
     assert caught, f"{name} survived {SEEDS_MAX} histories: {fault.breaks}"
 
 

@@ -78,6 +78,21 @@ def test_another_violation_is_not_taken_for_the_same() -> None:
     assert shrunk.outcome.found[0].violation.invariant is Invariant.FENCED
 
 
+def test_another_fault_of_the_same_invariant_is_not_taken_for_the_same() -> None:
+    def again(seed: int, choices: Sequence[Choice]) -> Outcome:
+        done = [choice.what for choice in choices]
+        what = ""
+        if done == ["b"]:
+            what = "healed, it did not converge within 60 s: the workload waits"
+        elif needs("a", "b")(done):
+            what = f"a2 ended by itself: SequenceGap: LEDGER holds {len(done)}"
+        found = (Found(len(done), Violation(Invariant.CONVERGENCE, what)),) if what else ()
+        return Outcome(seed, tuple(choices), 0, found, "", {})
+
+    shrunk = shrink(again(1, history(50, ["a", "b"])), again)
+    assert [choice.what for choice in shrunk.outcome.choices] == ["a", "b"]
+
+
 def test_the_search_ends_when_its_steps_are_used_up() -> None:
     tried: list[int] = []
     again = judged(needs("a", "b"), tried)

@@ -4,7 +4,15 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from tabard.bus.port import Bus, BusError, BusUnavailable, Conflict, Outgoing, Stream
+from tabard.bus.port import (
+    Bus,
+    BusError,
+    BusUnavailable,
+    Conflict,
+    Outgoing,
+    SequenceGap,
+    Stream,
+)
 
 _log = structlog.get_logger()
 
@@ -64,6 +72,17 @@ async def _stored(bus: Bus, messages: list[Outgoing], expected_last: int, error:
                     f"LEDGER ends at {last}, but {expected_last} was acknowledged: events are "
                     "lost or the bus was replaced; restore it before you start an allocator"
                 )
+    except SequenceGap:
+        try:
+            first = await bus.first_sequence(Stream.LEDGER)
+        except BusUnavailable:
+            return 0
+        if first <= expected_last + 1:
+            raise
+        raise FencedError(
+            f"LEDGER begins at {first}, beyond {expected_last + 1}: another allocator led, and "
+            "what it wrote was trimmed since"
+        ) from None
     except BusUnavailable:
         return 0
     ours = [message.payload for message in messages[: len(found)]]

@@ -1,20 +1,25 @@
 """A violation's history made short: what is left are choices without which it does not come about.
 
 After Zeller's ddmin: choices are left out in ever smaller pieces, as long as the same invariant is
-still violated. Nothing is random and no clock is read, so the same violation is always shrunk to
-the same history.
+still violated, and it is told in like words. Nothing is random and no clock is read, so the same
+violation is always shrunk to the same history.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tabard.invariants.verdict import Invariant
+from tabard.invariants.verdict import Invariant, Violation
 from tabard.simulator.choices import Choice
 from tabard.simulator.history import Outcome, replay
 
 STEPS_MAX = 40_000
 """Most steps that are carried out to shrink one history, in all tries together: about half a
 minute."""
+
+LIKE_MAX = 50
+"""Characters in which what is said of two violations must agree, for them to be of one cause."""
+_NUMBERED = re.compile(r"\S*\d\S*")
 
 Replay = Callable[[int, Sequence[Choice]], Outcome]
 
@@ -33,7 +38,7 @@ def shrink(outcome: Outcome, again: Replay = replay, steps_max: int = STEPS_MAX)
 
     `again` carries out a list of choices. The given history is the answer if none is shorter.
     """
-    invariant = outcome.found[0].violation.invariant
+    wanted = outcome.found[0].violation
     best, tries, steps = outcome, 0, 0
 
     def without(start: int, size: int) -> bool:
@@ -42,7 +47,7 @@ def shrink(outcome: Outcome, again: Replay = replay, steps_max: int = STEPS_MAX)
         choices = best.choices[:start] + best.choices[start + size :]
         tried = again(best.seed, choices)
         tries, steps = tries + 1, steps + len(choices)
-        if not violates(tried, invariant) or len(tried.choices) >= len(best.choices):
+        if not _is_alike(tried, wanted) or len(tried.choices) >= len(best.choices):
             return False
         best = tried
         return True
@@ -62,5 +67,12 @@ def shrink(outcome: Outcome, again: Replay = replay, steps_max: int = STEPS_MAX)
         size = max(1, size // 2)
 
 
-def violates(outcome: Outcome, invariant: Invariant) -> bool:
-    return any(found.violation.invariant is invariant for found in outcome.found)
+def _is_alike(outcome: Outcome, wanted: Violation) -> bool:
+    """Whether `outcome` has a violation like `wanted`."""
+    return any(_kind(found.violation) == _kind(wanted) for found in outcome.found)
+
+
+def _kind(violation: Violation) -> tuple[Invariant, str]:
+    """The invariant, and how what is said begins without the words that hold digits: those are
+    names, times and counts, which are others in a shorter history."""
+    return violation.invariant, _NUMBERED.sub("", violation.what)[:LIKE_MAX]

@@ -125,7 +125,8 @@ class Work:
             case "replace":
                 uid = chance.choice(running)
                 same = [name for name, of in LABELS.items() if of == self._world.pods[uid].labels]
-                return f"replace {uid} {chance.choice([*same, chance.choice(self._own_labels)])}"
+                labels = chance.choice([*same, chance.choice(self._own_labels)])
+                return f"replace {uid} {self._next(uid.partition('.')[0])} {labels}"
             case "again":
                 return f"again {chance.choice(list(self._world.pods))}"
             case "relabel":
@@ -171,10 +172,11 @@ class Work:
         match words.split():
             case ["start", uid, labels, node, address, *late] if uid not in self._world.pods:
                 return self._start(uid, labels, node, address, LATE_S if late else 0.0)
-            case ["replace", uid, labels] if self._stop(uid):
+            case ["replace", uid, following, labels] if (
+                following not in self._world.pods and self._stop(uid)
+            ):
                 # As a StatefulSet does: another pod of the same name, at the same address.
                 before = self._world.pods[uid].started
-                following = self._next(before.name)
                 return self._start(following, labels, before.node, before.addresses[0])
             case ["again", uid] if uid in self._world.pods:
                 # As whoever reports pods does when it is restarted and lists them.

@@ -7,7 +7,7 @@ batch moves it; and once the cursor has passed an event, the ledger says what it
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tabard.events import ledger as events
@@ -37,10 +37,10 @@ class _Told:
 class ExactlyOnce:
     invariant = Invariant.EXACTLY_ONCE
 
-    def __init__(self, *, all_sound: bool = False) -> None:
-        """`all_sound`: what can be read is well-formed too, but for what nodes say, so that none of
-        it may be put aside."""
-        self._all_sound = all_sound
+    def __init__(self, is_sound: Callable[[ObservedEvent], bool] = lambda event: False) -> None:
+        """`is_sound`: whether an event is known to be well-formed, so that it may neither be put
+        aside nor, if it is a policy, be refused; what nodes say is not asked about."""
+        self._is_sound = is_sound
         self._tally = Tally(self.invariant, "observed events")
         self._cluster = Cluster()
         self._observed: dict[int, _Told] = {}
@@ -127,20 +127,17 @@ class ExactlyOnce:
                 yield f"({event}) is no effect of OBSERVED/{place} ({told.event})"
 
     def _refusal(self, record: LedgerRecord) -> Iterator[str]:
-        """An allocator that puts aside by its own word what it could carry has lost it."""
-        event = record.event
-        if not isinstance(event, events.EventQuarantined) or event.stream != OBSERVED:
+        """An allocator that refuses by its own word what it could carry has lost it."""
+        event, place = record.event, _place(record.envelope.cause)
+        if isinstance(event, events.EventQuarantined):
+            if (event.stream, event.sequence) != (OBSERVED, place):
+                return  # by an operator's word
+        elif not isinstance(event, events.PolicyRefused):
             return
-        told = self._observed.get(event.sequence)
-        is_own = _place(record.envelope.cause) == event.sequence
-        if (
-            self._all_sound
-            and is_own
-            and told is not None
-            and told.event is not None
-            and not told.speaker
-        ):
-            yield f"puts OBSERVED/{event.sequence} ({told.event}) aside, which can be read"
+        told = self._observed.get(place)
+        if told is None or told.event is None or told.speaker or not self._is_sound(told.event):
+            return
+        yield f"refuses OBSERVED/{place} ({told.event}), which is well-formed"
 
     def _close(self, cursor: int) -> Iterator[str]:
         """The batch ends: everything through `cursor` has had its effect."""

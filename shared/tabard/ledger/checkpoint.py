@@ -16,7 +16,7 @@ from typing import Any
 import aiosqlite
 import structlog
 
-from tabard.bus.port import Bus, Shortened, Stream
+from tabard.bus.port import Bus, SequenceGap, Shortened, Stream
 from tabard.events import chain
 from tabard.ledger.snapshot import SnapshotError, freeze, thaw
 from tabard.ledger.state import State
@@ -163,13 +163,17 @@ async def check(bus: Bus, state: State) -> str:
     """
     if state.sequence == 0:
         return ""
-    if state.sequence < (first := await bus.first_sequence(Stream.LEDGER)):
-        return f"the ledger begins at LEDGER/{first}: what would follow was trimmed away"
+    if trimmed := await _trimmed(bus, state):
+        return trimmed
     try:
         found = await bus.read(Stream.LEDGER, state.sequence, 1)
         if not found and (await bus.info(Stream.LEDGER)).replicas > 1:
             await asyncio.sleep(LOOK_AGAIN_S)
             found = await bus.read(Stream.LEDGER, state.sequence, 1)
+    except SequenceGap:
+        if trimmed := await _trimmed(bus, state):  # since it was asked for
+            return trimmed
+        raise
     except Shortened as error:
         return str(error)
     if not found or found[0].sequence != state.sequence:
@@ -178,6 +182,14 @@ async def check(bus: Bus, state: State) -> str:
     if claimed is None and (Stream.LEDGER, state.sequence) in state.quarantined:
         return ""
     return "" if claimed == state.chain else f"LEDGER/{state.sequence} has another chain hash"
+
+
+async def _trimmed(bus: Bus, state: State) -> str:
+    """That the ledger begins behind `state`'s last event, if it does."""
+    first = await bus.first_sequence(Stream.LEDGER)
+    if state.sequence >= first:
+        return ""
+    return f"the ledger begins at LEDGER/{first}: what would follow was trimmed away"
 
 
 @contextlib.contextmanager

@@ -39,24 +39,19 @@ async def catch_up(
     end = await bus.last_sequence(Stream.LEDGER) if through is None else through
     if state.sequence == 0 and end:
         await begin(bus, state, end, whole=observe is not None)
-    while state.sequence < end:
-        messages = await _next(bus, state)
-        if not messages:
-            break
-        wanted = [message for message in messages if message.sequence <= end]
-        for record in await take_or_ask(bus, state, wanted):
-            if observe is not None:
-                observe(record)
-    return state
-
-
-async def _next(bus: Bus, state: State) -> list[Stored]:
-    """What the ledger holds behind `state`; TrimmedAway if that begins later."""
     try:
-        return await bus.read(Stream.LEDGER, state.sequence + 1)
+        while state.sequence < end:
+            messages = await bus.read(Stream.LEDGER, state.sequence + 1)
+            if not messages:
+                break
+            wanted = [message for message in messages if message.sequence <= end]
+            for record in await take_or_ask(bus, state, wanted):
+                if observe is not None:
+                    observe(record)
     except SequenceGap:
         await refuse_trimmed(bus, state)
         raise
+    return state
 
 
 async def follow(

@@ -27,7 +27,8 @@ class FullMap:
     than none it has refused the change, and named the map in its status, when `inject` returns."""
 
     def __init__(self, kind: str, spare: int) -> None:
-        self.name = f"an agent whose map of {kind} has room for {spare:+d} entries"
+        room = f"is too small by {-spare}" if spare < 0 else f"has room for {spare} more"
+        self.name = f"an agent whose map of {kind} {room}"
         self._kind, self._spare = kind, spare
         self._process = ""
 

@@ -13,7 +13,7 @@ def convergence(record: Record) -> Verdict:
         Violation(Invariant.CONVERGENCE, _sentence(each), each.healed)
         for each in late[:VIOLATIONS_SHOWN_MAX]
     )
-    return Verdict(Invariant.CONVERGENCE, len(record.injected), "faults", len(late), told)
+    return Verdict(Invariant.CONVERGENCE, len(record.injected), "heals", len(late), told)
 
 
 def _late(each: Injected) -> bool:
