@@ -4,17 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from stories import IPS, Story, names, namespaces, objects, step, wide
-from stories import steps as story_steps
-from strategies import labels, named_ports
-from tabard.dataplane.maps import Address, Direction, Maps, Mode, PrefixFlag, Reason, address
+from tabard.dataplane.maps import Direction, Maps, Mode, Reason, address
 from tabard.dataplane.port import Change, MapSizes, NodeConfig
 from tabard.dataplane.verdict import Judge, flow_verdict
-from tabard.identity.numbers import is_pod
-from tabard.policy.compile import Compiler
 from tabard.policy.diff import diff
 from tabard.simulator.kernel import SimulatedKernel
 from world import World, cilium_policy, network_policy, tiered_policy
@@ -259,76 +252,3 @@ def test_open_flows_go_on_to_pods_that_a_new_rule_set_is_the_first_to_name(by_di
     assert not change.rebound
     for maps in steps(before, change):
         assert egress(world, maps, THERE, Mode.OVERLAY).allowed
-
-
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    st.lists(st.tuples(namespaces, labels, named_ports), min_size=4, max_size=len(IPS)),
-    st.lists(
-        step("policy", namespaces, names, wide) | step("apply", objects), min_size=2, max_size=4
-    ),
-    st.lists(
-        st.tuples(story_steps, st.sampled_from([False, False, True])), min_size=10, max_size=30
-    ),
-    st.sampled_from(Mode),
-    st.booleans(),
-)
-def test_what_passes_amid_a_write_passes_by_the_maps_of_before_or_after(
-    begins: list[tuple[str, dict[str, str], Any]],
-    policies: list[tuple[Any, ...]],
-    told: list[tuple[tuple[Any, ...], bool]],
-    mode: Mode,
-    by_diff: bool,
-) -> None:
-    story, compiler = Story(begins), Compiler()
-    for one in policies:
-        story.take(*one)
-    compiler.compile(story.state, "n1", mode, story.attached)
-    story.untold.clear()
-    for one, ticks in told:
-        story.take(*one)
-        if not ticks:
-            continue
-        before = compiler.maps.copy()
-        compiler.note(story.untold)
-        story.untold.clear()
-        change = compiler.update(story.state, "n1", mode, story.attached)
-        if change is None:
-            continue
-        change = diff(before, compiler.maps) if by_diff else change
-        if change.endpoints_set or change.endpoints_removed:
-            marks = sorted(filter(is_pod, before.identities | change.identities_added))[:4]
-            ends = (before, compiler.maps)
-            peers = [
-                at
-                for at in map(address, (*IPS, OUTSIDE))
-                if all(at not in maps.endpoints for maps in ends)
-                or all(_nobody_without_endpoint(maps, at) for maps in ends)
-            ]
-            allowed = set().union(*(_passing(maps, mode, marks, peers) for maps in ends))
-            for maps in steps(before, change):
-                assert _passing(maps, mode, marks, peers) <= allowed
-
-
-def _nobody_without_endpoint(maps: Maps, at: Address) -> bool:
-    entry = Judge(maps, Mode.NATIVE).prefixes.match(at)
-    return entry is None or PrefixFlag.POD_RANGE in entry.flags
-
-
-def _passing(
-    maps: Maps, mode: Mode, marks: list[int], peers: list[Address]
-) -> set[tuple[Any, ...]]:
-    """What each endpoint may send `peers`, and get from them with a mark of theirs or without."""
-    judge, found = Judge(maps, mode), set()
-    for at, endpoint in maps.endpoints.items():
-        for peer in peers:
-            if peer == at:
-                continue
-            whom = judge.destination(peer)
-            if judge.verdict(Direction.EGRESS, endpoint, whom, peer, 6, 80).allowed:
-                found.add((at, endpoint.incarnation, peer))
-            for mark in (None, *marks):
-                who = judge.source(peer, mark)
-                if judge.verdict(Direction.INGRESS, endpoint, who, peer, 6, 80).allowed:
-                    found.add((at, endpoint.incarnation, peer, mark))
-    return found
