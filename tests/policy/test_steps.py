@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tabard.dataplane.maps import MAP_NAMES, Maps, Mode, Reason, address
-from tabard.dataplane.port import Change
+from tabard.dataplane.maps import Direction, Maps, Mode, Reason, address
+from tabard.dataplane.port import Change, MapSizes, NodeConfig
 from tabard.dataplane.verdict import Judge, flow_verdict
 from tabard.policy.diff import diff
+from tabard.simulator.kernel import SimulatedKernel
 from world import World, cilium_policy, network_policy, tiered_policy
 
-SETS = ("identities", "nodes")
 WEB, PEER, OUTSIDE = "10.244.1.5", "10.244.2.10", "203.0.113.7"
 
 
@@ -25,38 +25,13 @@ def shop(*documents: dict[str, Any]) -> World:
 
 
 def steps(maps: Maps, change: Change) -> Iterator[Maps]:
-    """`maps` after each map that is written, in Change's order."""
-    tables: dict[str, dict[Any, Any]] = {name: _table(getattr(maps, name)) for name in MAP_NAMES}
-    for name in MAP_NAMES:
-        if name == "identities" and change.knows_late:
-            continue
-        if name == "endpoints" and change.knows_late:
-            for number in change.identities_removed:
-                del tables["identities"][number]
-            yield _maps(tables)
-        verb = "added" if name in SETS else "set"
-        tables[name].update(_table(getattr(change, f"{name}_{verb}")))
-        yield _maps(tables)
-    if change.knows_late:
-        tables["identities"].update(_table(change.identities_added))
-        yield _maps(tables)
-    for name in reversed(MAP_NAMES):
-        if name == "identities" and change.knows_late:
-            continue
-        if name == "prefixes":
-            tables[name].update(change.prefixes_widened)
-            yield _maps(tables)
-        for key in getattr(change, f"{name}_removed", ()):
-            del tables[name][key]
-        yield _maps(tables)
-
-
-def _table(entries: Any) -> dict[Any, Any]:
-    return dict.fromkeys(entries) if isinstance(entries, frozenset | set) else dict(entries)
-
-
-def _maps(tables: dict[str, dict[Any, Any]]) -> Maps:
-    return Maps(**{k: frozenset(v) if k in SETS else dict(v) for k, v in tables.items()})
+    """`maps` after each entry that is written, in Change's order."""
+    kernel = SimulatedKernel(NodeConfig("n1", Mode.NATIVE, ()), MapSizes(), set(), lambda: 0)
+    kernel.write(diff(Maps(), maps))
+    kernel.stage_entries_max = 1
+    for stage in kernel.stages(change):
+        stage()
+        yield kernel.read()
 
 
 def egress(world: World, maps: Maps, peer: str, mode: Mode) -> Reason | None:
@@ -164,3 +139,116 @@ def test_a_pod_that_comes_while_a_policy_changes_is_denied_by_both_throughout(
     assert change.endpoints_set
     assert change.identities_added
     denied_throughout(world, before, change, mode, "10.244.2.20", unknown=True)
+
+
+ALLOW_A = network_policy(
+    "web",
+    "x",
+    podSelector={"matchLabels": {"app": "web"}},
+    egress=[{"to": [{"podSelector": {"matchLabels": {"app": "a"}}}]}],
+)
+ALLOW_B = network_policy(
+    "web",
+    "x",
+    podSelector={"matchLabels": {"app": "web"}},
+    egress=[{"to": [{"podSelector": {"matchLabels": {"app": "b"}}}]}],
+)
+HERE, THERE = "10.244.1.4", "10.244.2.6"
+
+
+def turned_towards(world: World, mode: Mode, *, by_diff: bool) -> None:
+    """No packet passes to HERE or THERE while all is written that was not yet."""
+    before, change = settled(world, mode, by_diff=by_diff)
+    assert change.endpoints_set
+    denied_throughout(world, before, change, mode, HERE, THERE, unknown=True)
+
+
+def labelled(*documents: dict[str, Any]) -> World:
+    """`shop`, with pods elsewhere that have the labels of those which come."""
+    world = shop(*documents)
+    for label in "abc":
+        world.pod(f"x/{label}", {"app": label}, node="n2", ip=f"10.244.2.{ord(label)}")
+    return world
+
+
+@ways
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize(("node", "ip"), [("n1", HERE), ("n2", THERE)])
+def test_a_pod_that_comes_is_not_met_by_rules_that_go(
+    mode: Mode, node: str, ip: str, by_diff: bool
+) -> None:
+    world = labelled(ALLOW_A)
+    world.judge("n1", mode)
+    world.policy(ALLOW_B)
+    world.pod("x/new", {"app": "a"}, node=node, ip=ip)
+    turned_towards(world, mode, by_diff=by_diff)
+
+
+@ways
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize(("node", "ip"), [("n1", HERE), ("n2", THERE)])
+def test_a_pod_that_goes_is_not_met_by_rules_that_come(
+    mode: Mode, node: str, ip: str, by_diff: bool
+) -> None:
+    world = labelled(ALLOW_A)
+    world.pod("x/old", {"app": "b"}, node=node, ip=ip)
+    world.judge("n1", mode)
+    world.stop("x/old")
+    world.policy(ALLOW_B)
+    turned_towards(world, mode, by_diff=by_diff)
+
+
+@ways
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize(("node", "ip"), [("n1", HERE), ("n2", THERE)])
+@pytest.mark.parametrize(("was", "then"), [("b", "c"), ("c", "a"), ("b", "a")])
+def test_a_pod_that_is_relabelled_is_met_neither_by_rules_that_go_nor_by_those_that_come(
+    mode: Mode, node: str, ip: str, was: str, then: str, by_diff: bool
+) -> None:
+    world = labelled(ALLOW_A)
+    world.pod("x/other", {"app": was}, node=node, ip=ip)
+    world.judge("n1", mode)
+    world.relabel("x/other", {"app": then})
+    world.policy(ALLOW_B)
+    turned_towards(world, mode, by_diff=by_diff)
+
+
+@ways
+@pytest.mark.parametrize("is_new", [True, False])
+def test_who_speaks_from_elsewhere_is_known_only_to_rules_of_the_same_time(
+    is_new: bool, by_diff: bool
+) -> None:
+    """Its node vouches for it, whether this one knows it yet, or still, or not."""
+    anyone = network_policy("in", "x", ingress=[{}])
+    but = [{"fromEndpoints": [{"matchLabels": {"app": "d"}}]}]
+    world = shop(anyone)
+    if is_new:
+        world.judge("n1", Mode.OVERLAY)
+        world.policy(cilium_policy("but", ingressDeny=but))
+        world.pod("x/d", {"app": "d"}, node="n2", ip=THERE)
+        number = world.state.endpoints["x/d"].identity
+    else:
+        world.policy(cilium_policy("but", ingressDeny=but))
+        number = world.identity(world.labels_of("x", {"app": "d"}))
+        world.judge("n1", Mode.OVERLAY)
+        world.retire(number)
+        world.forget("", "but", "CiliumClusterwideNetworkPolicy")
+    before, change = settled(world, Mode.OVERLAY, by_diff=by_diff)
+    assert change.endpoints_set
+    assert number in change.identities_added | change.identities_removed
+    for maps in steps(before, change):
+        web = maps.endpoints[address(WEB)]
+        judge = Judge(maps, Mode.OVERLAY)
+        assert not judge.verdict(Direction.INGRESS, web, number, address(THERE), 6, 80).allowed
+
+
+@ways
+def test_open_flows_go_on_to_pods_that_a_new_rule_set_is_the_first_to_name(by_diff: bool) -> None:
+    """In overlay mode their bindings come with it, though nobody is another than before."""
+    world = labelled()
+    world.pod("x/a-too", {"app": "a"}, node="n2", ip=THERE)
+    before, change = replaced(world, ALLOW_A, Mode.OVERLAY, by_diff=False)
+    assert address(THERE) in change.hosts_set
+    assert not change.rebound
+    for maps in steps(before, change):
+        assert egress(world, maps, THERE, Mode.OVERLAY).allowed

@@ -1,5 +1,6 @@
 """The simulator's checkers: silent on a cluster that is right, each loud on one that is not."""
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
@@ -9,7 +10,6 @@ import pytest
 
 from checked import what
 from tabard.dataplane.maps import Endpoint, EndpointFlag, Reason, address
-from tabard.dataplane.port import Change
 from tabard.events.ledger import (
     EndpointRelabelled,
     IdentityAllocated,
@@ -138,15 +138,15 @@ def test_a_process_that_folded_something_else_is_found(world: World) -> None:
     assert f"by {node.name}" in one
 
 
-def _amid_a_write(node: Node, change: Change) -> None:
-    node.is_writing, node.settled, node.change = True, False, change
+def _amid_a_write(node: Node, late: Iterable[int] = ()) -> None:
+    node.is_writing, node.settled, node.late = True, False, frozenset(late)
     node.writes += 1
 
 
 def test_an_endpoint_whose_rules_are_not_all_there_is_found(world: World) -> None:
     checker, node = Order(), _busy(world)
     assert what(checker.check(world)) == []
-    _amid_a_write(node, Change())
+    _amid_a_write(node)
     policy = _pods(node)[_isolated(node)].policy
     gone = next(key for key in node.maps.policies if key.policy == policy)
     del node.maps.policies[gone]  # type: ignore[attr-defined]
@@ -160,9 +160,9 @@ def test_an_address_whose_identity_is_not_known_is_found_unless_it_is_to_be_late
     node = _busy(world)
     number = next(iter(_pods(node).values())).identity
     node.maps.identities.discard(number)  # type: ignore[attr-defined]
-    _amid_a_write(node, Change(knows_late=True))
+    _amid_a_write(node, late={number})
     assert not any("not known" in one for one in what(Order().check(world)))
-    node.change = Change()
+    node.late = frozenset({number + 1})
     assert any("not known" in one for one in what(Order().check(world)))
 
 

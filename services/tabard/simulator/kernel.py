@@ -16,16 +16,15 @@ from tabard.agent.worker import Worker
 from tabard.dataplane.maps import specificity
 from tabard.dataplane.memory import MemoryDataplane
 from tabard.dataplane.port import Change, DataplaneError, MapFull, MapSizes, NodeConfig, Verdict
+from tabard.dataplane.turn import turn_of
 from tabard.dataplane.verdict import Judge
+from tabard.identity.numbers import Reserved
 from tabard.simulator.operations import Line
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Stage = Callable[[], None]
-
-STAGE_ENTRIES_MAX = 6
-"""Most entries of one stage: a table with more is written in several."""
 
 
 class SimulatedKernel(MemoryDataplane):
@@ -35,11 +34,15 @@ class SimulatedKernel(MemoryDataplane):
         self, config: NodeConfig, sizes: MapSizes, links: set[str], boot_clock: Callable[[], int]
     ) -> None:
         super().__init__(config, sizes=sizes, links=links, clock=boot_clock, boot_clock=boot_clock)
+        self.stage_entries_max = 6
+        """A table of which more is written is written in several stages."""
         self.is_torn = False
         """A write began, and none has ended since."""
         self.writes = 0
         self.change: Change | None = None
         """What the write that began last was to bring about, until one ends."""
+        self.late: frozenset[int] = frozenset()
+        """Identities that it has unknown meanwhile."""
 
     def watch(self, deliver: Callable[[list[Verdict]], None]) -> Callable[[], None]:
         """Nobody watches: flows prove nothing, and cost a message each."""
@@ -51,7 +54,7 @@ class SimulatedKernel(MemoryDataplane):
 
     def mended(self) -> None:
         """What was written last is all there."""
-        self.is_torn, self.change = False, None
+        self.is_torn, self.change, self.late = False, None, frozenset()
 
     def ifindex(self, interface: str) -> int:
         """The number of an interface that was attached once; 0 if it was not."""
@@ -70,40 +73,47 @@ class SimulatedKernel(MemoryDataplane):
 
     def stages(self, change: Change) -> Iterator[Stage]:
         """The parts of a write, in order; each raises MapFull where there is no room."""
-        removed = change.identities_removed
+        held = self.maps.endpoints
+        turn = turn_of(change, {at: held[at] for at in change.endpoints_set if at in held})
+        self.late = turn.identities
+        turned = [
+            (at, endpoint)
+            for at, endpoint in change.endpoints_set.items()
+            if at in held and at not in turn.endpoints
+        ]
         yield from self._set(
             "policies",
             sorted(
                 change.policies_set.items(), key=lambda each: specificity(each[0]), reverse=True
             ),
         )
-        if not change.knows_late:
-            yield from self._set("identities", sorted(change.identities_added))
+        yield from self._set("identities", sorted(change.identities_added - turn.identities))
         yield from self._set("nodes", sorted(change.nodes_added))
         yield from self._set("prefixes", change.prefixes_set.items())
-        yield from self._set("hosts", change.hosts_set.items())
-        if change.knows_late:
-            yield from self._remove("identities", sorted(removed))
-        yield from self._set("endpoints", change.endpoints_set.items())
-        if change.knows_late:
-            yield from self._set("identities", sorted(change.identities_added))
-        yield from self._remove("endpoints", sorted(change.endpoints_removed))
+        nobody = dict.fromkeys(sorted(turn.hosts), Reserved.UNKNOWN)
+        yield from self._set("hosts", {**change.hosts_set, **nobody}.items())
+        yield from self._remove("identities", sorted(change.identities_removed & turn.identities))
+        yield from self._remove("endpoints", sorted(turn.endpoints))
+        yield from self._set("endpoints", turned)
+        yield from self._set("identities", sorted(change.identities_added & turn.identities))
+        hosts = change.hosts_set.items()
+        yield from self._set("hosts", [each for each in hosts if each[0] in turn.hosts])
+        yield from self._set("endpoints", sorted(change.endpoints_set.items() - turned))
         yield from self._remove("hosts", sorted(change.hosts_removed))
         yield from self._set("prefixes", change.prefixes_widened.items())
         yield from self._remove("prefixes", sorted(change.prefixes_removed))
         yield from self._remove("nodes", sorted(change.nodes_removed))
-        if not change.knows_late:
-            yield from self._remove("identities", sorted(removed))
+        yield from self._remove("identities", sorted(change.identities_removed - turn.identities))
         yield from self._remove("policies", sorted(change.policies_removed, key=specificity))
 
     def _set(self, name: str, entries: Iterable[Any]) -> Iterator[Stage]:
         rest = iter(entries)
-        while part := tuple(islice(rest, STAGE_ENTRIES_MAX)):
+        while part := tuple(islice(rest, self.stage_entries_max)):
             yield partial(self._put, name, part)
 
     def _remove(self, name: str, keys: Iterable[Any]) -> Iterator[Stage]:
         rest = iter(keys)
-        while part := tuple(islice(rest, STAGE_ENTRIES_MAX)):
+        while part := tuple(islice(rest, self.stage_entries_max)):
             yield partial(self._drop, name, part)
 
     def _put(self, name: str, part: tuple[Any, ...]) -> None:

@@ -254,7 +254,8 @@ class AgentProcess(Process):
         if is_idle:
             self.kernel.mended()  # also where there was nothing left to write
         seen.is_writing, seen.writes = self.kernel.is_torn, self.kernel.writes
-        seen.change, seen.saved = self.kernel.change, self.disk.saved
+        seen.change, seen.late = self.kernel.change, self.kernel.late
+        seen.saved = self.disk.saved
         if agent is None:
             seen.standing, seen.state, seen.read, seen.settled = "", _NOTHING, 0, False
             seen.troubles, seen.attached = {}, {}

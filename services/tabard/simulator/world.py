@@ -163,6 +163,8 @@ class Node:
     """How many writes were begun."""
     change: Change | None = None
     """What the write is about that is between two stages or was broken off, as `is_writing`."""
+    late: frozenset[int] = frozenset()
+    """Identities that it has unknown meanwhile."""
     saved: int = 0
     """The ledger sequence of the checkpoint on its disk; 0: none is there that can be read."""
     attached: Mapping[str, Attachment] = field(default_factory=dict)

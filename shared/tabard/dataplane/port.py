@@ -89,6 +89,10 @@ class MapSizes:
     events: int = 1 << 20
 
 
+NO_TABLES = ("rebound", "knows_late", "is_part")
+"""Fields of Change that say how it is written, not what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What turns one Maps value into another, in the order in which it is written.
@@ -101,6 +105,9 @@ class Change:
       endpoint to them. A peer that is new gets its entries before its identity is known.
     - A rule set that endpoints are turned to or away from has entries for CIDRs of both ends, which
       are known at some time between; what neither end has of these is both set and removed.
+    - While endpoints are turned to other rule sets, or removed, no pod's identity comes to be known
+      and no address leads to somebody else than before: these are nobody until no packet can still
+      go by the earlier rule set, and endpoints that are new come after that (`dataplane.turn`).
     - Identities and then policy entries are removed when no packet can still go by what led there.
     - Policy entries are added from the most specific to the least and removed the other way around
       (`specificity`), for a rule set in use that is repaired.
@@ -120,9 +127,12 @@ class Change:
     nodes_removed: frozenset[Address] = frozenset()
     identities_removed: frozenset[int] = frozenset()
     policies_removed: frozenset[PolicyKey] = frozenset()
+    rebound: frozenset[Address] = field(default=frozenset(), compare=False)
+    """Addresses of hosts_set and hosts_removed that lead to others because others are there, and
+    not only because a rule names them now, or none any more."""
     knows_late: bool = field(default=False, compare=False)
-    """Identities are added after the endpoints are turned, and removed before: until then they are
-    unknown, and drop. For a change that does not know what each rule set says of whom."""
+    """While endpoints are turned CIDRs are treated as pods' identities are: for a change that does
+    not know what each rule set says of whom."""
     is_part: bool = field(default=False, compare=False)
     """What is left out of it is still to come: it leads to no maps that are whole."""
 
@@ -141,7 +151,7 @@ class Change:
 
     @classmethod
     def _tables(cls) -> tuple[str, ...]:
-        return tuple(name for name in cls.__slots__ if name not in ("knows_late", "is_part"))
+        return tuple(name for name in cls.__slots__ if name not in NO_TABLES)
 
 
 @dataclass(frozen=True, slots=True)

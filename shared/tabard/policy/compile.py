@@ -22,6 +22,7 @@ from tabard.dataplane.maps import (
     PolicyKey,
     PrefixEntry,
     Strength,
+    address_text,
 )
 from tabard.dataplane.port import Change
 from tabard.events import ledger as events
@@ -279,9 +280,8 @@ class Compiler:
         laid_out = self._lay_out(state, moved, stale, is_anew=touched.nodes)
         texts, numbers = self._pods.update(state, attachments, touched)
         turned, made, dropped = self._select(subjects | numbers)
-        left = {entries: stale.get(entries, set()) for entries in dropped}
         settled, newly = self._refresh(stale, made, dropped)
-        passing = self._passing_away(left, moved, around) | self._passing_by(made, moved, around)
+        passing = self._passing_away(dropped, moved, around) | self._passing_by(made, moved, around)
         passing = {k: v for k, v in passing.items() if k not in self._policy_entries}
         for prepared in gone:
             prepared.release(self._index)
@@ -322,6 +322,26 @@ class Compiler:
             nodes_removed=nodes[1],
             identities_removed=identities[1],
             policies_removed=settled[1] | passing.keys(),
+            rebound=self._rebound(state, touched, hosts)
+            if any(endpoints) and not touched.everything
+            else frozenset(),
+        )
+
+    def _rebound(
+        self,
+        state: State,
+        touched: Touched,
+        hosts: tuple[Mapping[Address, int], frozenset[Address]],
+    ) -> frozenset[Address]:
+        """Those of `hosts` where others are than before: no pod, or one that was touched."""
+        if touched.nodes:  # whose addresses these may be, whatever pods claim
+            return hosts[1].union(hosts[0])
+        texts = {at: address_text(at) for at in hosts[1].union(hosts[0])}
+        others = {None, *touched.uids}
+        return frozenset(
+            at
+            for at, text in texts.items()
+            if text in touched.addresses or state.bindings.get(text) in others
         )
 
     def _around(self, moved: Iterable[str]) -> dict[str, tuple[int | None, int]]:
@@ -333,21 +353,18 @@ class Compiler:
 
     def _passing_away(
         self,
-        dropped: Mapping[Entries, Set[int]],
+        dropped: Iterable[Entries],
         moved: Mapping[str, int | None],
         around: Mapping[str, tuple[int | None, int]],
     ) -> dict[PolicyKey, Strength]:
-        """Entries for peers that are known before endpoints are turned away from a rule set, which
-        was to say something of them all along: it must not say nothing while packets go by it."""
-        found: dict[PolicyKey, Strength] = {}
-        for entries, stale in dropped.items():
-            for cidr, (_, before) in around.items():
-                if (number := moved[cidr]) is not None:
-                    found.update(entries.as_of(number, before))
-            pods = {n: self._index.matching(n) for n in stale if not is_cidr(n & ~AT_CIDR)}
-            said = entries.refresh(self._index, pods)
-            found.update((key, value) for key, value in said.items() if value is not None)
-        return found
+        """Entries of a rule set for CIDRs that come before endpoints are turned away from it."""
+        return dict(
+            entry
+            for entries in dropped
+            for cidr, (_, before) in around.items()
+            if (number := moved[cidr]) is not None
+            for entry in entries.as_of(number, before)
+        )
 
     def _passing_by(
         self,

@@ -30,20 +30,23 @@ def diff(actual: Maps, desired: Maps) -> Change:
             for place, entry in prefixes.items()
             if place in actual.prefixes and entry.identity in actual.identities
         }
+    hosts_set = _set(actual.hosts, desired.hosts)
+    hosts_removed = _removed(actual.hosts, desired.hosts)
     return Change(
         policies_set=_set(actual.policies, desired.policies) | passing,
         identities_added=frozenset(desired.identities - actual.identities),
         nodes_added=frozenset(desired.nodes - actual.nodes),
         prefixes_set={place: v for place, v in prefixes.items() if place not in widened},
-        hosts_set=_set(actual.hosts, desired.hosts),
+        hosts_set=hosts_set,
         endpoints_set=_set(actual.endpoints, desired.endpoints),
         endpoints_removed=_removed(actual.endpoints, desired.endpoints),
-        hosts_removed=_removed(actual.hosts, desired.hosts),
+        hosts_removed=hosts_removed,
         prefixes_widened=widened,
         prefixes_removed=removed,
         nodes_removed=frozenset(actual.nodes - desired.nodes),
         identities_removed=frozenset(actual.identities - desired.identities),
         policies_removed=_removed(actual.policies, desired.policies) | passing.keys(),
+        rebound=hosts_removed.union(hosts_set) if actual.endpoints else frozenset(),
         knows_late=bool(left and new),
     )
 

@@ -23,6 +23,7 @@ from entries import ISOLATED
 from kernel import MARK, Kernel, changed_sources, endpoint
 from packets import ICMP, packet
 from tabard.agent.ebpf import grace, syscalls
+from tabard.agent.ebpf.dataplane import EbpfDataplane
 from tabard.agent.ebpf.maps import KernelMap
 from tabard.dataplane.maps import (
     Action,
@@ -285,6 +286,30 @@ def test_an_address_is_its_old_identitys_or_its_new_ones(native: Kernel) -> None
     assert found.keys() == {Reason.DENIED_POLICY}
 
 
+def test_a_peer_that_comes_or_goes_while_rules_change_is_not_judged_by_both(native: Kernel) -> None:
+    """Neither the rules that would let it nor their pods are there when it is."""
+    others = [address(f"10.3.0.{n}") for n in range(40)]
+
+    def state(number: int) -> Maps:
+        if number % 2 == 0:
+            return world({entry(1, 0): ALLOW}, pods(1, 1), hosts={})
+        identities = frozenset({1, 300, 301, 302, 303})
+        hosts = {address(PEER): 303, **dict.fromkeys(others, 303)}
+        return world({entry(2, 301): ALLOW}, pods(2, 2), identities=identities, hosts=hosts)
+
+    found = storm(native, state, frame(10))
+    assert found.keys() == {Reason.DENIED_UNKNOWN_PEER, Reason.DENIED_POLICY}
+
+    def bound(number: int) -> Maps:
+        there = 301 + number % 2
+        hosts = {address(PEER): there, **dict.fromkeys(others, there)}
+        policy = 2 - number % 2
+        return world({entry(policy, 302 - number % 2): ALLOW}, pods(policy, policy), hosts=hosts)
+
+    found = storm(native, bound, frame(10))
+    assert found.keys() <= {Reason.DENIED_UNKNOWN_PEER, Reason.DENIED_POLICY}
+
+
 def test_entries_that_are_put_back_open_nothing_on_the_way(native: Kernel) -> None:
     """After drift a rule set in use is repaired: what is narrow, and denies, comes first."""
     denied = {entry(1, 301, type): DENY for type in TYPES}
@@ -324,6 +349,7 @@ def test_waits_lie_before_what_packets_may_still_go_by(
     """Where a storm hits too seldom: the order itself."""
     done: list[str] = []
     update, delete, wait = KernelMap.update, KernelMap.delete, grace.wait
+    replace_one = EbpfDataplane._replace
 
     def updated(self: KernelMap, entries: Iterable[tuple[bytes, bytes]]) -> None:
         if listed := list(entries):
@@ -339,6 +365,11 @@ def test_waits_lie_before_what_packets_may_still_go_by(
         done.append("wait")
         wait()
 
+    def replaced(self: EbpfDataplane, program: str, key: bytes, value: bytes) -> None:
+        done.append(f"={program.removeprefix('replace_').rstrip('s')}s")
+        replace_one(self, program, key, value)
+
+    monkeypatch.setattr(EbpfDataplane, "_replace", replaced)
     monkeypatch.setattr(KernelMap, "update", updated)
     monkeypatch.setattr(KernelMap, "delete", deleted)
     monkeypatch.setattr(grace, "wait", waited)
@@ -350,12 +381,25 @@ def test_waits_lie_before_what_packets_may_still_go_by(
     assert done == ["+identities"], "nothing lingers, and nothing goes"
     done.clear()
     native.put(Maps())
-    first = ["-endpoints", "-hosts", "-nodes", "wait", "-identities", "wait", "-policies"]
-    assert done == first
+    first = ["=hosts", "=hosts", "-identities", "-endpoints", "-hosts", "-nodes"]
+    assert done == [*first, "wait", "-identities", "wait", "-policies"]
     done.clear()
     native.put(new)
     assert done == ["+policies", "+identities", "+nodes", "+hosts", "+endpoints"]
     done.clear()
     native.put(replace(new, endpoints=pods(2, 2)))  # type: ignore[arg-type]
     native.put(replace(new, endpoints=pods(1, 1)))  # type: ignore[arg-type]
-    assert done == ["wait"], "the side that the second write fills was read before the first"
+    turned = ["=endpoints"] * len(new.endpoints)
+    assert done == [*turned, "wait", *turned], (
+        "the side that the second write fills was read before the first"
+    )
+    done.clear()
+    own = dict(pods(2, 2))
+    del own[address(POD)]
+    own[address("10.1.0.2")] = endpoint(300, 2, ISOLATED)
+    hosts = {address(PEER): 303, address(OTHER): 302}
+    known = new.identities - {301} | {303}
+    native.put(replace(new, endpoints=own, hosts=hosts, identities=known))  # type: ignore[arg-type]
+    turn = ["=hosts", "-identities", "-endpoints", *["=endpoints"] * len(NEIGHBOURS)]
+    late = ["wait", "+identities", "=hosts", "+endpoints"]
+    assert done == ["wait", *turn, *late], "who is new meets nobody who goes by earlier rules"

@@ -5,7 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +47,8 @@ from tabard.dataplane.port import (
     NodeConfig,
     Verdict,
 )
+from tabard.dataplane.turn import turn_of
+from tabard.identity.numbers import Reserved
 from tabard.netns import enter
 from tabard.process.privileges import KERNEL, lacking
 
@@ -265,28 +267,36 @@ class EbpfDataplane:
             change.policies_set.items(), key=lambda entry: specificity(entry[0]), reverse=True
         )
         self._map("policies").update((policy(k), layout.pack_strength(v)) for k, v in entries)
-        identities = self._map("identities")
-        known = [(identity(number), PRESENT) for number in change.identities_added]
-        unknown = list(map(identity, change.identities_removed))
-        if not change.knows_late:
-            identities.update(known)
+        identities, endpoints = self._map("identities"), self._map("endpoints")
+        there = self._endpoints_at(change.endpoints_set)
+        turn = turn_of(change, there)
+        turned = {at: change.endpoints_set[at] for at in there.keys() - turn.endpoints}
+        new = {at: one for at, one in change.endpoints_set.items() if at not in turned}
+        late = change.identities_added & turn.identities
+        rebound = {at: change.hosts_set[at] for at in turn.hosts if at in change.hosts_set}
+        nobody = dict.fromkeys(turn.hosts, Reserved.UNKNOWN)
+        identities.update((identity(number), PRESENT) for number in change.identities_added - late)
         self._map("nodes").update((node, PRESENT) for node in change.nodes_added)
         self._map("prefixes").update(
             (prefix_key(k), prefix(v)) for k, v in change.prefixes_set.items()
         )
-        self._set_hosts(change.hosts_set)
-        if change.knows_late:
-            identities.delete(unknown)
+        self._set_hosts({**change.hosts_set, **nobody} if nobody else change.hosts_set)
+        identities.delete(map(identity, change.identities_removed & turn.identities))
         is_guarded = self._settings().guards_node
         if not is_guarded and any(map(is_of_node, change.endpoints_set.values())):
             self._guard_node()
-        self._set_endpoints(change.endpoints_set)
-        if change.knows_late and known:
-            if self._lingers:  # by the rule set of before, nobody may meet who is new
-                self._let_packets_end()
-            identities.update(known)
-        self._lingers |= bool(change.endpoints_removed or change.hosts_removed)
-        self._map("endpoints").delete(change.endpoints_removed)
+        self._lingers |= bool(turn.endpoints)
+        endpoints.delete(turn.endpoints)
+        for place, endpoint in turned.items():
+            self._lingers = True
+            self._replace("replace_endpoint", place, layout.pack_endpoint(endpoint))
+        if turn.is_one and self._lingers and (late or rebound or new):
+            # By the rule set of before nobody may meet who is new.
+            self._let_packets_end()
+        identities.update((identity(number), PRESENT) for number in late)
+        self._set_hosts(rebound)
+        endpoints.update((place, layout.pack_entry(endpoint)) for place, endpoint in new.items())
+        self._lingers |= bool(change.hosts_removed)
         if is_guarded and change.endpoints_removed:
             self._leave_node()
         self._map("hosts").delete(change.hosts_removed)
@@ -298,9 +308,9 @@ class EbpfDataplane:
         )
         self._map("prefixes").delete(map(prefix_key, change.prefixes_removed))
         self._map("nodes").delete(change.nodes_removed)
-        if unknown and not change.knows_late:
+        if unknown := change.identities_removed - turn.identities:
             self._let_packets_end()
-            identities.delete(unknown)
+            identities.delete(map(identity, unknown))
         if change.policies_removed:
             self._let_packets_end()
             removed = sorted(change.policies_removed, key=specificity)
@@ -340,15 +350,12 @@ class EbpfDataplane:
         new = {place: entries[place] for place in entries.keys() - there} if there else entries
         hosts.update(zip(new, map(layout.IDENTITY.pack, new.values()), strict=True))
 
-    def _set_endpoints(self, entries: Mapping[Address, Endpoint]) -> None:
-        endpoints = self._map("endpoints")
-        there = [place for place in entries if place in endpoints]
-        for place in there:
-            self._lingers = True
-            self._replace("replace_endpoint", place, layout.pack_endpoint(entries[place]))
-        endpoints.update(
-            (place, layout.pack_entry(entries[place])) for place in entries.keys() - there
-        )
+    def _endpoints_at(self, places: Iterable[Address]) -> dict[Address, Endpoint]:
+        endpoints, found = self._map("endpoints"), {}
+        for place in places:
+            with contextlib.suppress(KeyError):
+                found[place] = layout.unpack_entry(endpoints.get(place))
+        return found
 
     def _replace(self, program: str, key: bytes, value: bytes) -> None:
         """Change an entry in place (bpf/replace.h)."""

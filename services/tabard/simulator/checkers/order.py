@@ -3,7 +3,8 @@
 An endpoint leads to its rule set: every entry of that which is about anyone, or about an identity
 that is known, is there. An address leads to an identity that is known, or is closed on purpose: a
 node that nobody waits for takes its own pods' and CIDRs' numbers out first (ARCHITECTURE.md,
-decision 49), and one whose map is full takes out what only ever closes.
+decision 49), one whose map is full takes out what only ever closes, and a write that turns
+endpoints has some identities unknown meanwhile (decision 31).
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ class Order:
         """Node → how many writes had begun, and the rule sets of its maps, when none was under
         way."""
         self._excused: dict[str, frozenset[str]] = {}
-        """Node → what led to nobody in a write under way that makes identities known late."""
+        """Node → what led to identities that a write under way makes known late."""
         self._waited_for: dict[str, int] = {}
         """Node that is in the ledger, and not lost there → since when."""
         self._taken = 0
@@ -103,11 +104,11 @@ class Order:
             return
         since = self._waited_for.get(node.name)
         closes_own = since is None or node.enforced < since
-        found = frozenset(_unknown(node.maps, closes_own=closes_own))
-        is_late = node.change is not None and node.change.knows_late
+        found = dict(_unknown(node.maps, closes_own=closes_own))
         excused = self._excused.get(node.name, frozenset()) if node.is_writing else frozenset()
-        self._excused[node.name] = excused | found if is_late else excused & found
-        for what in () if is_late else sorted(found - excused):
+        late = frozenset(what for what, number in found.items() if number in node.late)
+        self._excused[node.name] = excused = late | (excused & found.keys())
+        for what in sorted(found.keys() - excused):
             yield Violation(self.invariant, f"{node.name}: {what}", world.now)
 
 
@@ -122,17 +123,21 @@ def _rule_sets(maps: Maps) -> RuleSets:
     return {policy: frozenset(keys) for policy, keys in found.items()}
 
 
-def _unknown(maps: Maps, *, closes_own: bool) -> Iterator[str]:
+def _unknown(maps: Maps, *, closes_own: bool) -> Iterator[tuple[str, int]]:
+    """What leads to an identity that is not known, and which."""
     known = maps.identities
     for at, endpoint in () if closes_own else maps.endpoints.items():
         number = endpoint.identity
         if not is_of_node(endpoint) and is_pod(number) and number not in known:
-            yield f"endpoint {address_text(at)} leads to identity {number}, which is not known"
+            yield _to(f"endpoint {address_text(at)}", number)
     for at, number in maps.hosts.items():
         if is_pod(number) and number not in known:
-            yield f"host {address_text(at)} leads to identity {number}, which is not known"
+            yield _to(f"host {address_text(at)}", number)
     for (at, bits), entry in () if closes_own else maps.prefixes.items():
         is_named = PrefixFlag.CIDR in entry.flags and is_cidr(entry.identity)
         if is_named and entry.identity not in known:
-            where = f"{address_text(at)} (/{bits} of 128)"
-            yield f"prefix {where} leads to identity {entry.identity}, which is not known"
+            yield _to(f"prefix {address_text(at)} (/{bits} of 128)", entry.identity)
+
+
+def _to(what: str, number: int) -> tuple[str, int]:
+    return f"{what} leads to identity {number}, which is not known", number
