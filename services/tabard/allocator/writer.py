@@ -11,6 +11,7 @@ from tabard.bus.port import (
     Conflict,
     Outgoing,
     SequenceGap,
+    Stored,
     Stream,
 )
 
@@ -64,7 +65,7 @@ async def append(
 async def _stored(bus: Bus, messages: list[Outgoing], expected_last: int, error: BusError) -> int:
     """How many of these very messages the ledger is seen to hold; 0 if that cannot be learnt."""
     try:
-        found = await bus.read(Stream.LEDGER, expected_last + 1, len(messages))
+        found = await _behind(bus, expected_last, len(messages))
         if not found and isinstance(error, Conflict):
             last = await bus.last_sequence(Stream.LEDGER)
             if last < expected_last:
@@ -72,17 +73,6 @@ async def _stored(bus: Bus, messages: list[Outgoing], expected_last: int, error:
                     f"LEDGER ends at {last}, but {expected_last} was acknowledged: events are "
                     "lost or the bus was replaced; restore it before you start an allocator"
                 )
-    except SequenceGap:
-        try:
-            first = await bus.first_sequence(Stream.LEDGER)
-        except BusUnavailable:
-            return 0
-        if first <= expected_last + 1:
-            raise
-        raise FencedError(
-            f"LEDGER begins at {first}, beyond {expected_last + 1}: another allocator led, and "
-            "what it wrote was trimmed since"
-        ) from None
     except BusUnavailable:
         return 0
     ours = [message.payload for message in messages[: len(found)]]
@@ -91,3 +81,17 @@ async def _stored(bus: Bus, messages: list[Outgoing], expected_last: int, error:
             f"LEDGER/{expected_last + 1} was written by someone else: another allocator leads"
         )
     return len(found)
+
+
+async def _behind(bus: Bus, sequence: int, limit: int) -> list[Stored]:
+    """What the ledger holds behind `sequence`; FencedError if that was trimmed away."""
+    try:
+        return await bus.read(Stream.LEDGER, sequence + 1, limit)
+    except SequenceGap as error:
+        first = await bus.first_sequence(Stream.LEDGER)
+        if first <= sequence + 1:
+            raise
+        raise FencedError(
+            f"LEDGER begins at {first}: another allocator led, and what it wrote from "
+            f"{sequence + 1} on was trimmed away since"
+        ) from error
