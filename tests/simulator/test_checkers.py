@@ -176,8 +176,8 @@ def _packet(world: World, *, passed: bool) -> Packet:
         Judged(hook, node.name, 1, 1, passed, Reason.ALLOWED_POLICY, 0, at, at, True)
         for hook in ("from_overlay", "to_pod")
     ]
-    ends = ("", "", "192.0.2.9", here.addresses[0], uid, node.name)
-    return Packet(*ends, 6, 40_001, 9, 1, 1, 1, passed, 1, False, tuple(judged))
+    ends = ("", "", "192.0.2.9", here.addresses[0], uid)
+    return Packet(*ends, 6, 40_001, 9, 1, 1, passed, 1, False, tuple(judged))
 
 
 def test_a_packet_that_no_state_would_have_let_is_found(world: World) -> None:
@@ -309,7 +309,7 @@ def test_a_refused_batch_is_nobodys(world: World) -> None:
 
 def test_an_acknowledged_event_that_is_not_there_is_found(world: World) -> None:
     last = world.acknowledged[-1]
-    gone = Acknowledged(len(world.observed) + 1, "", b"gone", last.event, 0, 0, 1)
+    gone = Acknowledged(len(world.observed) + 1, "", b"gone", last.event, 0, 0)
     world.acknowledged.append(gone)
     (one,) = found(Kept(), world)
     assert f"OBSERVED/{gone.sequence} was acknowledged, and is not there any more" in one

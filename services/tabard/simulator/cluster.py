@@ -14,7 +14,7 @@ from tabard.simulator.loop import VirtualLoop
 from tabard.simulator.operations import Line, Operation
 from tabard.simulator.packets import Wire
 from tabard.simulator.processes import AgentProcess, AllocatorProcess, Process
-from tabard.simulator.setup import NODE_LOST_MS, NODES, RELABEL_TIMEOUT_MS, Setup
+from tabard.simulator.setup import NODES, RELABEL_TIMEOUT_MS, Setup
 from tabard.simulator.work import NAME as SOURCE
 from tabard.simulator.work import Work
 from tabard.simulator.world import World
@@ -35,7 +35,7 @@ class Cluster:
         self.setup = setup
         self.loop = loop = VirtualLoop()
         self.world = world = World(
-            setup.seed, setup.mode, setup.settings, setup.numbers, NODE_LOST_MS, RELABEL_TIMEOUT_MS
+            setup.seed, setup.mode, setup.settings, setup.numbers, RELABEL_TIMEOUT_MS
         )
         world.now = EPOCH_NS
         self.store = store = Store(world, lambda: true_time(loop))

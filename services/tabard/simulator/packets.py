@@ -295,7 +295,6 @@ class Wire:
             flow = source, to, packet.source_port, packet.destination_port
             opened = _Flow(world.step, way.words, way.source, destination)
             self._opened.setdefault(flow, opened)
-        pod = world.pods.get(destination)
         world.packets.append(
             Packet(
                 way.source,
@@ -303,13 +302,11 @@ class Wire:
                 source,
                 to,
                 destination,
-                "" if pod is None else pod.started.node,
                 packet.protocol,
                 packet.source_port,
                 packet.destination_port,
                 way.sent_at,
                 way.sent_step,
-                world.step,
                 passed,
                 way.opened_step,
                 way.is_answer,

@@ -165,7 +165,6 @@ class AllocatorProcess(Process):
     def show(self) -> None:
         seen, allocator = self.seen, self.allocator
         seen.running, seen.paused, seen.starts = self.is_alive, self.is_paused, self.starts
-        seen.clock_skew_ns = self.skew_ns
         seen.failure = repr(self.failure) if self.failure is not None else ""
         if allocator is None:
             seen.role, seen.state = "", _NOTHING
@@ -248,7 +247,6 @@ class AgentProcess(Process):
     def show(self) -> None:
         seen, agent = self.seen, self.agent
         seen.running, seen.paused, seen.starts = self.is_alive, self.is_paused, self.starts
-        seen.clock_skew_ns = self.skew_ns
         seen.maps = self.kernel.maps
         is_idle = self._is_idle()
         if is_idle:

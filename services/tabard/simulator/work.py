@@ -221,9 +221,7 @@ class Work:
         started = PodStarted(uid, PODS[name], name, node, (address,), LABELS[labels], at)
         interface = "v" + uid.replace(".", "-")
         self._agents[node].links.add(interface)
-        self._world.pods[uid] = Pod(
-            started, started.labels, interface, started_step=self._world.step
-        )
+        self._world.pods[uid] = Pod(started, started.labels, interface)
         self._publish(f"pod {uid}", started, told_after_s)
         return True
 
@@ -231,7 +229,7 @@ class Work:
         pod = self._world.pods.get(uid)
         if pod is None or not pod.running:
             return False
-        pod.running, pod.attached, pod.stopped_step = False, False, self._world.step
+        pod.running = pod.attached = False
         self._agents[pod.started.node].links.discard(pod.interface)
         self._leaving[uid] = pod.started.node
         self._publish(f"pod {uid}", PodStopped(uid))
@@ -288,7 +286,6 @@ class Work:
                     event,
                     true_time(self._loop),
                     world.step,
-                    attempt,
                 )
                 world.acknowledged.append(acknowledged)
             queue.popleft()

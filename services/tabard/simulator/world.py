@@ -30,8 +30,6 @@ class Acknowledged:
     event: ObservedEvent
     at: int
     step: int
-    attempts: int
-    """How often it was published with this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +95,11 @@ class Packet:
     destination_address: str
     destination: str
     """UID of the pod that got it, or that it would have been for; empty if there is none."""
-    destination_node: str
     protocol: int
     source_port: int
     destination_port: int
     sent_at: int
     sent_step: int
-    ended_step: int
     passed: bool
     """Whether it was delivered."""
     opened_step: int
@@ -127,8 +123,6 @@ class Pod:
     """Its network namespace is there and sends packets; False once it was stopped."""
     attached: bool = False
     """The gate said that it is up."""
-    started_step: int = 0
-    stopped_step: int = 0
 
 
 @dataclass(slots=True)
@@ -177,7 +171,6 @@ class Node:
     """The kernel is known to hold compile(fold(ledger, enforced)): in sync, no write under way, no
     refolding, no trouble."""
     troubles: Mapping[str, str] = field(default_factory=dict)
-    clock_skew_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -192,7 +185,6 @@ class Allocator:
     role: str = ""
     state: State = field(default_factory=State)
     """Live; of a leader ahead of the ledger by the batch that is being appended."""
-    clock_skew_ns: int = 0
     failure: str = ""
     """Why it ended by itself the last time."""
 
@@ -207,7 +199,6 @@ class World:
     """What every allocator is configured with."""
     numbers: int
     """How many cluster identities there are to allocate, from `NumberSpace().first` on."""
-    node_lost_ms: int
     relabel_timeout_ms: int
     step: int = 0
     now: int = 0
