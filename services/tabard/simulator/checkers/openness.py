@@ -22,7 +22,7 @@ FORGOTTEN_NS = TIMEOUT_OTHER_NS
 """After so long without a packet a node may have forgotten a flow."""
 
 Ends = tuple[str, str, int, int]
-"""Pods' UIDs and ports: source, destination, source port, destination port."""
+"""Pods' UIDs, or addresses, and ports: source, destination, source port, destination port."""
 
 
 class NeverOpen:
@@ -38,6 +38,9 @@ class NeverOpen:
         """All labels that each pod ever had, the latest last."""
         self._flows: dict[Ends, int] = {}
         """Flows as they were opened, and when a packet of theirs passed last."""
+        self._places: set[Ends] = set()
+        """Addresses and ports of flows as they were opened: a node knows a flow by these, so one
+        whose opener is gone is, to its other end, the next pod's at that address."""
         self._half: set[Ends] = set()
         """Those of them of which no packet came through: only its sender's node may have them."""
         self._let: set[tuple[str | int, ...]] = set()
@@ -111,6 +114,7 @@ class NeverOpen:
             if not packet.passed and own not in self._flows:
                 self._half.add(own)
             self._flows[own] = now
+            self._places.add(_places(packet))
         if packet.passed:
             self._half.discard(own)
         for ends in (own, turned):
@@ -136,7 +140,8 @@ class NeverOpen:
             packet.protocol,
             packet.destination_port,
         )
-        if _turned(_ends(packet)) not in self._flows:
+        is_known = _turned(_ends(packet)) in self._flows
+        if not is_known and _turned(_places(packet)) not in self._places:
             if not is_received:
                 return bool(openness.sent(flow, here))
             return openness.may_pass(flow, here, there)
@@ -221,6 +226,11 @@ class NeverOpen:
 def _ends(packet: Packet) -> Ends:
     ports = packet.source_port, packet.destination_port
     return packet.source, packet.destination, *ports
+
+
+def _places(packet: Packet) -> Ends:
+    ports = packet.source_port, packet.destination_port
+    return packet.source_address, packet.destination_address, *ports
 
 
 def _turned(ends: Ends) -> Ends:

@@ -31,7 +31,8 @@ class Order:
         """Node → how many writes had begun, and the rule sets of its maps, when none was under
         way."""
         self._excused: dict[str, frozenset[str]] = {}
-        """Node → what led to identities that a write under way makes known late."""
+        """Node → what led to identities that a write makes known late, until that write or, if it
+        was broken off, another one made the maps whole."""
         self._waited_for: dict[str, int] = {}
         """Node that is in the ledger, and not lost there → since when."""
         self._taken = 0
@@ -105,7 +106,7 @@ class Order:
         since = self._waited_for.get(node.name)
         closes_own = since is None or node.enforced < since
         found = dict(_unknown(node.maps, closes_own=closes_own))
-        excused = self._excused.get(node.name, frozenset()) if node.is_writing else frozenset()
+        excused = frozenset() if node.settled else self._excused.get(node.name, frozenset())
         late = frozenset(what for what, number in found.items() if number in node.late)
         self._excused[node.name] = excused = late | (excused & found.keys())
         for what in sorted(found.keys() - excused):
