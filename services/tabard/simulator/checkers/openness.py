@@ -38,9 +38,9 @@ class NeverOpen:
         """All labels that each pod ever had, the latest last."""
         self._flows: dict[Ends, int] = {}
         """Flows as they were opened, and when a packet of theirs passed last."""
-        self._places: set[Ends] = set()
-        """Addresses and ports of flows as they were opened: a node knows a flow by these, so one
-        whose opener is gone is, to its other end, the next pod's at that address."""
+        self._openers: dict[Ends, set[str]] = {}
+        """Addresses and ports of flows as they were opened, and by whom: a node knows a flow by
+        these, and may not know yet that another pod has its opener's address."""
         self._half: set[Ends] = set()
         """Those of them of which no packet came through: only its sender's node may have them."""
         self._let: set[tuple[str | int, ...]] = set()
@@ -114,7 +114,7 @@ class NeverOpen:
             if not packet.passed and own not in self._flows:
                 self._half.add(own)
             self._flows[own] = now
-            self._places.add(_places(packet))
+            self._openers.setdefault(_places(packet), set()).add(packet.source)
         if packet.passed:
             self._half.discard(own)
         for ends in (own, turned):
@@ -140,8 +140,8 @@ class NeverOpen:
             packet.protocol,
             packet.destination_port,
         )
-        is_known = _turned(_ends(packet)) in self._flows
-        if not is_known and _turned(_places(packet)) not in self._places:
+        openers = self._openers.get(_turned(_places(packet)), set())
+        if _turned(_ends(packet)) not in self._flows and not openers:
             if not is_received:
                 return bool(openness.sent(flow, here))
             return openness.may_pass(flow, here, there)
@@ -155,8 +155,11 @@ class NeverOpen:
             port=packet.source_port,
         )
         both = Window(min(here.first, there.first), max(here.last, there.last))
-        opener, answerer = self._sets(packet.destination, both), self._sets(packet.source, both)
-        leaves = openness.received(opened, opener, here) or openness.sent(flow, here)
+        answerer = self._sets(packet.source, both)
+        leaves = openness.sent(flow, here) or any(
+            openness.received(replace(opened, source=uid), self._sets(uid, both), here)
+            for uid in (packet.destination, *openers)
+        )
         enters = openness.sent(opened, there) or openness.received(flow, answerer, there)
         return bool(leaves) and bool(enters)
 
