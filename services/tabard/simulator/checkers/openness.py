@@ -38,9 +38,9 @@ class NeverOpen:
         """All labels that each pod ever had, the latest last."""
         self._flows: dict[Ends, int] = {}
         """Flows as they were opened, and when a packet of theirs passed last."""
-        self._openers: dict[Ends, set[str]] = {}
-        """Addresses and ports of flows as they were opened, and by whom: a node knows a flow by
-        these, and may not know yet that another pod has its opener's address."""
+        self._openers: dict[tuple[str, Ends], set[str]] = {}
+        """To which pod flows were opened, their addresses and ports → by whom: the pod's node knows
+        a flow by these, and may not know yet that another pod has its opener's address."""
         self._half: set[Ends] = set()
         """Those of them of which no packet came through: only its sender's node may have them."""
         self._let: set[tuple[str | int, ...]] = set()
@@ -114,7 +114,8 @@ class NeverOpen:
             if not packet.passed and own not in self._flows:
                 self._half.add(own)
             self._flows[own] = now
-            self._openers.setdefault(_places(packet), set()).add(packet.source)
+            to = packet.destination, _places(packet)
+            self._openers.setdefault(to, set()).add(packet.source)
         if packet.passed:
             self._half.discard(own)
         for ends in (own, turned):
@@ -140,8 +141,9 @@ class NeverOpen:
             packet.protocol,
             packet.destination_port,
         )
-        openers = self._openers.get(_turned(_places(packet)), set())
-        if _turned(_ends(packet)) not in self._flows and not openers:
+        openers = self._openers.get((packet.source, _turned(_places(packet))), set())
+        is_known = _turned(_ends(packet)) in self._flows
+        if not is_known and not openers:
             if not is_received:
                 return bool(openness.sent(flow, here))
             return openness.may_pass(flow, here, there)
@@ -160,7 +162,9 @@ class NeverOpen:
             openness.received(replace(opened, source=uid), self._sets(uid, both), here)
             for uid in (packet.destination, *openers)
         )
-        enters = openness.sent(opened, there) or openness.received(flow, answerer, there)
+        enters = openness.received(flow, answerer, there) or (
+            is_known and openness.sent(opened, there)  # its node knows its own pods apart
+        )
         return bool(leaves) and bool(enters)
 
     def _sets(self, uid: str, window: Window) -> frozenset[int]:
