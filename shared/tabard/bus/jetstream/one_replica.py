@@ -16,13 +16,16 @@ from secrets import token_hex
 
 from tabard.bus.jetstream.connection import Connection
 from tabard.bus.jetstream.read import READ_BYTES_MAX, api
-from tabard.bus.jetstream.wire import Reply, encode_publish
+from tabard.bus.jetstream.wire import UNAVAILABLE_CODES, Reply, encode_publish
 from tabard.bus.port import READ_MESSAGES_MAX, BusError, BusUnavailable, Stored, Stream
 
 PLACEMENTS_MAX = 60
 """Consumers made for a stream at most: of five servers a given one is missed once in 10^6 times."""
 IDLE_S = 30
 """The server removes a consumer that nobody has read from for so long."""
+UNAVAILABLE_TRIES_MAX = 40
+UNAVAILABLE_S = 0.5
+"""How often, and with which pause, servers that have no leader at the moment are asked again."""
 _OUT_OF_MESSAGES = (404, 408, 409)
 
 
@@ -58,7 +61,10 @@ async def placed(
 
 
 async def _make(connection: Connection, stream: Stream, name: str, start: int) -> str:
-    """Make a consumer; the server that it came to, "" outside of a cluster."""
+    """Make a consumer; the server that it came to, "" outside of a cluster.
+
+    BusUnavailable if the servers have been without a leader all the while.
+    """
     config = {
         "name": name,
         "deliver_policy": "by_start_sequence",
@@ -69,8 +75,15 @@ async def _make(connection: Connection, stream: Stream, name: str, start: int) -
         "inactive_threshold": IDLE_S * 1_000_000_000,
     }
     request = {"stream_name": stream, "config": config, "action": "create"}
-    made = await api(connection, "CONSUMER.CREATE", f"{stream}.{name}", request)
-    if error := made.get("error"):
+    for _ in range(UNAVAILABLE_TRIES_MAX):
+        made = await api(connection, "CONSUMER.CREATE", f"{stream}.{name}", request)
+        error = made.get("error")
+        if not error or error.get("err_code") not in UNAVAILABLE_CODES:
+            break
+        await asyncio.sleep(UNAVAILABLE_S)
+    else:
+        raise BusUnavailable(f"a consumer of {stream} cannot be made at {connection}: {error}")
+    if error:
         raise BusError(f"a consumer of {stream} could not be made at {connection}: {error}")
     return str((made.get("cluster") or {}).get("leader", ""))
 
