@@ -27,6 +27,7 @@ from tabard.cluster.settings import Settings
 from tabard.cluster.supervisor import Cluster
 from tabard.demo.probe import Target
 from tabard.demo.session import Session
+from tabard.ledger.state import State
 from tabard.manifests.events import applied
 from tabard.manifests.reading import read
 
@@ -104,12 +105,13 @@ async def test_packets_agree_with_the_ledger_until_a_kernel_is_opened(tmp_path: 
         )
         assert open_.violations > 0
 
-        record.dumps = await dumps(cluster.bus, cluster.profile)
+        folded = State()
+        record.dumps = await dumps(cluster.bus, cluster.profile, folded)
         assert fold(record).held
         (maps,) = (pins.maps(schema) for schema in pins.schemas())
         with syscalls.closing(syscalls.get(str(maps / "endpoints"))) as endpoints:
             syscalls.map_delete(endpoints, next(syscalls.map_keys(endpoints, 16)))
-        record.dumps = await dumps(cluster.bus, cluster.profile)
+        record.dumps = await dumps(cluster.bus, cluster.profile, folded)
         assert [len(dump.differences) for dump in record.dumps if dump.node == web.node] == [1]
         assert fold(record).violations == 1
         watch.cancel()

@@ -19,6 +19,7 @@ from tabard.chaos.workload import Workload
 from tabard.cluster.errors import ClusterError, NotReached
 from tabard.cluster.supervisor import Cluster
 from tabard.demo.session import Session
+from tabard.ledger.state import State
 from tabard.process.failures import tasks_as_one
 
 BASE_S_MAX = 120.0
@@ -40,6 +41,8 @@ class _Course:
     convergence: Convergence
     record: Record
     tell: Tell
+    folded: State
+    """The ledger, as far as kernels were held against it."""
 
     async def carry_out(self, scenario: Scenario) -> bool:
         record, began = self.record, time.time_ns()
@@ -104,7 +107,7 @@ class _Course:
 
     async def _dump(self, scenario: Scenario) -> None:
         try:
-            self.record.dumps += await dumps(self.rig.bus, self.rig.cluster.profile)
+            self.record.dumps += await dumps(self.rig.bus, self.rig.cluster.profile, self.folded)
         except ClusterError as error:
             self._fail(scenario, "kernels were not read", error)
 
@@ -136,7 +139,7 @@ async def course(cluster: Cluster, record: Record, tell: Tell) -> AsyncIterator[
         async with probing(rig, chance("probes")) as probers:
             tell("pods: the first ones come up")
             await convergence.come(BASE_S_MAX)
-            yield _Course(rig, workload, convergence, record, tell).carry_out
+            yield _Course(rig, workload, convergence, record, tell, State()).carry_out
             record.packets += await probers.stop()
         for task in background:
             task.cancel()

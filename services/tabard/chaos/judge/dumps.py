@@ -20,22 +20,21 @@ BUS_S_MAX = 30.0
 ASK_AGAIN_S = 0.2
 
 
-async def dumps(bus: Bus, profile: Profile) -> list[Dump]:
+async def dumps(bus: Bus, profile: Profile, state: State) -> list[Dump]:
     """What each node's kernel holds beside what the ledger compiles to, from its first event on.
 
-    Call it once the cluster has converged. NotReached if the bus gives no answer for BUS_S_MAX;
+    Call it once the cluster has converged, with an empty `state` first and then with the same one:
+    it goes on where the last call ended. NotReached if the bus gives no answer for BUS_S_MAX;
     ClusterError if an agent cannot be asked.
     """
     found = []
-    state = State()
     for name in profile.nodes:
         kernel = await read(profile.socket(name))
-        if state.sequence > kernel.sequence:
-            state = State()
-        await _fold(bus, state, kernel.sequence)
+        known = state if state.sequence <= kernel.sequence else State()
+        await _fold(bus, known, kernel.sequence)
         at = time.time_ns()
         differing = differences(
-            kernel.maps, wanted(state, name, Mode[profile.mode.upper()], kernel)
+            kernel.maps, wanted(known, name, Mode[profile.mode.upper()], kernel)
         )
         told = tuple(f"{each.kind}: {each}" for each in listed(differing))
         found.append(Dump(name, kernel.sequence, entries(kernel.maps), told, at))

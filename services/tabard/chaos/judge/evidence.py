@@ -7,12 +7,12 @@ from tabard.bus.port import Bus, BusError, SequenceGap, Stored, Stream
 from tabard.events import chain
 from tabard.events.errors import ChainError, EventError
 from tabard.ledger.fold import LedgerRecord
+from tabard.ledger.follow import ASKS_MAX
 from tabard.ledger.messages import recorded
 
-ASKS_MAX = 24
-"""How often a batch of the ledger is asked for again that does not follow from the one before: as
-often as readers of Tabard's do, since a damaged replica is no loss while another is whole."""
 ASK_AGAIN_S = 0.1
+"""Before a batch of the ledger that does not follow from the one before is asked for again: a
+damaged replica is no loss while another is whole."""
 
 
 @dataclass(frozen=True, slots=True)
