@@ -158,7 +158,8 @@ static __always_inline void touch(struct flow *f, const struct packet *p, int an
 #define NO_FLOW REASONS_MAX
 
 /*
- * What an answer to the flow is allowed as; why the endpoint may not have the flow any more; or NO_FLOW.
+ * What an answer to the flow is allowed as; why the endpoint may not have the flow any more; or NO_FLOW,
+ * also where `f` is none.
  * If its generation is another, its own direction is judged again, for the peer it was opened with (or is
  * now known to be `peer`).
  */
@@ -167,16 +168,15 @@ static __always_inline int still(struct flow *f, const struct flow_key *key, con
 {
 	struct traffic t = {
 		.peer_address = key->direction == EGRESS ? &key->destination : &key->source,
-		.peer = peer ? peer : f->peer,
 		.port = key->destination_port,
 		.protocol = key->protocol,
 		.direction = key->direction,
 	};
-
 	int reason;
 
-	if (f->incarnation != e->incarnation || is_expired(f, key->protocol, now))
+	if (!f || f->incarnation != e->incarnation || is_expired(f, key->protocol, now))
 		return NO_FLOW;
+	t.peer = peer ? peer : f->peer;
 	if (is_current(f, e, key->direction, t.peer))
 		return established_reason(f);
 	/* Who answers nobody knows whom would send on his own, which his own direction may forbid. */
@@ -212,8 +212,7 @@ static __always_inline int established(const struct packet *p, const struct flow
 	answered_key(&answered_by, p, key->direction);
 	if (answer_likely) {
 		answered = map_find(conntrack, &answered_by);
-		if (answered)
-			reason = still(answered, &answered_by, e, peer, now);
+		reason = still(answered, &answered_by, e, peer, now);
 	}
 	if (reason >= REASON_DENIED && p->kind == KIND_FLOW) {
 		struct flow *own = map_find(conntrack, key);
@@ -227,8 +226,7 @@ static __always_inline int established(const struct packet *p, const struct flow
 		}
 		if (!answer_likely) {
 			answered = map_find(conntrack, &answered_by);
-			if (answered)
-				reason = still(answered, &answered_by, e, peer, now);
+			reason = still(answered, &answered_by, e, peer, now);
 		}
 	}
 	if (answered && reason < REASON_DENIED)
@@ -306,7 +304,7 @@ static __always_inline int relates_to_flow(struct __sk_buff *skb, const struct p
 		answered_key(&key, quoted, opposite);
 		f = map_find(conntrack, &key);
 	}
-	return f && still(f, &key, e, 0, now) < REASON_DENIED;
+	return still(f, &key, e, 0, now) < REASON_DENIED;
 }
 
 #endif

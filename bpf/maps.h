@@ -14,7 +14,6 @@
 
 #define map_find(name, key) bpf_map_lookup_elem(MAP(name), (void *)(key))
 #define map_put(name, key, value) bpf_map_update_elem(MAP(name), (void *)(key), value, BPF_ANY)
-#define map_drop(name, key) bpf_map_delete_elem(MAP(name), (void *)(key))
 
 #define SHAPE(name, key, value)                                                                    \
 	_Static_assert(sizeof(key) == MAP_##name##_KEY, #name " key as layout.py packs it");       \

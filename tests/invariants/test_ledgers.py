@@ -18,7 +18,9 @@ from tabard.invariants.fence import Fenced
 from tabard.invariants.numbers import OneNumberOneSet
 from tabard.invariants.once import ExactlyOnce
 from tabard.invariants.reuse import SafeReuse
-from tabard.invariants.same import folded_twice
+from tabard.invariants.same import Deterministic
+from tabard.invariants.verdict import Verdict
+from tabard.ledger.fold import LedgerRecord
 from tabard.ledger.reader import take
 from tabard.ledger.state import State
 
@@ -43,6 +45,25 @@ def found(
         said += what(fence.take(record, message.payload)) + what(reuse.agree(state))
     assert folded_twice(ledger).held
     return said + what(sets.settled())
+
+
+def folded_twice(ledger: Iterable[Stored]) -> Verdict:
+    """The verdict on a whole ledger, folded in one go and by way of a snapshot half-way.
+
+    Raises what `ledger.reader.take` does where the ledger cannot be folded.
+    """
+    messages = list(ledger)
+    checker, state = Deterministic(), State()
+    records: list[LedgerRecord] = []
+    for message in messages:
+        record = take(state, message)
+        if message.sequence == len(messages) // 2:
+            checker.freeze(state)
+            records.clear()
+        elif record is not None:
+            records.append(record)
+    checker.hold(state, records)
+    return checker.verdict()
 
 
 @pytest.mark.parametrize("golden", every(), ids=lambda golden: golden.name)

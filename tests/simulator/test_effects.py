@@ -246,15 +246,6 @@ def played(play: Callable[[Node], Any]) -> Any:
 
 
 @scene("failed-write-swallowed", False, True)
-def _() -> bool:
-    async def play(node: Node) -> bool:
-        node.dataplane.fails = True
-        await node.goes_on()
-        return node.bench.report.sequence > 0
-
-    return played(play)  # type: ignore[no-any-return]
-
-
 @scene("says-before-it-writes", False, True)
 def _() -> bool:
     async def play(node: Node) -> bool:

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable
 
-from tabard.bus.port import Stored
 from tabard.invariants.tally import Tally
 from tabard.invariants.verdict import Invariant, Verdict, Violation
 from tabard.ledger.digest import digest
 from tabard.ledger.fold import LedgerRecord, evolve
-from tabard.ledger.reader import take
 from tabard.ledger.snapshot import freeze, thaw
 from tabard.ledger.state import State
 
@@ -57,22 +55,3 @@ class Deterministic:
 
     def verdict(self) -> Verdict:
         return self._tally.verdict()
-
-
-def folded_twice(ledger: Iterable[Stored]) -> Verdict:
-    """The verdict on a whole ledger, folded in one go and by way of a snapshot half-way.
-
-    Raises what `ledger.reader.take` does where the ledger cannot be folded.
-    """
-    messages = list(ledger)
-    checker, state = Deterministic(), State()
-    records: list[LedgerRecord] = []
-    for message in messages:
-        record = take(state, message)
-        if message.sequence == len(messages) // 2:
-            checker.freeze(state)
-            records.clear()
-        elif record is not None:
-            records.append(record)
-    checker.hold(state, records)
-    return checker.verdict()
